@@ -1,0 +1,81 @@
+"""Package description of snn-artsy; pyproject.toml holds the build system and tool settings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    """Read the version as text: importing the package would need its dependencies."""
+    text = (ROOT / "snn_artsy" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("no __version__ in snn_artsy/__init__.py")
+    return found[1]
+
+
+def readme() -> str:
+    """Read the README, the long description."""
+    path = ROOT / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+setup(
+    name="snn-artsy",
+    version=version(),
+    description="Continual learning with silent synapses between a frozen ViT and its sub-networks",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    author="SNN-Artsy contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(include=["snn_artsy", "snn_artsy.*"]),
+    package_data={
+        "snn_artsy": ["py.typed"],
+        "snn_artsy.bundled": ["*.safetensors", "*.json"],
+    },
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "timm>=1.0.9",
+        "snntorch>=0.9.1",
+        "numpy>=1.26",
+        "pillow>=10.0",
+        "h5py>=3.10",
+        "matplotlib>=3.8",
+        "scikit-learn>=1.4",
+        "jsonargparse[signatures]>=4.40",
+        "rich>=13.0",
+        "safetensors>=0.4.3",
+        "PyYAML>=6.0.1",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "libsonata>=0.1.30", "pytest>=8.0", "setuptools>=77"],
+        "dev": [
+            "build>=1.2",
+            "import-linter>=2.5",
+            "mypy>=1.13",
+            "ruff>=0.12",
+            "types-PyYAML>=6.0",
+        ],
+        "docs": ["myst-parser>=4.0", "sphinx>=8.0"],
+        "nwb": ["pynwb>=3.0"],
+        "sweep": ["ray>=2.40"],
+        "bench": ["brian2>=2.8"],
+    },
+    entry_points={"console_scripts": ["snn-artsy = snn_artsy.cli:main"]},
+    zip_safe=False,
+)

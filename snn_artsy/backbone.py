@@ -1,0 +1,425 @@
+"""The frozen vision transformer E_0 and the features h_0 it gives, kept on disk.
+
+>>> backbone = FrozenBackbone.build(BackboneConfig(), torch.device("cpu"))  # doctest: +SKIP
+>>> features = extract_features(backbone, source.train, index, config)      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+import os
+import pickle
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snn_artsy.config import BackboneConfig, ConfigError
+from snn_artsy.data.sources import ImageSplit
+
+CACHE_FORMAT = 1
+"""Raise it when a change here changes features that are already on disk."""
+
+RANDOM_WEIGHTS_SEED = 0
+"""Seed of the weights when neither published nor local ones are asked for."""
+
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow")
+"""Libraries whose version may change a feature's last bits, or more."""
+
+_LISTED = 5
+"""How many names an error message lists."""
+
+
+class FrozenBackbone(nn.Module):
+    """A timm model that never learns: no gradient, and in eval mode whatever its parent does.
+
+    Args:
+        vit: The model, already with its weights.
+        data_config: timm's data configuration: input_size, interpolation, mean, std, crop_pct.
+        name: Its name, for the records and the cache key.
+        precision: ``float32`` or ``bfloat16`` arithmetic in the forward pass.
+
+    Attributes:
+        vit: The timm model; learners that adapt its blocks hook in here.
+        transform: PIL image -> normalised float32 [3, H, W], as timm prepares it.
+        dim: D, the size of h_0.
+    """
+
+    def __init__(
+        self,
+        vit: nn.Module,
+        data_config: Mapping[str, Any],
+        name: str,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        from timm.data.transforms_factory import create_transform
+
+        self.vit = vit.requires_grad_(False)
+        self.name = name
+        self.precision = precision
+        self.transform: Callable[[Any], Tensor] = create_transform(
+            **dict(data_config), is_training=False
+        )
+        self.dim = int(getattr(vit, "head_hidden_size", None) or vit.num_features)  # type: ignore[arg-type]
+        self.train(False)
+
+    @classmethod
+    def build(cls, config: BackboneConfig, device: torch.device | str) -> FrozenBackbone:
+        """The backbone that ``config`` names, on ``device``.
+
+        Raises:
+            ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible.
+        """
+        if config.name == "bundled":
+            from snn_artsy.bundled import DATA_CONFIG, bundled_vit
+
+            vit: nn.Module = bundled_vit()
+            data_config: Mapping[str, Any] = DATA_CONFIG
+        else:
+            from timm.data.config import resolve_model_data_config
+
+            vit = _timm_model(config)
+            data_config = resolve_model_data_config(vit)  # type: ignore[no-untyped-call]
+        return cls(vit, data_config, config.name, config.precision).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.vit.parameters()).device
+
+    def train(self, mode: bool = True) -> FrozenBackbone:
+        """Stay in eval mode: a parent's ``train()`` must not change dropout or norms here."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """h_0 of transformed images: [B, 3, H, W] -> float32 [B, D]."""
+        bfloat16 = self.precision == "bfloat16"
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16),
+            _exact_convolutions(self.device),
+        ):
+            features = self.vit.forward_features(images)  # type: ignore[operator]
+            embedding: Tensor = self.vit.forward_head(features, pre_logits=True)  # type: ignore[operator]
+        return embedding.float()
+
+    def load_images(self, split: ImageSplit, index: NDArray[np.int64]) -> Tensor:
+        """Transformed images of these samples, float32 [n, 3, H, W], on the CPU."""
+        return torch.stack([self.transform(split.load(int(i))) for i in index])
+
+    def weights_sha256(self) -> str:
+        """SHA-256 over name, dtype, shape and bytes of every tensor, buffers included."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.vit.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def extract_features(
+    backbone: FrozenBackbone,
+    split: ImageSplit,
+    index: NDArray[np.int64],
+    config: BackboneConfig | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """h_0 of the samples ``index`` of ``split``, row by row: float32 [len(index), D].
+
+    With ``config.cache`` the features are kept below ``cache_directory(config)`` as .npy with a
+    .json beside it, and read back by memory map when everything they depend on is the same:
+    weights, model name, transform, images, which samples, precision, device type, and the versions
+    of torch, torchvision, timm and Pillow. (CPU and CUDA differ in the last bits, so each keeps its
+    own.) A damaged file is recomputed. ``on_progress(done, total)`` counts images; from the cache
+    it is called once.
+    """
+    config = config or BackboneConfig()
+    index = np.asarray(index, dtype=np.int64)
+    wanted, rows = np.unique(index, return_inverse=True)
+    features = None
+    if config.cache:
+        key = _cache_key(backbone, split, wanted)
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        path = cache_directory(config) / f"{name}.npy"
+        features = _read_cache(path, (len(wanted), backbone.dim))
+        if features is not None and on_progress is not None:
+            on_progress(len(wanted), len(wanted))
+    if features is None:
+        features = _compute(backbone, split, wanted, config, on_progress)
+        if config.cache:
+            _write_cache(path, features, key)
+    # Asked for in order, as a task stream does, the memory map itself is handed out.
+    return features if np.array_equal(wanted, index) else features[rows]
+
+
+def cache_directory(config: BackboneConfig) -> Path:
+    """The folder of cached features, made if need be; :class:`ConfigError` if it cannot be used."""
+    if config.cache_dir is not None:
+        folder = Path(config.cache_dir).expanduser()
+    elif os.environ.get("SNN_ARTSY_CACHE"):
+        folder = Path(os.environ["SNN_ARTSY_CACHE"]).expanduser()
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Caches" / "snn-artsy"
+    elif sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "snn-artsy" / "Cache"
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn-artsy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Found out now, not after an hour of extraction.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise ConfigError(
+            f"backbone.cache_dir: cannot write to {str(folder)!r} ({e}); give another folder, "
+            "or set backbone.cache to false"
+        ) from e
+    return folder
+
+
+def _timm_model(config: BackboneConfig) -> nn.Module:
+    import timm
+
+    # Names such as hf-hub:owner/model are resolved by timm itself.
+    if ":" not in config.name and not timm.is_model(config.name):
+        close = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.5)
+        raise ConfigError(
+            f"backbone.name: timm {timm.__version__} has no model {config.name!r}; "
+            + (f"did you mean {' or '.join(close)}? " if close else "")
+            + "use 'bundled' or a name listed by timm.list_models()"
+        )
+    download = config.pretrained and config.checkpoint is None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_WEIGHTS_SEED)
+            vit: nn.Module = timm.create_model(config.name, pretrained=download, num_classes=0)
+    except Exception as e:
+        # timm's download ends in errors of several HTTP libraries, without a common base.
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise ConfigError(
+            f"backbone.name: cannot get {'published weights' if download else 'a model'} for "
+            f"{config.name!r} ({type(e).__name__}: {reason}); give a local weights file as "
+            "backbone.checkpoint, or set backbone.pretrained to false for random weights"
+        ) from e
+    if config.checkpoint is not None:
+        _load_checkpoint(vit, Path(config.checkpoint).expanduser())
+    return vit
+
+
+def _load_checkpoint(vit: nn.Module, path: Path) -> None:
+    """Load all of ``vit``'s weights from a local file, the classifier head left out.
+
+    Not through timm's ``pretrained_cfg_overlay``: with ``num_classes=0`` that loads leniently, so
+    weights of another model would leave random layers behind without a word.
+    """
+    from timm.models import clean_state_dict
+
+    if not path.is_file():
+        raise ConfigError(f"backbone.checkpoint: no file {str(path)!r} here; give a weights file")
+    content = _read_checkpoint(path)
+    for container in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(content.get(container), Mapping):
+            content = content[container]
+            break
+    given = {k: v for k, v in clean_state_dict(dict(content)).items() if isinstance(v, Tensor)}
+
+    expected = vit.state_dict()
+    heads = getattr(vit, "pretrained_cfg", {}).get("classifier") or ()
+    prefixes = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
+    given = {k: v for k, v in given.items() if k in expected or not k.startswith(prefixes or "\0")}
+
+    missing = sorted(set(expected) - set(given))
+    unexpected = sorted(set(given) - set(expected))
+    reshaped = [
+        f"{k} {list(given[k].shape)} instead of {list(expected[k].shape)}"
+        for k in sorted(set(given) & set(expected))
+        if given[k].shape != expected[k].shape
+    ]
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)})"
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", reshaped),
+        )
+        if names
+    ]
+    if problems:
+        raise ConfigError(
+            f"backbone.checkpoint: {path.name} does not fit backbone.name: its tensors are "
+            f"{'; '.join(problems)}; give the timm name of the model these weights belong to"
+        )
+    vit.load_state_dict(given, strict=True)
+
+
+def _read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The file's tensors, never unpickling: weights_only runs no code from the file."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as e:
+            raise ConfigError(
+                f"backbone.checkpoint: {str(path)!r} is not a whole safetensors file ({e}); "
+                "copy or download it again"
+            ) from e
+    try:
+        # timm's own training script stores its options as a Namespace, which is harmless.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        raise ConfigError(
+            f"backbone.checkpoint: {str(path)!r} holds more than tensors, or is no weights "
+            "file, and unpickling it could run any code; save the weights alone, as "
+            ".safetensors or by torch.save(model.state_dict(), ...)"
+        ) from e
+    except (RuntimeError, EOFError, OSError, ValueError) as e:
+        raise ConfigError(
+            f"backbone.checkpoint: cannot read {str(path)!r} ({type(e).__name__}); give a "
+            ".safetensors file, or a .pth or .pt file with a state dict"
+        ) from e
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"backbone.checkpoint: {str(path)!r} holds a {type(content).__name__}, not a state "
+            "dict; save model.state_dict()"
+        )
+    return content
+
+
+@contextmanager
+def _exact_convolutions(device: torch.device) -> Iterator[None]:
+    """No TF32 in the patch embedding: cuDNN's default keeps 10 bits of each float32 product."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def _compute(
+    backbone: FrozenBackbone,
+    split: ImageSplit,
+    index: NDArray[np.int64],
+    config: BackboneConfig,
+    on_progress: Callable[[int, int], None] | None,
+) -> NDArray[np.float32]:
+    """Features of ``index``; the next batch is loaded while this one is computed."""
+    features = np.empty((len(index), backbone.dim), dtype=np.float32)
+    batches = [index[i : i + config.batch_size] for i in range(0, len(index), config.batch_size)]
+
+    def load(i: int) -> Tensor:
+        return backbone.transform(split.load(i))
+
+    # Threads, not processes: Pillow decodes and resizes without the interpreter lock, and nothing
+    # is forked beside torch's own threads.
+    done = 0
+    with ThreadPoolExecutor(config.workers) as pool:
+        ahead = [pool.submit(load, int(i)) for i in batches[0]] if batches else []
+        for number in range(len(batches)):
+            current = ahead
+            following = batches[number + 1] if number + 1 < len(batches) else ()
+            ahead = [pool.submit(load, int(i)) for i in following]
+            try:
+                images = torch.stack([image.result() for image in current])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            embedding = backbone(images.to(backbone.device, non_blocking=True))
+            features[done : done + len(images)] = embedding.cpu().numpy()
+            done += len(images)
+            if on_progress is not None:
+                on_progress(done, len(index))
+    return features
+
+
+def _cache_key(
+    backbone: FrozenBackbone, split: ImageSplit, index: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Everything the features depend on, as plain JSON."""
+    return {
+        "format": CACHE_FORMAT,
+        "model": backbone.name,
+        "weights_sha256": backbone.weights_sha256(),
+        "transform": str(backbone.transform),
+        "precision": backbone.precision,
+        "device": backbone.device.type,
+        "images": split.fingerprint(),
+        "n_images": len(index),
+        "index_sha256": hashlib.sha256(index.tobytes()).hexdigest(),
+        "versions": {library: version(library) for library in _LIBRARIES},
+    }
+
+
+def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """The cached features, or None if there are none or the file is not what was written."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if about["features_sha256"] != _file_sha256(path):
+            raise ValueError("checksum differs")
+        # Copy on write: torch can take it without a warning, and the file stays as it is.
+        features: NDArray[np.float32] = np.load(path, mmap_mode="c", allow_pickle=False)
+        if features.shape != shape or features.dtype != np.float32:
+            raise ValueError(f"{features.dtype} {features.shape}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        warnings.warn(
+            f"cached features {path} are damaged ({e}): computing them again", stacklevel=3
+        )
+        return None
+    return features
+
+
+def _write_cache(path: Path, features: NDArray[np.float32], key: dict[str, Any]) -> None:
+    """Features first, then the .json with their checksum: half a pair never passes the check."""
+    try:
+        with _replacing(path) as part:
+            np.save(part, features, allow_pickle=False)
+        about = {"key": key, "features_sha256": _file_sha256(path)}
+        with _replacing(path.with_suffix(".json")) as part:
+            part.write(json.dumps(about, indent=1).encode())
+    except OSError as e:
+        # The features themselves are there; a full disk must not cost the run.
+        warnings.warn(f"features could not be cached in {path.parent}: {e}", stacklevel=3)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
+    """A temporary binary file that takes the place of ``path`` once it is written."""
+    # Not tempfile's: its files are private, and a cache folder may be shared by a group.
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with open(part, "xb") as file:
+            yield file
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,391 @@
+"""The ``snn-artsy`` command.
+
+Exit codes: 0 done, 1 failed while running, 2 bad input or configuration, 130 and 143 interrupted
+(SIGINT, SIGTERM). Every failure is one line on standard error; ``--debug`` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from snn_artsy import __version__
+from snn_artsy.config import LEARNERS, ConfigError, RunConfig
+from snn_artsy.config_builder import (
+    build,
+    defaults_of,
+    keys_of,
+    section_of,
+    type_of,
+    unknown_key,
+    wanted,
+)
+from snn_artsy.rundir import run_directory
+
+if TYPE_CHECKING:
+    from snn_artsy.recording import Run
+
+# torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
+
+PROG = "snn-artsy"
+_NOT_CONFIGURATION = {"config", "print_config", "help"}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, delivered as an interrupt so that a run closes its files either way."""
+
+
+class _ParserError(Exception):
+    """What jsonargparse found wrong, before it is put in our words."""
+
+
+class _Parser(ArgumentParser):
+    """Raises instead of printing usage and exiting: `main` says it in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise _ParserError(message) from ex
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Accepted before and after the command's name; it is no part of a run's configuration.
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        with _terminable():
+            code = _dispatch(arguments)
+    except ConfigError as error:
+        code = _fail(str(error), 2, debug)
+    except Terminated:
+        code = _fail("terminated", 143, debug)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", 130, debug)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        code = _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
+    sys.exit(code)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser, parsers = _build_parsers()
+    for name in _config_files(arguments):
+        _check_config_file(name)
+    try:
+        parsed = parser.parse_args(arguments)
+    except _ParserError as error:
+        command = next((word for word in arguments if word in parsers), None)
+        raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
+    commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
+    return commands[parsed.subcommand](parsed[parsed.subcommand])
+
+
+def _build_parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(
+        prog=PROG,
+        version=__version__,
+        description="Continual learning with silent synapses between a frozen ViT and its "
+        "sub-networks. --debug, anywhere, shows the traceback of a failure.",
+    )
+    run = _Parser(
+        description="Learn the tasks, evaluate after each, record. Without any argument: the "
+        "bundled backbone and scikit-learn's digits, in under two minutes."
+    )
+    run.add_argument("--config", action="config", help="YAML file with any of the keys below.")
+    run.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
+    run.add_argument(
+        "--learners",
+        type=_learner_names,
+        metavar="A,B",
+        help=f"Methods to compare, separated by commas (default: {','.join(LEARNERS)}).",
+    )
+    run.add_argument(
+        "--controls",
+        type=bool,
+        nargs="?",
+        const=True,
+        metavar="true|false",
+        help="Also run the spiking learner's controls: permuted contacts, shuffled teacher labels, "
+        "random contacts.",
+    )
+    run.set_defaults(_flat(defaults_of(RunConfig)))
+
+    plot = _Parser(description="Draw the figures of a recorded run.")
+    plot.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+    plot.add_argument(
+        "--out", type=str, help="Directory of the figures (default: figures/ in the run directory)."
+    )
+    info = _Parser(description="Say what was run, how it ended, and what the file holds.")
+    info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+
+    parsers = {"run": run, "plot": plot, "info": info}
+    helps = {"run": "learn, evaluate, record", "plot": "draw figures", "info": "what is in a run"}
+    subcommands = parser.add_subcommands()
+    for name, subparser in parsers.items():
+        subcommands.add_subcommand(name, subparser, help=helps[name])
+    return parser, parsers
+
+
+def _learner_names(value: str | list[str]) -> list[str]:
+    """Names from the command line (commas) or from YAML (a list)."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def _run(arguments: Namespace) -> int:
+    given = arguments.as_dict()
+    values = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
+    config = build(RunConfig, values)
+    # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
+    directory = run_directory(config.out, config.data.name)
+
+    from rich.console import Console
+
+    from snn_artsy.run import execute
+    from snn_artsy.table import controls_table, summary_table
+
+    console = Console()
+    result = execute(replace(config, out=str(directory)), console)
+    console.print(summary_table(result.summary))
+    if result.summary.get("controls"):
+        console.print(controls_table(result.summary))
+    console.print(f"Run directory: {result.directory}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _plot(arguments: Namespace) -> int:
+    with _opened(arguments.run) as run:
+        from snn_artsy.plots import save_figures
+
+        figures = Path(arguments.out) if arguments.out else run.path.parent / "figures"
+        for path in save_figures(run, figures):
+            print(path)
+    return 0
+
+
+def _info(arguments: Namespace) -> int:
+    from rich.console import Console
+
+    from snn_artsy.table import controls_table, info_table, summary_table
+
+    console = Console()
+    with _opened(arguments.run) as run:
+        console.print(info_table(str(run.path), _facts(run), _sizes(run)))
+        summary_file = run.path.parent / "summary.json"
+    if summary_file.is_file():
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+        console.print(summary_table(summary))
+        if summary.get("controls"):
+            console.print(controls_table(summary))
+    return 0
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Run]:
+    """A recorded run; what is wrong with its file is wrong input."""
+    from snn_artsy.recording import RecordingError, open_run
+
+    given = Path(path).expanduser()
+    if not (given / "run.h5" if given.is_dir() else given).is_file():
+        raise ConfigError(
+            f'run: no recorded run at "{path}"; give a run directory or its run.h5 '
+            f"(`{PROG} run` makes them under runs/)"
+        )
+    try:
+        with open_run(given) as run:
+            yield run
+    except RecordingError as error:
+        raise ConfigError(f"run: {error}") from error
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What was run, with what, and how it ended."""
+    config: Any = yaml.safe_load(run.config) or {}
+    get = run.attributes.get
+    facts = {
+        "status": run.status,
+        "data": config.get("data", {}).get("name"),
+        "backbone": config.get("backbone", {}).get("name"),
+        "learners": ", ".join(config.get("learners", [])),
+        "seed": get("seed"),
+        "device": get("device"),
+        "start": get("start"),
+        "end": get("end"),
+        "git commit": get("git_commit"),
+        "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _sizes(run: Run) -> dict[str, str]:
+    """How much was recorded."""
+    rows: dict[str, int] = {}
+    for path, shape in run.datasets().items():
+        for kind, pattern in _COUNTED.items():
+            if re.fullmatch(pattern, path):
+                rows[kind] = rows.get(kind, 0) + (shape[0] if len(shape) == 1 else 1)
+    segments = (run.path.parent / "segments").glob("*.h5")
+    size = sum(file.stat().st_size for file in (run.path, *segments))
+    return {"file": f"{size / 1e6:.1f} MB"} | {kind: f"{n:,}" for kind, n in rows.items()}
+
+
+_COUNTED = {
+    "presentations": "/stimulus/start_ms",
+    "recorded spikes": "/spikes/[^/]+/timestamps",
+    "conversion events": "/synapses/[^/]+/events/time_ms",
+    "snapshots": "/synapses/[^/]+/snapshots/[^/]+/state",
+}
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def _fail(text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"{PROG}: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` while a command runs."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _explain(
+    message: str, command: str | None, arguments: list[str], parsers: Mapping[str, _Parser]
+) -> str:
+    """Put a message of jsonargparse into ``key: value; remedy``.
+
+    Messages differ between its releases; one that is not known is passed on, on one line.
+    """
+    if command is None:
+        names = ", ".join(parsers)
+        first = next((word for word in arguments if not word.startswith("-")), None)
+        if first is not None:
+            return f"{first}: unknown command; choose from {names}"
+        if arguments:
+            return f"{arguments[0]}: unknown option; see `{PROG} --help`"
+        return f"command: none given; choose from {names}, for example `{PROG} run`"
+
+    known = [*keys_of(RunConfig), "config"] if command == "run" else ["out"]
+    if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL | re.IGNORECASE):
+        word, _, rest = found[1].partition(" ")
+        if not word.startswith("-"):
+            return f"{command}: unexpected argument {word!r}; options are written --key value"
+        key, equals, value = word.lstrip("-").partition("=")
+        return unknown_key(key, value if equals else rest.split(" --")[0], known)
+    if found := re.search(r"does not accept option '([^']+)'", message):
+        return unknown_key(found[1], None, known)
+    if found := re.match(r"argument ([^:]+): expected (one|at least one) argument", message):
+        key = found[1].split("/")[-1].lstrip("-").split(", ")[0]
+        return f"{key}: no value given; {_remedy(key)}"
+    if found := re.match(r'(?:Parser key|Key) "([^"]+)":?(.*)', message, re.DOTALL):
+        key = found[1].removeprefix(f"{command}.")
+        quoted = re.search(
+            r"(?:Given value|Got value): (.*)|Unable to load config ['\"](.*?)['\"]", found[2]
+        )
+        value = quoted[1] or quoted[2] if quoted else _given(key, arguments)
+        shown = repr(value.strip()) if value else "the value"
+        return f"{key}: {shown} cannot be used; {_remedy(key)}"
+    if "required" in message and command in ("plot", "info"):
+        return f"run: none given; give a run directory, for example `{PROG} {command} runs/NAME`"
+    return f"{command}: {' '.join(message.split())}; see `{PROG} {command} --help`"
+
+
+def _remedy(key: str) -> str:
+    if key == "config":
+        return "give a YAML file"
+    annotation = type_of(RunConfig, key)
+    return f"give {wanted(annotation)}" if annotation is not None else "see --help"
+
+
+def _given(key: str, arguments: list[str]) -> str | None:
+    """Value of ``key`` on the command line."""
+    for word, following in pairwise([*arguments, ""]):
+        if word == f"--{key}":
+            return following
+        if word.startswith(f"--{key}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _config_files(arguments: list[str]) -> list[str]:
+    files = [word.split("=", 1)[1] for word in arguments if word.startswith("--config=")]
+    return files + [value for option, value in pairwise(arguments) if option == "--config"]
+
+
+def _check_config_file(name: str) -> None:
+    """Check file, syntax and keys of a configuration file, before jsonargparse in its own words."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise ConfigError(f'config: "{name}" is a directory; give a YAML file')
+    if not path.is_file():
+        raise ConfigError(f'config: no file "{name}" here; give a YAML file')
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f'config: "{name}" is not valid YAML{where}: {error.problem}; correct it there'
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
+        raise ConfigError(f'config: "{name}" cannot be read ({error}); give a YAML file') from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f'config: "{name}" holds no keys with values; see `{PROG} run --print_config`'
+        )
+    known = keys_of(RunConfig)
+    for key, value in _flat(content).items():
+        if key not in known:
+            raise ConfigError(unknown_key(key, value, known))
+        if value is None and section_of(type_of(RunConfig, key)):
+            raise ConfigError(
+                f'{key}: nothing follows it in "{name}"; give its keys or leave it out'
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,564 @@
+"""Typed configuration of a run: plain frozen dataclasses, checked when they are built.
+
+Every check raises :class:`ConfigError`, whose text names the key, the value and the remedy.
+Times are in ms, rates in Hz.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+
+class ConfigError(ValueError):
+    """A configuration value that cannot be used: ``key: what is wrong; what to do``."""
+
+
+def require(condition: bool, key: str, value: object, remedy: str) -> None:
+    """Raise :class:`ConfigError` for ``key`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(f"{key}: {value!r} cannot be used; {remedy}")
+
+
+def positive(key: str, value: float) -> None:
+    require(value > 0, key, value, "use a value above 0")
+
+
+def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
+    require(value in choices, key, value, f"choose from {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how their classes arrive as tasks.
+
+    Args:
+        name: ``digits`` (scikit-learn's, no download), ``imagefolder`` (any directory with train/
+            and test/ or val/, one folder a class), or a torchvision data set: ``cifar10``,
+            ``cifar100``, ``fashion_mnist``, ``kmnist``, ``mnist``, ``svhn``.
+        root: Directory of the images (imagefolder) or of torchvision's files.
+        download: Let torchvision download what is missing in ``root``.
+        class_range: ``[start, stop]``: only these classes, counted in name order.
+        class_order: Class indices (within the chosen classes) in order of arrival; default: a
+            permutation drawn from ``order_seed``.
+        order_seed: Seed of the class order; default: the run's seed.
+        n_tasks: Number of tasks of equal size; leave out when ``increment`` is given.
+        increment: Classes in each task after the first ("Inc").
+        base: Classes in the first task ("B"); 0 means ``increment`` (the B0 protocol).
+        validation_share: Share of each class's training images set aside for thresholds.
+        train_per_class: At most so many training images a class (validation included).
+        test_per_class: At most so many test images a class.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    download: bool = False
+    class_range: list[int] | None = None
+    class_order: list[int] | None = None
+    order_seed: int | None = None
+    n_tasks: int | None = None
+    increment: int | None = None
+    base: int = 0
+    validation_share: float = 0.1
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_tasks is None and self.increment is None:
+            object.__setattr__(self, "n_tasks", 5)
+        require(
+            self.n_tasks is None or self.increment is None,
+            "data.n_tasks",
+            self.n_tasks,
+            "give either data.n_tasks or data.increment, not both",
+        )
+        require(
+            self.n_tasks is None or self.n_tasks >= 1, "data.n_tasks", self.n_tasks, "use 1 or more"
+        )
+        require(
+            self.increment is None or self.increment >= 1,
+            "data.increment",
+            self.increment,
+            "use 1 or more",
+        )
+        require(
+            self.base >= 0, "data.base", self.base, "use 0 (B0) or the first task's class count"
+        )
+        require(
+            self.base == 0 or self.increment is not None,
+            "data.base",
+            self.base,
+            "data.base goes with data.increment",
+        )
+        require(
+            0.0 < self.validation_share < 1.0,
+            "data.validation_share",
+            self.validation_share,
+            "use a share between 0 and 1, for example 0.1",
+        )
+        require(
+            self.class_range is None
+            or (len(self.class_range) == 2 and 0 <= self.class_range[0] < self.class_range[1]),
+            "data.class_range",
+            self.class_range,
+            "give [start, stop] with 0 <= start < stop",
+        )
+        require(
+            self.train_per_class is None or self.train_per_class >= 2,
+            "data.train_per_class",
+            self.train_per_class,
+            "use 2 or more: one of them is for validation",
+        )
+        require(
+            self.test_per_class is None or self.test_per_class >= 1,
+            "data.test_per_class",
+            self.test_per_class,
+            "use 1 or more",
+        )
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The frozen vision transformer E_0.
+
+    Args:
+        name: ``bundled`` (the small ViT shipped with the package) or any timm model name.
+        pretrained: Load timm's published weights (downloaded by timm; of no effect for ``bundled``
+            and with ``checkpoint``). False without a checkpoint: random weights from a fixed seed.
+        checkpoint: Local weights for a timm model: .safetensors, or .pth read with weights_only.
+        precision: Arithmetic of the forward pass; features are kept as float32 in either case.
+            ``bfloat16`` is about 3 times faster on many CPUs, and not exact.
+        batch_size: Images per forward pass during feature extraction.
+        workers: Threads that load images while the transformer runs.
+        cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache folder.
+        cache: Keep features on disk and reuse them.
+    """
+
+    name: str = "bundled"
+    pretrained: bool = True
+    checkpoint: str | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = 64
+    workers: int = 2
+    cache_dir: str | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "backbone.batch_size", self.batch_size, "use 1 or more")
+        require(self.workers >= 1, "backbone.workers", self.workers, "use 1 or more")
+        require(
+            self.precision in ("float32", "bfloat16"),
+            "backbone.precision",
+            self.precision,
+            "use float32 or bfloat16",
+        )
+        require(
+            self.checkpoint is None or self.name != "bundled",
+            "backbone.checkpoint",
+            self.checkpoint,
+            "it goes with a timm model: set backbone.name to the model these weights belong to",
+        )
+
+
+@dataclass(frozen=True)
+class EncodingConfig:
+    """From h_0 to presynaptic spikes, and the time course of a presentation.
+
+    A presentation has ``n_steps`` steps of ``dt_ms``. The stimulus comes in periodic volleys: on for
+    ``volley_ms`` at the start of each ``period_ms``. Values left out come from the preset:
+    ``physiological`` (20 steps of 5 ms, 15 ms volleys every 25 ms, 200 Hz at most) or ``fast``
+    (8 steps of 1 ms, 2 ms volleys every 4 ms, 1000 Hz: rates beyond physiology).
+
+    Args:
+        preset: Where values that are left out come from.
+        code: ``poisson`` (Bernoulli in each step), ``current`` (perfect integrator, deterministic)
+            or ``latency`` (one spike a volley, earlier for stronger features).
+        n_steps: Steps T of a presentation.
+        dt_ms: Step (ms).
+        max_rate_hz: Rate at saturation during a volley (Hz); dt * rate may not exceed one spike.
+        volley_ms: Length of a volley (ms).
+        period_ms: From one volley's start to the next one's (ms).
+        saturation_sd: Feature value, in standard deviations, that drives a unit at its maximum rate.
+        decorrelation: ``whiten`` (ZCA by task 1's within-class covariance) or ``standardise``.
+        shrinkage: Shrinkage of that covariance towards the identity.
+        isi_ms: Gap between presentations (ms), during which membranes and traces are reset.
+    """
+
+    preset: Literal["physiological", "fast"] = "physiological"
+    code: Literal["poisson", "current", "latency"] = "poisson"
+    n_steps: int | None = None
+    dt_ms: float | None = None
+    max_rate_hz: float | None = None
+    volley_ms: float | None = None
+    period_ms: float | None = None
+    saturation_sd: float = 1.5
+    decorrelation: Literal["whiten", "standardise"] = "whiten"
+    shrinkage: float = 0.3
+    isi_ms: float = 0.0
+
+    PRESETS: ClassVar[dict[str, dict[str, float]]] = {
+        "physiological": {
+            "n_steps": 20, "dt_ms": 5.0, "max_rate_hz": 200.0, "volley_ms": 15.0, "period_ms": 25.0
+        },
+        "fast": {
+            "n_steps": 8, "dt_ms": 1.0, "max_rate_hz": 1000.0, "volley_ms": 2.0, "period_ms": 4.0
+        },
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        one_of("snn.encoding.preset", self.preset, tuple(self.PRESETS))
+        one_of("snn.encoding.code", self.code, ("poisson", "current", "latency"))
+        one_of("snn.encoding.decorrelation", self.decorrelation, ("whiten", "standardise"))
+        for name, value in self.PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        require(self.steps >= 1, "snn.encoding.n_steps", self.n_steps, "use 1 or more")
+        for name in ("dt_ms", "max_rate_hz", "volley_ms", "period_ms", "saturation_sd"):
+            positive(f"snn.encoding.{name}", getattr(self, name))
+        require(self.isi_ms >= 0, "snn.encoding.isi_ms", self.isi_ms, "use 0 or more")
+        require(
+            self.dt * self.rate_hz <= 1000.0 + 1e-9,
+            "snn.encoding.max_rate_hz",
+            self.max_rate_hz,
+            f"a unit fires at most once a step: use at most {1000.0 / self.dt:g} Hz at dt {self.dt:g} ms",
+        )
+        require(
+            self.volley <= self.period,
+            "snn.encoding.volley_ms",
+            self.volley_ms,
+            f"a volley must fit into its period of {self.period:g} ms",
+        )
+        for name, value in (("volley_ms", self.volley), ("period_ms", self.period)):
+            require(
+                value >= self.dt,
+                f"snn.encoding.{name}",
+                value,
+                f"use at least one step ({self.dt:g} ms)",
+            )
+        require(0.0 < self.shrinkage <= 1.0, "snn.encoding.shrinkage", self.shrinkage, "use (0, 1]")
+
+    # The same values, known to be set, for code that uses them.
+    @property
+    def steps(self) -> int:
+        return int(self.n_steps or 0)
+
+    @property
+    def dt(self) -> float:
+        return float(self.dt_ms or 0.0)
+
+    @property
+    def rate_hz(self) -> float:
+        return float(self.max_rate_hz or 0.0)
+
+    @property
+    def volley(self) -> float:
+        return float(self.volley_ms or 0.0)
+
+    @property
+    def period(self) -> float:
+        return float(self.period_ms or 0.0)
+
+    @property
+    def duration_ms(self) -> float:
+        """From the start of one presentation to the start of the next."""
+        return self.steps * self.dt + self.isi_ms
+
+
+@dataclass(frozen=True)
+class NeuronConfig:
+    """Postsynaptic neurons of a sub-network, in dimensionless membrane units.
+
+    Args:
+        model: ``leaky`` (snnTorch's Leaky: instantaneous current) or ``synaptic`` (snnTorch's
+            Synaptic: AMPA current decaying with tau_ampa_ms).
+        per_class: Neurons K in each class assembly.
+        tau_mem_ms: Membrane time constant (ms).
+        tau_ampa_ms: Decay of the AMPA current (ms), ``synaptic`` only.
+        threshold: Firing threshold in standard deviations of the neuron's net input to one
+            unspecific volley; it follows the neuron's number of functional contacts, so that
+            assemblies with many and with few contacts compete on equal terms.
+        floor: Lowest membrane value, in thresholds (the inhibitory reversal potential).
+    """
+
+    model: Literal["leaky", "synaptic"] = "leaky"
+    per_class: int = 8
+    tau_mem_ms: float = 20.0
+    tau_ampa_ms: float = 2.0
+    threshold: float = 0.3
+    floor: float = -2.0
+
+    def __post_init__(self) -> None:
+        one_of("snn.neuron.model", self.model, ("leaky", "synaptic"))
+        require(self.per_class >= 1, "snn.neuron.per_class", self.per_class, "use 1 or more")
+        for name in ("tau_mem_ms", "tau_ampa_ms", "threshold"):
+            positive(f"snn.neuron.{name}", getattr(self, name))
+        require(self.floor < 0, "snn.neuron.floor", self.floor, "use a value below 0")
+
+
+@dataclass(frozen=True)
+class PlasticityConfig:
+    """NMDA-gated STDP on AMPA occupancy (synapses/plasticity.py).
+
+    Args:
+        rule: ``gated`` (unsilencing by coincidence) or ``none`` (every AMPA conversion blocked).
+        a_plus: Occupancy gained per unit of NMDA-gated coincidence.
+        a_minus: Occupancy lost per presynaptic spike after a postsynaptic one.
+        tau_plus_ms: Presynaptic (glutamate) trace (ms).
+        tau_minus_ms: Postsynaptic trace (ms).
+        target: Presynaptic target, in multiples of the presynaptic trace's own slow average;
+            contacts whose trace stays below it at postsynaptic spikes lose occupancy.
+        target_spread: The K neurons of an assembly have targets spread evenly over
+            target * (1 -+ spread), so that together they hold a graded memory.
+        tau_target_ms: Time constant of the slow average (ms).
+        mg_mM: Extracellular magnesium (mM), in the NMDA receptor's block.
+        batch_size: Presentations whose updates are computed together, with the contacts frozen
+            meanwhile and the updates summed (`update: presentation` of the design).
+        epochs: Passes over a task's training samples.
+    """
+
+    rule: Literal["gated", "none"] = "gated"
+    a_plus: float = 0.02
+    a_minus: float = 0.002
+    tau_plus_ms: float = 20.0
+    tau_minus_ms: float = 20.0
+    target: float = 1.2
+    target_spread: float = 0.3
+    tau_target_ms: float = 200000.0
+    mg_mM: float = 1.0
+    batch_size: int = 50
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("snn.plasticity.rule", self.rule, ("gated", "none"))
+        for name in ("a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
+            positive(f"snn.plasticity.{name}", getattr(self, name))
+        for name in ("a_minus", "mg_mM"):
+            value = getattr(self, name)
+            require(value >= 0, f"snn.plasticity.{name}", value, "use 0 or more")
+        require(
+            0 <= self.target_spread < 1,
+            "snn.plasticity.target_spread",
+            self.target_spread,
+            "use [0, 1)",
+        )
+        for name in ("batch_size", "epochs"):
+            value = getattr(self, name)
+            require(value >= 1, f"snn.plasticity.{name}", value, "use 1 or more")
+
+
+@dataclass(frozen=True)
+class ContactConfig:
+    """Contacts and their states.
+
+    Args:
+        probability: Probability that a pair of neurons has a contact (1: all-to-all).
+        transmission: ``binary`` (a functional contact passes a full AMPA current; one bit) or
+            ``graded`` (a current proportional to its occupancy).
+        theta_up: A silent contact becomes functional when its occupancy reaches this.
+        theta_down: A functional contact becomes silent when its occupancy falls to this.
+        consolidate_ms: A contact that stayed functional for this long (simulated ms) is
+            consolidated; hours in the animal, so time is compressed.
+        capture: Contacts functional at the end of their task are consolidated then (synaptic
+            tagging and capture).
+    """
+
+    probability: float = 1.0
+    transmission: Literal["binary", "graded"] = "binary"
+    theta_up: float = 0.5
+    theta_down: float = 0.25
+    consolidate_ms: float = 60000.0
+    capture: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("snn.contacts.transmission", self.transmission, ("binary", "graded"))
+        require(
+            0 < self.probability <= 1, "snn.contacts.probability", self.probability, "use (0, 1]"
+        )
+        require(
+            0 < self.theta_up <= 1,
+            "snn.contacts.theta_up",
+            self.theta_up,
+            "occupancy lies in [0, 1]: use a threshold in (0, 1]",
+        )
+        require(
+            0 <= self.theta_down < self.theta_up,
+            "snn.contacts.theta_down",
+            self.theta_down,
+            f"hysteresis needs 0 <= theta_down < theta_up ({self.theta_up:g})",
+        )
+        positive("snn.contacts.consolidate_ms", self.consolidate_ms)
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teaching current of the pairing protocol.
+
+    Args:
+        lag_ms: The taught assembly fires so long after each volley's last step.
+        reliability: Probability that a neuron of it fires at each of these times.
+        current: Strength, in thresholds.
+    """
+
+    lag_ms: float | None = None
+    reliability: float = 0.9
+    current: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.lag_ms is not None:
+            positive("snn.teacher.lag_ms", self.lag_ms)
+        require(
+            0 < self.reliability <= 1, "snn.teacher.reliability", self.reliability, "use (0, 1]"
+        )
+        require(self.current > 1, "snn.teacher.current", self.current, "use more than 1 threshold")
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """The artificial synapse's threshold and what stands in for other tasks' data.
+
+    Args:
+        replay: ``gaussian``: features of tasks that are gone are drawn from per-class Gaussians;
+            ``none``: only the current task's data is used.
+        pseudo_per_class: Gaussian samples for each class that is gone.
+        shrinkage: Shrinkage of the stored covariance towards a multiple of the identity.
+    """
+
+    replay: Literal["gaussian", "none"] = "gaussian"
+    pseudo_per_class: int = 20
+    shrinkage: float = 0.3
+
+    def __post_init__(self) -> None:
+        one_of("gate.replay", self.replay, ("gaussian", "none"))
+        require(
+            self.pseudo_per_class >= 1, "gate.pseudo_per_class", self.pseudo_per_class, "use >= 1"
+        )
+        require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
+
+
+@dataclass(frozen=True)
+class SNNConfig:
+    """Artsy (SNN): spiking silent synapses between the frozen ViT and each task's sub-network.
+
+    Args:
+        mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
+            an ANN adapter.
+        readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
+            that of task 1) if one assembly alone fires in every step.
+    """
+
+    mode: Literal["full", "gate"] = "full"
+    readout: float = 0.1
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    contacts: ContactConfig = field(default_factory=ContactConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    def __post_init__(self) -> None:
+        one_of("snn.mode", self.mode, ("full", "gate"))
+        positive("snn.readout", self.readout)
+
+
+@dataclass(frozen=True)
+class ANNConfig:
+    """Artsy (ANN): one bottleneck adapter on h_0 for each task, and an MLP as its gate.
+
+    Args:
+        bottleneck: Hidden units r of the adapter.
+        scale: s in h_t = s * W_up ReLU(W_down h_0).
+        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.
+        gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
+    """
+
+    bottleneck: int = 64
+    scale: float = 0.1
+    epochs: int = 20
+    lr: float = 0.05
+    batch_size: int = 48
+    weight_decay: float = 5e-4
+    gate_hidden: int = 64
+    gate_epochs: int = 2
+    gate_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
+            value = getattr(self, name)
+            require(value >= 1, f"ann.{name}", value, "use 1 or more")
+        for name in ("scale", "lr", "gate_lr"):
+            positive(f"ann.{name}", getattr(self, name))
+        require(self.weight_decay >= 0, "ann.weight_decay", self.weight_decay, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What of the simulation goes into ``run.h5`` (accuracies and predictions always do).
+
+    Args:
+        spike_presentations: Presentations whose spikes are recorded: so many of each task's
+            training and so many of the test that follows it.
+        traced_synapses: Contacts of each sub-network whose variables are recorded over time.
+        conversions: Record every change of a contact's state.
+        snapshots: Record occupancy and state of all contacts at task ends.
+        scores: Record each test sample's class scores as well as its predicted class.
+    """
+
+    spike_presentations: int = 8
+    traced_synapses: int = 32
+    conversions: bool = True
+    snapshots: bool = True
+    scores: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("spike_presentations", "traced_synapses"):
+            value = getattr(self, name)
+            require(value >= 0, f"record.{name}", value, "use 0 (nothing) or more")
+
+
+LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
+"""Names that ``learners`` accepts."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: which images, which backbone, which learners, where to.
+
+    Args:
+        data: Images and tasks.
+        backbone: The frozen vision transformer.
+        ann: Artsy (ANN).
+        snn: Artsy (SNN).
+        gate: Thresholds and replay of the gates, shared by both.
+        record: What goes into ``run.h5``.
+        seed: Seed of everything random in the run, class order included.
+        device: Where tensors live; ``auto`` takes a GPU when there is one.
+        learners: Methods to compare, by name, separated by commas.
+        controls: Also run the controls of the spiking learner (permuted contacts, shuffled teacher
+            labels, random contacts).
+        out: Directory of the run; default: ``runs/<time>-<data set>``.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    ann: ANNConfig = field(default_factory=ANNConfig)
+    snn: SNNConfig = field(default_factory=SNNConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    seed: int = 1993
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    learners: list[str] = field(default_factory=lambda: list(LEARNERS))
+    controls: bool = False
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "use 0 or more")
+        require(
+            bool(self.learners), "learners", self.learners, f"choose from {', '.join(LEARNERS)}"
+        )
+        for name in self.learners:
+            require(name in LEARNERS, "learners", name, f"choose from {', '.join(LEARNERS)}")
+        require(
+            len(set(self.learners)) == len(self.learners),
+            "learners",
+            ",".join(self.learners),
+            "name each learner once",
+        )

@@ -1,0 +1,24 @@
+"""Image data sets and the stream of class-incremental tasks cut from them."""
+
+from snn_artsy.data.sources import (
+    SOURCES,
+    ArraySplit,
+    FolderSplit,
+    ImageSource,
+    ImageSplit,
+    load_source,
+)
+from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream, build_stream
+
+__all__ = [
+    "SOURCES",
+    "ArraySplit",
+    "FolderSplit",
+    "ImageSource",
+    "ImageSplit",
+    "SampleSet",
+    "TaskSplit",
+    "TaskStream",
+    "build_stream",
+    "load_source",
+]

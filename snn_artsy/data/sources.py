@@ -1,0 +1,303 @@
+"""Image data sets by name: one function each, listed in :data:`SOURCES`.
+
+A source has a training and a test split; a split gives labels at once and images one at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from snn_artsy.config import ConfigError, DataConfig, require
+
+DIGITS_SPLIT_SEED = 0
+"""Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+)
+
+FULL_HASH_BYTES = 256 * 2**20
+"""Folders up to this size are fingerprinted by every byte; larger ones by a sample."""
+
+SAMPLED_FILES = 10_000
+SAMPLED_BYTES = 4096
+
+
+class ImageSplit(Protocol):
+    """Labelled images, numbered from 0; the number identifies a sample everywhere else."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class numbers of the source, int64 [n]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, i: int) -> Image.Image:
+        """Image ``i`` as RGB, in its stored size."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hex digest that changes with the images, never with dates or the place on disk."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A data set: its class names in the order of the class numbers, and its two splits."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: ImageSplit
+    test: ImageSplit
+
+
+class ArraySplit:
+    """Images held in memory: uint8 [n, H, W] (grey) or [n, H, W, 3], labels int64 [n]."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+            raise ValueError(
+                f"images {images.dtype} {images.shape} with {len(labels)} labels: expected uint8 "
+                "[n, H, W] or [n, H, W, 3] and one label an image"
+            )
+        self.images = images
+        self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, i: int) -> Image.Image:
+        return Image.fromarray(self.images[i]).convert("RGB")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of shape, images and labels."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+class FolderSplit:
+    """Images in files below ``root``: ``paths`` relative to it, labels int64 [n]."""
+
+    def __init__(self, root: Path, paths: Sequence[str], labels: NDArray[np.int64]) -> None:
+        self.root = root
+        self.paths = tuple(paths)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, i: int) -> Image.Image:
+        path = self.root / self.paths[i]
+        try:
+            with Image.open(path) as image:
+                if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                    # Pillow would clip these to white without a word.
+                    raise ValueError(f"{image.mode} pixels are not 8 bits deep")
+                return image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as e:
+            raise ConfigError(
+                f"data.root: cannot read the image {path} ({e}); replace or remove this file"
+            ) from e
+
+    def fingerprint(self) -> str:
+        """SHA-256 over relative paths, sizes and contents.
+
+        Up to 256 MiB in all, every byte counts. A larger folder would take minutes, so there only
+        the middle 4 KiB of 10,000 evenly spaced files do: an image replaced in place by another of
+        the same size can then go unnoticed (clear the feature cache after such an edit).
+        """
+        digest = hashlib.sha256()
+        sizes = [(self.root / path).stat().st_size for path in self.paths]
+        for path, size in zip(self.paths, sizes, strict=True):
+            digest.update(f"{path}\0{size}\n".encode())
+        if sum(sizes) <= FULL_HASH_BYTES:
+            for path in self.paths:
+                digest.update((self.root / path).read_bytes())
+        else:
+            n_sampled = min(SAMPLED_FILES, len(self))
+            for i in np.linspace(0, len(self) - 1, n_sampled).astype(np.int64):
+                with open(self.root / self.paths[i], "rb") as file:
+                    file.seek(max(0, (sizes[i] - SAMPLED_BYTES) // 2))
+                    digest.update(file.read(SAMPLED_BYTES))
+        return digest.hexdigest()
+
+
+def load_source(config: DataConfig) -> ImageSource:
+    """The data set that ``config`` names; :class:`ConfigError` if it is unknown or not there."""
+    known = ", ".join(sorted(SOURCES))
+    require(config.name in SOURCES, "data.name", config.name, f"use one of: {known}")
+    return SOURCES[config.name](config)
+
+
+def _digits(config: DataConfig) -> ImageSource:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8, split 75/25 by class (fixed seed)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, digits = load_digits(return_X_y=True)
+    images = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = digits.astype(np.int64)
+    train, test = train_test_split(
+        np.arange(len(labels)), test_size=0.25, random_state=DIGITS_SPLIT_SEED, stratify=labels
+    )
+    train, test = np.sort(train), np.sort(test)
+    return ImageSource(
+        "digits",
+        tuple(str(digit) for digit in range(10)),
+        ArraySplit(images[train], labels[train]),
+        ArraySplit(images[test], labels[test]),
+    )
+
+
+def _imagefolder(config: DataConfig) -> ImageSource:
+    """Any directory with train/ and test/ or val/, one folder a class, classes by name."""
+    root = _existing_root(config, "give the directory that holds train/ and test/ or val/")
+    _check_folder(root / "train", root, "train/")
+    test_name = next((name for name in ("test", "val") if (root / name).is_dir()), "test")
+    _check_folder(root / test_name, root, "test/ or val/")
+
+    names = _class_names(root / "train")
+    test_names = _class_names(root / test_name)
+    if not names:
+        raise ConfigError(
+            f"data.root: no class folders in {root / 'train'}; make one folder a class there"
+        )
+    for present, absent, missing in (
+        ("train", test_name, sorted(set(names) - set(test_names))),
+        (test_name, "train", sorted(set(test_names) - set(names))),
+    ):
+        if missing:
+            raise ConfigError(
+                f"data.root: {len(missing)} class folders of {root / present} are not in {absent}/ "
+                f"({_some(missing)}); every class needs a folder in both"
+            )
+    return ImageSource(
+        "imagefolder",
+        tuple(names),
+        _folder_split(root / "train", names),
+        _folder_split(root / test_name, names),
+    )
+
+
+def _torchvision(config: DataConfig, class_name: str) -> ImageSource:
+    """A torchvision data set that takes ``train=`` and holds its images as arrays."""
+    train = _open_torchvision(config, class_name, train=True)
+    test = _open_torchvision(config, class_name, train=False)
+    return ImageSource(
+        config.name,
+        tuple(train.classes),
+        ArraySplit(np.asarray(train.data), np.asarray(train.targets, dtype=np.int64)),
+        ArraySplit(np.asarray(test.data), np.asarray(test.targets, dtype=np.int64)),
+    )
+
+
+def _svhn(config: DataConfig) -> ImageSource:
+    """Street View House Numbers: torchvision gives [n, 3, 32, 32] and ``split=``."""
+
+    def split(name: str) -> ArraySplit:
+        data = _open_torchvision(config, "SVHN", split=name)
+        return ArraySplit(data.data.transpose(0, 2, 3, 1), data.labels.astype(np.int64))
+
+    return ImageSource(
+        "svhn", tuple(str(digit) for digit in range(10)), split("train"), split("test")
+    )
+
+
+SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
+    "digits": _digits,
+    "imagefolder": _imagefolder,
+    "cifar10": partial(_torchvision, class_name="CIFAR10"),
+    "cifar100": partial(_torchvision, class_name="CIFAR100"),
+    "fashion_mnist": partial(_torchvision, class_name="FashionMNIST"),
+    "kmnist": partial(_torchvision, class_name="KMNIST"),
+    "mnist": partial(_torchvision, class_name="MNIST"),
+    "svhn": _svhn,
+}
+"""Every data set by the name that ``data.name`` takes; add a function here to add one."""
+
+
+def _existing_root(config: DataConfig, remedy: str) -> Path:
+    if config.root is None:
+        raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"data.root: no folder {str(root)!r} here; {remedy}")
+    return root
+
+
+def _check_folder(folder: Path, root: Path, wanted: str) -> None:
+    if folder.is_dir():
+        return
+    held = sorted(entry.name + "/" for entry in root.iterdir() if entry.is_dir())
+    raise ConfigError(
+        f"data.root: no {wanted} in {str(root)!r} (it holds: {_some(held) or 'no folders'}); "
+        "give the directory that holds train/ and test/ or val/"
+    )
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(names[:limit])
+    return shown + (", ..." if len(names) > limit else "")
+
+
+def _class_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _image_paths(folder: Path) -> list[str]:
+    """Images below ``folder``, also in its subfolders, as sorted relative posix paths."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+                found.append(Path(parent, name).relative_to(folder).as_posix())
+    return sorted(found)
+
+
+def _folder_split(folder: Path, class_names: Sequence[str]) -> FolderSplit:
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(class_names):
+        images = _image_paths(folder / name)
+        if not images:
+            raise ConfigError(
+                f"data.root: no images in the class folder {folder / name}; add images "
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder"
+            )
+        paths += [f"{name}/{image}" for image in images]
+        labels += [label] * len(images)
+    return FolderSplit(folder, paths, np.asarray(labels, dtype=np.int64))
+
+
+def _open_torchvision(config: DataConfig, class_name: str, **split: Any) -> Any:
+    from torchvision import datasets
+
+    remedy = "give the directory of torchvision's files, with data.download: true to fetch them"
+    if config.root is None:
+        raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
+    root = Path(config.root).expanduser()
+    try:
+        return getattr(datasets, class_name)(root=str(root), download=config.download, **split)
+    except (OSError, RuntimeError) as e:
+        # RuntimeError: not there, or a checksum is wrong; OSError (URLError): no network.
+        problem = "could not be downloaded to" if config.download else "is not, or not whole, in"
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise ConfigError(
+            f"data.root: {config.name} {problem} {str(root)!r} ({reason}); {remedy}"
+        ) from e

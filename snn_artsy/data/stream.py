@@ -1,0 +1,212 @@
+"""The class-incremental stream: which classes arrive when, and which images belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.config import ConfigError, DataConfig, require
+from snn_artsy.data.sources import ImageSource
+
+_TRAIN, _VALIDATION, _TEST = range(3)
+"""Keys of the independent random choices made for each class."""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Some samples of one source split.
+
+    Args:
+        index: Sample numbers in the source's split, int64 [n].
+        labels: Positions of their classes in the class order, int64 [n].
+    """
+
+    index: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class TaskSplit:
+    """One task: ``train`` and ``validation`` index the source's train split, ``test`` its test.
+
+    Args:
+        number: Counted from 0.
+        classes: Labels of the task, contiguous positions in the class order.
+    """
+
+    number: int
+    classes: tuple[int, ...]
+    train: SampleSet
+    validation: SampleSet
+    test: SampleSet
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """All tasks in order of arrival.
+
+    Args:
+        class_order: The source's class number of each label, int64 [C].
+        class_names: The name of each label.
+        tasks: The tasks.
+    """
+
+    class_order: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    tasks: tuple[TaskSplit, ...]
+
+    @property
+    def task_of_label(self) -> NDArray[np.int64]:
+        """Task number of each label, int64 [C]."""
+        return np.repeat(np.arange(len(self.tasks)), [len(task.classes) for task in self.tasks])
+
+    @property
+    def train_index(self) -> NDArray[np.int64]:
+        """Every sample of the source's train split that is used, sorted; validation included."""
+        parts = [s.index for task in self.tasks for s in (task.train, task.validation)]
+        return np.sort(np.concatenate(parts))
+
+    @property
+    def test_index(self) -> NDArray[np.int64]:
+        """Every sample of the source's test split that is used, sorted."""
+        return np.sort(np.concatenate([task.test.index for task in self.tasks]))
+
+
+def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStream:
+    """Cut ``source`` into tasks.
+
+    The class order comes from ``config.class_order``, or is
+    ``numpy.random.RandomState(s).permutation(n)`` with s = ``config.order_seed`` or else ``seed``:
+    the legacy generator, so that the order is the one PyCIL and PILOT draw from the same seed
+    (1993 there). Which images are kept and which validate depends on ``seed`` and the class alone,
+    not on the class order or on the other classes.
+
+    Raises:
+        ConfigError: The classes do not divide as asked, or a class has too few images.
+    """
+    start, stop = _class_range(config, len(source.class_names))
+    n_classes = stop - start
+    sizes = _task_sizes(config, n_classes)
+    order_seed = seed if config.order_seed is None else config.order_seed
+    class_order = start + _class_order(config.class_order, n_classes, order_seed)
+
+    tasks = []
+    first = 0
+    for number, size in enumerate(sizes):
+        labels = range(first, first + size)
+        first += size
+        train, validation, test = [], [], []
+        for label in labels:
+            class_number = int(class_order[label])
+            name = source.class_names[class_number]
+            train_images = np.flatnonzero(source.train.labels == class_number)
+            kept, held_out = _train_validation(config, train_images, seed, class_number, name)
+            train.append((label, kept))
+            validation.append((label, held_out))
+            test_images = np.flatnonzero(source.test.labels == class_number)
+            if len(test_images) == 0:
+                raise ConfigError(
+                    f"data.name: class {name!r} of {source.name} has no test images; add some, or "
+                    "leave the class out with data.class_range"
+                )
+            chosen = _choose(test_images, config.test_per_class, seed, _TEST, class_number)
+            test.append((label, chosen))
+        samples = [_sample_set(parts) for parts in (train, validation, test)]
+        tasks.append(TaskSplit(number, tuple(labels), *samples))
+    names = tuple(source.class_names[number] for number in class_order)
+    return TaskStream(class_order, names, tuple(tasks))
+
+
+def _class_range(config: DataConfig, n_classes: int) -> tuple[int, int]:
+    if config.class_range is None:
+        return 0, n_classes
+    start, stop = config.class_range
+    require(
+        stop <= n_classes,
+        "data.class_range",
+        config.class_range,
+        f"the data set has {n_classes} classes, so use 0 <= start < stop <= {n_classes}",
+    )
+    return start, stop
+
+
+def _task_sizes(config: DataConfig, n_classes: int) -> list[int]:
+    if config.n_tasks is not None:
+        require(
+            n_classes % config.n_tasks == 0,
+            "data.n_tasks",
+            config.n_tasks,
+            f"{n_classes} classes divide equally into {_divisors(n_classes)} tasks",
+        )
+        return [n_classes // config.n_tasks] * config.n_tasks
+    assert config.increment is not None  # DataConfig sees to it that one of the two is given
+    require(
+        config.base <= n_classes,
+        "data.base",
+        config.base,
+        f"there are {n_classes} classes; use at most that many",
+    )
+    rest = n_classes - config.base
+    after = f" after the first {config.base}" if config.base else ""
+    require(
+        rest % config.increment == 0,
+        "data.increment",
+        config.increment,
+        f"the {rest} classes{after} divide into steps of {_divisors(rest)}",
+    )
+    return [config.base] * (config.base > 0) + [config.increment] * (rest // config.increment)
+
+
+def _divisors(n: int) -> str:
+    divisors = [str(d) for d in range(1, n + 1) if n % d == 0]
+    return " or ".join([", ".join(divisors[:-1]), divisors[-1]] if len(divisors) > 1 else divisors)
+
+
+def _class_order(given: Sequence[int] | None, n_classes: int, seed: int) -> NDArray[np.int64]:
+    if given is None:
+        return np.random.RandomState(seed).permutation(n_classes).astype(np.int64)
+    if sorted(given) != list(range(n_classes)):
+        missing = sorted(set(range(n_classes)) - set(given))
+        raise ConfigError(
+            f"data.class_order: {len(given)} entries, missing {missing[:5]}; name each of the "
+            f"{n_classes} chosen classes, 0 to {n_classes - 1}, exactly once"
+        )
+    return np.asarray(given, dtype=np.int64)
+
+
+def _train_validation(
+    config: DataConfig, images: NDArray[np.int64], seed: int, class_number: int, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(training, validation) of one class: at least one image each."""
+    images = _choose(images, config.train_per_class, seed, _TRAIN, class_number)
+    n_validation = max(1, round(config.validation_share * len(images)))
+    if n_validation >= len(images):
+        raise ConfigError(
+            f"data.validation_share: {config.validation_share!r} of the {len(images)} training "
+            f"images of class {name!r} leaves none to train on; use a smaller share, more images "
+            "(data.train_per_class), or leave the class out with data.class_range"
+        )
+    validation = _choose(images, n_validation, seed, _VALIDATION, class_number)
+    return np.setdiff1d(images, validation), validation
+
+
+def _choose(
+    images: NDArray[np.int64], n: int | None, seed: int, purpose: int, class_number: int
+) -> NDArray[np.int64]:
+    """At most ``n`` of the images, sorted; keyed by class, so other classes change nothing."""
+    if n is None or n >= len(images):
+        return images
+    rng = np.random.default_rng([seed, purpose, class_number])
+    return np.sort(rng.choice(images, size=n, replace=False))
+
+
+def _sample_set(parts: Sequence[tuple[int, NDArray[np.int64]]]) -> SampleSet:
+    index = np.concatenate([images for _, images in parts])
+    labels = np.repeat([label for label, _ in parts], [len(images) for _, images in parts])
+    return SampleSet(index.astype(np.int64), labels.astype(np.int64))

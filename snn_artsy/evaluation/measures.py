@@ -1,0 +1,94 @@
+"""A learner's answers after every task -> its measures; NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.evaluation import metrics
+
+
+@dataclass(frozen=True)
+class StepAnswers:
+    """Answers for all test samples of the tasks seen so far.
+
+    Args:
+        labels, predicted: int64 [n].
+        scores: Class scores [n, C].
+        gates: m, bool [n, N], and calibrated gate scores [n, N]; None without gates.
+        spike_predicted: Class decided from spikes alone, -1 where nothing fired, [n]; None if none.
+        oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without gates.
+    """
+
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    gates: NDArray[np.bool_] | None = None
+    gate_scores: NDArray[np.float32] | None = None
+    spike_predicted: NDArray[np.int64] | None = None
+    oracle_gate_predicted: NDArray[np.int64] | None = None
+
+
+def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[str, Any]:
+    """Every measure of design.md's list that the answers allow; see `metrics` for definitions.
+
+    Args:
+        steps: Answers after task 0, 1, ..., N - 1.
+        task_of_label: Task of each label.
+    """
+    last = steps[-1]
+    counts = metrics.samples_per_task(last.labels, task_of_label)
+    acc = metrics.accuracy_matrix(
+        [s.predicted for s in steps], [s.labels for s in steps], task_of_label
+    )
+    a_last = metrics.a_last(acc, counts)
+    interval = metrics.wilson_interval(round(a_last * len(last.labels)), len(last.labels))
+    found: dict[str, Any] = {
+        "a_last": a_last,
+        "a_avg": metrics.a_avg(acc, counts),
+        "a_t": metrics.accuracy_per_step(acc, counts),
+        "a_last_interval_95": interval,
+        "new_accuracy": metrics.new_accuracy(acc),
+        "old_accuracy": metrics.old_accuracy(acc, counts),
+        "accuracy_matrix": acc,
+        "task_identification": metrics.task_identification(
+            last.predicted, last.labels, task_of_label
+        ),
+        "oracle_task_accuracy": metrics.oracle_task_accuracy(
+            last.scores, last.labels, task_of_label
+        ),
+        "forgetting_max_last": metrics.forgetting_max_last(acc),
+        "forgetting_first_last": metrics.forgetting_first_last(acc),
+        "backward_transfer": metrics.backward_transfer(acc),
+    }
+    true_task = task_of_label[last.labels]
+    if last.gates is not None and last.gate_scores is not None:
+        found |= {
+            "gate_identification": metrics.gate_identification(last.gate_scores, true_task),
+            "gate_matrix": metrics.gate_matrix(last.gates, true_task),
+            "gate_precision": metrics.gate_precision(last.gates, true_task),
+            "gate_recall": metrics.gate_recall(last.gates, true_task),
+            "gate_open_share": metrics.open_share(last.gates),
+            "mean_open_gates": metrics.mean_open_gates(last.gates),
+            "all_silent_share": metrics.all_silent_share(last.gates),
+            "gates_uninformative": bool(metrics.gates_uninformative(last.gates)),
+        }
+    if last.oracle_gate_predicted is not None:
+        found["oracle_gate_accuracy"] = metrics.accuracy(last.oracle_gate_predicted, last.labels)
+    if last.spike_predicted is not None:
+        spike_acc = metrics.accuracy_matrix(
+            [s.spike_predicted for s in steps if s.spike_predicted is not None],
+            [s.labels for s in steps],
+            task_of_label,
+        )
+        found |= {
+            "a_last_spikes_only": metrics.a_last(spike_acc, counts),
+            "a_avg_spikes_only": metrics.a_avg(spike_acc, counts),
+            "a_t_spikes_only": metrics.accuracy_per_step(spike_acc, counts),
+            "spike_accuracy_matrix": spike_acc,
+            "no_decision_share": float(np.mean(last.spike_predicted < 0)),
+        }
+    return found

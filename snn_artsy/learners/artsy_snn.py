@@ -1,0 +1,407 @@
+"""Artsy with spiking silent synapses between the frozen ViT and each task's sub-network."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
+from snn_artsy.learners.adapter import HeadAdapter, train_adapter
+from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.gating import ClassGaussians, GateThresholds
+from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
+from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
+from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
+from snn_artsy.synapses.plasticity import trace_before
+
+Control = Literal[
+    "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
+]
+
+# Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
+_STREAM = {"train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4}
+_EPOCH_STRIDE = 8
+# Weight of the membrane, in spikes of one neuron: it breaks ties and can never outvote a spike.
+_TIE = 0.1
+_BATCH = 256
+
+
+class ArtsySNN:
+    """Sub-network t: K postsynaptic neurons for each class of task t, joined to the ON/OFF units of
+    h_0 by contacts that are born silent and unsilenced by NMDA-gated STDP during pairing.
+
+    S_t is the largest class-assembly spike count of sub-network t. In `mode: full` h_t is read out
+    from the postsynaptic spikes by Hebbian weights: assembly c recalls the mean feature that it was
+    paired with, h_t = readout * sum_c r_c (mean_c - mean), r_c its rate in [0, 1] less the
+    sub-network's mean rate, rectified (lateral inhibition). In `mode: gate`
+    h_t is an ANN adapter. The decision from spikes alone is the class with the largest count.
+
+    Args:
+        config, ann, gate: Parameters.
+        dim: D.
+        device: Where tensors live.
+        seed: Of contacts, order of presentation and noise.
+        observer: Is told what happens; default: nobody.
+        control: A control experiment instead of the model: contacts permuted within each neuron, or
+            placed at random at equal density, after learning; teacher labels shuffled; presynaptic
+            spikes shuffled in time inside each training presentation.
+    """
+
+    def __init__(
+        self,
+        config: SNNConfig,
+        ann: ANNConfig,
+        gate: GateConfig,
+        dim: int,
+        device: str,
+        seed: int,
+        observer: SynapseObserver | None = None,
+        control: Control = "none",
+    ) -> None:
+        self.config, self.ann, self.dim, self.device, self.seed = config, ann, dim, device, seed
+        self.observer: SynapseObserver = NullObserver() if observer is None else observer
+        self.control = control
+        self.schedule = make_schedule(config.encoding, config.teacher)
+        self.encoder = SpikeEncoder(config.encoding, self.schedule)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.scaling: FeatureScaling | None = None
+        self.layers: list[SilentSynapseLayer] = []
+        self.adapters: list[HeadAdapter] = []
+        self.recall: list[Tensor] = []  # (mean_c - mean) of each task's classes, [n, D]
+        self.gaussians = ClassGaussians(gate, seed)
+        self.thresholds = GateThresholds()
+        self.prototypes = GatedPrototypes()
+        self.clock_ms = 0.0
+        self._test_to_record = 0
+        self._spikes_shown = 0.0
+        self._images_shown = 0
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    def learn(self, task: Task) -> None:
+        t, train = task.number, task.train
+        if self.scaling is None:
+            self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
+            self.observer.population("retina", np.repeat([0, 1], self.dim))
+        self._add_subnetwork(task)
+        self._pair(task)
+        self._apply_contact_control()
+        features, labels, index = all_training(task)
+        self.recall.append(class_means(train.features, train.labels, task.classes) - self.scaling.mean.float())
+        if self.config.mode == "gate":
+            adapter = HeadAdapter(self.dim, self.ann, self.generator).to(self.device)
+            train_adapter(adapter, train.features, train.labels, task.classes, self.ann, self.generator)
+            self.adapters.append(adapter)
+        gained = self._gained(features, self._responses(features, index, "train"))
+        means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
+        self.prototypes.add(class_means(features, labels, task.classes), means, self._replayed(t))
+        self._calibrate(task)
+        self._test_to_record = self.observer.plan.spike_presentations
+
+    def _add_subnetwork(self, task: Task) -> None:
+        k = self.config.neuron.per_class
+        rule = self.config.plasticity
+        spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
+        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(len(task.classes))
+        layer = SilentSynapseLayer(
+            2 * self.dim,
+            k * len(task.classes),
+            self.config.encoding.dt,
+            self.config.neuron,
+            rule,
+            self.config.contacts,
+            target_factor=factor,
+            generator=self.generator,
+        ).to(self.device)
+        if self.layers:
+            # the slow average belongs to the presynaptic terminals, which all sub-networks share
+            layer.slow_sum.copy_(self.layers[-1].slow_sum)
+            layer.slow_weight.copy_(self.layers[-1].slow_weight)
+        self.layers.append(layer)
+        self.observer.population(f"task{task.number}", np.repeat(np.array(task.classes), k))
+
+    def _pair(self, task: Task) -> None:
+        """The pairing protocol: each training sample is shown, its class's assembly is taught."""
+        t, train, layer = task.number, task.train, self.layers[-1]
+        teacher, duration = self.config.teacher, self.config.encoding.duration_ms
+        labels = train.labels
+        if self.control == "shuffled_labels":
+            labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
+        assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
+        to_record = self.observer.plan.spike_presentations
+        traced = self._choose_traced(layer)
+        for epoch in range(self.config.plasticity.epochs):
+            offset = _EPOCH_STRIDE * epoch
+            order = torch.randperm(len(labels), generator=self.generator).to(self.device)
+            for rows in order.split(self.config.plasticity.batch_size):
+                index = train.index[rows]
+                pre = self._encode(train.features[rows], index, "train", offset)
+                if self.control == "shuffled_timing":
+                    pre = shuffle_in_time(pre, self.seed, _STREAM["shuffle"] + offset, index)
+                taught = assembly == (labels[rows] - task.classes[0])[:, None]
+                fires = teaching_spikes(
+                    self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
+                )
+                start = self.clock_ms + duration * np.arange(len(rows))
+                response, change = layer.pair(pre, fires * teacher.current, duration)
+                self.clock_ms += duration * len(rows)
+                self._tell_presentations(train, rows, start, t, teaching=True)
+                if to_record > 0:
+                    self._tell_spikes(pre[:, :to_record], {t: response.spikes[:, :to_record]}, start)
+                    to_record -= len(rows)
+                self._tell_change(t, change)
+                self._tell_trace(t, layer, traced, pre, response)
+        if self.config.contacts.capture and self.config.plasticity.rule != "none":
+            self._tell_change(t, layer.capture())
+
+    def _apply_contact_control(self) -> None:
+        layer = self.layers[-1]
+        if self.control not in ("permuted_contacts", "random_contacts"):
+            return
+        shape = layer.state.shape
+        if self.control == "permuted_contacts":
+            order = torch.rand(shape, generator=self.generator).argsort(1)
+        else:
+            order = torch.randperm(layer.state.numel(), generator=self.generator)
+        order = order.to(self.device)
+        for name in ("state", "ampa", "exists"):
+            values = getattr(layer, name)
+            if self.control == "permuted_contacts":
+                values.copy_(torch.gather(values, 1, order))
+            else:
+                values.copy_(values.flatten()[order].reshape(shape))
+
+    def _replayed(self, t: int) -> Tensor | None:
+        """Mean h_t of the new sub-network over pseudo-features of each older class."""
+        if not self.gaussians.replays:
+            return None
+        pseudo = self.gaussians.sample(list(range(t)), purpose=4)
+        number = torch.arange(len(pseudo), device=pseudo.device)
+        answers = self._responses(pseudo, number, "pseudo", only=[t])
+        return self.gaussians.class_means_of(self._gained(pseudo, answers, only=[t])[:, 0])
+
+    def _calibrate(self, task: Task) -> None:
+        """Thresholds of all gates: real validation features of this task, pseudo-features of others."""
+        t, validation = task.number, task.validation
+        old = list(range(t))
+        self.gaussians.add_task(task.train.features, task.train.labels)
+        responses = self._responses(validation.features, validation.index, "validation")
+        scores = self._gate_scores(responses)
+        pseudo = self.gaussians.sample(old, purpose=3)
+        number = torch.arange(len(pseudo), device=pseudo.device)
+        bad = self._gate_scores(self._responses(pseudo, number, "pseudo", only=[t]))[:, 0]
+        self.thresholds.add_task(scores[:, t], bad)
+        for u in old:
+            self.thresholds.add_bad(u, scores[:, u])
+        self.thresholds.refresh()
+
+    # --- prediction -------------------------------------------------------------------------------
+
+    def predict(self, batch: Batch) -> Prediction:
+        responses = self._responses(batch.features, batch.index, batch.split, record=batch)
+        calibrated = self.thresholds.calibrated(self._gate_scores(responses))
+        gates = calibrated > 0
+        if batch.true_task is not None:
+            gates = batch.true_task[:, None] == torch.arange(len(self.layers), device=gates.device)
+        scores = self.prototypes.scores(batch.features, gates, self._gained(batch.features, responses))
+        votes = torch.cat([v for v, _ in responses], dim=1)
+        silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
+        # a network that did not fire at all has decided nothing
+        votes[silent] = -torch.inf
+        return Prediction(scores, calibrated, gates, votes)
+
+    def _encode(self, features: Tensor, index: Tensor, split: str, offset: int = 0) -> Tensor:
+        assert self.scaling is not None
+        return self.encoder(self.scaling(features), self.seed, _STREAM[split] + offset, index)
+
+    def _responses(
+        self,
+        features: Tensor,
+        index: Tensor,
+        split: str,
+        only: list[int] | None = None,
+        record: Batch | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
+
+        Returns:
+            For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
+        """
+        chosen = self.layers if only is None else [self.layers[t] for t in only]
+        parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
+        for rows in torch.arange(len(features), device=features.device).split(_BATCH):
+            pre = self._encode(features[rows], index[rows], split)
+            answers = [layer.respond(pre) for layer in chosen]
+            for part, answer in zip(parts, answers, strict=True):
+                part.append((self._votes(answer), answer.counts))
+            if record is not None and record.split == "test" and record.true_task is None:
+                self._spikes_shown += float(sum(a.counts.sum() for a in answers))
+                self._images_shown += len(rows)
+                self._tell_test(record, rows, pre, answers)
+        return [(torch.cat([v for v, _ in p]), torch.cat([c for _, c in p])) for p in parts]
+
+    def _votes(self, response: Response) -> Tensor:
+        """Spikes of each class assembly, ties broken by its mean membrane, [B, n]."""
+        k = self.config.neuron.per_class
+        counts = response.counts.unflatten(1, (-1, k)).sum(2)
+        return counts + _TIE * response.final.unflatten(1, (-1, k)).mean(2)
+
+    @staticmethod
+    def _gate_scores(responses: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N]."""
+        best = [
+            torch.where(counts.sum(1) > 0, votes.max(1).values, 0.0) for votes, counts in responses
+        ]
+        return torch.stack(best, dim=1)
+
+    def _gained(
+        self,
+        features: Tensor,
+        responses: list[tuple[Tensor, Tensor]],
+        only: list[int] | None = None,
+    ) -> Tensor:
+        """h_t of every sub-network (or of ``only`` some), [B, N, D]."""
+        chosen = range(len(self.layers)) if only is None else only
+        if self.config.mode == "gate":
+            with torch.no_grad():
+                return torch.stack([self.adapters[t](features) for t in chosen], dim=1)
+        k = self.config.neuron.per_class
+        most = k * len(self.schedule.volley)
+        rates = [counts.unflatten(1, (-1, k)).sum(2) / most for _, counts in responses]
+        # lateral inhibition between a sub-network's assemblies: what all of them answer recalls nothing
+        rates = [(r - r.mean(1, keepdim=True)).clamp_min(0) for r in rates]
+        recall = [self.recall[t] for t in chosen]
+        return torch.stack(
+            [self.config.readout * r @ m for r, m in zip(rates, recall, strict=True)], dim=1
+        )
+
+    # --- what is kept and reported ------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = self.prototypes.state_dict() | self.thresholds.state_dict()
+        if self.scaling is not None:
+            state |= {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
+        for t, layer in enumerate(self.layers):
+            state |= {f"layers.{t}.{k}": v for k, v in layer.state_dict().items()}
+            state[f"recall.{t}"] = self.recall[t]
+        for t, adapter in enumerate(self.adapters):
+            state |= {f"adapters.{t}.{k}": v for k, v in adapter.state_dict().items()}
+        return state
+
+    def report(self) -> dict[str, Any]:
+        counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
+        n_contacts = int(counts.sum())
+        share = float(counts[1:].sum()) / max(n_contacts, 1)
+        trained = [p.numel() for a in self.adapters for p in a.parameters()]
+        return {
+            "n_contacts": n_contacts,
+            "n_silent": int(counts[0]),
+            "n_functional": int(counts[1]),
+            "n_consolidated": int(counts[2]),
+            "functional_share": share,
+            # every contact is born silent, so what is functional now has converted
+            "converted_share": share,
+            "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
+            "parameters": n_contacts + sum(trained),
+            "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),
+            "dt_ms": self.config.encoding.dt,
+            "n_steps": self.config.encoding.steps,
+            "max_rate_hz": self.config.encoding.rate_hz,
+            "simulated_ms": self.clock_ms,
+        }
+
+    # --- telling the observer -----------------------------------------------------------------------
+
+    def _tell_presentations(
+        self, batch: LabelledBatch, rows: Tensor, start: np.ndarray, task: int, teaching: bool
+    ) -> None:
+        encoding = self.config.encoding
+        first = float(torch.nonzero(self.schedule.teach)[0, 0]) * encoding.dt
+        self.observer.presentations(
+            Presentations(
+                start_ms=start,
+                stop_ms=start + encoding.steps * encoding.dt,
+                split=batch.split,
+                index=batch.index[rows].cpu().numpy(),
+                label=batch.labels[rows].cpu().numpy(),
+                task=task,
+                teacher_ms=start + first if teaching else None,
+            )
+        )
+
+    def _tell_spikes(self, pre: Tensor, post: dict[int, Tensor], start: np.ndarray) -> None:
+        """Spikes [T, b, n] of presentations that start at ``start`` (the first b are used)."""
+        for name, spikes in [("retina", pre), *((f"task{t}", s) for t, s in post.items())]:
+            step, shown, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
+            self.observer.spikes(name, start[shown] + step * self.config.encoding.dt, node)
+
+    def _tell_change(self, task: int, change: StateChange) -> None:
+        layer, plan = self.layers[task], self.observer.plan
+        self.observer.counts(task, self.clock_ms, layer.counts().cpu().numpy())
+        if plan.conversions and len(change.pre):
+            self.observer.conversions(
+                Conversions(
+                    task=task,
+                    time_ms=np.full(len(change.pre), self.clock_ms),
+                    pre=change.pre.cpu().numpy(),
+                    post=change.post.cpu().numpy(),
+                    contact=np.zeros(len(change.pre), dtype=np.int64),
+                    old=change.old.cpu().numpy(),
+                    new=change.new.cpu().numpy(),
+                )
+            )
+
+    def snapshot(self, moment: str) -> None:
+        """Tell the observer the occupancy and state of every contact."""
+        for t, layer in enumerate(self.layers):
+            ampa, state = layer.ampa.cpu().numpy(), layer.state.cpu().numpy()
+            self.observer.snapshot(t, moment, ampa[:, :, None], state[:, :, None])
+
+    def _choose_traced(self, layer: SilentSynapseLayer) -> Tensor:
+        """Contacts whose variables are recorded, int64 [n, 2] (post, pre)."""
+        existing = torch.nonzero(layer.exists.cpu())
+        generator = torch.Generator().manual_seed(self.seed)
+        n = min(self.observer.plan.traced_synapses, len(existing))
+        return existing[torch.randperm(len(existing), generator=generator)[:n]]
+
+    def _tell_trace(
+        self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
+    ) -> None:
+        """Occupancy and state after each batch, and the traces' mean at postsynaptic spikes in it."""
+        if not len(traced):
+            return
+        post_index, pre_index = traced.T.to(self.device)
+        rule, dt = self.config.plasticity, self.config.encoding.dt
+        x = trace_before(pre[:, :, pre_index], rule.tau_plus_ms, dt)
+        y = trace_before(response.spikes[:, :, post_index], rule.tau_minus_ms, dt)
+        variables = {
+            "ampa": layer.ampa[post_index, pre_index],
+            "state": layer.state[post_index, pre_index].float(),
+            "pre_trace": x.mean((0, 1)),
+            "post_trace": y.mean((0, 1)),
+        }
+        synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
+        self.observer.trace(
+            task,
+            np.array([self.clock_ms]),
+            synapse.cpu().numpy(),
+            {name: value.cpu().numpy()[None] for name, value in variables.items()},
+        )
+
+    def _tell_test(
+        self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]
+    ) -> None:
+        """Record the first test presentations after a task, as presentations of their own."""
+        n = min(self._test_to_record, len(rows))
+        if n == 0 or not isinstance(batch, LabelledBatch):
+            return
+        self._test_to_record -= n
+        start = self.clock_ms + self.config.encoding.duration_ms * np.arange(n)
+        self._tell_presentations(batch, rows[:n], start, len(self.layers) - 1, teaching=False)
+        self._tell_spikes(pre[:, :n], {t: a.spikes[:, :n] for t, a in enumerate(answers)}, start)
+        self.clock_ms += self.config.encoding.duration_ms * n

@@ -1,0 +1,118 @@
+"""What a learner is given and what it gives back: the contract every method shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frozen features of some samples.
+
+    Args:
+        features: h_0, float32 [B, D].
+        index: Each sample's number in its source split, int64 [B]; keys the spike noise, so that a
+            sample's spikes do not depend on the batch it comes in.
+        split: Where the samples come from.
+        true_task: Task of each sample, int64 [B], given only for the oracle-gate measure
+            (m_t := 1[t = true task]); None in every honest evaluation.
+        load_images: Loads the pixels [B, 3, H, W] for learners that need more than h_0.
+    """
+
+    features: Tensor
+    index: Tensor
+    split: Split
+    true_task: Tensor | None = None
+    load_images: Callable[[], Tensor] | None = None
+
+    @property
+    def images(self) -> Tensor:
+        if self.load_images is None:
+            raise ValueError("this batch carries features only; build it with load_images")
+        return self.load_images()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class LabelledBatch(Batch):
+    """A batch with labels int64 [B]: positions in the class order, so task t's are contiguous."""
+
+    labels: Tensor = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the stream: its number, its classes (labels), its training and validation data."""
+
+    number: int
+    classes: tuple[int, ...]
+    train: LabelledBatch
+    validation: LabelledBatch
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A learner's answer for a batch, over the C classes and N tasks seen so far.
+
+    Args:
+        scores: [B, C]; the predicted class is the arg max.
+        gate_scores: Calibrated S_t, comparable between tasks, [B, N]; None without gates.
+        gates: m_t, bool [B, N]; None without gates.
+        spike_scores: Class-assembly decision from postsynaptic spikes alone, [B, C]; None if none.
+    """
+
+    scores: Tensor
+    gate_scores: Tensor | None = None
+    gates: Tensor | None = None
+    spike_scores: Tensor | None = None
+
+    @staticmethod
+    def concatenate(parts: list[Prediction]) -> Prediction:
+        def join(name: str) -> Tensor | None:
+            columns = [getattr(part, name) for part in parts]
+            return None if columns[0] is None else torch.cat(columns)
+
+        scores = torch.cat([part.scores for part in parts])
+        return Prediction(scores, join("gate_scores"), join("gates"), join("spike_scores"))
+
+
+class Learner(Protocol):
+    """Four calls, nothing more."""
+
+    def learn(self, task: Task) -> None: ...
+
+    def predict(self, batch: Batch) -> Prediction: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def report(self) -> dict[str, Any]:
+        """Plain numbers about the learner (parameters, stored bytes, contacts, ...)."""
+        ...
+
+
+def all_training(task: Task) -> tuple[Tensor, Tensor, Tensor]:
+    """Training and validation samples together: features [n, D], labels [n], index [n].
+
+    Validation samples choose thresholds; what is estimated without choosing anything (class means)
+    takes all of a task's training images.
+    """
+    parts = (task.train, task.validation)
+    return (
+        torch.cat([p.features for p in parts]),
+        torch.cat([p.labels for p in parts]),
+        torch.cat([p.index for p in parts]),
+    )
+
+
+def stored_bytes(state: dict[str, Tensor]) -> int:
+    """Bytes that a learner keeps from task to task."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())

@@ -1,0 +1,96 @@
+"""Class prototypes and the cosine classifier, the same for every learner."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def class_means(features: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Mean feature of each class: features [n, D], labels [n] -> [len(classes), D]."""
+    return torch.stack([features[labels == c].mean(0) for c in classes])
+
+
+def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of each feature with each prototype: [B, D], [C, D] -> [B, C]."""
+    return F.normalize(features, dim=-1) @ F.normalize(prototypes, dim=-1).T
+
+
+def complete(base_old: Tensor, base_new: Tensor, gained_new: Tensor) -> Tensor:
+    """What a new sub-network would answer to classes that are gone (EASE: Zhou et al. 2024, eqs. 6-8).
+
+    Each old class is a mixture of the new ones, weighted by the softmax of the cosines between their
+    prototypes in the space that both have been seen in.
+
+    Args:
+        base_old: Prototypes of the old classes in the common space, [C_old, D].
+        base_new: Prototypes of the new classes there, [C_new, D].
+        gained_new: Mean answer of the new sub-network to the new classes, [C_new, D].
+
+    Returns:
+        Estimated mean answer to the old classes, [C_old, D].
+    """
+    return torch.softmax(cosine_scores(base_old, base_new), dim=1) @ gained_new
+
+
+class GatedPrototypes:
+    """Prototypes of z = h_0 + sum_t m_t h_t for any pattern of open gates m.
+
+    A sample is compared with prototypes made under its own pattern, p_c(m) = P0_c + sum_t m_t P_tc,
+    where P0_c is the mean of h_0 and P_tc the mean of h_t over class c's training samples: measured
+    when class c came with or after sub-network t. When it came before, P_tc is the mean of h_t over
+    the class's Gaussian pseudo-features, or without replay it is completed (`complete`).
+    With all gates shut this is the nearest class mean by cosine on h_0 (our definition).
+    """
+
+    def __init__(self) -> None:
+        self.base: Tensor | None = None  # P0, [C, D]
+        self.gained: list[Tensor] = []  # P_t, each [C, D]
+
+    @property
+    def n_classes(self) -> int:
+        return 0 if self.base is None else len(self.base)
+
+    def add(
+        self, base: Tensor, gained: list[Tensor], replayed: Tensor | None = None
+    ) -> None:
+        """Add a task's classes.
+
+        Args:
+            base: Mean h_0 of its classes, [n, D].
+            gained: Mean h_t of its classes under every sub-network so far, its own last; each
+                [n, D]. Empty for a learner without sub-networks.
+            replayed: Mean h_t of the new sub-network over pseudo-features of each older class,
+                [C_old, D]; None: completed instead.
+        """
+        if gained and len(gained) > len(self.gained):
+            new = gained[-1]
+            if replayed is None:
+                replayed = complete(self.base, base, new) if self.base is not None else new[:0]
+            self.gained.append(replayed)
+        self.gained = [torch.cat([p, g]) for p, g in zip(self.gained, gained, strict=True)]
+        self.base = base if self.base is None else torch.cat([self.base, base])
+
+    def scores(self, h0: Tensor, gates: Tensor, gained: Tensor) -> Tensor:
+        """Cosine class scores [B, C].
+
+        Args:
+            h0: [B, D]. gates: m, bool [B, N]. gained: h_t, [B, N, D]; read where the gate is open.
+        """
+        if self.base is None:
+            raise RuntimeError("no prototypes yet: learn a task first")
+        if not self.gained:
+            return cosine_scores(h0, self.base)
+        z = h0 + (gained * gates[:, :, None]).sum(1)
+        table = torch.stack(self.gained)
+        scores = h0.new_empty(len(h0), len(self.base))
+        patterns, inverse = gates.unique(dim=0, return_inverse=True)
+        for k, pattern in enumerate(patterns):
+            rows = inverse == k
+            scores[rows] = cosine_scores(z[rows], self.base + table[pattern].sum(0))
+        return scores
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {} if self.base is None else {"prototypes.base": self.base}
+        return state | {f"prototypes.gained.{t}": p for t, p in enumerate(self.gained)}

@@ -1,0 +1,33 @@
+"""SimpleCIL: the pre-trained model alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
+
+
+class SimpleCIL:
+    """Nearest class mean by cosine on frozen features (Zhou et al. 2024, arXiv 2303.07338)."""
+
+    def __init__(self) -> None:
+        self.prototypes = GatedPrototypes()
+
+    def learn(self, task: Task) -> None:
+        features, labels, _ = all_training(task)
+        self.prototypes.add(class_means(features, labels, task.classes), [])
+
+    def predict(self, batch: Batch) -> Prediction:
+        if self.prototypes.base is None:
+            raise RuntimeError("no prototypes yet: learn a task first")
+        return Prediction(cosine_scores(batch.features, self.prototypes.base))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.prototypes.state_dict()
+
+    def report(self) -> dict[str, Any]:
+        return {"parameters": 0, "stored_bytes": stored_bytes(self.state_dict())}
+

@@ -1,0 +1,100 @@
+"""From the task stream and the cached features to the tasks and batches that learners see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snn_artsy.data.stream import SampleSet, TaskStream
+from snn_artsy.learners.base import LabelledBatch, Split, Task
+
+LoadImages = Callable[[Split, NDArray[np.int64]], Tensor]
+"""(split, sample numbers [n]) -> transformed images [n, 3, H, W]; validation images are numbered
+in the source's train split."""
+
+
+@dataclass(frozen=True)
+class ImagesOf:
+    """Loads the images of a batch, and of a part of it without loading the rest."""
+
+    load: LoadImages
+    split: Split
+    index: NDArray[np.int64]
+
+    def __call__(self) -> Tensor:
+        return self.load(self.split, self.index)
+
+
+def feature_task_stream(
+    stream: TaskStream,
+    features_train: NDArray[np.float32],
+    features_test: NDArray[np.float32],
+    device: torch.device | str,
+    load_images: LoadImages | None = None,
+) -> Iterator[tuple[Task, LabelledBatch]]:
+    """Each task with its own test batch, in order of arrival.
+
+    Args:
+        stream: Which samples belong to which task.
+        features_train: h_0 of ``stream.train_index``, row by row, [n_train, D].
+        features_test: h_0 of ``stream.test_index``, row by row, [n_test, D].
+        device: Where features, numbers and labels are put.
+        load_images: For learners that need pixels; called only when ``batch.images`` is read.
+    """
+    train_index, test_index = stream.train_index, stream.test_index
+    for name, features, index in (
+        ("features_train", features_train, train_index),
+        ("features_test", features_test, test_index),
+    ):
+        if len(features) != len(index):
+            raise ValueError(f"{name} has {len(features)} rows for {len(index)} samples")
+
+    def batch(samples: SampleSet, split: Split) -> LabelledBatch:
+        images = None if load_images is None else ImagesOf(load_images, split, samples.index)
+        features, index = (
+            (features_test, test_index) if split == "test" else (features_train, train_index)
+        )
+        rows = np.searchsorted(index, samples.index)
+        return LabelledBatch(
+            features=torch.from_numpy(np.array(features[rows])).to(device),
+            index=torch.from_numpy(samples.index).to(device),
+            split=split,
+            labels=torch.from_numpy(samples.labels).to(device),
+            load_images=images,
+        )
+
+    for task in stream.tasks:
+        yield (
+            Task(
+                task.number,
+                task.classes,
+                batch(task.train, "train"),
+                batch(task.validation, "validation"),
+            ),
+            batch(task.test, "test"),
+        )
+
+
+def take(batch: LabelledBatch, rows: Tensor) -> LabelledBatch:
+    """Some samples of a batch: ``rows`` int64 [n] or bool [B], on the batch's device."""
+    positions = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+    index = batch.index[positions]
+    images = batch.load_images
+    if isinstance(images, ImagesOf):
+        images = replace(images, index=index.cpu().numpy())
+    elif images is not None:
+        whole = images
+        images = lambda: whole()[positions.cpu()]  # noqa: E731
+    return replace(
+        batch,
+        features=batch.features[positions],
+        index=index,
+        labels=batch.labels[positions],
+        true_task=None if batch.true_task is None else batch.true_task[positions],
+        load_images=images,
+    )

@@ -1,0 +1,142 @@
+"""The one interface through which a simulation can be watched; the recorder implements it.
+
+All arrays are NumPy, all times simulated ms since the start of the run, so that an observer needs
+neither torch nor the simulation's objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.config import RecordConfig
+
+# The codes of a contact's state in every array and file.
+SILENT, FUNCTIONAL, CONSOLIDATED = 0, 1, 2
+STATE_NAMES = ("silent", "functional", "consolidated")
+
+
+@dataclass(frozen=True)
+class Presentations:
+    """Stimuli shown one after the other; all arrays [n].
+
+    Args:
+        start_ms, stop_ms: Simulated time.
+        split: "train", "validation" or "test", of all of them.
+        index: Sample number in its split.
+        label: Class (position in the class order), of the sample.
+        task: Task during whose learning or after which the stimuli were shown.
+        teacher_ms: Simulated time at which each presentation's teaching current starts; None when
+            there was no teacher.
+    """
+
+    start_ms: NDArray[np.float64]
+    stop_ms: NDArray[np.float64]
+    split: Literal["train", "validation", "test"]
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    task: int
+    teacher_ms: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """Contacts that changed state; all arrays [n]. ``old`` and ``new`` are state codes."""
+
+    task: int
+    time_ms: NDArray[np.float64]
+    pre: NDArray[np.int64]
+    post: NDArray[np.int64]
+    contact: NDArray[np.int64]
+    old: NDArray[np.uint8]
+    new: NDArray[np.uint8]
+
+
+class SynapseObserver(Protocol):
+    """What a spiking learner tells while it runs."""
+
+    @property
+    def plan(self) -> RecordConfig:
+        """What is wanted, so that nothing is computed only to be thrown away. The learner picks the
+        first ``plan.spike_presentations`` training presentations of each task and as many test
+        presentations after it; ``plan.traced_synapses`` contacts; and calls :meth:`conversions`
+        and :meth:`snapshot` only if the plan asks for them."""
+
+    def population(self, name: str, group: NDArray[np.int64]) -> None:
+        """Neurons of a population, told once before its first spikes. ``group`` [size]: for
+        ``retina`` 0 = ON and 1 = OFF; for ``task<t>`` the class whose assembly the neuron belongs
+        to, -1 if none."""
+
+    def presentations(self, shown: Presentations) -> None:
+        """Every presentation of training, in order; test presentations that were sampled."""
+
+    def spikes(
+        self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
+    ) -> None:
+        """Spikes of sampled presentations, calls of one population in order of time (any order
+        within a call). Populations: ``retina`` (ON units 0..D-1, OFF units D..2D-1) and
+        ``task<t>`` (postsynaptic neurons of sub-network t)."""
+
+    def counts(self, task: int, time_ms: float, counts: NDArray[np.int64]) -> None:
+        """Contacts of sub-network ``task`` in each state [3] at ``time_ms``."""
+
+    def conversions(self, events: Conversions) -> None:
+        """State changes as they happen."""
+
+    def snapshot(
+        self, task: int, moment: str, ampa: NDArray[np.float32], state: NDArray[np.uint8]
+    ) -> None:
+        """Occupancy and state [n_post, n_pre, n_contacts] of sub-network ``task`` at a named moment
+        (``after_task_<u>``)."""
+
+    def trace(
+        self,
+        task: int,
+        time_ms: NDArray[np.float64],
+        synapse: NDArray[np.int64],
+        variables: dict[str, NDArray[np.float32]],
+    ) -> None:
+        """Sampled contacts' variables (``ampa``, ``pre_trace``, ...), each [n_times, n_synapses];
+        ``synapse`` [n_synapses, 3] holds (pre, post, contact), the same in every call of a task."""
+
+
+class NullObserver:
+    """Wants nothing and keeps nothing: a spiking learner used without a recorder."""
+
+    plan = RecordConfig(
+        spike_presentations=0, traced_synapses=0, conversions=False, snapshots=False, scores=False
+    )
+
+    def population(self, name: str, group: NDArray[np.int64]) -> None:
+        pass
+
+    def presentations(self, shown: Presentations) -> None:
+        pass
+
+    def spikes(
+        self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
+    ) -> None:
+        pass
+
+    def counts(self, task: int, time_ms: float, counts: NDArray[np.int64]) -> None:
+        pass
+
+    def conversions(self, events: Conversions) -> None:
+        pass
+
+    def snapshot(
+        self, task: int, moment: str, ampa: NDArray[np.float32], state: NDArray[np.uint8]
+    ) -> None:
+        pass
+
+    def trace(
+        self,
+        task: int,
+        time_ms: NDArray[np.float64],
+        synapse: NDArray[np.int64],
+        variables: dict[str, NDArray[np.float32]],
+    ) -> None:
+        pass

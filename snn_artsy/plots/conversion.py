@@ -1,0 +1,150 @@
+"""How contacts convert: counts over time, single events, occupancy."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT, STATE_NAMES
+from snn_artsy.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PAGE_INCHES,
+    STATE_COLOURS,
+    VERMILLION,
+    NothingRecorded,
+    new_figure,
+    styled,
+)
+from snn_artsy.plots.timeline import Timeline
+from snn_artsy.recording.reader import Run
+
+_TRANSITIONS = (
+    (SILENT, FUNCTIONAL, "silent → functional", BLUE),
+    (FUNCTIONAL, SILENT, "functional → silent", VERMILLION),
+    (FUNCTIONAL, CONSOLIDATED, "functional → consolidated", GREEN),
+)
+
+
+def total_counts(run: Run, tasks: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Contacts in each state, summed over sub-networks: time_ms [n], counts [n, 3].
+
+    Between its own counts a sub-network keeps the last one; before its first it has no contacts.
+    """
+    series = [counts for task in tasks if len((counts := run.counts(task)).time_ms)]
+    if not series:
+        raise NothingRecorded("no state counts (did a spiking learner run?)")
+    time_ms = np.unique(np.concatenate([counts.time_ms for counts in series]))
+    total = np.zeros((len(time_ms), len(STATE_NAMES)), dtype=np.int64)
+    for counts in series:
+        last = np.searchsorted(counts.time_ms, time_ms, side="right") - 1
+        total += np.where(last[:, None] >= 0, counts.counts[last], 0)
+    return time_ms, total
+
+
+@styled
+def conversion_counts(run: Run, task: int | None = None) -> Figure:
+    """Silent, functional and consolidated contacts over the training presentations.
+
+    Args:
+        task: Only this sub-network's contacts; default: those of all sub-networks together.
+    """
+    time_ms, counts = total_counts(run, run.synapse_tasks if task is None else (task,))
+    timeline = Timeline.of(run)
+    figure = new_figure(PAGE_INCHES, 2.6)
+    axes = figure.add_subplot()
+    shown = timeline.presentations(time_ms)
+    for state, name in enumerate(STATE_NAMES):
+        axes.plot(
+            shown, counts[:, state], drawstyle="steps-post", color=STATE_COLOURS[name], label=name
+        )
+    whose = "all sub-networks" if task is None else f"sub-network {task + 1}"
+    axes.set_ylabel(f"contacts, {whose}")
+    axes.set_ylim(0, 1.12 * max(1, counts.max()))  # room for the names of the tasks
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    timeline.draw(axes)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", title="state")
+    return figure
+
+
+@styled
+def conversion_raster(run: Run) -> Figure:
+    """Every change of state as a mark: training presentations x contact, coloured by transition.
+
+    The y axis stacks the sub-networks' postsynaptic neurons; within a neuron's row, height is the
+    presynaptic unit.
+    """
+    timeline = Timeline.of(run)
+    events = {task: run.events(task) for task in run.synapse_tasks}
+    events = {task: found for task, found in events.items() if len(found.time_ms)}
+    if not events:
+        raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
+    figure = new_figure(PAGE_INCHES, 3.4)
+    axes = figure.add_subplot()
+    total = sum(len(found.time_ms) for found in events.values())
+    size = float(np.clip(4e4 / total, 0.4, 12.0))
+    alpha = float(np.clip(3e4 / total, 0.05, 1.0))  # many events show as density
+    offset = 0
+    handles = {}
+    for task, found in events.items():
+        group = run.group(f"task{task}")
+        n_post = int(found.post.max()) + 1 if group is None else len(group)
+        row = offset + found.post + found.pre / (found.pre.max() + 1)
+        x = timeline.presentations(found.time_ms)
+        masks = [(found.old == old) & (found.new == new) for old, new, _, _ in _TRANSITIONS]
+        # Rare transitions are drawn last, or the common ones would cover them.
+        for transition in np.argsort([-mask.sum() for mask in masks]):
+            mine, (_, _, name, colour) = masks[transition], _TRANSITIONS[transition]
+            if mine.any():
+                axes.scatter(
+                    x[mine],
+                    row[mine],
+                    s=size,
+                    c=colour,
+                    alpha=alpha,
+                    marker="|" if total < 5000 else "s",
+                    linewidths=0.5 if total < 5000 else 0,
+                    rasterized=True,
+                )
+                handles[name] = Line2D([], [], color=colour, marker="s", linestyle="", label=name)
+        offset += n_post
+        axes.axhline(offset, color=GREY, linewidth=0.4)
+    axes.set_ylim(0, offset * 1.06)
+    axes.set_ylabel("postsynaptic neuron (sub-networks stacked)")
+    timeline.draw(axes)
+    figure.legend(
+        handles=list(handles.values()), loc="outside lower center", ncols=3, handletextpad=0.2
+    )
+    return figure
+
+
+@styled
+def ampa_occupancy(run: Run) -> Figure:
+    """Distribution of AMPA occupancy over the contacts of all sub-networks at each task end."""
+    pooled: dict[str, list[NDArray[np.float32]]] = {}
+    order: dict[str, tuple[int, str]] = {}
+    for task in run.synapse_tasks:
+        for position, moment in enumerate(run.moments(task)):
+            pooled.setdefault(moment, []).append(run.snapshot(task, moment).ampa.ravel())
+            order.setdefault(moment, (task + position, moment))  # a task's moments start at it
+    if not pooled:
+        raise NothingRecorded("no snapshots (did a spiking learner run with record.snapshots?)")
+    figure = new_figure(3.9, 2.6)
+    axes = figure.add_subplot()
+    edges = np.linspace(0.0, 1.0, 41)
+    moments = sorted(pooled, key=lambda name: order[name])
+    colours = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.9, len(moments)))
+    for moment, colour in zip(moments, colours, strict=True):
+        values = np.concatenate(pooled[moment])
+        share = np.histogram(np.clip(values, 0.0, 1.0), edges)[0] / len(values)
+        number = moment.removeprefix("after_task_")
+        name = f"task {int(number) + 1}" if number.isdigit() else moment
+        axes.stairs(share, edges, color=colour, label=name, linewidth=1.0)
+    axes.set_yscale("log")
+    axes.set(xlim=(0, 1), xlabel="AMPA occupancy a", ylabel="share of contacts")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", title="after")
+    return figure

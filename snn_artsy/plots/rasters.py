@@ -1,0 +1,142 @@
+"""Spikes of single presentations."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    NothingRecorded,
+    new_figure,
+    styled,
+)
+from snn_artsy.recording.reader import Run
+from snn_artsy.recording.schema import SPLIT_NAMES
+
+
+def default_presentation(run: Run) -> int:
+    """Row of /stimulus of the last task's first training presentation whose spikes were recorded;
+    of any recorded presentation if there is none."""
+    stimulus = run.stimulus
+    if "retina" not in run.populations or not len(stimulus):
+        raise NothingRecorded("no recorded spikes (did a spiking learner run?)")
+    times = run.spikes("retina").time_ms
+    recorded = np.searchsorted(times, stimulus.stop_ms) > np.searchsorted(times, stimulus.start_ms)
+    train = recorded & stimulus.of_split("train")
+    if train.any():
+        recorded = train & (stimulus.task == stimulus.task[train].max())
+    if not recorded.any():
+        raise NothingRecorded("no recorded spikes fall into a recorded presentation")
+    return int(np.argmax(recorded))
+
+
+@styled
+def spike_raster(run: Run, presentation: int | None = None) -> Figure:
+    """Input and postsynaptic spikes of one presentation.
+
+    Args:
+        presentation: Row of the stimulus table; default: :func:`default_presentation`.
+
+    Raises:
+        NothingRecorded: Its spikes were not recorded.
+    """
+    row = default_presentation(run) if presentation is None else presentation
+    stimulus = run.stimulus
+    if not 0 <= row < len(stimulus):
+        raise NothingRecorded(f"no presentation {row}; the run has {len(stimulus)}")
+    start, stop = float(stimulus.start_ms[row]), float(stimulus.stop_ms[row])
+    label, task = int(stimulus.label[row]), int(stimulus.task[row])
+
+    figure = new_figure(5.2, 4.0)
+    retina, post = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    inputs = run.spikes("retina", start, stop) if "retina" in run.populations else None
+    if inputs is None or not len(inputs.time_ms):
+        raise NothingRecorded(f"the spikes of presentation {row} were not recorded")
+    polarity = run.group("retina")
+    off = np.zeros(len(inputs.node), dtype=bool) if polarity is None else polarity[inputs.node] == 1
+    _marks(retina, inputs.time_ms[~off] - start, inputs.node[~off], BLUE, "ON")
+    _marks(retina, inputs.time_ms[off] - start, inputs.node[off], VERMILLION, "OFF")
+    if polarity is not None:
+        retina.set_ylim(0, len(polarity))
+    retina.set_ylabel("input unit")
+
+    names = sorted(
+        (name for name in run.populations if name.startswith("task")),
+        key=lambda name: int(name[4:]),
+    )
+    offset = 0
+    for name in names:
+        spikes = run.spikes(name, start, stop)
+        group = run.group(name)
+        if not len(spikes.time_ms) and name != f"task{task}":
+            continue
+        size = (int(spikes.node.max(initial=0)) + 1) if group is None else len(group)
+        own = (
+            np.zeros(len(spikes.node), dtype=bool) if group is None else group[spikes.node] == label
+        )
+        rows = spikes.node + offset
+        _marks(post, spikes.time_ms[own] - start, rows[own], PURPLE, f"assembly of class {label}")
+        _marks(post, spikes.time_ms[~own] - start, rows[~own], BLACK, "other neurons")
+        post.annotate(
+            f"sub-network {int(name[4:]) + 1}",
+            (1.0, offset + size / 2),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            rotation=270,
+            va="center",
+            size=6,
+        )
+        offset += size
+        post.axhline(offset - 0.5, color=GREY, linewidth=0.4)
+    post.set_ylim(-0.5, max(offset, 1) - 0.5)
+    post.set_ylabel("postsynaptic neuron")
+    teacher = float(stimulus.teacher_ms[row]) - start
+    if np.isfinite(teacher):
+        for axes in (retina, post):
+            axes.axvline(teacher, color=ORANGE, linestyle="--", linewidth=1.0, label="teacher")
+    post.set(xlabel="time since stimulus onset (ms)", xlim=(0, stop - start))
+    split = SPLIT_NAMES[int(stimulus.split[row])]
+    retina.set_title(f"presentation {row}: {split} sample {stimulus.index[row]}, class {label}")
+    handles: dict[str, Artist] = {}
+    for axes in (retina, post):
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    legend = figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=5,
+        columnspacing=1.0,
+    )
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([25])
+    return figure
+
+
+def _marks(
+    axes: Axes, time_ms: NDArray[np.float64], row: NDArray[np.int64], colour: str, name: str
+) -> None:
+    if len(time_ms):
+        size = float(np.clip(6e3 / len(time_ms), 1.5, 25.0))
+        axes.scatter(
+            time_ms,
+            row,
+            s=size,
+            c=colour,
+            marker="|",
+            linewidths=0.9,
+            rasterized=len(time_ms) > 2000,
+            label=name,
+        )

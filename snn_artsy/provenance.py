@@ -1,0 +1,91 @@
+"""Where a result comes from: package versions, the checkout's commit, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from snn_artsy import __version__
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "snntorch",
+    "numpy",
+    "h5py",
+    "scikit-learn",
+    "safetensors",
+    "jsonargparse",
+)
+"""Distributions whose version can change a result or its file."""
+
+
+def provenance(threads: int | None = None) -> dict[str, Any]:
+    """Everything about the program and the machine that a result may depend on.
+
+    Args:
+        threads: Threads that the computation uses (``torch.get_num_threads()``).
+
+    Returns:
+        ``versions`` (package -> version), ``git_commit`` (None outside a checkout), ``git_dirty``,
+        ``platform``, ``cpus`` available to the process, ``threads``.
+    """
+    commit, dirty = git_state(Path(__file__).resolve().parent.parent)
+    return {
+        "versions": versions(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "platform": platform.platform(),
+        "cpus": _available_cpus(),
+        "threads": threads,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, SNN-Artsy and `PACKAGES`, without importing them."""
+    found = {"python": platform.python_version(), "snn-artsy": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_state(root: Path) -> tuple[str | None, bool]:
+    """Commit of the source checkout at ``root``, and whether files differ from it.
+
+    (None, False) when there is no checkout, no commit yet or no git.
+    """
+    # An installed package may lie inside somebody else's checkout, so both marks are asked for.
+    if not ((root / ".git").exists() and (root / "setup.py").is_file()):
+        return None, False
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return None, False
+    return commit, bool(_git(root, "status", "--porcelain"))
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

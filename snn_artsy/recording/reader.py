@@ -1,0 +1,506 @@
+"""Reading a run as NumPy arrays: run.h5 and, after a kill, the segments it does not hold yet.
+
+Nothing is read before it is asked for. Files are not trusted: links out of the file, unexpected
+types and sizes that the file cannot hold are refused with a :class:`RecordingError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.recording import schema, storage
+from snn_artsy.recording.lock import writer_alive
+from snn_artsy.recording.schema import RecordingError
+
+_ATTEMPTS = 5  # openings of a run whose files its writer replaces meanwhile
+_MAX_OBJECTS = 100_000
+# deflate packs at most 1032:1; a dataset that claims more is not backed by data
+_MAX_RATIO = 1100
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Spikes in order of time: ``time_ms`` [n], ``node`` [n]."""
+
+    time_ms: NDArray[np.float64]
+    node: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """The presentations recorded, all [n]; ``split`` holds codes of schema.SPLIT_NAMES;
+    ``teacher_ms`` is NaN without a teacher."""
+
+    start_ms: NDArray[np.float64]
+    stop_ms: NDArray[np.float64]
+    teacher_ms: NDArray[np.float64]
+    split: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    task: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start_ms)
+
+    def of_split(self, name: str) -> NDArray[np.bool_]:
+        """Mask [n] of the presentations of a split."""
+        mask: NDArray[np.bool_] = self.split == schema.SPLIT_NAMES.index(name)
+        return mask
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Contacts in each state over time: ``time_ms`` [n], ``counts`` [n, 3]."""
+
+    time_ms: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Changes of state of one sub-network's contacts, all [n]; ``old`` and ``new`` hold codes of
+    schema.STATE_NAMES."""
+
+    time_ms: NDArray[np.float64]
+    pre: NDArray[np.int64]
+    post: NDArray[np.int64]
+    contact: NDArray[np.int64]
+    old: NDArray[np.uint8]
+    new: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """AMPA occupancy and state of all contacts, [n_post, n_pre, n_contacts]."""
+
+    ampa: NDArray[np.float32]
+    state: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Variables [n, synapses] of the ``synapse`` [synapses, 3] (pre, post, contact) at ``time_ms``
+    [n]."""
+
+    time_ms: NDArray[np.float64]
+    synapse: NDArray[np.int64]
+    variables: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers for the test samples after one task; [n] or [n, gates] / [n, classes]. What a learner
+    does not have, or the plan left out, is None."""
+
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    spike_predicted: NDArray[np.int64] | None
+    gates: NDArray[np.bool_] | None
+    gate_scores: NDArray[np.float32] | None
+    scores: NDArray[np.float32] | None
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a recorded run.
+
+    Args:
+        path: Run directory or its run.h5.
+
+    Raises:
+        RecordingError: No run there, another format or version, or a damaged file.
+    """
+    return Run(Path(path))
+
+
+class Run:
+    """A recorded run; a context manager. Made by :func:`open_run`.
+
+    Attributes:
+        path: The run.h5.
+        attributes: Root attributes, by name.
+        status: ``running``, ``complete`` or ``interrupted`` (also when its writer was killed).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / schema.RUN_FILE if path.is_dir() else path
+        directory = self.path.parent
+        if not self.path.is_file():
+            raise RecordingError(
+                f"{path}: no {schema.RUN_FILE} there; give a run directory or its {schema.RUN_FILE}"
+            )
+        for attempt in range(_ATTEMPTS):
+            with ExitStack() as stack:
+                try:
+                    self._files = [stack.enter_context(_open(self.path))]
+                    with _damage(self._files[0]):
+                        self.attributes = _attributes(self._files[0])
+                    _check_format(self.path, self.attributes)
+                    alive = writer_alive(directory)
+                    for segment in self._segments(directory):
+                        self._files.append(stack.enter_context(_open(segment)))
+                except FileNotFoundError as error:
+                    # The writer merged and removed segments between our two looks.
+                    if attempt == _ATTEMPTS - 1:
+                        raise RecordingError(
+                            f"{error.filename}: missing, though later segments exist; the run is "
+                            "incomplete"
+                        ) from error
+                    continue
+                for file in self._files:
+                    with _damage(file):
+                        _check_tree(file)
+                self._stack = stack.pop_all()
+            break
+        self.status = str(self.attributes["status"])
+        if self.status == schema.RUNNING and not alive:
+            self.status = schema.INTERRUPTED
+
+    def _segments(self, directory: Path) -> list[Path]:
+        """Segments newer than run.h5, every one there and undamaged."""
+        merged = int(self.attributes["merged_segments"])
+        newer = [number for number in storage.segment_numbers(directory) if number > merged]
+        paths = []
+        for number in range(merged + 1, newer[-1] + 1 if newer else 0):
+            segment = storage.segment_path(directory, number)
+            expected = storage.checksum_file(segment).read_text(encoding="ascii").split()
+            if expected[:1] != [storage.checksum(segment)]:
+                raise RecordingError(
+                    f"{segment}: damaged (checksum differs); remove it and the later segments to "
+                    "read what was recorded before"
+                )
+            paths.append(segment)
+        return paths
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- what was run -----------------------------------------------------------------------------
+
+    @property
+    def config(self) -> str:
+        """The configuration, as YAML text."""
+        return str(self.attributes.get("config", ""))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that made the run."""
+        try:
+            versions: dict[str, str] = json.loads(self.attributes.get("versions", "{}"))
+        except (TypeError, ValueError) as error:
+            raise RecordingError(f"{self.path}: attribute versions is not JSON") from error
+        return versions
+
+    def datasets(self) -> dict[str, tuple[int, ...]]:
+        """Path -> shape of everything recorded."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for file in self._files:
+            with _damage(file):
+                found = _walk(file)
+            for path, dataset in found:
+                if not isinstance(dataset, h5py.Dataset):
+                    continue
+                entry = schema.lookup(path)
+                if path in shapes and entry is not None and entry.grows:
+                    shapes[path] = (shapes[path][0] + dataset.shape[0], *shapes[path][1:])
+                else:
+                    shapes[path] = dataset.shape
+        return shapes
+
+    # --- simulation -------------------------------------------------------------------------------
+
+    @cached_property
+    def stimulus(self) -> Stimulus:
+        """The presentations; empty if no spiking learner ran."""
+        return Stimulus(**self._columns("/stimulus", Stimulus))
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """Populations with recorded spikes."""
+        return self._names("/spikes")
+
+    def group(self, population: str) -> NDArray[np.int64] | None:
+        """Of each neuron [size]: ``retina``: 0 ON, 1 OFF; ``task<t>``: class of its assembly, -1 if
+        none. None if not recorded."""
+        return self._read(f"/populations/{population}/group")
+
+    def spikes(self, population: str, start_ms: float = -np.inf, stop_ms: float = np.inf) -> Spikes:
+        """Spikes in [start_ms, stop_ms); of sorted files only that part is read."""
+        times, nodes = [], []
+        for file in self._files:
+            with _damage(file):
+                group = file.get(f"spikes/{population}")
+                if group is None:
+                    continue
+                rows = slice(None)
+                if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
+                    time_ms = group["timestamps"]
+                    rows = slice(_first_at(time_ms, start_ms), _first_at(time_ms, stop_ms))
+                times.append(_values(group["timestamps"], rows))
+                nodes.append(_values(group["node_ids"], rows).astype(np.int64))
+        if not times:
+            known = ", ".join(self.populations) or "none"
+            raise KeyError(f"no spikes of population {population!r}; recorded: {known}")
+        time_all, node_all = np.concatenate(times), np.concatenate(nodes)
+        inside = (time_all >= start_ms) & (time_all < stop_ms)
+        order = np.argsort(time_all[inside], kind="stable")
+        return Spikes(time_all[inside][order], node_all[inside][order])
+
+    @property
+    def synapse_tasks(self) -> tuple[int, ...]:
+        """Tasks whose sub-network's contacts were recorded."""
+        names = self._names("/synapses")
+        return tuple(sorted(int(name[4:]) for name in names if name[4:].isdigit()))
+
+    def counts(self, task: int) -> Counts:
+        """Contacts in each state over time."""
+        group = f"/synapses/task{task}/counts"
+        time_ms = self._read(f"{group}/time_ms")
+        counts = self._read(f"{group}/counts")
+        if time_ms is None or counts is None:
+            return Counts(np.empty(0), np.empty((0, 3), dtype=np.int64))
+        return Counts(time_ms, counts)
+
+    def events(self, task: int) -> Events:
+        """Changes of state."""
+        return Events(**self._columns(f"/synapses/task{task}/events", Events))
+
+    def moments(self, task: int) -> tuple[str, ...]:
+        """Names of the snapshots of a sub-network, in order of their last number."""
+
+        def order(name: str) -> tuple[int, str]:
+            digits = name.rpartition("_")[2]
+            return (int(digits) if digits.isdigit() else -1, name)
+
+        return tuple(sorted(self._names(f"/synapses/task{task}/snapshots"), key=order))
+
+    def snapshot(self, task: int, moment: str) -> Snapshot:
+        """Occupancy and state of all contacts at one of :meth:`moments`."""
+        group = f"/synapses/task{task}/snapshots/{moment}"
+        ampa, state = self._read(f"{group}/ampa"), self._read(f"{group}/state")
+        if ampa is None or state is None:
+            known = ", ".join(self.moments(task)) or "none"
+            raise KeyError(f"no snapshot {moment!r} of task {task}; recorded: {known}")
+        return Snapshot(ampa, state)
+
+    def traces(self, task: int) -> Traces | None:
+        """Variables of the sampled contacts over time; None if not recorded."""
+        group = f"/synapses/task{task}/traces"
+        time_ms, synapse = self._read(f"{group}/time_ms"), self._read(f"{group}/synapse")
+        if time_ms is None or synapse is None:
+            return None
+        names = [name for name in self._names(group) if name not in ("time_ms", "synapse")]
+        variables = {}
+        for name in names:
+            values = self._read(f"{group}/{name}")
+            assert values is not None
+            variables[name] = values
+        return Traces(time_ms, synapse, variables)
+
+    # --- evaluation -------------------------------------------------------------------------------
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """Learners with an evaluation."""
+        return self._names("/evaluation")
+
+    def summary(self, learner: str) -> dict[str, Any]:
+        """A learner's measures: numbers, text and arrays, by name."""
+        group = f"/evaluation/{learner}"
+        measures: dict[str, Any] = {}
+        for file in self._files:
+            with _damage(file):
+                if group in file:
+                    measures |= _attributes(file[group])
+        for name in self._names(group):
+            if name != "predictions":
+                measures[name] = self._read(f"{group}/{name}")
+        return measures
+
+    def steps(self, learner: str) -> tuple[int, ...]:
+        """Tasks after which the learner's predictions were recorded."""
+        names = self._names(f"/evaluation/{learner}/predictions")
+        return tuple(sorted(int(name[4:]) for name in names if name[4:].isdigit()))
+
+    def predictions(self, learner: str, step: int) -> Predictions:
+        """The learner's answers for the test samples after task ``step``."""
+        group = f"/evaluation/{learner}/predictions/step{step}"
+        read = {name: self._read(f"{group}/{name}") for name in Predictions.__dataclass_fields__}
+        if read["label"] is None or read["predicted"] is None:
+            raise KeyError(f"no predictions of {learner!r} after task {step}")
+        return Predictions(**read)  # type: ignore[arg-type]
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def _names(self, group: str) -> tuple[str, ...]:
+        """Members of a group over all files, by name."""
+        names: set[str] = set()
+        for file in self._files:
+            with _damage(file):
+                members = file.get(group)
+                if isinstance(members, h5py.Group):
+                    names |= set(members)
+        return tuple(sorted(names))
+
+    def _read(self, path: str) -> NDArray[Any] | None:
+        """A dataset: its rows from all files if it grows, its last version otherwise."""
+        entry = schema.lookup(path)
+        pieces = []
+        for file in self._files:
+            with _damage(file):
+                if path in file:
+                    pieces.append(_values(file[path]))
+        if not pieces:
+            return None
+        return np.concatenate(pieces) if entry is not None and entry.grows else pieces[-1]
+
+    def _columns(self, group: str, table: type) -> dict[str, NDArray[Any]]:
+        """Columns of a table, equally long; empty ones if the table is not there."""
+        columns = {}
+        for name in table.__dataclass_fields__:  # type: ignore[attr-defined]
+            values = self._read(f"{group}/{name}")
+            if values is None:
+                entry = schema.lookup(f"{group}/{name}")
+                assert entry is not None
+                values = np.empty(0, dtype=entry.numpy_dtype)
+            columns[name] = values
+        if len({len(values) for values in columns.values()}) != 1:
+            lengths = {name: len(values) for name, values in columns.items()}
+            raise RecordingError(f"{self.path}: {group} has columns of different length: {lengths}")
+        return columns
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordingError(
+            f"{path}: not a readable HDF5 file (truncated or another format): {error}"
+        ) from error
+
+
+@contextmanager
+def _damage(file: h5py.File) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file (nearly anything) into a RecordingError."""
+    try:
+        yield
+    except RecordingError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RecordingError(f"{file.filename}: damaged ({error})") from error
+
+
+def _attributes(item: h5py.Group) -> dict[str, Any]:
+    values = {name: item.attrs[name] for name in item.attrs}
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in values.items()
+    }
+
+
+def _check_format(path: Path, attributes: Mapping[str, Any]) -> None:
+    if attributes.get("format") != schema.FORMAT:
+        raise RecordingError(
+            f"{path}: format {attributes.get('format', 'not named')}, expected {schema.FORMAT}; "
+            "only runs recorded by snn-artsy can be opened"
+        )
+    version = attributes.get("format_version")
+    if version != schema.FORMAT_VERSION:
+        raise RecordingError(
+            f"{path}: format version {version!r}, but this release of snn-artsy reads version "
+            f"{schema.FORMAT_VERSION}; install the release that made the run"
+        )
+    for name, kind in (("status", str), ("merged_segments", int)):
+        if not isinstance(attributes.get(name), kind):
+            raise RecordingError(f"{path}: attribute {name} is missing or of another type")
+
+
+def _walk(file: h5py.File) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
+    """Everything in the file with its absolute path; refuses links that are not hard links."""
+    found: list[tuple[str, h5py.Group | h5py.Dataset]] = []
+    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    while waiting:
+        prefix, group = waiting.pop()
+        for name in group:
+            path = f"{prefix}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise RecordingError(f"{file.filename}: {path} is a link; run files hold none")
+            item = group[name]
+            found.append((path, item))
+            # Hard links can form a cycle: bounded by the number of objects, not by trust.
+            if len(found) > _MAX_OBJECTS or path.count("/") > 8:
+                raise RecordingError(f"{file.filename}: more objects or levels than a run file has")
+            if isinstance(item, h5py.Group):
+                waiting.append((path, item))
+    return found
+
+
+def _check_tree(file: h5py.File) -> None:
+    """Types, axes and sizes are those of the schema."""
+    path = file.filename
+    for name, item in _walk(file):
+        entry = schema.lookup(name)
+        if not isinstance(item, h5py.Dataset):
+            if entry is not None and entry.shape:
+                raise RecordingError(f"{path}: {name} is a group, expected a dataset")
+            continue
+        if item.is_virtual or item.external:
+            raise RecordingError(f"{path}: {name} takes its data from another file")
+        if entry is None:
+            continue
+        if item.dtype != entry.numpy_dtype or (entry.shape and item.ndim != len(entry.shape)):
+            raise RecordingError(
+                f"{path}: {name} is {item.dtype} {item.shape}, expected {entry.dtype} "
+                f"[{', '.join(entry.shape) or 'any'}]"
+            )
+        held = item.id.get_storage_size()
+        if item.nbytes > _MAX_RATIO * held + 4096:
+            raise RecordingError(
+                f"{path}: {name} declares {item.nbytes} bytes but holds {held}; the file is damaged"
+            )
+
+
+def _values(dataset: h5py.Dataset, rows: slice = slice(None)) -> NDArray[Any]:
+    values = np.asarray(dataset[rows] if dataset.ndim else dataset[()])
+    # h5py marks enumerations in the type; to their user they are plain codes.
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _first_at(times: h5py.Dataset, value: float) -> int:
+    """Position of the first time >= value in a sorted dataset, by bisection on the disk."""
+    if value == -np.inf:
+        return 0
+    low, high = 0, len(times)
+    if value == np.inf:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if times[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,385 @@
+"""Writing a run: rows are collected in memory, kept in closed segments, merged into run.h5.
+
+HDF5's own flush is not atomic, so a kill inside it can cost a whole open file. Here no file that
+counts is ever open for writing: a segment is written under a temporary name and renamed, and
+run.h5 is replaced by a finished copy. A kill loses what was in memory, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from snn_artsy.config import RecordConfig
+from snn_artsy.observer import Conversions, Presentations
+from snn_artsy.provenance import git_state, versions
+from snn_artsy.recording import schema, storage
+from snn_artsy.recording.lock import WriterLock
+from snn_artsy.recording.schema import RecordingError
+
+# Each barrier copies run.h5, so beyond this size segments are left to pile up until the end ...
+_MERGE_BYTES = 2**28
+# ... or until there are so many that a reader would need that many open files.
+_MERGE_SEGMENTS = 256
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class RunRecorder:
+    """Writes ``directory/run.h5``; a `SynapseObserver` and a context manager.
+
+    Leaving the ``with`` block merges everything: status ``complete``, or ``interrupted`` when it is
+    left by an exception (KeyboardInterrupt and SystemExit included).
+
+    Args:
+        directory: Directory of the run, made if missing; must not hold a run already.
+        config_yaml: The whole configuration, as text.
+        attributes: Root attributes: ``seed``, ``device`` and any other numbers or text.
+            ``versions`` (a mapping) and ``git_commit`` are found when not given; None is left out.
+        plan: What to record; the learner reads it.
+        buffer_bytes: Rows kept in memory at most, about; more are written to a segment.
+        flush_seconds: Age of the oldest row at which they are written anyway.
+
+    Raises:
+        RecordingError: The directory holds a run, or can't be written.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        config_yaml: str,
+        attributes: Mapping[str, Any],
+        plan: RecordConfig,
+        buffer_bytes: int = 2**24,
+        flush_seconds: float = 10.0,
+    ) -> None:
+        self.directory = Path(directory)
+        self.path = self.directory / schema.RUN_FILE
+        self._plan = plan
+        self._buffer_bytes, self._flush_seconds = buffer_bytes, flush_seconds
+        self._rows: dict[str, list[NDArray[Any]]] = {}
+        self._bytes = 0
+        self._oldest: float | None = None
+        self._scalars: dict[str, dict[str, Any]] = {}
+        self._last_spike: dict[str, float] = {}
+        self._unsorted: set[str] = set()
+        self._traced: dict[int, NDArray[np.int64]] = {}
+        self._segment = self._merged = 0
+        self._closed = False
+        commit, dirty = git_state(Path(__file__).resolve().parents[2])
+        root: dict[str, Any] = {
+            "versions": versions(),
+            "git_commit": (commit or "") + ("-dirty" if dirty else ""),
+            **attributes,
+            "format": schema.FORMAT,
+            "format_version": schema.FORMAT_VERSION,
+            "magic": schema.SONATA_MAGIC,
+            "version": schema.SONATA_VERSION,
+            "status": schema.RUNNING,
+            "config": config_yaml,
+            "start": _now(),
+            "end": "",
+            "merged_segments": 0,
+        }
+        if not isinstance(root["versions"], str):
+            root["versions"] = json.dumps(root["versions"])
+        if self.path.exists():
+            raise RecordingError(f"{self.path} exists; give a directory that holds no run yet")
+        try:
+            storage.segment_path(self.directory, 1).parent.mkdir(parents=True, exist_ok=True)
+            self._lock = WriterLock(self.directory)
+            part = self.path.with_suffix(".h5.part")
+            with h5py.File(part, "w") as file:
+                for name, value in root.items():
+                    if value is not None:
+                        file.attrs[name] = value
+            storage.publish(part, self.path)
+        except OSError as error:
+            raise RecordingError(f"{self.path}: cannot be written ({error})") from error
+
+    # --- the observer's calls ---------------------------------------------------------------------
+
+    @property
+    def plan(self) -> RecordConfig:
+        return self._plan
+
+    def population(self, name: str, group: NDArray[np.int64]) -> None:
+        self._keep({f"/populations/{name}/group": group})
+
+    def presentations(self, shown: Presentations) -> None:
+        n = len(shown.start_ms)
+        split = schema.SPLIT_NAMES.index(shown.split)
+        teacher = np.full(n, np.nan) if shown.teacher_ms is None else shown.teacher_ms
+        self._table(
+            "/stimulus",
+            {
+                "start_ms": shown.start_ms,
+                "stop_ms": shown.stop_ms,
+                "teacher_ms": teacher,
+                "split": np.full(n, split),
+                "index": shown.index,
+                "label": shown.label,
+                "task": np.full(n, shown.task),
+            },
+        )
+
+    def spikes(
+        self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
+    ) -> None:
+        # SONATA wants an order that holds for the whole file; batches arrive image by image.
+        order = np.argsort(time_ms, kind="stable")
+        times = np.asarray(time_ms, dtype=np.float64)[order]
+        if len(times):
+            if times[0] < self._last_spike.get(population, -np.inf):
+                self._unsorted.add(population)
+            self._last_spike[population] = max(
+                float(times[-1]), self._last_spike.get(population, -np.inf)
+            )
+        self._table(
+            f"/spikes/{population}", {"timestamps": times, "node_ids": np.asarray(node)[order]}
+        )
+
+    def counts(self, task: int, time_ms: float, counts: NDArray[np.int64]) -> None:
+        self._table(
+            f"/synapses/task{task}/counts",
+            {"time_ms": np.array([time_ms]), "counts": np.asarray(counts)[None]},
+        )
+
+    def conversions(self, events: Conversions) -> None:
+        self._table(
+            f"/synapses/task{events.task}/events",
+            {
+                "time_ms": events.time_ms,
+                "pre": events.pre,
+                "post": events.post,
+                "contact": events.contact,
+                "old": events.old,
+                "new": events.new,
+            },
+        )
+
+    def snapshot(
+        self, task: int, moment: str, ampa: NDArray[np.float32], state: NDArray[np.uint8]
+    ) -> None:
+        group = f"/synapses/task{task}/snapshots/{moment}"
+        self._keep({f"{group}/ampa": ampa, f"{group}/state": state})
+
+    def trace(
+        self,
+        task: int,
+        time_ms: NDArray[np.float64],
+        synapse: NDArray[np.int64],
+        variables: dict[str, NDArray[np.float32]],
+    ) -> None:
+        group = f"/synapses/task{task}/traces"
+        if task not in self._traced:
+            self._traced[task] = np.array(synapse)
+            self._keep({f"{group}/synapse": synapse})
+        elif not np.array_equal(self._traced[task], synapse):
+            raise ValueError(f"task {task}: traced synapses differ from those of the first call")
+        self._table(group, {"time_ms": time_ms, **variables})
+
+    # --- evaluation -------------------------------------------------------------------------------
+
+    def evaluation(
+        self,
+        learner: str,
+        step: int,
+        index: ArrayLike,
+        labels: ArrayLike,
+        predicted: ArrayLike,
+        gates: ArrayLike | None = None,
+        gate_scores: ArrayLike | None = None,
+        spike_predicted: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+    ) -> None:
+        """Keep a learner's answers for the test samples after task ``step`` (from 0).
+
+        Args:
+            index, labels, predicted, spike_predicted: [n]; the last from spikes alone.
+            gates, gate_scores: [n, gates].
+            scores: [n, classes]; kept only if the plan asks for them.
+        """
+        columns = {
+            "index": index,
+            "label": labels,
+            "predicted": predicted,
+            "spike_predicted": spike_predicted,
+            "gates": gates,
+            "gate_scores": gate_scores,
+            "scores": scores if self._plan.scores else None,
+        }
+        given = {name: np.asarray(column) for name, column in columns.items() if column is not None}
+        self._table(f"/evaluation/{learner}/predictions/step{step}", given)
+
+    def summary(self, learner: str, metrics: Mapping[str, Any]) -> None:
+        """Keep a learner's measures: numbers and text as attributes, arrays as datasets; None is
+        left out. The plots know ``accuracy_matrix`` [step, task] and ``gate_matrix`` [test task,
+        gate], both shares."""
+        group = f"/evaluation/{learner}"
+        arrays = {
+            f"{group}/{name}": np.asarray(value, dtype=np.float64)
+            for name, value in metrics.items()
+            if not isinstance(value, str) and value is not None and np.ndim(value) > 0
+        }
+        scalars = {
+            name: value
+            for name, value in metrics.items()
+            if isinstance(value, str) or (value is not None and np.ndim(value) == 0)
+        }
+        self._scalars.setdefault(group, {}).update(scalars)
+        self._keep(arrays)
+
+    # --- files ------------------------------------------------------------------------------------
+
+    def barrier(self) -> None:
+        """Make sure that everything told so far survives a kill; called at task ends."""
+        self._flush()
+        if self.path.stat().st_size <= _MERGE_BYTES:
+            self._merge(schema.RUNNING)
+
+    def close(self, status: str = schema.COMPLETE) -> None:
+        """Merge everything into run.h5 with its final status and remove the segments."""
+        if self._closed:
+            return
+        try:
+            self._flush()
+            self._merge(status)
+            shutil.rmtree(self.directory / schema.SEGMENT_FOLDER, ignore_errors=True)
+            self._closed = True
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> RunRecorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close(schema.INTERRUPTED)
+        except RecordingError as second:
+            # The first failure is the cause; the reader still finds run.h5 and the segments.
+            if hasattr(error, "add_note"):  # Python >= 3.11
+                error.add_note(str(second))
+
+    def _table(self, group: str, columns: Mapping[str, ArrayLike]) -> None:
+        arrays = {f"{group}/{name}": np.asarray(column) for name, column in columns.items()}
+        lengths = {array.shape[0] if array.ndim else -1 for array in arrays.values()}
+        if len(lengths) != 1:
+            shapes = {name: np.shape(column) for name, column in columns.items()}
+            raise ValueError(f"{group}: columns of different length: {shapes}")
+        self._keep(arrays)
+
+    def _keep(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take copies in the file's types; all of a table or nothing."""
+        if self._closed:
+            raise RecordingError(f"{self.path} is closed")
+        copies: dict[str, NDArray[Any]] = {}
+        for path, values in arrays.items():
+            entry = schema.lookup(path)
+            if entry is None:
+                raise ValueError(f"{path}: not part of the file format; use a name without slashes")
+            copies[path] = np.array(values, dtype=entry.numpy_dtype)
+            if entry.shape and copies[path].ndim != len(entry.shape):
+                raise ValueError(
+                    f"{path}: got shape {copies[path].shape}, expected [{', '.join(entry.shape)}]"
+                )
+        for path, copy in copies.items():
+            grows = schema.lookup(path).grows  # type: ignore[union-attr]
+            if grows and not len(copy):
+                continue
+            if grows:
+                self._rows.setdefault(path, []).append(copy)
+            else:
+                self._rows[path] = [copy]
+            self._bytes += copy.nbytes + 128  # small rows cost more than their numbers
+        if copies and self._oldest is None:
+            self._oldest = time.monotonic()
+        too_old = self._oldest is not None and time.monotonic() - self._oldest > self._flush_seconds
+        if self._bytes > self._buffer_bytes or too_old:
+            self._flush()
+            if self._segment - self._merged >= _MERGE_SEGMENTS:
+                self._merge(schema.RUNNING)
+
+    def _flush(self) -> None:
+        """Close a segment with the rows in memory."""
+        if not self._rows and not self._scalars:
+            return
+        path = storage.segment_path(self.directory, self._segment + 1)
+        part = path.with_suffix(".h5.part")
+        try:
+            with h5py.File(part, "w") as file:
+                for name, pieces in self._rows.items():
+                    storage.store(file, name, np.concatenate(pieces) if pieces[1:] else pieces[0])
+                for group, scalars in self._scalars.items():
+                    for name, value in scalars.items():
+                        file.require_group(group).attrs[name] = value
+                for population in file.get("spikes", {}):
+                    order = "none" if population in self._unsorted else "by_time"
+                    file["spikes"][population].attrs.create(
+                        "sorting", schema.SORTING[order], dtype=schema.ENUMS["sorting"]
+                    )
+            # The checksum comes first, so that a segment without one is never a kill's doing.
+            sidecar = storage.checksum_file(path)
+            sidecar_part = sidecar.with_suffix(".sha256.part")
+            sidecar_part.write_text(f"{storage.checksum(part)}  {path.name}\n", encoding="ascii")
+            storage.publish(sidecar_part, sidecar)
+            storage.publish(part, path)
+        except (OSError, RuntimeError) as error:
+            raise self._failed(path, error) from error
+        self._segment += 1
+        self._rows, self._scalars, self._bytes, self._oldest = {}, {}, 0, None
+
+    def _merge(self, status: str) -> None:
+        """Replace run.h5 by a copy with the segments added, then remove them."""
+        part = self.path.with_suffix(".h5.part")
+        segments = range(self._merged + 1, self._segment + 1)
+        try:
+            shutil.copyfile(self.path, part)
+            with h5py.File(part, "r+") as target:
+                for number in segments:
+                    with h5py.File(storage.segment_path(self.directory, number), "r") as segment:
+                        storage.merge(target, segment)
+                target.attrs["merged_segments"] = self._segment
+                target.attrs["status"] = status
+                if status != schema.RUNNING:
+                    target.attrs["end"] = _now()
+            storage.publish(part, self.path)
+            self._merged = self._segment
+            for number in segments:
+                path = storage.segment_path(self.directory, number)
+                path.unlink()
+                storage.checksum_file(path).unlink()
+        except (OSError, RuntimeError) as error:
+            raise self._failed(self.path, error) from error
+
+    def _failed(self, path: Path, error: Exception) -> RecordingError:
+        if isinstance(error, RecordingError):
+            return error
+        try:
+            free = f"{shutil.disk_usage(self.directory).free / 2**20:.0f} MiB free there"
+        except OSError:
+            free = "its directory is gone"
+        return RecordingError(
+            f"{path}: cannot be written ({error}; {free}); what was recorded before is kept in "
+            f"{self.directory} and opens with snn_artsy.recording.open_run"
+        )

@@ -1,0 +1,19 @@
+"""Spiking synapses that are silent until they learn: a PyTorch layer library of its own."""
+
+from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
+from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses.pairing import Schedule, make_schedule
+from snn_artsy.synapses.receptors import mg_block
+
+__all__ = [
+    "FeatureScaling",
+    "Response",
+    "Schedule",
+    "SilentSynapseLayer",
+    "SpikeEncoder",
+    "StateChange",
+    "fit_scaling",
+    "make_schedule",
+    "mg_block",
+    "on_off",
+]

@@ -1,0 +1,125 @@
+"""Features -> presynaptic spikes: standardise or whiten, split into ON and OFF units, encode in time.
+
+The statistics come from the first task and stay frozen: a later task must not change how an earlier
+one was encoded (our definition). ON units carry the positive part of a feature and OFF units the
+negative part, as retinal ganglion cells do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snn_artsy.config import EncodingConfig
+from snn_artsy.synapses.noise import uniform
+from snn_artsy.synapses.pairing import Schedule
+
+
+@dataclass(frozen=True)
+class FeatureScaling:
+    """z = (h - mean) @ matrix, with unit variance on average; fitted once, in float64.
+
+    Args:
+        mean: [D].
+        matrix: [D, D], symmetric.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """features [B, D] -> z [B, D], float64."""
+        return (features.double() - self.mean) @ self.matrix
+
+
+def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> FeatureScaling:
+    """Fit the scaling on one task's training data: features [n, D], labels [n].
+
+    ``standardise`` divides each feature by its standard deviation. ``whiten`` multiplies by the
+    inverse square root (ZCA: Bell & Sejnowski 1997, sec. 2) of the pooled within-class covariance,
+    shrunk towards a multiple of the identity: (1 - s) C + s tr(C)/D I (the form of Ledoit & Wolf
+    2004, eq. 3, with s given). Both are then scaled so that z has unit variance averaged over
+    dimensions.
+    """
+    x = features.double()
+    mean, dim = x.mean(0), x.shape[1]
+    if config.decorrelation == "standardise":
+        # a feature that never varies carries nothing: leave it at zero instead of dividing by zero
+        sd = x.std(0)
+        matrix = torch.diag(torch.where(sd > 0, 1.0 / sd.clamp_min(1e-12), torch.zeros_like(sd)))
+    else:
+        matrix = inverse_square_root(within_class_covariance(x, labels, config.shrinkage))
+    spread = ((x - mean) @ matrix).std(0).square().mean().sqrt()
+    return FeatureScaling(mean, matrix / spread.clamp_min(1e-12))
+
+
+def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
+    """Pooled covariance around the class means, shrunk to the isotropic one. x [n, D] -> [D, D]."""
+    classes, inverse = labels.unique(return_inverse=True)
+    sums = torch.zeros(len(classes), x.shape[1], dtype=x.dtype, device=x.device)
+    means = sums.index_add_(0, inverse, x) / inverse.bincount()[:, None]
+    residual = x - means[inverse]
+    covariance = residual.T @ residual / max(len(x) - len(classes), 1)
+    isotropic = torch.eye(x.shape[1], dtype=x.dtype, device=x.device) * covariance.diagonal().mean()
+    return (1.0 - shrinkage) * covariance + shrinkage * isotropic
+
+
+def inverse_square_root(covariance: Tensor) -> Tensor:
+    """Symmetric C^(-1/2) of a positive definite matrix."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T
+
+
+def on_off(z: Tensor) -> Tensor:
+    """z [B, D] -> non-negative [B, 2D]: ON units first, then OFF units."""
+    return torch.cat([z.clamp_min(0), (-z).clamp_min(0)], dim=1)
+
+
+class SpikeEncoder:
+    """ON/OFF spikes of a presentation: T steps of dt, the stimulus on in periodic volleys.
+
+    ``poisson``: in each volley step a unit fires with probability rate * dt (Bernoulli).
+    ``current``: a perfect integrator of the rate from half a spike, one spike at each crossing.
+    ``latency``: one spike a volley, at a step that falls linearly with the drive; none without.
+    """
+
+    def __init__(self, config: EncodingConfig, schedule: Schedule) -> None:
+        self.config = config
+        self.schedule = schedule
+
+    def drive(self, z: Tensor) -> Tensor:
+        """Drive of each unit, [B, 2D] in [0, 1]; 1 at and above saturation.
+
+        Rounded to a grid of 2**-16: sums of different batch sizes or devices differ in their last
+        bits, and a spike must not depend on those.
+        """
+        drive = (on_off(z) / self.config.saturation_sd).clamp_max(1.0)
+        return (torch.round(drive * 65536.0) / 65536.0).float()
+
+    def __call__(self, z: Tensor, seed: int, stream: int, sample: Tensor) -> Tensor:
+        """Spikes, float32 of 0 and 1, [T, B, 2D].
+
+        Args:
+            z: Scaled features [B, D].
+            seed: The run's seed.
+            stream: Separates splits and epochs.
+            sample: Sample numbers, int64 [B]; with ``poisson`` they key the noise.
+        """
+        drive = self.drive(z)
+        volley = self.schedule.volley.to(z.device)
+        per_step = self.config.rate_hz * self.config.dt * 1e-3
+        on = volley[:, None, None]
+        if self.config.code == "poisson":
+            # a feature drives its ON or its OFF unit, never both: one number serves the pair
+            u = uniform(seed, stream, sample, len(volley), z.shape[1])
+            return (torch.cat([u, u], dim=2) < drive * per_step).logical_and_(on).float()
+        if self.config.code == "current":
+            steps_on = torch.cumsum(volley, 0).float()[:, None, None]
+            level = torch.floor(steps_on * (drive * per_step) + 0.5)
+            return (torch.diff(level, dim=0, prepend=torch.zeros_like(level[:1])) > 0).float()
+        last = self.schedule.volley_steps - 1
+        delay = torch.round((1.0 - drive) * last)
+        position = (torch.arange(len(volley), device=z.device) % self.schedule.period_steps).float()
+        return ((position[:, None, None] == delay) & (drive > 0) & on).float()

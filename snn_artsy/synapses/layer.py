@@ -1,0 +1,262 @@
+"""A layer of silent synapses: an ordinary torch module between two populations of spikes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import snntorch
+import torch
+from torch import Tensor, nn
+
+from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
+from snn_artsy.observer import SILENT
+from snn_artsy.synapses import states
+from snn_artsy.synapses.plasticity import gated_stdp, trace_before
+from snn_artsy.synapses.receptors import membrane_mV, nmda_gate
+
+
+@dataclass(frozen=True)
+class Response:
+    """Postsynaptic answer to a batch of presentations.
+
+    Args:
+        spikes: [T, B, n_post], 0 or 1.
+        membrane: Membrane just before the reset, in thresholds, [T, B, n_post].
+        final: Membrane after the last step, in thresholds, [B, n_post].
+    """
+
+    spikes: Tensor
+    membrane: Tensor
+    final: Tensor
+
+    @property
+    def counts(self) -> Tensor:
+        """Spikes of each neuron in the presentation, [B, n_post]."""
+        return self.spikes.sum(0)
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """Contacts that changed state in one update; int64 [n] and state codes uint8 [n]."""
+
+    pre: Tensor
+    post: Tensor
+    old: Tensor
+    new: Tensor
+
+
+class SilentSynapseLayer(nn.Module):
+    """Plastic contacts from ``n_pre`` spike trains onto ``n_post`` snnTorch neurons.
+
+    Every contact is born silent: NMDA receptors only, AMPA occupancy 0. A silent contact passes no
+    AMPA current. Net input of neuron j is its AMPA current less feed-forward inhibition that
+    balances it (Vogels et al. 2011: inhibition matched to each neuron's excitation),
+
+        I_j(t) = sum_i (w_ij - alpha_j e_ij) s_i(t),   alpha_j = sum_i w_ij / sum_i e_ij,
+
+    with e_ij = 1 where a contact exists, so that input common to all afferents cancels. Its threshold
+    is ``neuron.threshold`` standard deviations of that net input for unspecific input of one spike
+    per afferent, sqrt(sum_i (w_ij - alpha_j e_ij)^2), at least one contact's worth (our definition of
+    a homeostatic threshold). No gradient reaches the contacts; everything runs under `no_grad`.
+
+    Args:
+        n_pre, n_post: Sizes.
+        dt_ms: Step (ms).
+        neuron, rule, contacts: Parameters.
+        target_factor: Presynaptic target of each neuron, in multiples of the slow average, [n_post];
+            default: ``rule.target`` for all.
+        generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
+    """
+
+    exists: Tensor
+    ampa: Tensor
+    state: Tensor
+    functional_ms: Tensor
+    slow_sum: Tensor
+    slow_weight: Tensor
+    target_factor: Tensor
+
+    def __init__(
+        self,
+        n_pre: int,
+        n_post: int,
+        dt_ms: float,
+        neuron: NeuronConfig,
+        rule: PlasticityConfig,
+        contacts: ContactConfig,
+        target_factor: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_pre, self.n_post, self.dt_ms = n_pre, n_post, dt_ms
+        self.neuron, self.rule, self.contacts = neuron, rule, contacts
+        shape = (n_post, n_pre)
+        exists = torch.ones(shape, dtype=torch.bool)
+        if contacts.probability < 1.0:
+            exists = torch.rand(shape, generator=generator) < contacts.probability
+        self.register_buffer("exists", exists)
+        self.register_buffer("ampa", torch.zeros(shape))
+        self.register_buffer("state", torch.full(shape, SILENT, dtype=torch.uint8))
+        self.register_buffer("functional_ms", torch.zeros(shape))
+        # slow average of the presynaptic trace, kept with its total weight (0 before any input)
+        self.register_buffer("slow_sum", torch.zeros(n_pre))
+        self.register_buffer("slow_weight", torch.zeros(()))
+        if target_factor is None:
+            target_factor = torch.full((n_post,), rule.target)
+        self.register_buffer("target_factor", target_factor.clone())
+
+    # --- transmission -----------------------------------------------------------------------------
+
+    def transmitted(self) -> Tensor:
+        """AMPA weight of each contact, [n_post, n_pre]: 0 for silent ones (`binary`: else 1;
+        `graded`: else the occupancy)."""
+        open_contacts = (self.state != SILENT) & self.exists
+        if self.contacts.transmission == "binary":
+            return open_contacts.to(self.ampa.dtype)
+        return self.ampa * open_contacts
+
+    def _balance_and_threshold(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_j and the threshold, both [n_post]."""
+        exists = self.exists.to(weights.dtype)
+        alpha = weights.sum(1) / exists.sum(1).clamp_min(1.0)
+        net = weights - alpha[:, None] * exists
+        return alpha, self.neuron.threshold * net.square().sum(1).sqrt().clamp_min(1.0)
+
+    def _net_input(self, pre: Tensor, weights: Tensor, alpha: Tensor) -> Tensor:
+        """I_j(t), [T, B, n_post].
+
+        Excitation and inhibition are summed apart: with one-bit contacts both sums are integers, so
+        that they are exact and do not depend on the batch size or the device.
+        """
+        excitation = pre @ weights.T
+        if bool(self.exists.all()):
+            afferent = pre.sum(2, keepdim=True)
+        else:
+            afferent = pre @ self.exists.to(pre.dtype).T
+        return excitation - alpha * afferent
+
+    def _make_neuron(self, threshold: Tensor) -> nn.Module:
+        beta = torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms), dtype=threshold.dtype)
+        # The reset is ours (`_integrate`): with reset_delay=True snnTorch subtracts it one step late,
+        # and with False a membrane that is still above threshold after its reset fires again only
+        # beyond twice the threshold. Neither is the textbook LIF.
+        if self.neuron.model == "leaky":
+            unit = snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="none")
+        else:
+            alpha = math.exp(-self.dt_ms / self.neuron.tau_ampa_ms)
+            unit = snntorch.Synaptic(
+                alpha=torch.tensor(alpha, dtype=threshold.dtype),
+                beta=beta,
+                threshold=threshold,
+                reset_mechanism="none",
+            )
+        # snnTorch keeps every neuron ever made alive in a class-level list
+        snntorch.SpikingNeuron.instances.remove(unit)
+        return unit.to(threshold.device)
+
+    @torch.no_grad()
+    def respond(self, pre: Tensor, current: Tensor | None = None) -> Response:
+        """Simulate T steps from rest: pre [T, B, n_pre] spikes -> `Response`.
+
+        Args:
+            current: Injected current in thresholds, [T, B, n_post]; negative inhibits.
+
+        Raises:
+            ValueError: ``pre`` does not have ``n_pre`` units.
+        """
+        if pre.ndim != 3 or pre.shape[2] != self.n_pre:
+            raise ValueError(f"pre: shape {tuple(pre.shape)}, expected [T, B, {self.n_pre}]")
+        weights = self.transmitted()
+        alpha, threshold = self._balance_and_threshold(weights)
+        drive = self._net_input(pre.to(weights.dtype), weights, alpha)
+        if current is not None:
+            drive += current * threshold
+        return self._integrate(drive, threshold)
+
+    def _integrate(self, drive: Tensor, threshold: Tensor) -> Response:
+        """Membranes and spikes for a net input [T, B, n_post]."""
+        unit = self._make_neuron(threshold)
+        synaptic = self.neuron.model == "synaptic"
+        membrane = torch.zeros_like(drive[0])
+        ampa_current = torch.zeros_like(membrane)
+        floor = self.neuron.floor * threshold
+        spikes, peak = torch.empty_like(drive), torch.empty_like(drive)
+        for t in range(len(drive)):
+            if synaptic:
+                fired, ampa_current, membrane = unit(drive[t], ampa_current, membrane)
+            else:
+                fired, membrane = unit(drive[t], membrane)
+            spikes[t], peak[t] = fired, membrane
+            # reset by subtraction; inhibition cannot drive a membrane below its reversal
+            membrane = torch.maximum(membrane - fired * threshold, floor)
+        return Response(spikes, peak / threshold, membrane / threshold)
+
+    def forward(self, pre: Tensor, current: Tensor | None = None) -> Tensor:
+        """Postsynaptic spikes [T, B, n_post] for presynaptic spikes [T, B, n_pre]; no learning."""
+        return self.respond(pre, current).spikes
+
+    # --- learning ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def pair(
+        self, pre: Tensor, current: Tensor, presentation_ms: float
+    ) -> tuple[Response, StateChange]:
+        """Show a batch with a teaching current, then apply the plasticity that it caused.
+
+        As in pairing experiments in slices (Isaac, Nicoll & Malenka 1995; Liao, Hessler & Malinow
+        1995), the electrode decides when the postsynaptic neuron fires: its current replaces the
+        synaptic input. Contacts are frozen while the batch is shown and updates are summed over it
+        (`update: presentation`).
+
+        Args:
+            pre: [T, B, n_pre]. current: In thresholds, [T, B, n_post].
+            presentation_ms: Simulated time from one presentation's start to the next one's.
+        """
+        _, threshold = self._balance_and_threshold(self.transmitted())
+        response = self._integrate(current * threshold, threshold)
+        n_samples = pre.shape[1]
+        if self.rule.rule == "none":
+            nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
+            return response, StateChange(nothing, nothing, nothing.byte(), nothing.byte())
+        pre = pre.to(self.ampa.dtype)
+        trace = trace_before(pre, self.rule.tau_plus_ms, self.dt_ms)
+        self._update_slow_average(trace.mean((0, 1)), n_samples * presentation_ms)
+        ones = torch.ones_like(response.final[0])
+        v_mV = membrane_mV(response.membrane, ones, response.spikes)
+        change = gated_stdp(
+            pre,
+            trace,
+            response.spikes,
+            nmda_gate(v_mV, self.rule.mg_mM),
+            self.slow_sum / self.slow_weight,
+            self.target_factor,
+            self.rule,
+            self.dt_ms,
+        )
+        self.ampa.add_(change).clamp_(0.0, 1.0).mul_(self.exists)
+        state, functional_ms = states.update_states(
+            self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
+        )
+        return response, self._change_to(state, functional_ms)
+
+    @torch.no_grad()
+    def capture(self) -> StateChange:
+        """Consolidate what is functional at a task's end (tag and capture)."""
+        return self._change_to(states.capture(self.state), torch.zeros_like(self.functional_ms))
+
+    def counts(self) -> Tensor:
+        """Silent, functional and consolidated contacts, int64 [3]."""
+        return states.count_states(self.state, self.exists)
+
+    def _update_slow_average(self, trace: Tensor, elapsed_ms: float) -> None:
+        keep = math.exp(-elapsed_ms / self.rule.tau_target_ms)
+        self.slow_sum.mul_(keep).add_(trace, alpha=1.0 - keep)
+        self.slow_weight.mul_(keep).add_(1.0 - keep)
+
+    def _change_to(self, state: Tensor, functional_ms: Tensor) -> StateChange:
+        post, pre = torch.nonzero(state != self.state, as_tuple=True)
+        change = StateChange(pre, post, self.state[post, pre], state[post, pre])
+        self.state.copy_(state)
+        self.functional_ms.copy_(functional_ms)
+        return change

@@ -1,0 +1,56 @@
+"""Counter-based uniform noise: a number depends on its key alone, never on the batch around it.
+
+Sequential generators would make a sample's spikes depend on which samples were drawn before it. Here
+each number is a hash of (seed, stream, sample, step, unit), so that it is the same in any batch,
+order and on any device (integer arithmetic is exact on both). The hash is SplitMix64's output
+function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", Fig. 15)
+applied to a Weyl sequence over the units, with a start that is itself hashed from the key.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _signed(constant: int) -> int:
+    """An unsigned 64-bit constant as torch's signed int64 holds it."""
+    return constant - (1 << 64) if constant >= 1 << 63 else constant
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch's ``>>`` on int64 copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix64(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on int64 (arithmetic wraps modulo 2**64)."""
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+def uniform(seed: int, stream: int, sample: Tensor, n_steps: int, n_units: int) -> Tensor:
+    """Uniform numbers in [0, 1), float32 [n_steps, B, n_units].
+
+    Args:
+        seed: The run's seed.
+        stream: Separates uses that must not share numbers (splits, epochs, purposes).
+        sample: Sample numbers, int64 [B].
+        n_steps: Time steps.
+        n_units: Numbers for each sample and step.
+    """
+    device = sample.device
+    key = mix64(torch.tensor(seed, device=device) * _GOLDEN + stream)
+    per_sample = mix64(key + sample * _GOLDEN)
+    step = torch.arange(n_steps, device=device)
+    start = mix64(per_sample[None, :] + (step[:, None] + 1) * _GOLDEN)
+    unit = (torch.arange(n_units, device=device) + 1) * _GOLDEN
+    bits = mix64(start[:, :, None] + unit)
+    # 24 bits fill a float32's mantissa, so that every value below is exact and below 1
+    return _shift_right(bits, 40).to(torch.float32) * 2.0**-24

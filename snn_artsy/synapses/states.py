@@ -1,0 +1,47 @@
+"""Silent, functional and consolidated contacts: pure functions on state codes (our definition).
+
+silent -> functional when occupancy a >= theta_up; functional -> silent when a <= theta_down <
+theta_up (hysteresis); functional -> consolidated after tau_c of simulated time without falling
+silent, or when captured at its task's end (synaptic tagging and capture, Frey & Morris 1997).
+A consolidated contact stays so.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snn_artsy.config import ContactConfig
+from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
+
+
+def update_states(
+    state: Tensor, ampa: Tensor, functional_ms: Tensor, elapsed_ms: float, params: ContactConfig
+) -> tuple[Tensor, Tensor]:
+    """States after ``elapsed_ms`` at occupancy ``ampa``.
+
+    Args:
+        state: Codes, uint8. ampa: Occupancy in [0, 1]. functional_ms: Simulated time since each
+            contact became functional, 0 for the silent ones. All of one shape.
+
+    Returns:
+        New ``state`` and ``functional_ms``; the arguments are left as they are.
+    """
+    silent, functional = state == SILENT, state == FUNCTIONAL
+    new = state.clone()
+    new[silent & (ampa >= params.theta_up)] = FUNCTIONAL
+    new[functional & (ampa <= params.theta_down)] = SILENT
+    # a contact that converts in this batch starts its clock with the next one
+    clock = torch.where(functional & (new == FUNCTIONAL), functional_ms + elapsed_ms, 0.0)
+    new[functional & (clock >= params.consolidate_ms)] = CONSOLIDATED
+    return new, torch.where(new == FUNCTIONAL, clock, 0.0)
+
+
+def capture(state: Tensor) -> Tensor:
+    """States after capture at a task's end: every functional contact is consolidated."""
+    return torch.where(state == FUNCTIONAL, torch.full_like(state, CONSOLIDATED), state)
+
+
+def count_states(state: Tensor, exists: Tensor) -> Tensor:
+    """Contacts in each state, int64 [3]."""
+    return torch.bincount(state[exists].long(), minlength=3)

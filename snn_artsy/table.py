@@ -1,0 +1,98 @@
+"""What a run prints: rich tables of ``summary.json`` and of what a run file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+ABSENT = "–"
+
+# key in summary.json, heading, format
+_LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("a_last", "A_last %", "percent"),
+    ("a_avg", "A_avg %", "percent"),
+    ("a_last_spikes_only", "A_last %, spikes only", "percent"),
+    ("task_identification", "task identified %", "percent"),
+    ("oracle_task_accuracy", "oracle task %", "percent"),
+    ("forgetting_max_last", "forgetting %", "percent"),
+    ("functional_share", "functional contacts %", "percent"),
+    ("mean_open_gates", "open gates", "number"),
+    ("seconds", "seconds", "number"),
+)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """One row a learner; shares in percent, a dash where a measure does not apply."""
+    learners: Mapping[str, Mapping[str, Any]] = summary["learners"]
+    table = Table(title=_title(summary), title_justify="left", caption_justify="left")
+    table.add_column("learner", no_wrap=True)
+    shown = [c for c in _LEARNER_COLUMNS if any(c[0] in measures for measures in learners.values())]
+    for _, heading, _ in shown:
+        table.add_column(heading, justify="right")
+    for name, measures in learners.items():
+        cells = [_cell(measures.get(key), form) for key, _, form in shown]
+        table.add_row(name, *cells)
+    if "chance" in summary:
+        table.caption = f"chance {_cell(summary['chance'], 'percent')} %"
+    return table
+
+
+def controls_table(summary: Mapping[str, Any]) -> Table:
+    """One row a control of the spiking learner, beside the learner itself and chance."""
+    controls: Mapping[str, Mapping[str, Any]] = summary["controls"]
+    chance = summary.get("chance")
+    reference = summary["learners"].get("artsy_snn", {})
+    rows: dict[str, Mapping[str, Any]] = {"artsy_snn": reference} if reference else {}
+    rows |= controls
+    # What every control reports besides the decision from spikes (timing_index, ...).
+    others = sorted(
+        {
+            key
+            for measures in controls.values()
+            for key, value in measures.items()
+            if key != "a_last_spikes_only" and isinstance(value, (int, float))
+        }
+    )
+    table = Table(title="Controls of the spiking learner", title_justify="left")
+    table.add_column("control", no_wrap=True)
+    table.add_column("A_last %, spikes only", justify="right")
+    table.add_column("times chance", justify="right")
+    for key in others:
+        table.add_column(key.replace("_", " "), justify="right")
+    for name, measures in rows.items():
+        value = measures.get("a_last_spikes_only")
+        ratio = value / chance if value is not None and chance else None
+        cells = [_cell(measures.get(key), "share") for key in others]
+        table.add_row(name, _cell(value, "percent"), _cell(ratio, "number"), *cells)
+    return table
+
+
+def info_table(file: str, facts: Mapping[str, str], sizes: Mapping[str, str]) -> Table:
+    """What a run file says of itself, then how much it holds."""
+    table = Table(title=file, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for key, value in facts.items():
+        table.add_row(key, value)
+    table.add_section()
+    for key, value in sizes.items():
+        table.add_row(key, value)
+    return table
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+    config = summary.get("config")
+    if not isinstance(config, Mapping):
+        return "Learners"
+    data, backbone = config.get("data", {}), config.get("backbone", {})
+    return f"{data.get('name')}, {backbone.get('name')}, seed {config.get('seed')}"
+
+
+def _cell(value: object, form: str) -> str:
+    if not isinstance(value, (int, float)) or value != value:  # None, or NaN for "does not apply"
+        return ABSENT
+    if form == "percent":
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}" if form == "share" else f"{value:.1f}"

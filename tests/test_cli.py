@@ -1,0 +1,372 @@
+"""The command line: exit codes, one line a failure, configuration from both sources."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import types
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from snn_artsy import __version__, cli
+from snn_artsy.config import ConfigError, RecordConfig, RunConfig
+from snn_artsy.config_builder import build
+from snn_artsy.recording import RunRecorder
+from snn_artsy.rundir import run_directory
+
+SUMMARY: dict[str, Any] = {
+    "learners": {
+        "simplecil": {"a_last": 0.5, "a_avg": 0.625, "seconds": 1.0},
+        "artsy_snn": {
+            "a_last": 0.55,
+            "a_avg": 0.66,
+            "a_last_spikes_only": 0.512,
+            "functional_share": 0.4,
+            "mean_open_gates": 1.25,
+            "seconds": 12.0,
+        },
+    },
+    "controls": {"permuted": {"a_last_spikes_only": 0.2, "timing_index": 0.034}},
+    "chance": 0.1,
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """Stand in for the run itself; gives the configurations it was called with."""
+    configs: list[RunConfig] = []
+
+    def execute(config: RunConfig, console: object) -> types.SimpleNamespace:
+        configs.append(config)
+        return types.SimpleNamespace(directory=Path(str(config.out)), summary=SUMMARY)
+
+    _replace_run(monkeypatch, execute)
+    return configs
+
+
+def _replace_run(monkeypatch: pytest.MonkeyPatch, execute: Any) -> None:
+    module = types.ModuleType("snn_artsy.run")
+    module.execute = execute  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "snn_artsy.run", module)
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert isinstance(raised.value.code, int)
+    return raised.value.code
+
+
+def write(name: str, text: str) -> str:
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+# --- bad input: one line that names the key, the value and the remedy, exit code 2 ----------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--data.incremnt", "5"], ["data.incremnt", "'5'", "did you mean data.increment?"]),
+        (["--data.incremnt=5"], ["data.incremnt", "'5'", "did you mean data.increment?"]),
+        (["--increment", "5"], ["increment", "'5'", "did you mean data.increment?"]),
+        (["--data.increment", "x"], ["data.increment", "'x'", "give an integer or null"]),
+        (["--data.class_range", "7"], ["data.class_range", "'7'", "a list of integers"]),
+        (["--data", "5"], ["data", "'5'", "give a section with some of name, root"]),
+        (["--seed", "1.5"], ["seed", "'1.5'", "give an integer"]),
+        (["--seed", "-1"], ["seed", "-1", "use 0 or more"]),
+        (["--seed"], ["seed", "no value given", "give an integer"]),
+        (["--device", "tpu"], ["device", "'tpu'", "one of auto, cpu, cuda"]),
+        (["--learners", "simplecil,ewc"], ["learners", "'ewc'", "choose from simplecil"]),
+        (["--learners", ""], ["learners", "[]", "choose from simplecil"]),
+        (["--controls", "maybe"], ["controls", "'maybe'", "give true or false"]),
+        (["--backbone.batch_size", "0"], ["backbone.batch_size", "0", "use 1 or more"]),
+        (["--data.n_tasks", "2", "--data.increment", "5"], ["data.n_tasks", "2", "not both"]),
+        (["--config", "nope.yaml"], ["config", "nope.yaml", "give a YAML file"]),
+        (["--config=nope.yaml"], ["config", "nope.yaml", "give a YAML file"]),
+        (["--config", "."], ["config", '"."', "give a YAML file"]),
+        (["--config"], ["config", "no value given", "give a YAML file"]),
+        (["digits"], ["run", "'digits'", "--key value"]),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", *arguments) == 2
+    _one_line(capsys, parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("data: {incremnt: 5}\n", ["data.incremnt", "5", "did you mean data.increment?"]),
+        ("sed: 5\n", ["sed", "5", "did you mean seed?"]),
+        ("data: {increment: x}\n", ["data.increment", "'x'", "give an integer"]),
+        ("data: 5\n", ["data", "5", "give a section with some of name"]),
+        ("data:\n", ["data", "nothing follows", "leave it out"]),
+        ("learners: 5\n", ["learners", "5", "give a list of names"]),
+        ("learners: [ewc]\n", ["learners", "'ewc'", "choose from simplecil"]),
+        ("data: {validation_share: 2}\n", ["data.validation_share", "2.0", "between 0 and 1"]),
+        ("data: [\n", ["config", "bad.yaml", "not valid YAML, line 2"]),
+        ("[1, 2]\n", ["config", "bad.yaml", "--print_config"]),
+        ("", ["config", "bad.yaml", "--print_config"]),
+    ],
+)
+def test_mistakes_in_yaml(text: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "--config", write("bad.yaml", text)) == 2
+    _one_line(capsys, parts)
+
+
+def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.yaml").write_bytes(b"\xff\xfe\x00")
+    assert call("run", "--config", "bad.yaml") == 2
+    _one_line(capsys, ["config", "bad.yaml", "give a YAML file"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["command", "none given", "snn-artsy run"]),
+        (["rum"], ["rum", "choose from run, plot, info"]),
+        (["--nope"], ["--nope", "snn-artsy --help"]),
+        (["plot"], ["run", "none given", "snn-artsy plot runs/NAME"]),
+        (["plot", "nowhere"], ["run", '"nowhere"', "give a run directory"]),
+        (["info", "nowhere"], ["run", '"nowhere"', "give a run directory"]),
+        (["plot", "runs/x", "--outt", "y"], ["outt", "'y'", "did you mean out?"]),
+    ],
+)
+def test_mistakes_in_commands(
+    arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    _one_line(capsys, parts)
+
+
+def test_what_the_run_finds_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def execute(config: RunConfig, console: object) -> None:
+        raise ConfigError("data.n_tasks: 3 cannot be used; 10 classes don't divide")
+
+    _replace_run(monkeypatch, execute)
+    assert call("run", "--data.n_tasks", "3") == 2
+    _one_line(capsys, ["data.n_tasks: 3 cannot be used"])
+
+
+def _one_line(capsys: pytest.CaptureFixture[str], parts: list[str]) -> None:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"snn-artsy: {parts[0]}")
+    for part in parts:
+        assert part in captured.err
+    assert "Traceback" not in captured.err
+
+
+# --- the run directory ----------------------------------------------------------------------------
+
+
+def test_a_taken_directory_is_refused_and_kept(
+    executed: list[RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("old").mkdir()
+    Path("old/run.h5").write_bytes(b"precious")
+    assert call("run", "--out", "old") == 2
+    _one_line(capsys, ["out", '"old"', "give another directory"])
+    assert Path("old/run.h5").read_bytes() == b"precious"
+    assert executed == []
+
+
+def test_out_is_taken(executed: list[RunConfig]) -> None:
+    Path("empty").mkdir()
+    assert call("run", "--out", "empty") == 0
+    assert call("run", "--out", "new/deep") == 0
+    assert [config.out for config in executed] == ["empty", "new/deep"]
+
+
+def test_out_below_a_file(executed: list[RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    write("file", "")
+    assert call("run", "--out", "file/run") == 2
+    _one_line(capsys, ["out", '"file" is a file', "give a directory"])
+
+
+def test_default_directories_differ() -> None:
+    first = run_directory(None, "digits")
+    assert first.parent == Path("runs")
+    assert first.name.endswith("-digits")
+    first.mkdir(parents=True)
+    assert run_directory(None, "digits") != first
+
+
+# --- good input -----------------------------------------------------------------------------------
+
+
+def test_no_configuration_is_the_default(executed: list[RunConfig]) -> None:
+    assert call("run") == 0
+    (config,) = executed
+    assert config.out is not None
+    assert build(RunConfig, {"out": config.out}) == config
+
+
+def test_command_line_over_yaml_over_defaults(executed: list[RunConfig]) -> None:
+    path = write("run.yaml", "seed: 1\ndata: {increment: 2, base: 4}\nlearners: [simplecil]\n")
+    assert call("run", "--config", path, "--seed", "2", "--data.base", "6") == 0
+    (config,) = executed
+    assert (config.seed, config.learners) == (2, ["simplecil"])
+    assert (config.data.increment, config.data.base, config.data.n_tasks) == (2, 6, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "controls"),
+    [(["--controls"], True), (["--controls", "true"], True), ([], False)],
+)
+def test_controls_is_a_flag(
+    arguments: list[str], controls: bool, executed: list[RunConfig]
+) -> None:
+    assert call("run", *arguments, "--learners", "artsy_snn, simplecil") == 0
+    assert executed[0].controls is controls
+    assert executed[0].learners == ["artsy_snn", "simplecil"]
+
+
+def test_controls_and_learners_from_yaml(executed: list[RunConfig]) -> None:
+    path = write("run.yaml", "controls: true\nlearners: artsy_ann,simplecil\n")
+    assert call("run", "--config", path) == 0
+    assert executed[0].controls
+    assert executed[0].learners == ["artsy_ann", "simplecil"]
+
+
+def test_print_config_loads_back(
+    executed: list[RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data.increment", "2", "--seed", "7", "--controls", "--out", "here"]
+    assert call("run", *given, "--print_config") == 0
+    printed = capsys.readouterr().out
+    assert set(yaml.safe_load(printed)) == set(RunConfig.__dataclass_fields__)
+    assert call("run", "--config", write("printed.yaml", printed)) == 0
+    assert executed == [
+        build(RunConfig, {"data": {"increment": 2}, "seed": 7, "controls": True, "out": "here"})
+    ]
+
+
+def test_the_tables(executed: list[RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "--out", "here") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines]
+    simplecil, snn, permuted = (
+        next(row for row in rows if name in row) for name in ("simplecil", "artsy_snn", "permuted")
+    )
+    assert {"50.0", "62.5", "1.0", "–"} <= set(simplecil)  # no spikes: a dash
+    assert {"55.0", "66.0", "51.2", "40.0", "1.2", "12.0"} <= set(snn)
+    assert {"20.0", "2.0", "0.034"} <= set(permuted)
+    assert lines[-1] == "Run directory: here"
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"snn-artsy {__version__}\n"
+    assert call("run", "--help") == 0
+    assert "--data.increment" in capsys.readouterr().out
+
+
+# --- recorded runs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded() -> Path:
+    """A small recorded run."""
+    config = yaml.safe_dump(asdict(RunConfig()))
+    attributes = {"seed": 1993, "device": "cpu", "git_commit": "unknown"}
+    with RunRecorder("runs/small", config, attributes, RecordConfig()) as recorder:
+        recorder.spikes("task0", np.array([1.0, 2.0, 2.5]), np.array([0, 3, 1]))
+    return Path("runs/small")
+
+
+def test_info(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recorded / "summary.json").write_text(json.dumps(SUMMARY))
+    for given in (recorded, recorded / "run.h5"):
+        assert call("info", str(given)) == 0
+        rows = [line.strip("│ ").split() for line in capsys.readouterr().out.splitlines()]
+        assert ["status", "│", "complete"] in rows
+        assert ["data", "│", "digits"] in rows
+        assert ["recorded", "spikes", "│", "3"] in rows
+        assert any("simplecil" in row and "50.0" in row for row in rows)
+
+
+def test_info_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", write("run.h5", "not HDF5")) == 2
+    _one_line(capsys, ["run: run.h5", "not a readable HDF5 file"])
+
+
+def test_plot(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = types.ModuleType("snn_artsy.plots")
+    module.save_figures = lambda run, directory: [directory / run.status]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "snn_artsy.plots", module)
+    assert call("plot", str(recorded)) == 0
+    assert call("plot", str(recorded), "--out", "elsewhere") == 0
+    assert capsys.readouterr().out.split() == ["runs/small/figures/complete", "elsewhere/complete"]
+
+
+# --- failures and interruptions while running -----------------------------------------------------
+
+
+def test_a_failure_is_one_line_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def execute(config: RunConfig, console: object) -> None:
+        raise RuntimeError("out of memory\nin two lines")
+
+    _replace_run(monkeypatch, execute)
+    assert call("run") == 1
+    _one_line(capsys, ["RuntimeError: out of memory in two lines", "--debug"])
+    for arguments in (["--debug", "run"], ["run", "--debug"]):
+        assert call(*arguments) == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    closed: list[type[BaseException]] = []
+
+    def execute(config: RunConfig, console: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        except KeyboardInterrupt as interruption:
+            closed.append(type(interruption))
+            raise
+
+    _replace_run(monkeypatch, execute)
+    number = signal.SIGINT
+    assert call("run") == 130
+    _one_line(capsys, ["interrupted"])
+    number = signal.SIGTERM
+    assert call("run") == 143
+    _one_line(capsys, ["terminated"])
+    # A run needs to catch KeyboardInterrupt only.
+    assert closed == [KeyboardInterrupt, cli.Terminated]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_python_m() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snn_artsy", "--version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+    )
+    assert (done.returncode, done.stdout) == (0, f"snn-artsy {__version__}\n")

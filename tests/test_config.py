@@ -1,0 +1,134 @@
+"""Typed configuration: what is built, and what every kind of mistake says."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from snn_artsy.config import LEARNERS, ConfigError, RunConfig
+from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unknown_key, wanted
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@dataclass(frozen=True)
+class Inner:
+    tau: float = 20.0
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.tau <= 0:
+            raise ConfigError(f"inner.tau: {self.tau} cannot be used; use more than 0 ms")
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    fast: Inner = field(default_factory=lambda: Inner(tau=2.0))
+    extra: Inner | None = None
+    mode: Literal["gate", "full"] = "full"
+    names: list[str] = field(default_factory=list)
+    pair: tuple[float, float] = (0.0, 1.0)
+    name: str | None = None
+    on: bool = False
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert build(Outer, {}) == Outer()
+    assert build(RunConfig, {}) == RunConfig()
+
+
+def test_nested_values_are_built_and_converted() -> None:
+    config = build(
+        Outer,
+        {"inner": {"tau": 3}, "extra": {}, "mode": "gate", "names": ["a"], "pair": [1, 2]},
+    )
+    assert config == Outer(
+        inner=Inner(3.0), extra=Inner(), mode="gate", names=["a"], pair=(1.0, 2.0)
+    )
+    assert isinstance(config.inner.tau, float)
+    assert isinstance(config.pair, tuple)
+
+
+def test_nested_checks_run() -> None:
+    with pytest.raises(ConfigError, match=r"inner\.tau: -1\.0 cannot be used"):
+        build(Outer, {"inner": {"tau": -1}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"tua": 1}}, "inner.tua: unknown key (value 1); did you mean inner.tau?"),
+        ({"inner": 3}, "inner: 3 cannot be used; give a section with some of tau, steps"),
+        ({"inner": None}, "inner: None cannot be used; give a section with some of tau, steps"),
+        ({"inner": {"tau": "x"}}, "inner.tau: 'x' cannot be used; give a number"),
+        ({"inner": {"steps": 1.5}}, "inner.steps: 1.5 cannot be used; give an integer"),
+        ({"inner": {"steps": True}}, "inner.steps: True cannot be used; give an integer"),
+        ({"mode": "both"}, "mode: 'both' cannot be used; give one of gate, full"),
+        ({"names": "a"}, "names: 'a' cannot be used; give a list of names, such as [a, b]"),
+        ({"names": [1]}, "names: 1 cannot be used; give a text"),
+        ({"pair": [1]}, "pair: [1] cannot be used; give 2 values"),
+        ({"name": 5}, "name: 5 cannot be used; give a text or null"),
+        ({"on": 1}, "on: 1 cannot be used; give true or false"),
+    ],
+)
+def test_mistakes_name_key_value_and_remedy(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        build(Outer, values)
+    assert str(raised.value) == message
+
+
+def test_defaults_are_the_declared_ones() -> None:
+    values = defaults_of(Outer)
+    assert values["inner"] == {"tau": 20.0, "steps": 1}
+    assert values["fast"] == {"tau": 2.0, "steps": 1}
+    assert build(Outer, values) == Outer()
+    # An instance fills in n_tasks; as a default it would clash with a given data.increment.
+    assert defaults_of(RunConfig)["data"]["n_tasks"] is None
+    assert RunConfig().data.n_tasks == 5
+
+
+def test_keys_and_types() -> None:
+    assert {"inner", "inner.tau", "extra.steps", "mode"} <= set(keys_of(Outer))
+    assert wanted(type_of(Outer, "extra.steps")) == "an integer"
+    assert type_of(Outer, "inner.nope") is None
+    assert type_of(Outer, "mode.nope") is None
+
+
+def test_suggestions() -> None:
+    keys = ["seed", "data.increment", "backbone.name"]
+    assert unknown_key("sead", 1, keys).endswith("did you mean seed?")
+    assert unknown_key("increment", 1, keys).endswith("did you mean data.increment?")
+    assert unknown_key("zzz", 1, keys) == "zzz: unknown key (value 1); see --help"
+
+
+def test_a_configuration_survives_yaml() -> None:
+    config = build(RunConfig, {"seed": 7, "learners": ["simplecil"], "data": {"increment": 2}})
+    assert build(RunConfig, yaml.safe_load(yaml.safe_dump(asdict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": -1}, "seed: -1 cannot be used"),
+        ({"learners": []}, f"choose from {', '.join(LEARNERS)}"),
+        ({"learners": ["ewc"]}, "learners: 'ewc' cannot be used"),
+        ({"learners": ["simplecil", "simplecil"]}, "name each learner once"),
+        ({"data": {"n_tasks": 2, "increment": 5}}, "data.n_tasks: 2 cannot be used"),
+        ({"data": {"validation_share": 1.5}}, "data.validation_share: 1.5 cannot be used"),
+        ({"backbone": {"batch_size": 0}}, "backbone.batch_size: 0 cannot be used"),
+    ],
+)
+def test_checks_of_a_run(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        build(RunConfig, values)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_experiments_are_valid(path: Path) -> None:
+    config = build(RunConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert config.seed == 1993
+    assert config.data.name == "imagefolder"

@@ -1,0 +1,463 @@
+"""The run file: round trips, crashes, broken and foreign files, other readers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from synthetic_run import (
+    ASSEMBLY,
+    CLASSES,
+    CONFIG,
+    N_TASKS,
+    Truth,
+    evaluate,
+    record,
+    simulate,
+)
+
+from snn_artsy.config import RecordConfig
+from snn_artsy.observer import STATE_NAMES, NullObserver
+from snn_artsy.recording import RecordingError, Run, RunRecorder, open_run, schema, storage
+
+ROOT = Path(__file__).resolve().parents[1]
+ATTRIBUTES = {"seed": 7, "device": "cpu"}
+
+
+def assert_matches(run: Run, truth: Truth) -> None:
+    """Everything told through the observer interface is read back unchanged."""
+    for population, told in truth.spikes.items():
+        read = run.spikes(population)
+        assert np.all(np.diff(read.time_ms) >= 0)
+        assert sorted(zip(read.time_ms, read.node, strict=True)) == sorted(told)
+    stimulus = run.stimulus
+    for name in ("start_ms", "stop_ms", "index", "label"):
+        told_column = np.concatenate([getattr(shown, name) for shown in truth.stimuli])
+        np.testing.assert_array_equal(getattr(stimulus, name), told_column)
+    splits = [shown.split for shown in truth.stimuli for _ in shown.start_ms]
+    assert [schema.SPLIT_NAMES[code] for code in stimulus.split] == splits
+    np.testing.assert_array_equal(np.isfinite(stimulus.teacher_ms), np.array(splits) == "train")
+    assert run.synapse_tasks == tuple(range(N_TASKS))
+    for task in range(N_TASKS):
+        counts = run.counts(task)
+        assert counts.time_ms.tolist() == [time_ms for time_ms, _ in truth.counts[task]]
+        np.testing.assert_array_equal(counts.counts, [row for _, row in truth.counts[task]])
+        events = run.events(task)
+        for name in ("time_ms", "pre", "post", "contact", "old", "new"):
+            told_column = np.concatenate([getattr(part, name) for part in truth.events[task]])
+            np.testing.assert_array_equal(getattr(events, name), told_column)
+        traces = run.traces(task)
+        assert traces is not None and traces.synapse.shape == (5, 3)
+        np.testing.assert_array_equal(traces.variables["ampa"], np.concatenate(truth.traces[task]))
+        group = run.group(f"task{task}")
+        np.testing.assert_array_equal(group, np.repeat(np.arange(2) + CLASSES * task, ASSEMBLY))
+    for (task, moment), ampa in truth.ampa.items():
+        assert moment in run.moments(task)
+        np.testing.assert_array_equal(run.snapshot(task, moment).ampa, ampa)
+
+
+@pytest.mark.parametrize("flush_seconds", [1e9, 0.0], ids=["one segment a task", "one a call"])
+def test_round_trip(tmp_path: Path, flush_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snn_artsy.recording.writer._MERGE_SEGMENTS", 50)
+    plan = RecordConfig(scores=True)
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, plan, flush_seconds=flush_seconds) as recorder:
+        truth = simulate(recorder)
+        with_segments = list((tmp_path / schema.SEGMENT_FOLDER).glob("*.h5"))
+        assert len(with_segments) <= 50
+        recorder.barrier()
+        accuracy = evaluate(recorder)
+    assert os.listdir(tmp_path) == [schema.RUN_FILE]
+    with open_run(tmp_path) as run:
+        assert run.status == "complete" and run.config == CONFIG
+        assert run.attributes["seed"] == 7 and run.attributes["end"] >= run.attributes["start"]
+        assert "torch" in run.versions
+        assert_matches(run, truth)
+        for learner, a_t in accuracy.items():
+            read = [run.predictions(learner, step) for step in run.steps(learner)]
+            assert [float((p.predicted == p.label).mean()) for p in read] == a_t
+            assert run.summary(learner)["a_last"] == a_t[-1]
+            np.testing.assert_array_equal(run.summary(learner)["a_t"], a_t)
+            assert "mean_open_gates" not in run.summary(learner)
+            assert (read[-1].gates is None) == (learner == "simplecil")
+            assert read[-1].scores is not None and read[-1].scores.dtype == np.float32
+        matrix = run.summary("artsy_snn")["accuracy_matrix"]
+        assert np.isnan(matrix[0, 1]) and matrix[-1, 0] > 0
+        assert set(run.datasets()) >= {"/stimulus/start_ms", "/spikes/retina/timestamps"}
+        assert all(schema.lookup(path) is not None for path in run.datasets())
+
+
+def test_unmerged_segments_read_like_merged_ones(tmp_path: Path) -> None:
+    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.0)
+    truth = simulate(recorder)
+    assert len(storage.segment_numbers(tmp_path)) > 5
+    with open_run(tmp_path) as run:
+        assert run.status == "running"
+        assert_matches(run, truth)
+        sizes = run.datasets()
+    recorder.close()
+    with open_run(tmp_path) as run:
+        assert run.datasets() == sizes
+
+
+def test_spikes_of_a_time_range(tmp_path: Path) -> None:
+    truth, _ = record(tmp_path)
+    with open_run(tmp_path) as run:
+        for start, stop in ((0.0, 250.0), (990.0, 1130.0), (1e9, 2e9)):
+            read = run.spikes("retina", start, stop)
+            told = sorted(s for s in truth.spikes["retina"] if start <= s[0] < stop)
+            assert list(zip(read.time_ms, read.node, strict=True)) == told
+        with pytest.raises(KeyError, match="recorded: retina, task0"):
+            run.spikes("cortex")
+
+
+def test_spikes_told_out_of_order_are_read_in_order(tmp_path: Path) -> None:
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
+        recorder.spikes("retina", np.array([9.0, 7.0]), np.array([1, 2]))
+        recorder.barrier()
+        recorder.spikes("retina", np.array([8.0]), np.array([3]))
+    with open_run(tmp_path) as run:
+        assert run.spikes("retina").node.tolist() == [2, 3, 1]
+        assert run.spikes("retina", 7.5, 8.5).node.tolist() == [3]
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file["spikes/retina"].attrs["sorting"] == schema.SORTING["none"]
+
+
+def test_sonata_tools_open_the_run_file(tmp_path: Path) -> None:
+    libsonata = pytest.importorskip("libsonata")
+    truth, _ = record(tmp_path)
+    reader = libsonata.SpikeReader(str(tmp_path / "run.h5"))
+    assert sorted(reader.get_population_names()) == ["retina", "task0", "task1", "task2"]
+    retina = reader["retina"]
+    assert retina.sorting == "by_time"
+    assert sorted((t, n) for n, t in retina.get()) == sorted(truth.spikes["retina"])
+    some = retina.get(node_ids=[3], tstart=0.0, tstop=500.0)
+    assert some == [(3, t) for t, n in sorted(truth.spikes["retina"]) if n == 3 and t <= 500.0]
+
+
+def test_root_attributes_are_sonatas(tmp_path: Path) -> None:
+    record(tmp_path)
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file.attrs["magic"] == 0x0A7A and file.attrs["magic"].dtype == np.uint32
+        assert file.attrs["version"].tolist() == [0, 1]
+        assert file["spikes/retina/timestamps"].attrs["units"] == "ms"
+        sorting = h5py.check_enum_dtype(file["spikes/retina"].attrs.get_id("sorting").dtype)
+        assert sorting == {"none": 0, "by_id": 1, "by_time": 2}
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_leaves_an_interrupted_run(tmp_path: Path, error: type[BaseException]) -> None:
+    with (
+        pytest.raises(error),
+        RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
+    ):
+        truth = simulate(recorder)
+        raise error
+    with open_run(tmp_path) as run:
+        assert run.status == "interrupted"
+        assert_matches(run, truth)
+
+
+def test_a_killed_run_opens_and_says_interrupted(tmp_path: Path) -> None:
+    script = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from synthetic_run import CONFIG, simulate
+        from snn_artsy.config import RecordConfig
+        from snn_artsy.recording import RunRecorder
+        recorder = RunRecorder(sys.argv[1], CONFIG, {{}}, RecordConfig(), flush_seconds=0.0)
+        simulate(recorder)
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        with open_run(tmp_path) as run:
+            assert run.status == "running"
+        with pytest.raises(RecordingError, match="exists"):
+            RunRecorder(tmp_path, CONFIG, {}, RecordConfig())
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    with open_run(tmp_path) as run:
+        assert run.status == "interrupted"
+        assert_matches(run, simulate(NullObserver()))
+
+
+class Cut(Exception):
+    """The process dies here."""
+
+
+def test_cut_after_every_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever step the writer dies at, the file opens and holds whole calls, in order, no row
+    twice."""
+    steps = ("replace", "unlink")
+    cut_at = 0
+    while True:
+        cut_at += 1
+        directory, left = tmp_path / str(cut_at), cut_at
+        real = {name: getattr(os, name) for name in steps}
+
+        def cut(name: str, *args: object, **kwargs: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Cut
+            return real[name](*args, **kwargs)  # noqa: B023
+
+        told = 0
+        recorder = RunRecorder(directory, CONFIG, ATTRIBUTES, RecordConfig())
+        with monkeypatch.context() as patch:
+            for name in steps:
+                patch.setattr(os, name, lambda *a, _name=name, **k: cut(_name, *a, **k))
+            patch.setattr(Path, "unlink", lambda path: os.unlink(path))
+            try:
+                for _ in range(2):
+                    for _ in range(3):
+                        recorder.counts(0, float(told), np.array([told, 0, 0]))
+                        told += 1
+                    recorder.barrier()
+                finished = True
+            except Cut:
+                finished = False
+        with open_run(directory) as run:
+            times = run.counts(0).time_ms.tolist()
+        assert times in ([float(k) for k in range(n)] for n in (0, 3, 6))
+        assert len(times) >= told - 3
+        if finished:
+            assert len(times) == 6 and cut_at > 8
+            return
+
+
+def test_disk_failure_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(part: Path, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with (
+        pytest.raises(RecordingError, match=r"No space left.*MiB free.*open_run"),
+        RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
+    ):
+        recorder.counts(0, 1.0, np.array([1, 0, 0]))
+        recorder.barrier()
+        recorder.counts(0, 2.0, np.array([1, 0, 0]))
+        monkeypatch.setattr(storage, "publish", full)
+        recorder.barrier()
+    with open_run(tmp_path) as run:
+        assert run.status == "interrupted" and run.counts(0).time_ms.tolist() == [1.0]
+
+
+# --- broken and foreign files ---------------------------------------------------------------------
+
+
+def test_no_run_there(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"no run\.h5 there"):
+        open_run(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated(tmp_path: Path, share: float) -> None:
+    record(tmp_path)
+    file = tmp_path / "run.h5"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(RecordingError, match="truncated"):
+        open_run(tmp_path)
+
+
+def test_another_format(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.attrs["format"] = "something"
+    with pytest.raises(RecordingError, match="format something, expected snn-artsy-run"):
+        open_run(tmp_path)
+    (tmp_path / "run.h5").write_text("not HDF5 at all")
+    with pytest.raises(RecordingError, match="not a readable HDF5 file"):
+        open_run(tmp_path)
+
+
+def _edit(path: Path, change: str) -> None:
+    with h5py.File(path, "r+") as file:
+        if change == "version":
+            file.attrs["format_version"] = 99
+        elif change == "attribute":
+            file.attrs["merged_segments"] = "many"
+        elif change == "type":
+            del file["stimulus/start_ms"]
+            file["stimulus/start_ms"] = np.array([b"x"] * 10)
+        elif change == "axes":
+            del file["synapses/task0/counts/counts"]
+            file["synapses/task0/counts/counts"] = np.zeros(3, dtype=np.int64)
+        elif change == "external link":
+            file["synapses/task9"] = h5py.ExternalLink("/etc/passwd", "/")
+        elif change == "soft link":
+            file["synapses/task9"] = h5py.SoftLink("/nowhere")
+        elif change == "cycle":
+            file["synapses/task9"] = file["synapses"]
+        elif change == "external data":
+            external = [("/etc/passwd", 0, 80)]
+            file.create_dataset("spikes/x/timestamps", (10,), "f8", external=external)
+        elif change == "huge":
+            file.create_dataset("spikes/x/timestamps", (10**13,), "f8", chunks=(2**20,))
+        elif change == "group":
+            del file["stimulus/start_ms"]
+            file.create_group("stimulus/start_ms")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("version", "version 99.*reads version 1"),
+        ("attribute", "merged_segments"),
+        ("type", r"/stimulus/start_ms is .*expected float64 \[n\]"),
+        ("axes", "counts/counts"),
+        ("external link", "is a link"),
+        ("soft link", "is a link"),
+        ("cycle", "levels"),
+        ("external data", "from another file"),
+        ("huge", "declares 80000000000000 bytes but holds 0"),
+        ("group", "is a group"),
+    ],
+)
+def test_what_does_not_belong_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    record(tmp_path)
+    _edit(tmp_path / "run.h5", change)
+    with pytest.raises(RecordingError, match=message):
+        open_run(tmp_path)
+
+
+def test_columns_of_different_length(tmp_path: Path) -> None:
+    record(tmp_path)
+    with h5py.File(tmp_path / "run.h5", "r+") as file:
+        file["stimulus/label"].resize(3, axis=0)
+    with open_run(tmp_path) as run, pytest.raises(RecordingError, match="different length"):
+        _ = run.stimulus
+
+
+def test_damaged_and_missing_segments(tmp_path: Path) -> None:
+    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.0)
+    simulate(recorder)
+    second = storage.segment_path(tmp_path, 2)
+    whole = second.read_bytes()
+    second.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RecordingError, match=r"0002\.h5: damaged \(checksum"):
+        open_run(tmp_path)
+    second.unlink()
+    with pytest.raises(RecordingError, match=r"0002\.h5: missing"):
+        open_run(tmp_path)
+    second.write_bytes(whole)
+    open_run(tmp_path).close()
+    recorder.close()
+
+
+@pytest.mark.parametrize("path", ["spikes/retina/timestamps", "synapses/task0/events/time_ms"])
+def test_damaged_data_is_noticed(tmp_path: Path, path: str) -> None:
+    record(tmp_path)
+    with h5py.File(tmp_path / "run.h5") as file:
+        chunk = file[path].id.get_chunk_info(0)
+    with (tmp_path / "run.h5").open("r+b") as stream:
+        stream.seek(chunk.byte_offset + chunk.size // 2)
+        byte = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 0xFF]))
+    with open_run(tmp_path) as run, pytest.raises(RecordingError, match=r"run\.h5: damaged"):
+        _ = run.spikes("retina"), run.events(0)
+
+
+# --- what may be told -----------------------------------------------------------------------------
+
+
+def test_a_taken_directory_is_refused(tmp_path: Path) -> None:
+    record(tmp_path)
+    with pytest.raises(RecordingError, match="exists; give a directory that holds no run"):
+        RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig())
+
+
+def test_wrong_calls_name_the_dataset(tmp_path: Path) -> None:
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
+        with pytest.raises(ValueError, match="different length"):
+            recorder.trace(9, np.zeros(2), np.zeros((1, 3)), {"ampa": np.zeros((3, 1))})
+        with pytest.raises(ValueError, match="without slashes"):
+            recorder.summary("a/b", {"a_t": [1.0]})
+        recorder.trace(0, np.zeros(1), np.zeros((2, 3), dtype=int), {"ampa": np.zeros((1, 2))})
+        with pytest.raises(ValueError, match="differ from those"):
+            recorder.trace(0, np.zeros(1), np.ones((2, 3), dtype=int), {"ampa": np.zeros((1, 2))})
+
+
+def test_the_recorder_keeps_copies(tmp_path: Path) -> None:
+    counts = np.array([5, 0, 0])
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
+        recorder.counts(0, 1.0, counts)
+        counts[:] = 0
+    with open_run(tmp_path) as run:
+        assert run.counts(0).counts.tolist() == [[5, 0, 0]]
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    with RunRecorder(
+        tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=200_000, flush_seconds=1e9
+    ) as recorder:
+        for batch in range(100):
+            times = np.sort(np.random.default_rng(batch).uniform(batch, batch + 1, 1000))
+            recorder.spikes("retina", times, np.zeros(1000, dtype=np.int64))
+            assert recorder._bytes <= 200_000 + 20_000
+    with open_run(tmp_path) as run:
+        assert len(run.spikes("retina").time_ms) == 100_000
+
+
+@pytest.mark.parametrize("name", ["spike_presentations", "traced_synapses"])
+def test_plan_is_checked(name: str) -> None:
+    with pytest.raises(ValueError, match=f"record.{name}: -1"):
+        RecordConfig(**{name: -1})
+
+
+# --- the format -----------------------------------------------------------------------------------
+
+
+def test_documentation_holds_the_schema() -> None:
+    text = (ROOT / "docs" / "file_format.md").read_text(encoding="utf-8")
+    assert schema.markdown() in text, "paste snn_artsy.recording.schema.markdown() into it"
+
+
+def test_documented_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("libsonata")
+    record(tmp_path / "runs" / "X")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "file_format.md").read_text(encoding="utf-8")
+    blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "docs/file_format.md", "exec"), {})
+
+
+def test_states_have_one_order() -> None:
+    assert h5py.check_enum_dtype(schema.ENUMS["state"]) == {n: k for k, n in enumerate(STATE_NAMES)}
+
+
+def test_reading_and_drawing_need_no_torch() -> None:
+    code = (
+        "import sys, snn_artsy.recording as r, snn_artsy.plots; r.open_run, r.RunRecorder;"
+        "bad = {'torch', 'timm', 'snntorch', 'matplotlib.pyplot'} & set(sys.modules);"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_null_observer_wants_nothing() -> None:
+    plan = NullObserver().plan
+    assert not (plan.spike_presentations or plan.traced_synapses or plan.conversions)
+    simulate(NullObserver())  # and takes every call

@@ -27,6 +27,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ FLIPS = 2  # teacher views of an image: as it is, mirrored
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # Settings that may change when a run is continued: they do not alter a step that is already done.
 FREE = {"steps", "threads", "out", "cache", "data", "eval_data", "teacher_checkpoint",
-        "publish", "provisional", "checkpoint_every"}  # fmt: skip
+        "publish", "provisional", "checkpoint_every", "stop_at"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Settings:
         Classes that are kept from training for monitoring (every n-th), to compare settings.
     checkpoint_every
         Steps between evaluations and checkpoints.
+    stop_at
+        Stop after the checkpoint of this step; the same command without it continues.
     """
 
     data: Path
@@ -143,6 +146,7 @@ class Settings:
     holdout_images: int = 10
     holdout_classes: int = 0
     checkpoint_every: int = 250
+    stop_at: int | None = None
 
 
 # ------------------------------------------------------------------------------- data and teacher
@@ -627,7 +631,8 @@ def train(settings: Settings, data: Images, parts: Split) -> tuple[nn.Module, fl
 
     clock = time.perf_counter()
     running: dict[str, float] = {}
-    for step in range(start + 1, settings.steps + 1):
+    end = min(settings.steps, settings.stop_at or settings.steps)
+    for step in range(start + 1, end + 1):
         batch = make_batch(data, parts, step - 1, settings)
         factor = lr_factor(step - 1, settings)
         for optim in optims:
@@ -646,16 +651,17 @@ def train(settings: Settings, data: Images, parts: Split) -> tuple[nn.Module, fl
         for name, value in losses.items():
             running[name] = running.get(name, 0.0) + value.item()
 
-        if step % 50 == 0 or step == settings.steps:
+        if step % 50 == 0 or step == end:
             line: dict[str, float] = {
                 "step": step,
                 "seconds": round(before + time.perf_counter() - clock, 1),
                 "lr": settings.lr * factor,
+                "planned": settings.steps,
                 "threads": settings.threads,
             }
             line |= {f"loss_{k}": round(v / ((step - 1) % 50 + 1), 5) for k, v in running.items()}
             running = {}
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
+            if step % settings.checkpoint_every == 0 or step == end:
                 line |= {k: round(v, 4) for k, v in monitor(average, data, parts, heads).items()}
                 state = {
                     "settings": comparable(settings),
@@ -772,32 +778,44 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def command(settings: Settings) -> str:
-    """Return the command of this run, with paths cut to their last component."""
+def commands(settings: Settings, run: list[dict[str, int]]) -> list[str]:
+    """Return the commands that give this run, with paths cut to their last component."""
     default = {field.name: field.default for field in fields(Settings)}
-    words = ["python experiments/pretrain_backbone.py"]
+    common = []
     for key, value in asdict(settings).items():
         # Where results and caches went is no part of what was computed.
-        if key in {"cache", "publish", "provisional"}:
+        if key in {"cache", "publish", "provisional", "steps", "stop_at", "threads"}:
             continue
         if isinstance(value, Path):
             value = value.name
-        elif value == default[key] and key not in {"seed", "steps", "threads"}:
+        elif value == default[key] and key != "seed":
             continue
-        words.append(f"--{key} {str(value).lower() if isinstance(value, bool) else value}")
-    return " \\\n    ".join(words)
+        common.append(f"--{key} {str(value).lower() if isinstance(value, bool) else value}")
+    found = []
+    for at, part in enumerate(run):
+        words = [*common, f"--threads {part['threads']}", f"--steps {part['steps']}"]
+        if at < len(run) - 1:
+            words.append(f"--stop_at {part['last']}")
+        found.append(" \\\n    ".join(["python experiments/pretrain_backbone.py", *words]))
+    return found
 
 
-def threads_used(lines: list[dict[str, float]]) -> str:
-    """Say how many threads the run used, which may differ between its continuations."""
-    found: list[tuple[float, float]] = []
+def sessions(lines: list[dict[str, float]]) -> list[dict[str, int]]:
+    """Split the log where the run was continued with other `steps` or `threads`.
+
+    Returns
+    -------
+    list of dict
+        `last`: last step of the part; `steps`: the number planned; `threads`.
+    """
+    found: list[dict[str, int]] = []
     for line in lines:
-        if not found or found[-1][1] != line["threads"]:
-            found.append((line["step"], line["threads"]))
-    return ", then ".join(
-        f"{threads} thread{'s' * (threads > 1)}" + (f" from step {step}" if at else "")
-        for at, (step, threads) in enumerate(found)
-    )
+        setup = {"steps": int(line["planned"]), "threads": int(line["threads"])}
+        if found and {key: found[-1][key] for key in setup} == setup:
+            found[-1]["last"] = int(line["step"])
+        else:
+            found.append({"last": int(line["step"]), **setup})
+    return found
 
 
 def measured(
@@ -806,9 +824,10 @@ def measured(
     """Collect the numbers of the model card."""
     weights = settings.out / "weights.safetensors"
     lines = [json.loads(line) for line in (settings.out / "log.jsonl").read_text().splitlines()]
-    last = lines[-1]
+    last, parts_run = lines[-1], sessions(lines)
     return {
-        "command": command(settings),
+        "commands": commands(settings, parts_run),
+        "sessions": parts_run,
         "settings": {k: v for k, v in asdict(settings).items() if not isinstance(v, Path | None)},
         "parameters": sum(p.numel() for p in vit.parameters()),
         "weights_bytes": weights.stat().st_size,
@@ -823,7 +842,7 @@ def measured(
             "seconds": seconds,
         },
         "held_out": {k: last[k] for k in ("r2", "ncm_images", "ncm_classes") if k in last},
-        "hardware": f"{processor()}, {threads_used(lines)}",
+        "hardware": processor(),
         "versions": {
             "torch": torch.__version__,
             "timm": timm.__version__,
@@ -868,9 +887,9 @@ brightness, contrast and saturation jitter.
 - **Optimiser**: {optimiser}, peak learning rate {lr:g}, weight decay {weight_decay:g}, batch \
 {batch}, {steps} steps ({epochs:.1f} epochs, {shown:.2f} million images shown), {warmup} steps of \
 linear warm-up, linear fall to zero over the last {decay:.0%}; bfloat16 autocast; the weights are \
-a moving average (decay {ema:g}). Seed {seed}, one run.
-- **Hardware**: {hardware} (shared with other work), {minutes:.0f} minutes of wall-clock time, \
-plus the extraction of the teacher's features; {versions}.
+a moving average (decay {ema:g}). Seed {seed}, one run{continued}.
+- **Hardware**: {hardware}, CPU only and shared with other work, {run_threads}; {minutes:.0f} \
+minutes of wall-clock time, plus the extraction of the teacher's features; {versions}.
 
 ![Training curve](figures/pretrain_curve.svg)
 
@@ -908,7 +927,7 @@ class-incremental accuracy; use a timm model for those.
 ## Reproduce it
 
 ```
-{command}
+{commands}
 ```
 
 `--data` holds a folder a class (the first 100 classes), `--eval_data` holds `train/` and `val/` \
@@ -967,7 +986,17 @@ def model_card(numbers: Mapping[str, Any]) -> str:
         / (numbers["unseen"]["teacher"] - numbers["unseen"]["chance"]),
         **{f"unseen_{k}": numbers["unseen"][k] for k in ("bundled", "random", "teacher", "chance")},
         **{f"digits_{k}": v for k, v in numbers["digits"].items()},
-        command=numbers["command"],
+        commands="\n".join(numbers["commands"]),
+        run_threads=", then ".join(
+            f"{part['threads']} thread{'s' * (part['threads'] > 1)}" for part in numbers["sessions"]
+        ),
+        continued="".join(
+            f"; it was stopped at step {before['last']} and continued with --steps "
+            f"{after['steps']} instead of {before['steps']}, so its learning rate falls "
+            "abruptly there"
+            for before, after in pairwise(numbers["sessions"])
+            if before["steps"] != after["steps"]
+        ),
     )
 
 
@@ -1003,6 +1032,8 @@ def main() -> None:
     data = load_images(settings, "train", settings.data, tokens=True, flips=FLIPS)
     parts = split(data.labels, settings)
     vit, seconds = train(settings, data, parts)
+    if settings.stop_at is not None and settings.stop_at < settings.steps:
+        return
     numbers = measured(settings, data, parts, vit, seconds)
     write_results(settings, numbers)
     print(json.dumps({key: numbers[key] for key in ("unseen", "digits") if key in numbers}))

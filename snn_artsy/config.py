@@ -191,7 +191,7 @@ class EncodingConfig:
     max_rate_hz: float | None = None
     volley_ms: float | None = None
     period_ms: float | None = None
-    saturation_sd: float = 1.5
+    saturation_sd: float = 2.0
     decorrelation: Literal["whiten", "standardise"] = "whiten"
     shrinkage: float = 0.3
     isi_ms: float = 0.0
@@ -318,12 +318,12 @@ class PlasticityConfig:
 
     rule: Literal["gated", "none"] = "gated"
     a_plus: float = 0.02
-    a_minus: float = 0.002
+    a_minus: float = 0.004
     tau_plus_ms: float = 20.0
     tau_minus_ms: float = 20.0
     target: float = 1.2
-    target_spread: float = 0.3
-    tau_target_ms: float = 200000.0
+    target_spread: float = 0.4
+    tau_target_ms: float = 20000.0
     mg_mM: float = 1.0
     batch_size: int = 50
     epochs: int = 1
@@ -396,12 +396,12 @@ class TeacherConfig:
     Args:
         lag_ms: The taught assembly fires so long after each volley's last step.
         reliability: Probability that a neuron of it fires at each of these times.
-        current: Strength, in thresholds.
+        current: Strength, in thresholds; below 2 it causes one spike, not a burst.
     """
 
     lag_ms: float | None = None
     reliability: float = 0.9
-    current: float = 3.0
+    current: float = 1.5
 
     def __post_init__(self) -> None:
         if self.lag_ms is not None:
@@ -447,7 +447,7 @@ class SNNConfig:
     """
 
     mode: Literal["full", "gate"] = "full"
-    readout: float = 0.1
+    readout: float = 0.05
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)

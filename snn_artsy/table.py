@@ -11,15 +11,19 @@ ABSENT = "–"
 
 # key in summary.json, heading, format
 _LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("a_last", "A_last %", "percent"),
-    ("a_avg", "A_avg %", "percent"),
-    ("a_last_spikes_only", "A_last %, spikes only", "percent"),
-    ("task_identification", "task identified %", "percent"),
-    ("oracle_task_accuracy", "oracle task %", "percent"),
-    ("forgetting_max_last", "forgetting %", "percent"),
-    ("functional_share", "functional contacts %", "percent"),
+    ("a_last", "A_last", "percent"),
+    ("a_avg", "A_avg", "percent"),
+    ("a_last_spikes_only", "spikes only", "percent"),
+    ("task_identification", "task", "percent"),
+    ("oracle_task_accuracy", "oracle task", "percent"),
+    ("forgetting_max_last", "forget", "percent"),
+    ("functional_share", "func. contacts", "percent"),
     ("mean_open_gates", "open gates", "number"),
-    ("seconds", "seconds", "number"),
+    ("seconds", "s", "number"),
+)
+_CAPTION = (
+    "Percent, but for open gates (mean number a sample) and seconds. Spikes only: A_last from "
+    "postsynaptic spikes, h_0 not added. Task: task identified. Oracle task: true task given."
 )
 
 
@@ -34,8 +38,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     for name, measures in learners.items():
         cells = [_cell(measures.get(key), form) for key, _, form in shown]
         table.add_row(name, *cells)
+    table.caption = _CAPTION
     if "chance" in summary:
-        table.caption = f"chance {_cell(summary['chance'], 'percent')} %"
+        table.caption += f" Chance: {_cell(summary['chance'], 'percent')}."
     return table
 
 

@@ -118,10 +118,6 @@ class ArtsySNN:
             target_factor=factor,
             generator=self.generator,
         ).to(self.device)
-        if self.layers:
-            # the slow average belongs to the presynaptic terminals, which all sub-networks share
-            layer.slow_sum.copy_(self.layers[-1].slow_sum)
-            layer.slow_weight.copy_(self.layers[-1].slow_weight)
         self.layers.append(layer)
         self.observer.population(f"task{task.number}", np.repeat(np.array(task.classes), k))
 

@@ -63,10 +63,12 @@ def spike_raster(run: Run, presentation: int | None = None) -> Figure:
     if inputs is None or not len(inputs.time_ms):
         raise NothingRecorded(f"the spikes of presentation {row} were not recorded")
     polarity = run.group("retina")
-    off = np.zeros(len(inputs.node), dtype=bool) if polarity is None else polarity[inputs.node] == 1
-    _marks(retina, inputs.time_ms[~off] - start, inputs.node[~off], BLUE, "ON")
-    _marks(retina, inputs.time_ms[off] - start, inputs.node[off], VERMILLION, "OFF")
-    if polarity is not None:
+    if polarity is None:
+        _marks(retina, inputs.time_ms - start, inputs.node, BLACK, "input")
+    else:
+        for code, colour, name in ((0, BLUE, "ON"), (1, VERMILLION, "OFF")):
+            mine = polarity[inputs.node] == code
+            _marks(retina, inputs.time_ms[mine] - start, inputs.node[mine], colour, name)
         retina.set_ylim(0, len(polarity))
     retina.set_ylabel("input unit")
 

@@ -1,0 +1,88 @@
+"""The time course of a presentation: volleys, teacher, and the shuffled control."""
+
+import math
+
+import pytest
+import torch
+
+from snn_artsy.config import ConfigError, EncodingConfig, TeacherConfig
+from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
+
+
+def test_schedule_of_the_physiological_preset() -> None:
+    schedule = make_schedule(EncodingConfig(), TeacherConfig())
+    # 20 steps of 5 ms: on for 3 steps of each 5, teacher one step after the volley's last
+    assert schedule.volley.tolist() == [True, True, True, False, False] * 4
+    assert schedule.teach.tolist() == [False, False, False, True, False] * 4
+    assert schedule.n_volleys == 4
+    assert (schedule.volley_steps, schedule.period_steps) == (3, 5)
+
+
+def test_schedule_of_the_fast_preset() -> None:
+    schedule = make_schedule(EncodingConfig(preset="fast"), TeacherConfig())
+    assert schedule.volley.tolist() == [True, True, False, False] * 2
+    assert schedule.teach.tolist() == [False, False, True, False] * 2
+
+
+def test_lag_counts_from_the_volley_s_last_step() -> None:
+    schedule = make_schedule(EncodingConfig(), TeacherConfig(lag_ms=10.0))
+    assert schedule.teach.nonzero()[:, 0].tolist() == [4, 9, 14, 19]
+
+
+def test_a_last_volley_without_room_for_its_teacher_is_not_counted() -> None:
+    schedule = make_schedule(EncodingConfig(n_steps=8), TeacherConfig())
+    assert schedule.teach.nonzero()[:, 0].tolist() == [3]
+    assert schedule.n_volleys == 1
+
+
+def test_lag_into_the_next_volley_is_refused_with_the_largest_that_fits() -> None:
+    with pytest.raises(ConfigError, match=r"snn\.teacher\.lag_ms.*at most 10 ms"):
+        make_schedule(EncodingConfig(), TeacherConfig(lag_ms=15.0))
+
+
+def test_presentation_too_short_for_a_teacher_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"snn\.encoding\.n_steps.*use 4 or more"):
+        make_schedule(EncodingConfig(n_steps=3), TeacherConfig())
+
+
+def test_the_teacher_drives_the_taught_assembly_at_teaching_steps_only() -> None:
+    schedule = make_schedule(EncodingConfig(), TeacherConfig())
+    taught = torch.zeros(3, 8, dtype=torch.bool)
+    taught[0, :4] = taught[1, 4:] = True
+    spikes = teaching_spikes(
+        schedule, TeacherConfig(reliability=1.0), taught, 0, 3, torch.arange(3)
+    )
+    expected = torch.zeros(20, 3, 8)
+    for t in (3, 8, 13, 18):
+        expected[t, 0, :4] = expected[t, 1, 4:] = 1.0
+    assert torch.equal(spikes, expected)
+
+
+def test_reliability_is_the_probability_of_a_teaching_spike() -> None:
+    schedule = make_schedule(EncodingConfig(), TeacherConfig())
+    n = 500
+    taught = torch.ones(n, 8, dtype=torch.bool)
+    spikes = teaching_spikes(
+        schedule, TeacherConfig(reliability=0.7), taught, 0, 3, torch.arange(n)
+    )
+    draws = n * 8 * 4
+    assert abs(float(spikes.sum()) - 0.7 * draws) < 4.5 * math.sqrt(0.21 * draws)
+    # its noise is keyed by the sample, too
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    again = teaching_spikes(schedule, TeacherConfig(reliability=0.7), taught, 0, 3, order)
+    assert torch.equal(again, spikes[:, order])
+
+
+def test_shuffling_in_time_keeps_each_unit_s_count_and_destroys_the_timing() -> None:
+    volley = make_schedule(EncodingConfig(), TeacherConfig()).volley
+    n = 200
+    generator = torch.Generator().manual_seed(0)
+    spikes = ((torch.rand(20, n, 6, generator=generator) < 0.5) & volley[:, None, None]).float()
+    shuffled = shuffle_in_time(spikes, 0, 4, torch.arange(n))
+    assert torch.equal(shuffled.sum(0), spikes.sum(0))
+    # 12 of the 20 steps are volley steps: that share of the spikes stays inside by chance
+    total = float(spikes.sum())
+    inside = float(shuffled[volley].sum())
+    assert abs(inside - 0.6 * total) < 5 * math.sqrt(0.24 * total)
+    order = torch.arange(n).flip(0)
+    assert torch.equal(shuffle_in_time(spikes[:, order], 0, 4, order), shuffled[:, order])

@@ -57,8 +57,8 @@ def results(summaries: list[dict[str, Any]]) -> str:
     seeds = ", ".join(str(s["config"]["seed"]) for s in summaries)
     caption = (
         f"{first['config']['data']['name']}, {first['config']['backbone']['name']}, seeds {seeds}, "
-        f"{first['device']}, {first['threads']} threads, commit {first['git_commit'][:10]}. Percent, "
-        f"but for open gates, spikes and seconds; chance {100 * first['chance']:.1f}."
+        f"{first['device']}, {first['threads']} threads, commit {first['git_commit'][:10]}. "
+        f"Percent, but for open gates, spikes and seconds; chance {100 * first['chance']:.1f}."
     )
     lines = table({n: [s["learners"][n] for s in summaries] for n in first["learners"]})
     if "controls" in first:

@@ -130,7 +130,8 @@ class BackboneConfig:
             ``bfloat16`` is about 3 times faster on many CPUs, and not exact.
         batch_size: Images per forward pass during feature extraction.
         workers: Threads that load images while the transformer runs.
-        cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache folder.
+        cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache
+            folder.
         cache: Keep features on disk and reuse them.
     """
 
@@ -164,10 +165,10 @@ class BackboneConfig:
 class EncodingConfig:
     """From h_0 to presynaptic spikes, and the time course of a presentation.
 
-    A presentation has ``n_steps`` steps of ``dt_ms``. The stimulus comes in periodic volleys: on for
-    ``volley_ms`` at the start of each ``period_ms``. Values left out come from the preset:
-    ``physiological`` (20 steps of 5 ms, 15 ms volleys every 25 ms, 200 Hz at most) or ``fast``
-    (8 steps of 1 ms, 2 ms volleys every 4 ms, 1000 Hz: rates beyond physiology).
+    A presentation has ``n_steps`` steps of ``dt_ms``. The stimulus comes in periodic volleys: on
+    for ``volley_ms`` at the start of each ``period_ms``. Values left out come from the preset:
+    ``physiological`` (20 steps of 5 ms, 15 ms volleys every 25 ms, 200 Hz at most) or ``fast`` (8
+    steps of 1 ms, 2 ms volleys every 4 ms, 1000 Hz: rates beyond physiology).
 
     Args:
         preset: Where values that are left out come from.
@@ -178,7 +179,8 @@ class EncodingConfig:
         max_rate_hz: Rate at saturation during a volley (Hz); dt * rate may not exceed one spike.
         volley_ms: Length of a volley (ms).
         period_ms: From one volley's start to the next one's (ms).
-        saturation_sd: Feature value, in standard deviations, that drives a unit at its maximum rate.
+        saturation_sd: Feature value, in standard deviations, that drives a unit at its maximum
+            rate.
         decorrelation: ``whiten`` (ZCA by task 1's within-class covariance) or ``standardise``.
         shrinkage: Shrinkage of that covariance towards the identity.
         isi_ms: Gap between presentations (ms), during which membranes and traces are reset.
@@ -220,7 +222,7 @@ class EncodingConfig:
             self.dt * self.rate_hz <= 1000.0 + 1e-9,
             "snn.encoding.max_rate_hz",
             self.max_rate_hz,
-            f"a unit fires at most once a step: use at most {1000.0 / self.dt:g} Hz at dt {self.dt:g} ms",
+            f"one spike a step at most: use at most {1000.0 / self.dt:g} Hz at dt {self.dt:g} ms",
         )
         require(
             self.volley <= self.period,

@@ -128,9 +128,7 @@ def choose_device(wanted: str) -> str:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ConfigError(
-            "device: 'cuda' cannot be used, torch finds no GPU here; use auto or cpu"
-        )
+        raise ConfigError("device: 'cuda' cannot be used, torch finds no GPU here; use auto or cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
@@ -246,7 +244,7 @@ def run_controls(
 def evaluate(
     learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
 ) -> StepAnswers:
-    """A learner's answers for test samples; with ``oracle`` also those with the true task's gate."""
+    """A learner's answers for test samples; ``oracle``: also with the true task's gate."""
     prediction = predict(learner, seen)
     predicted = prediction.scores.argmax(1)
     spike_predicted = None

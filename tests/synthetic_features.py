@@ -44,12 +44,17 @@ def gaussian_stream(
         source = "test" if split == "test" else "train"
         index = issued[source] + torch.arange(len(labels))
         issued[source] += len(labels)
-        return LabelledBatch(features=means[labels] + noise, index=index, split=split, labels=labels)
+        return LabelledBatch(
+            features=means[labels] + noise, index=index, split=split, labels=labels
+        )
 
     tasks = []
     for t in range(N_TASKS):
         classes = range(t * PER_TASK, (t + 1) * PER_TASK)
-        train, validation = batch(classes, n_train, "train"), batch(classes, n_validation, "validation")
+        train, validation = (
+            batch(classes, n_train, "train"),
+            batch(classes, n_validation, "validation"),
+        )
         tasks.append(Task(t, tuple(classes), train, validation))
     return Stream(tasks, batch(range(N_CLASSES), n_test, "test"))
 

@@ -43,7 +43,9 @@ def correlated_features(n_per_class: int = 200) -> tuple[Tensor, Tensor]:
 
 def test_whitening_gives_an_isotropic_within_class_covariance() -> None:
     features, labels = correlated_features()
-    z = fit_scaling(features, labels, EncodingConfig(decorrelation="whiten", shrinkage=1e-9))(features)
+    z = fit_scaling(features, labels, EncodingConfig(decorrelation="whiten", shrinkage=1e-9))(
+        features
+    )
     residual = torch.cat([z[labels == c] - z[labels == c].mean(0) for c in range(3)])
     covariance = residual.T @ residual / (len(z) - 3)
     scale = covariance.diagonal().mean()
@@ -222,5 +224,7 @@ def test_drive_absorbs_the_last_bits_of_the_features() -> None:
 
 
 def test_frozen_scaling_applies_to_new_data_as_it_was_fitted() -> None:
-    scaling = FeatureScaling(torch.tensor([1.0, 2.0]).double(), torch.diag(torch.tensor([2.0, 0.5])).double())
+    scaling = FeatureScaling(
+        torch.tensor([1.0, 2.0]).double(), torch.diag(torch.tensor([2.0, 0.5])).double()
+    )
     assert scaling(torch.tensor([[2.0, 6.0]])).tolist() == [[2.0, 2.0]]

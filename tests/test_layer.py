@@ -251,7 +251,9 @@ def occupancy_of_one_pairing(a_plus: float) -> float:
 
 @pytest.mark.parametrize("a_plus", [0.05, 0.11, 0.9])
 def test_conversion_takes_threshold_over_step_pairings(a_plus: float) -> None:
-    layer = make_layer(rule=PlasticityConfig(a_plus=a_plus, tau_plus_ms=20.0), target_factor=torch.zeros(N_POST))
+    layer = make_layer(
+        rule=PlasticityConfig(a_plus=a_plus, tau_plus_ms=20.0), target_factor=torch.zeros(N_POST)
+    )
     needed = math.ceil(0.5 / occupancy_of_one_pairing(a_plus))
     pre, current = pairing()
     for n in range(1, needed + 1):

@@ -53,9 +53,7 @@ def all_pairs(
                 for t in range(n_steps):
                     d = float(gate[t, b, j])
                     x = sum(
-                        math.exp(-(t - u) * DT / RULE.tau_plus_ms)
-                        for u in range(t)
-                        if pre[u, b, i]
+                        math.exp(-(t - u) * DT / RULE.tau_plus_ms) for u in range(t) if pre[u, b, i]
                     )
                     out[j][i] += RULE.a_plus * d * (x - float(factor[j]) * float(target[i]))
                     if pre[t, b, i]:

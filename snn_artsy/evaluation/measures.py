@@ -20,7 +20,8 @@ class StepAnswers:
         scores: Class scores [n, C].
         gates: m, bool [n, N], and calibrated gate scores [n, N]; None without gates.
         spike_predicted: Class decided from spikes alone, -1 where nothing fired, [n]; None if none.
-        oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without gates.
+        oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without
+            gates.
     """
 
     labels: NDArray[np.int64]

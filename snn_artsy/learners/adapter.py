@@ -11,8 +11,11 @@ from snn_artsy.learners.prototypes import cosine_scores
 
 
 class HeadAdapter(nn.Module):
-    """h_t = s W_up ReLU(W_down h_0): placement ``head``, no residual (AdaptFormer: Chen et al. 2022,
-    eq. 4, on the embedding instead of inside the blocks). W_up = 0 at start."""
+    """h_t = s W_up ReLU(W_down h_0): placement ``head``, no residual.
+
+    The adapter of AdaptFormer (Chen et al. 2022, sec. 3.2) on the embedding instead of inside the
+    blocks; W_up = 0 at start.
+    """
 
     def __init__(self, dim: int, config: ANNConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -57,12 +60,11 @@ def train_adapter(
     config: ANNConfig,
     generator: torch.Generator,
 ) -> None:
-    """Cross-entropy of a cosine classifier over the task's classes on h_0 + h_t; freezes the adapter.
+    """Cross-entropy of a cosine classifier over the task's classes; freezes the adapter.
 
     The classifier's weights start at the class means and are dropped afterwards; its scale is
     learnt (CosineLinear of the CIL toolboxes).
     """
-    dim = features.shape[1]
     target = labels - classes[0]
     means = torch.stack([features[labels == c].mean(0) for c in classes])
     weight = nn.Parameter(F.normalize(means, dim=1))
@@ -79,7 +81,7 @@ def train_adapter(
                 sigma * cosine_scores(h0 + adapter(h0), weight), target[rows.to(target.device)]
             )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
         schedule.step()
     adapter.requires_grad_(False)
@@ -102,5 +104,5 @@ def train_gate(
                 gate(features[rows]), target[rows], weight=weight[rows]
             )
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.adapter import HeadAdapter, MLPGate, train_adapter, train_gate
@@ -22,11 +22,13 @@ class ArtsyANN:
     refreshed against it the same way (our definition).
     """
 
-    def __init__(self, config: ANNConfig, gate: GateConfig, dim: int, device: str, seed: int) -> None:
+    def __init__(
+        self, config: ANNConfig, gate: GateConfig, dim: int, device: str, seed: int
+    ) -> None:
         self.config, self.dim, self.device = config, dim, device
         self.generator = torch.Generator().manual_seed(seed)
-        self.adapters = nn.ModuleList()
-        self.gates = nn.ModuleList()
+        self.adapters: list[HeadAdapter] = []
+        self.gates: list[MLPGate] = []
         self.gaussians = ClassGaussians(gate, seed)
         self.thresholds = GateThresholds()
         self.prototypes = GatedPrototypes()
@@ -61,14 +63,16 @@ class ArtsyANN:
         return Prediction(classes, calibrated, gates)
 
     def state_dict(self) -> dict[str, Tensor]:
-        adapters = {f"adapters.{k}": v for k, v in self.adapters.state_dict().items()}
-        gates = {f"gates.{k}": v for k, v in self.gates.state_dict().items()}
-        return adapters | gates | self.prototypes.state_dict() | self.thresholds.state_dict()
+        state = self.prototypes.state_dict() | self.thresholds.state_dict()
+        for name, modules in (("adapters", self.adapters), ("gates", self.gates)):
+            for t, module in enumerate(modules):
+                state |= {f"{name}.{t}.{k}": v for k, v in module.state_dict().items()}
+        return state
 
     def report(self) -> dict[str, Any]:
-        modules = (*self.adapters.parameters(), *self.gates.parameters())
+        modules = (*self.adapters, *self.gates)
         return {
-            "parameters": sum(p.numel() for p in modules),
+            "parameters": sum(p.numel() for m in modules for p in m.parameters()),
             "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),
         }
 

@@ -6,11 +6,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.adapter import HeadAdapter, train_adapter
-from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.base import (
+    Batch,
+    LabelledBatch,
+    Prediction,
+    Task,
+    all_training,
+    stored_bytes,
+)
 from snn_artsy.learners.gating import ClassGaussians, GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
@@ -26,8 +34,9 @@ Control = Literal[
 # Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
 _STREAM = {"train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4}
 _EPOCH_STRIDE = 8
-# Weight of the membrane, in spikes of one neuron: it breaks ties and can never outvote a spike.
-_TIE = 0.1
+# Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
+# one.
+_TIE = 0.4
 _BATCH = 256
 
 
@@ -92,10 +101,14 @@ class ArtsySNN:
         self._pair(task)
         self._apply_contact_control()
         features, labels, index = all_training(task)
-        self.recall.append(class_means(train.features, train.labels, task.classes) - self.scaling.mean.float())
+        self.recall.append(
+            class_means(train.features, train.labels, task.classes) - self.scaling.mean.float()
+        )
         if self.config.mode == "gate":
             adapter = HeadAdapter(self.dim, self.ann, self.generator).to(self.device)
-            train_adapter(adapter, train.features, train.labels, task.classes, self.ann, self.generator)
+            train_adapter(
+                adapter, train.features, train.labels, task.classes, self.ann, self.generator
+            )
             self.adapters.append(adapter)
         gained = self._gained(features, self._responses(features, index, "train"))
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
@@ -148,7 +161,9 @@ class ArtsySNN:
                 self.clock_ms += duration * len(rows)
                 self._tell_presentations(train, rows, start, t, teaching=True)
                 if to_record > 0:
-                    self._tell_spikes(pre[:, :to_record], {t: response.spikes[:, :to_record]}, start)
+                    self._tell_spikes(
+                        pre[:, :to_record], {t: response.spikes[:, :to_record]}, start
+                    )
                     to_record -= len(rows)
                 self._tell_change(t, change)
                 self._tell_trace(t, layer, traced, pre, response)
@@ -182,7 +197,7 @@ class ArtsySNN:
         return self.gaussians.class_means_of(self._gained(pseudo, answers, only=[t])[:, 0])
 
     def _calibrate(self, task: Task) -> None:
-        """Thresholds of all gates: real validation features of this task, pseudo-features of others."""
+        """Thresholds of all gates, from this task's validation and others' pseudo-features."""
         t, validation = task.number, task.validation
         old = list(range(t))
         self.gaussians.add_task(task.train.features, task.train.labels)
@@ -204,7 +219,9 @@ class ArtsySNN:
         gates = calibrated > 0
         if batch.true_task is not None:
             gates = batch.true_task[:, None] == torch.arange(len(self.layers), device=gates.device)
-        scores = self.prototypes.scores(batch.features, gates, self._gained(batch.features, responses))
+        scores = self.prototypes.scores(
+            batch.features, gates, self._gained(batch.features, responses)
+        )
         votes = torch.cat([v for v, _ in responses], dim=1)
         silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
         # a network that did not fire at all has decided nothing
@@ -245,7 +262,8 @@ class ArtsySNN:
         """Spikes of each class assembly, ties broken by its mean membrane, [B, n]."""
         k = self.config.neuron.per_class
         counts = response.counts.unflatten(1, (-1, k)).sum(2)
-        return counts + _TIE * response.final.unflatten(1, (-1, k)).mean(2)
+        # far above threshold a membrane is worth many spikes: softsign keeps the term below _TIE
+        return counts + _TIE * F.softsign(response.final.unflatten(1, (-1, k)).mean(2))
 
     @staticmethod
     def _gate_scores(responses: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -269,14 +287,15 @@ class ArtsySNN:
         k = self.config.neuron.per_class
         most = k * len(self.schedule.volley)
         rates = [counts.unflatten(1, (-1, k)).sum(2) / most for _, counts in responses]
-        # lateral inhibition between a sub-network's assemblies: what all of them answer recalls nothing
+        # lateral inhibition between a sub-network's assemblies: what all of them answer recalls
+        # nothing
         rates = [(r - r.mean(1, keepdim=True)).clamp_min(0) for r in rates]
         recall = [self.recall[t] for t in chosen]
         return torch.stack(
             [self.config.readout * r @ m for r, m in zip(rates, recall, strict=True)], dim=1
         )
 
-    # --- what is kept and reported ------------------------------------------------------------------
+    # --- what is kept and reported ----------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.prototypes.state_dict() | self.thresholds.state_dict()
@@ -311,7 +330,7 @@ class ArtsySNN:
             "simulated_ms": self.clock_ms,
         }
 
-    # --- telling the observer -----------------------------------------------------------------------
+    # --- telling the observer ---------------------------------------------------------------------
 
     def _tell_presentations(
         self, batch: LabelledBatch, rows: Tensor, start: np.ndarray, task: int, teaching: bool
@@ -368,7 +387,7 @@ class ArtsySNN:
     def _tell_trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
     ) -> None:
-        """Occupancy and state after each batch, and the traces' mean at postsynaptic spikes in it."""
+        """Occupancy and state after each batch, and the mean of the traces in it."""
         if not len(traced):
             return
         post_index, pre_index = traced.T.to(self.device)
@@ -389,9 +408,7 @@ class ArtsySNN:
             {name: value.cpu().numpy()[None] for name, value in variables.items()},
         )
 
-    def _tell_test(
-        self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]
-    ) -> None:
+    def _tell_test(self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]) -> None:
         """Record the first test presentations after a task, as presentations of their own."""
         n = min(self._test_to_record, len(rows))
         if n == 0 or not isinstance(batch, LabelledBatch):

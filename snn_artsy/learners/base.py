@@ -51,7 +51,7 @@ class LabelledBatch(Batch):
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the stream: its number, its classes (labels), its training and validation data."""
+    """One task of the stream: number, classes (labels), training and validation data."""
 
     number: int
     classes: tuple[int, ...]

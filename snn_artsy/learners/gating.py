@@ -54,7 +54,9 @@ class GateThresholds:
 
     def refresh(self) -> None:
         """Calibrate all gates on what is known now."""
-        self.threshold = [balanced_threshold(g, b) for g, b in zip(self.good, self.bad, strict=True)]
+        self.threshold = [
+            balanced_threshold(g, b) for g, b in zip(self.good, self.bad, strict=True)
+        ]
         # scores of different gates are compared in units of their scatter
         pairs = zip(self.good, self.bad, strict=True)
         scatter = [torch.cat([g, b]).double().std(correction=0) for g, b in pairs]
@@ -65,7 +67,10 @@ class GateThresholds:
         return (scores - scores.new_tensor(self.threshold)) / scores.new_tensor(self.spread)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"gate.threshold": torch.tensor(self.threshold), "gate.spread": torch.tensor(self.spread)}
+        return {
+            "gate.threshold": torch.tensor(self.threshold),
+            "gate.spread": torch.tensor(self.spread),
+        }
 
 
 class ClassGaussians:
@@ -81,7 +86,7 @@ class ClassGaussians:
         self.factors: list[Tensor] = []
 
     def add_task(self, features: Tensor, labels: Tensor) -> None:
-        """features [n, D], labels [n] of one task."""
+        """Features [n, D], labels [n] of one task."""
         x = features.double()
         covariance = within_class_covariance(x, labels, self.config.shrinkage)
         jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)

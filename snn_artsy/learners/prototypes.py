@@ -18,10 +18,10 @@ def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def complete(base_old: Tensor, base_new: Tensor, gained_new: Tensor) -> Tensor:
-    """What a new sub-network would answer to classes that are gone (EASE: Zhou et al. 2024, eqs. 6-8).
+    """What a new sub-network would answer to classes that are gone (Zhou et al. 2024, EASE).
 
-    Each old class is a mixture of the new ones, weighted by the softmax of the cosines between their
-    prototypes in the space that both have been seen in.
+    Each old class is a mixture of the new ones, weighted by the softmax of the cosines between
+    their prototypes in the space that both have been seen in.
 
     Args:
         base_old: Prototypes of the old classes in the common space, [C_old, D].
@@ -52,9 +52,7 @@ class GatedPrototypes:
     def n_classes(self) -> int:
         return 0 if self.base is None else len(self.base)
 
-    def add(
-        self, base: Tensor, gained: list[Tensor], replayed: Tensor | None = None
-    ) -> None:
+    def add(self, base: Tensor, gained: list[Tensor], replayed: Tensor | None = None) -> None:
         """Add a task's classes.
 
         Args:

@@ -30,4 +30,3 @@ class SimpleCIL:
 
     def report(self) -> dict[str, Any]:
         return {"parameters": 0, "stored_bytes": stored_bytes(self.state_dict())}
-

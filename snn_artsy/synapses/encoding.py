@@ -1,4 +1,4 @@
-"""Features -> presynaptic spikes: standardise or whiten, split into ON and OFF units, encode in time.
+"""Features -> presynaptic spikes: standardise or whiten, split into ON and OFF, encode in time.
 
 The statistics come from the first task and stay frozen: a later task must not change how an earlier
 one was encoded (our definition). ON units carry the positive part of a feature and OFF units the
@@ -30,7 +30,7 @@ class FeatureScaling:
     matrix: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """features [B, D] -> z [B, D], float64."""
+        """Features [B, D] -> z [B, D], float64."""
         return (features.double() - self.mean) @ self.matrix
 
 
@@ -44,7 +44,7 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     dimensions.
     """
     x = features.double()
-    mean, dim = x.mean(0), x.shape[1]
+    mean = x.mean(0)
     if config.decorrelation == "standardise":
         # a feature that never varies carries nothing: leave it at zero instead of dividing by zero
         sd = x.std(0)
@@ -73,7 +73,7 @@ def inverse_square_root(covariance: Tensor) -> Tensor:
 
 
 def on_off(z: Tensor) -> Tensor:
-    """z [B, D] -> non-negative [B, 2D]: ON units first, then OFF units."""
+    """Z [B, D] -> non-negative [B, 2D]: ON units first, then OFF units."""
     return torch.cat([z.clamp_min(0), (-z).clamp_min(0)], dim=1)
 
 

@@ -55,17 +55,18 @@ class SilentSynapseLayer(nn.Module):
 
         I_j(t) = sum_i (w_ij - alpha_j e_ij) s_i(t),   alpha_j = sum_i w_ij / sum_i e_ij,
 
-    with e_ij = 1 where a contact exists, so that input common to all afferents cancels. Its threshold
-    is ``neuron.threshold`` standard deviations of that net input for unspecific input of one spike
-    per afferent, sqrt(sum_i (w_ij - alpha_j e_ij)^2), at least one contact's worth (our definition of
-    a homeostatic threshold). No gradient reaches the contacts; everything runs under `no_grad`.
+    with e_ij = 1 where a contact exists, so that input common to all afferents cancels. Its
+    threshold is ``neuron.threshold`` standard deviations of that net input for unspecific input of
+    one spike per afferent, sqrt(sum_i (w_ij - alpha_j e_ij)^2), at least one contact's worth (our
+    definition of a homeostatic threshold). No gradient reaches the contacts; everything runs under
+    `no_grad`.
 
     Args:
         n_pre, n_post: Sizes.
         dt_ms: Step (ms).
         neuron, rule, contacts: Parameters.
-        target_factor: Presynaptic target of each neuron, in multiples of the slow average, [n_post];
-            default: ``rule.target`` for all.
+        target_factor: Presynaptic target of each neuron, in multiples of the slow average,
+            [n_post]; default: ``rule.target`` for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
     """
 
@@ -138,9 +139,9 @@ class SilentSynapseLayer(nn.Module):
 
     def _make_neuron(self, threshold: Tensor) -> nn.Module:
         beta = torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms), dtype=threshold.dtype)
-        # The reset is ours (`_integrate`): with reset_delay=True snnTorch subtracts it one step late,
-        # and with False a membrane that is still above threshold after its reset fires again only
-        # beyond twice the threshold. Neither is the textbook LIF.
+        # The reset is ours (`_integrate`): with reset_delay=True snnTorch subtracts it one step
+        # late, and with False a membrane that is still above threshold after its reset fires again
+        # only beyond twice the threshold. Neither is the textbook LIF.
         if self.neuron.model == "leaky":
             unit = snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="none")
         else:

@@ -6,10 +6,10 @@ s_j, and the NMDA gate D_j (receptors.nmda_gate),
 
     da_ij = a_plus D_j (x_i - c_j <x_i>)  -  a_minus s_i y_j,
 
-where <x_i> is the slow average of x_i. Insertion needs glutamate (x_i) AND depolarisation (D_j); the
-target c_j <x_i> makes inputs compete, as the presynaptic target trace of Diehl & Cook 2015 (sec.
-2.3) does. A coincident pair sees the traces before their own increment, so that spikes in the same
-step do not pair. Updates do not depend on the occupancy; it is clipped to [0, 1] by its owner.
+where <x_i> is the slow average of x_i. Insertion needs glutamate (x_i) AND depolarisation (D_j);
+the target c_j <x_i> makes inputs compete, as the presynaptic target trace of Diehl & Cook 2015
+(sec. 2.3) does. A coincident pair sees the traces before their own increment, so that spikes in the
+same step do not pair. Updates do not depend on the occupancy; it is clipped to [0, 1] by its owner.
 """
 
 from __future__ import annotations

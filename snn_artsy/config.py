@@ -398,7 +398,8 @@ class TeacherConfig:
     Args:
         lag_ms: The taught assembly fires so long after each volley's last step.
         reliability: Probability that a neuron of it fires at each of these times.
-        current: Strength, in thresholds; below 2 it causes one spike, not a burst.
+        current: Strength, in thresholds; from rest, more than about 1 + exp(dt / tau_mem) causes a
+            second spike.
     """
 
     lag_ms: float | None = None
@@ -552,7 +553,7 @@ class RunConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "seed", self.seed, "use 0 or more")
+        require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
         require(
             bool(self.learners), "learners", self.learners, f"choose from {', '.join(LEARNERS)}"
         )

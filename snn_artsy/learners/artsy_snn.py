@@ -105,10 +105,10 @@ class ArtsySNN:
             class_means(train.features, train.labels, task.classes) - self.scaling.mean.float()
         )
         if self.config.mode == "gate":
-            adapter = HeadAdapter(self.dim, self.ann, self.generator).to(self.device)
-            train_adapter(
-                adapter, train.features, train.labels, task.classes, self.ann, self.generator
-            )
+            # its own generator, so that both modes learn the same contacts
+            generator = torch.Generator().manual_seed(self.seed + t)
+            adapter = HeadAdapter(self.dim, self.ann, generator).to(self.device)
+            train_adapter(adapter, train.features, train.labels, task.classes, self.ann, generator)
             self.adapters.append(adapter)
         gained = self._gained(features, self._responses(features, index, "train"))
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
@@ -174,18 +174,17 @@ class ArtsySNN:
         layer = self.layers[-1]
         if self.control not in ("permuted_contacts", "random_contacts"):
             return
+        # its own generator: training must go on exactly as without the control
+        generator = torch.Generator().manual_seed(self.seed + len(self.layers))
         shape = layer.state.shape
         if self.control == "permuted_contacts":
-            order = torch.rand(shape, generator=self.generator).argsort(1)
+            order = torch.rand(shape, generator=generator).argsort(1)
+            order += layer.n_pre * torch.arange(layer.n_post)[:, None]
         else:
-            order = torch.randperm(layer.state.numel(), generator=self.generator)
-        order = order.to(self.device)
-        for name in ("state", "ampa", "exists"):
-            values = getattr(layer, name)
-            if self.control == "permuted_contacts":
-                values.copy_(torch.gather(values, 1, order))
-            else:
-                values.copy_(values.flatten()[order].reshape(shape))
+            order = torch.randperm(layer.state.numel(), generator=generator)
+        order = order.flatten().to(self.device)
+        for values in (layer.state, layer.ampa, layer.functional_ms, layer.exists):
+            values.copy_(values.flatten()[order].reshape(shape))
 
     def _replayed(self, t: int) -> Tensor | None:
         """Mean h_t of the new sub-network over pseudo-features of each older class."""

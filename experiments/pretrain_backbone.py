@@ -762,8 +762,8 @@ def curve(lines: list[dict[str, float]], batch: int) -> Any:
         axes.set_xlabel("training images shown (thousands)")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    left.set_ylabel("weighted loss on augmented training images")
-    right.set_ylabel("held-out images of the training set")
+    left.set_ylabel("weighted training loss")
+    right.set_ylabel("held-out images")
     right.set_ylim(0, 1)
     return figure
 

@@ -535,8 +535,8 @@ class RunConfig:
         seed: Seed of everything random in the run, class order included.
         device: Where tensors live; ``auto`` takes a GPU when there is one.
         learners: Methods to compare, by name, separated by commas.
-        controls: Also run the controls of the spiking learner (permuted contacts, shuffled teacher
-            labels, random contacts).
+        controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
+            shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
     """
 

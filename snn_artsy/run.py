@@ -37,6 +37,7 @@ from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.provenance import provenance
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
+from snn_artsy.synapses.pairing import make_schedule
 
 Stream = list[tuple[Task, LabelledBatch]]
 
@@ -75,6 +76,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     console = console or Console(quiet=True)
     directory = run_directory(config.out, config.data.name)
     device = choose_device(config.device)
+    make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
     facts = provenance(torch.get_num_threads())
     frozen = prepare(config, device, console)
     config_yaml = yaml.safe_dump(asdict(config), sort_keys=False)
@@ -117,6 +119,13 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     text = json.dumps(summary, indent=2, allow_nan=False)
     (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
     _draw(directory, console)
+    for name, measures in summary["learners"].items():
+        if measures.get("gates_uninformative"):
+            console.print(
+                f"{name}: gates uninformative, {measures['mean_open_gates']:.1f} of "
+                f"{len(frozen.tasks)} open on average",
+                highlight=False,
+            )
     return RunResult(directory, summary)
 
 

@@ -217,3 +217,13 @@ def test_results_table_fills_a_page(finished: Path, tmp_path: Path) -> None:
     a_last = 100 * summary_of(finished)["learners"]["artsy_snn"]["a_last"]
     assert f"| artsy_snn | {a_last:.1f} |" in text
     assert "old" not in text and text.startswith("before") and text.endswith("after\n")
+
+
+def test_lag_into_the_next_volley_is_refused_before_anything_is_made(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    teacher = replace(config.snn.teacher, lag_ms=15.0)
+    wrong = replace(config, snn=replace(config.snn, teacher=teacher), out=str(tmp_path / "x"))
+    with pytest.raises(ConfigError, match=r"snn\.teacher\.lag_ms: 15 ms"):
+        execute(wrong)
+    assert not (tmp_path / "x").exists()

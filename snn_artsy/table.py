@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 ABSENT = "–"
@@ -13,24 +14,31 @@ ABSENT = "–"
 _LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("a_last", "A_last", "percent"),
     ("a_avg", "A_avg", "percent"),
-    ("a_last_spikes_only", "spikes only", "percent"),
+    ("a_last_spikes_only", "spikes", "percent"),
     ("task_identification", "task", "percent"),
-    ("oracle_task_accuracy", "oracle task", "percent"),
+    ("oracle_task_accuracy", "oracle", "percent"),
     ("forgetting_max_last", "forget", "percent"),
-    ("functional_share", "func. contacts", "percent"),
-    ("mean_open_gates", "open gates", "number"),
+    ("functional_share", "contacts", "percent"),
+    ("mean_open_gates", "gates", "number"),
     ("seconds", "s", "number"),
 )
 _CAPTION = (
-    "Percent, but for open gates (mean number a sample) and seconds. Spikes only: A_last from "
-    "postsynaptic spikes, h_0 not added. Task: task identified. Oracle task: true task given."
+    "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
+    "postsynaptic spikes, h_0 not added; task: task identified; oracle: accuracy given the true "
+    "task; contacts: functional or consolidated ones."
 )
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """One row a learner; shares in percent, a dash where a measure does not apply."""
     learners: Mapping[str, Mapping[str, Any]] = summary["learners"]
-    table = Table(title=_title(summary), title_justify="left", caption_justify="left")
+    table = Table(
+        title=_title(summary),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0),  # ten columns fit a terminal of 80 characters
+    )
     table.add_column("learner", no_wrap=True)
     shown = [c for c in _LEARNER_COLUMNS if any(c[0] in measures for measures in learners.values())]
     for _, heading, _ in shown:

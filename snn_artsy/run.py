@@ -33,7 +33,7 @@ from snn_artsy.evaluation.measures import StepAnswers, measure
 from snn_artsy.learners import LEARNER_BUILDERS, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction, Task
-from snn_artsy.learners.tasks import feature_task_stream
+from snn_artsy.learners.tasks import feature_task_stream, take
 from snn_artsy.provenance import provenance
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
@@ -281,18 +281,7 @@ def evaluate(
 def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
     """`Learner.predict` in parts, so that memory does not grow with the test set."""
     rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
-    return Prediction.concatenate([learner.predict(part(batch, r)) for r in rows])
-
-
-def part(batch: LabelledBatch, rows: torch.Tensor) -> LabelledBatch:
-    """Some samples of a batch of features."""
-    return replace(
-        batch,
-        features=batch.features[rows],
-        index=batch.index[rows],
-        labels=batch.labels[rows],
-        true_task=None if batch.true_task is None else batch.true_task[rows],
-    )
+    return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])
 
 
 def join(batches: list[LabelledBatch]) -> LabelledBatch:

@@ -13,7 +13,7 @@ from snn_artsy.learners.prototypes import cosine_scores
 class HeadAdapter(nn.Module):
     """h_t = s W_up ReLU(W_down h_0): placement ``head``, no residual.
 
-    The adapter of AdaptFormer (Chen et al. 2022, sec. 3.2) on the embedding instead of inside the
+    The adapter of AdaptFormer (Chen et al. 2022) on the embedding instead of inside the
     blocks; W_up = 0 at start.
     """
 

@@ -38,9 +38,9 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     """Fit the scaling on one task's training data: features [n, D], labels [n].
 
     ``standardise`` divides each feature by its standard deviation. ``whiten`` multiplies by the
-    inverse square root (ZCA: Bell & Sejnowski 1997, sec. 2) of the pooled within-class covariance,
+    inverse square root (ZCA: Bell & Sejnowski 1997) of the pooled within-class covariance,
     shrunk towards a multiple of the identity: (1 - s) C + s tr(C)/D I (the form of Ledoit & Wolf
-    2004, eq. 3, with s given). Both are then scaled so that z has unit variance averaged over
+    2004, with s given). Both are then scaled so that z has unit variance averaged over
     dimensions.
     """
     x = features.double()

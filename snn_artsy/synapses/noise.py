@@ -3,8 +3,9 @@
 Sequential generators would make a sample's spikes depend on which samples were drawn before it.
 Here each number is a hash of (seed, stream, sample, step, unit), so that it is the same in any
 batch, order and on any device (integer arithmetic is exact on both). The hash is SplitMix64's
-output function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", Fig.
-15) applied to a Weyl sequence over the units, with a start that is itself hashed from the key.
+output function (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number
+generators") applied to a Weyl sequence over the units, with a start that is itself hashed from
+the key.
 """
 
 from __future__ import annotations

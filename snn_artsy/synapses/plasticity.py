@@ -1,14 +1,14 @@
 """NMDA-gated spike-timing-dependent plasticity of AMPA occupancy: pure functions.
 
 The rule (our definition, after its parts): with presynaptic glutamate trace x_i, postsynaptic trace
-y_j, both exponential and all-to-all (Morrison, Diesmann & Gerstner 2008, eqs. 4-6), spikes s_i and
+y_j, both exponential and all-to-all (Morrison, Diesmann & Gerstner 2008), spikes s_i and
 s_j, and the NMDA gate D_j (receptors.nmda_gate),
 
     da_ij = a_plus D_j (x_i - c_j <x_i>)  -  a_minus s_i y_j,
 
 where <x_i> is the slow average of x_i. Insertion needs glutamate (x_i) AND depolarisation (D_j);
 the target c_j <x_i> makes inputs compete, as the presynaptic target trace of Diehl & Cook 2015
-(sec. 2.3) does. A coincident pair sees the traces before their own increment, so that spikes in the
+does. A coincident pair sees the traces before their own increment, so that spikes in the
 same step do not pair. Updates do not depend on the occupancy; it is clipped to [0, 1] by its owner.
 """
 

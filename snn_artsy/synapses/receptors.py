@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # Membrane potentials behind the dimensionless units of current-based runs (our definition, values
-# of a generic cortical pyramidal cell: Dayan & Abbott 2001, ch. 5): v = 0 is rest, v = threshold is
+# of a generic cortical pyramidal cell: Dayan & Abbott 2001): v = 0 is rest, v = threshold is
 # V_th, and a spike peaks at V_peak, since an integrate-and-fire neuron has no upstroke of its own.
 V_REST_MV = -70.0
 V_THRESHOLD_MV = -50.0
@@ -14,7 +14,7 @@ V_PEAK_MV = 20.0
 
 
 def mg_block(v_mV: Tensor, mg_mM: float = 1.0) -> Tensor:
-    """Unblocked fraction of NMDA receptors at a potential (Jahr & Stevens 1990, eq. 4a).
+    """Unblocked fraction of NMDA receptors at a potential (Jahr & Stevens 1990).
 
     B(V) = 1 / (1 + [Mg]/3.57 mM * exp(-0.062 V/mV)).
     """

@@ -20,12 +20,14 @@ _LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("forgetting_max_last", "forget", "percent"),
     ("functional_share", "contacts", "percent"),
     ("mean_open_gates", "gates", "number"),
+    ("gate_precision", "prec.", "percent"),
     ("seconds", "s", "number"),
 )
 _CAPTION = (
     "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
     "postsynaptic spikes, h_0 not added; task: task identified; oracle: accuracy given the true "
-    "task; contacts: functional or consolidated ones."
+    "task; contacts: functional or consolidated ones; prec.: share of open gates that are the "
+    "sample's own."
 )
 
 

@@ -9,23 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-
-class ConfigError(ValueError):
-    """A configuration value that cannot be used: ``key: what is wrong; what to do``."""
-
-
-def require(condition: bool, key: str, value: object, remedy: str) -> None:
-    """Raise :class:`ConfigError` for ``key`` unless ``condition`` holds."""
-    if not condition:
-        raise ConfigError(f"{key}: {value!r} cannot be used; {remedy}")
-
-
-def positive(key: str, value: float) -> None:
-    require(value > 0, key, value, "use a value above 0")
-
-
-def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
-    require(value in choices, key, value, f"choose from {', '.join(choices)}")
+from snn_artsy.checks import ConfigError, one_of, positive, require
 
 
 @dataclass(frozen=True)

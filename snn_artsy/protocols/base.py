@@ -1,0 +1,77 @@
+"""What a virtual experiment returns: numbers beside the published ones, data, a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measured value against a published one.
+
+    Args:
+        name: What was measured.
+        measured, published: In ``unit``.
+        tolerance: Largest accepted difference (``within``); 0 for the others.
+        source: Where the published value is from.
+        kind: ``within``: abs(measured - published) <= tolerance; ``at_most``, ``at_least``: the
+            published value is a bound.
+    """
+
+    name: str
+    measured: float
+    published: float
+    tolerance: float
+    source: str
+    unit: str = "--"
+    kind: Literal["within", "at_most", "at_least"] = "within"
+
+    @property
+    def passed(self) -> bool:
+        if self.kind == "at_most":
+            return self.measured <= self.published
+        if self.kind == "at_least":
+            return self.measured >= self.published
+        return abs(self.measured - self.published) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a protocol's data file, with its unit and one line of meaning."""
+
+    values: NDArray[np.generic]
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a protocol found. ``data`` names may contain one "/" for a group."""
+
+    protocol: str
+    checks: tuple[Check, ...]
+    data: dict[str, Column]
+    figure: Figure
+    # what a reader must know beside the numbers (what was fitted, what is our definition)
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a protocol is given.
+
+    Args:
+        seed: Of everything random in it.
+        run: Trained run directory, for protocols that work on one; None: train the default.
+        scratch: Directory for what the protocol has to train.
+    """
+
+    seed: int = 1993
+    run: Path | None = None
+    scratch: Path | None = None

@@ -1,0 +1,188 @@
+"""NMDA-gated insertion of AMPA receptors, on top of any rule (our definition)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from snn_artsy.checks import ConfigError, one_of, positive, require
+from snn_artsy.rules.base import Factors, ProductRule, Rule, Signals, Traces, all_factors, outer
+from snn_artsy.rules.nmda import insertion_event, nmda_gate
+from snn_artsy.rules.pair import PairSTDP
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Gating:
+    """Parameters of NMDA gating (our definition).
+
+    ============== ==== ======= ==================================================================
+    symbol         unit default meaning
+    ============== ==== ======= ==================================================================
+    nmda           --   1       share of NMDA receptors that are not blocked by a drug (APV: 0)
+    mg_mM          mM   1       extracellular magnesium, in the receptor's block
+    target         --   1.2     presynaptic target, in multiples of the slow average; 0: none
+    tau_target_ms  ms   20000   slow average
+    probability    --   0.1     ``bernoulli``: chance of insertion at each coincidence
+    window_ms      ms   20      ``bernoulli``: a postsynaptic spike so soon after the last
+                                presynaptic one is a coincidence
+    ============== ==== ======= ==================================================================
+
+    Args:
+        insertion: ``graded``: the base rule's potentiation; ``bernoulli``: each coincidence fills
+            the contact (occupancy 1) with a probability, depression as in the base rule.
+    """
+
+    nmda: float = 1.0
+    mg_mM: float = 1.0
+    target: float = 1.2
+    tau_target_ms: float = 20000.0
+    insertion: Literal["graded", "bernoulli"] = "graded"
+    probability: float = 0.1
+    window_ms: float = 20.0
+
+    def __post_init__(self) -> None:
+        one_of("gating.insertion", self.insertion, ("graded", "bernoulli"))
+        for name in ("mg_mM", "target"):
+            value = getattr(self, name)
+            require(value >= 0, f"gating.{name}", value, "use 0 or more")
+        for name in ("nmda", "probability"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"gating.{name}", value, "use [0, 1]")
+        for name in ("tau_target_ms", "window_ms"):
+            positive(f"gating.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class GatedSTDP:
+    """Insertion of AMPA receptors needs glutamate AND an open NMDA receptor (our definition).
+
+    The base rule's potentiation is multiplied by the gate D of `nmda.nmda_gate` (Mg block: Jahr &
+    Stevens 1990); in rules of spike times D takes the place of the postsynaptic spike
+    (`nmda.insertion_event`). For product rules a presynaptic target makes inputs compete (after
+    Diehl & Cook 2015):
+
+        dw_ij = up(w_ij) gain_j (x_i - f_j <x_i>) - down(w_ij) loss_j loss_i,
+
+    with x_i the base rule's presynaptic potentiation factor, <x_i> its slow average over simulated
+    time, divided by its own weight so that it is unbiased from the first step, and f_j the target.
+    """
+
+    base: Rule = field(default_factory=PairSTDP)
+    gating: Gating = Gating()
+
+    def __post_init__(self) -> None:
+        if self.gating.insertion == "bernoulli" and not isinstance(self.base, ProductRule):
+            raise ConfigError(
+                "gating.insertion: 'bernoulli' cannot be used with the calcium-based rule, which "
+                "has no presynaptic trace; use graded"
+            )
+
+    @property
+    def noisy(self) -> bool:
+        return self.base.noisy or self.gating.insertion == "bernoulli"
+
+    # Traces: the slow average's sum [n_pre] ([B, n_pre] if private) and weight [], the time since
+    # the last presynaptic spike (ms) [B, n_pre], then the base rule's.
+    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
+        slow = pre * 0.0 if private else pre[0] * 0.0
+        return (slow, slow.new_zeros(()), pre * 0.0 + 1e9, *self.base.start(pre, post, private))
+
+    def rest(self, traces: Traces) -> Traces:
+        slow, weight, age, *base = traces
+        return (slow, weight, age * 0.0 + 1e9, *self.base.rest(tuple(base)))
+
+    def step(
+        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+    ) -> tuple[Tensor, Traces]:
+        slow, weight, age, *rest = traces
+        base, seen = tuple(rest), self._gated(seen)
+        if not isinstance(self.base, ProductRule):
+            dw, base = self.base.step(w, base, seen, dt_ms, noise)
+            return dw, (slow, weight, age, *base)
+        private = w.ndim == 3
+        f, base = self.base.factors(base, seen, dt_ms)
+        observed = f.gain_pre if private else f.gain_pre.mean(0)
+        slow, weight = self._average(
+            slow, weight, observed, dt_ms * (1 if private else len(seen.pre))
+        )
+        up, down = self.base.bounds(w)
+        loss = outer(f.loss_post, f.loss_pre, private) * down
+        if self.gating.insertion == "bernoulli":
+            near = (age < self.gating.window_ms).to(w.dtype)
+            coincidences = outer((insertion_event(seen, dt_ms) > 0).to(w.dtype), near, private)
+            gain = self._inserted(w, coincidences, noise)
+        else:
+            gain = outer(f.gain_post, f.gain_pre, private)
+            factor = self.gating.target if seen.target is None else seen.target
+            if private:
+                reference = (slow / weight).unsqueeze(1) * f.gain_post.unsqueeze(2)
+                gain = gain - (reference * _column(factor))
+            else:
+                gain = gain - (f.gain_post.sum(0) * factor).unsqueeze(1) * (slow / weight)
+            gain = gain * up
+        age = (age + dt_ms) * (1.0 - seen.pre) + dt_ms * seen.pre
+        return gain - loss, (slow, weight, age, *base)
+
+    def presentation(
+        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+    ) -> tuple[Tensor, Traces]:
+        slow, weight, age, *rest = traces
+        seen = self._gated(seen)
+        if not isinstance(self.base, ProductRule):
+            dw, base = self.base.presentation(w, tuple(rest), seen, dt_ms, noise)
+            return dw, (slow, weight, age, *base)
+        f, base = all_factors(self.base, seen, dt_ms)
+        n_steps, n_batch = seen.pre.shape[:2]
+        slow, weight = self._average(
+            slow, weight, f.gain_pre.mean((0, 1)), dt_ms * n_steps * n_batch
+        )
+        up, down = self.base.bounds(w)
+        f = Factors(*(factor.flatten(0, 1) for factor in f))
+        loss = f.loss_post.T @ f.loss_pre
+        if self.gating.insertion == "bernoulli":
+            event = (insertion_event(seen, dt_ms) > 0).to(w.dtype).flatten(0, 1)
+            near = self._near(seen.pre, dt_ms).flatten(0, 1)
+            gain = self._inserted(w, event.T @ near, noise)
+        else:
+            gain = f.gain_post.T @ f.gain_pre
+            factor = self.gating.target if seen.target is None else seen.target
+            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * (slow / weight)
+            gain = gain * up
+        return gain - loss * down, (slow, weight, age, *base)
+
+    def sped_up(self, factor: float) -> GatedSTDP:
+        return replace(self, base=self.base.sped_up(factor))
+
+    def _gated(self, seen: Signals) -> Signals:
+        return seen._replace(gate=self.gating.nmda * nmda_gate(seen.v_mV, self.gating.mg_mM))
+
+    def _average(
+        self, slow: Tensor, weight: Tensor, value: Tensor, elapsed_ms: float
+    ) -> tuple[Tensor, Tensor]:
+        import math
+
+        keep = math.exp(-elapsed_ms / self.gating.tau_target_ms)
+        return slow * keep + value * (1.0 - keep), weight * keep + (1.0 - keep)
+
+    def _near(self, pre: Tensor, dt_ms: float) -> Tensor:
+        """Where the last presynaptic spike before a step is at most a window old, [T, B, n_pre]."""
+        near, age = pre * 0.0, pre[0] * 0.0 + 1e9
+        for t in range(len(pre)):
+            near[t] = age < self.gating.window_ms
+            age = (age + dt_ms) * (1.0 - pre[t]) + dt_ms * pre[t]
+        return near
+
+    def _inserted(self, w: Tensor, coincidences: Tensor, noise: Tensor | None) -> Tensor:
+        """Fill a contact with probability 1 - (1 - p)^n after n coincidences."""
+        if noise is None:
+            raise ValueError("gating.insertion 'bernoulli' needs noise: standard normal numbers")
+        u = 0.5 * (1.0 + (noise * 0.5**0.5).erf())
+        stays = (1.0 - self.gating.probability) ** coincidences
+        return (u >= stays).to(w.dtype) * (1.0 - w)
+
+
+def _column(factor: Tensor | float) -> Tensor | float:
+    return factor if isinstance(factor, float) else factor.unsqueeze(1)

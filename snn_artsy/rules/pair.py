@@ -1,0 +1,105 @@
+"""Pair-based spike-timing-dependent plasticity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from snn_artsy.checks import one_of, positive, require
+from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance
+from snn_artsy.rules.nmda import insertion_event
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairSTDP(ProductRule):
+    """Pair-based STDP (Song, Miller & Abbott 2000; review: Morrison, Diesmann & Gerstner 2008).
+
+    At a postsynaptic spike  dw = +a_plus up(w) x_i,
+    at a presynaptic spike   dw = -a_minus down(w) y_j,
+
+    with exponential traces x of presynaptic and y of postsynaptic spikes. A coincident pair sees
+    the traces before their own increment: spikes in the same step do not pair.
+
+    ============= ==== ======= ===========================================================
+    symbol        unit default meaning
+    ============= ==== ======= ===========================================================
+    a_plus        --   0.005   potentiation per pair
+    a_minus       --   0.00525 depression per pair (1.05 a_plus)
+    tau_plus_ms   ms   20      presynaptic trace
+    tau_minus_ms  ms   20      postsynaptic trace
+    mu            --   0.4     exponent of ``power_law``
+    w_reference   --   1       weight at which ``power_law`` potentiates by a_plus
+    w_floor       --   0.01    weights below count as this in ``power_law`` (our definition:
+                               zero would never grow)
+    ============= ==== ======= ===========================================================
+
+    Args:
+        bounds_of: Dependence on the weight, up(w) and down(w): ``additive`` 1 and 1 (Song, Miller &
+            Abbott 2000); ``soft`` 1 - w and w (soft bounds: Rubin, Lee & Sompolinsky 2001);
+            ``van_rossum`` 1 and w (van Rossum, Bi & Turrigiano 2000); ``power_law``
+            w_reference^(1-mu) w^mu and w (Morrison, Aertsen & Diesmann 2007).
+        pairing: ``all_to_all`` or ``nearest`` (symmetric: each spike pairs with the last one of
+            the other side).
+    """
+
+    a_plus: float = 0.005
+    a_minus: float = 0.00525
+    tau_plus_ms: float = 20.0
+    tau_minus_ms: float = 20.0
+    bounds_of: Literal["additive", "soft", "van_rossum", "power_law"] = "additive"
+    pairing: Literal["all_to_all", "nearest"] = "all_to_all"
+    mu: float = 0.4
+    w_reference: float = 1.0
+    w_floor: float = 0.01
+
+    PUBLISHED: ClassVar[dict[str, dict[str, float | str]]] = {
+        "song_2000": {},
+        # lambda 0.1, alpha 0.11, w0 1 pA; here w = 1 stands for 80 pA, twice the mean they find
+        "morrison_2007": {
+            "a_plus": 0.1, "a_minus": 0.011, "mu": 0.4, "w_reference": 0.0125,
+            "bounds_of": "power_law",
+        },
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        one_of("pair.bounds_of", self.bounds_of, ("additive", "soft", "van_rossum", "power_law"))
+        one_of("pair.pairing", self.pairing, ("all_to_all", "nearest"))
+        for name in ("a_plus", "a_minus"):
+            value = getattr(self, name)
+            require(value >= 0, f"pair.{name}", value, "use 0 or more")
+        for name in ("tau_plus_ms", "tau_minus_ms", "w_reference"):
+            positive(f"pair.{name}", getattr(self, name))
+        require(0 <= self.mu <= 1, "pair.mu", self.mu, "use [0, 1]")
+        require(0 <= self.w_floor < 1, "pair.w_floor", self.w_floor, "use [0, 1)")
+
+    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
+        return pre * 0.0, post * 0.0
+
+    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
+        x, y = traces
+        f = Factors(
+            gain_pre=x,
+            gain_post=self.a_plus * insertion_event(seen, dt_ms),
+            loss_pre=seen.pre,
+            loss_post=self.a_minus * y,
+        )
+        nearest = self.pairing == "nearest"
+        return f, (
+            advance(x, seen.pre, dt_ms, self.tau_plus_ms, nearest),
+            advance(y, seen.post, dt_ms, self.tau_minus_ms, nearest),
+        )
+
+    def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        if self.bounds_of == "additive":
+            return 1.0, 1.0
+        if self.bounds_of == "soft":
+            return 1.0 - w, w
+        if self.bounds_of == "van_rossum":
+            return 1.0, w
+        return self.w_reference ** (1.0 - self.mu) * w.clamp_min(self.w_floor) ** self.mu, w
+
+    def sped_up(self, factor: float) -> PairSTDP:
+        return replace(self, a_plus=factor * self.a_plus, a_minus=factor * self.a_minus)

@@ -28,7 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_artsy.config import BackboneConfig, ConfigError
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
 
 CACHE_FORMAT = 1

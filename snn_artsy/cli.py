@@ -23,7 +23,8 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from snn_artsy import __version__
-from snn_artsy.config import LEARNERS, ConfigError, RunConfig
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import LEARNERS, RunConfig
 from snn_artsy.config_builder import (
     build,
     defaults_of,

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from snn_artsy.checks import ConfigError, one_of, positive, require
+from snn_artsy.checks import ConfigError as ConfigError  # what building a configuration raises
+from snn_artsy.checks import one_of, positive, require
+from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
 
 
 @dataclass(frozen=True)
@@ -283,10 +285,18 @@ class NeuronConfig:
 
 @dataclass(frozen=True)
 class PlasticityConfig:
-    """NMDA-gated STDP on AMPA occupancy (synapses/plasticity.py).
+    """Plasticity of AMPA occupancy (`snn_artsy.rules`).
 
     Args:
-        rule: ``gated`` (unsilencing by coincidence) or ``none`` (every AMPA conversion blocked).
+        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``, or
+            ``none`` (every AMPA conversion blocked).
+        base: Rule under the gate: ``pair`` or ``triplet``.
+        bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
+            below.
+        triplet: Parameters of the triplet rule.
+        speed: Multiplies every change of the rule (compressed time).
+        nmda: Share of NMDA receptors not blocked by a drug (APV: 0); for ``gated``.
+        insertion, probability, window_ms: ``bernoulli`` insertion of the gated rule.
         a_plus: Occupancy gained per unit of NMDA-gated coincidence.
         a_minus: Occupancy lost per presynaptic spike after a postsynaptic one.
         tau_plus_ms: Presynaptic (glutamate) trace (ms).
@@ -302,7 +312,16 @@ class PlasticityConfig:
         epochs: Passes over a task's training samples.
     """
 
-    rule: Literal["gated", "none"] = "gated"
+    rule: Literal["gated", "pair", "triplet", "none"] = "gated"
+    base: Literal["pair", "triplet"] = "pair"
+    bounds_of: Literal["additive", "soft", "van_rossum", "power_law"] = "additive"
+    pairing: Literal["all_to_all", "nearest"] = "all_to_all"
+    triplet: TripletSTDP = field(default_factory=TripletSTDP)
+    speed: float = 1.0
+    nmda: float = 1.0
+    insertion: Literal["graded", "bernoulli"] = "graded"
+    probability: float = 0.1
+    window_ms: float = 20.0
     a_plus: float = 0.02
     a_minus: float = 0.004
     tau_plus_ms: float = 20.0
@@ -315,8 +334,9 @@ class PlasticityConfig:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        one_of("snn.plasticity.rule", self.rule, ("gated", "none"))
-        for name in ("a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
+        one_of("snn.plasticity.rule", self.rule, ("gated", "pair", "triplet", "none"))
+        one_of("snn.plasticity.base", self.base, ("pair", "triplet"))
+        for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
             positive(f"snn.plasticity.{name}", getattr(self, name))
         for name in ("a_minus", "mg_mM"):
             value = getattr(self, name)
@@ -330,6 +350,33 @@ class PlasticityConfig:
         for name in ("batch_size", "epochs"):
             value = getattr(self, name)
             require(value >= 1, f"snn.plasticity.{name}", value, "use 1 or more")
+        self.build()
+
+    def build(self) -> Rule | None:
+        """The chosen rule; None for ``none``."""
+        if self.rule == "none":
+            return None
+        pair = PairSTDP(
+            a_plus=self.a_plus,
+            a_minus=self.a_minus,
+            tau_plus_ms=self.tau_plus_ms,
+            tau_minus_ms=self.tau_minus_ms,
+            bounds_of=self.bounds_of,
+            pairing=self.pairing,
+        )
+        chosen: dict[str, Rule] = {"pair": pair, "triplet": self.triplet}
+        if self.rule != "gated":
+            return chosen[self.rule].sped_up(self.speed)
+        gating = Gating(
+            nmda=self.nmda,
+            mg_mM=self.mg_mM,
+            target=self.target,
+            tau_target_ms=self.tau_target_ms,
+            insertion=self.insertion,
+            probability=self.probability,
+            window_ms=self.window_ms,
+        )
+        return GatedSTDP(chosen[self.base], gating).sped_up(self.speed)
 
 
 @dataclass(frozen=True)
@@ -346,6 +393,16 @@ class ContactConfig:
             consolidated; hours in the animal, so time is compressed.
         capture: Contacts functional at the end of their task are consolidated then (synaptic
             tagging and capture).
+        consolidation: False: nothing is ever consolidated, by time or by capture.
+        filopodia: So many contacts a postsynaptic neuron, at random units; default: by
+            ``probability``.
+        silent_share: Share of contacts born silent; the others are born mature: full occupancy,
+            consolidated (functional without ``consolidation``). 0.25 in adult layer-5 neurons
+            (Vardalaki, Chung & Harnett 2022).
+        mature_plasticity: Changes of functional and consolidated contacts are multiplied by this
+            (metaplasticity: below 1, mature contacts need more to change).
+        decay_ms: Occupancy of contacts that are not consolidated decays with this time constant
+            (simulated ms); default: not at all.
     """
 
     probability: float = 1.0
@@ -354,6 +411,11 @@ class ContactConfig:
     theta_down: float = 0.25
     consolidate_ms: float = 60000.0
     capture: bool = True
+    consolidation: bool = True
+    filopodia: int | None = None
+    silent_share: float = 1.0
+    mature_plasticity: float = 1.0
+    decay_ms: float | None = None
 
     def __post_init__(self) -> None:
         one_of("snn.contacts.transmission", self.transmission, ("binary", "graded"))
@@ -373,6 +435,17 @@ class ContactConfig:
             f"hysteresis needs 0 <= theta_down < theta_up ({self.theta_up:g})",
         )
         positive("snn.contacts.consolidate_ms", self.consolidate_ms)
+        for name in ("silent_share", "mature_plasticity"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"snn.contacts.{name}", value, "use a share in [0, 1]")
+        if self.decay_ms is not None:
+            positive("snn.contacts.decay_ms", self.decay_ms)
+        require(
+            self.filopodia is None or self.filopodia >= 1,
+            "snn.contacts.filopodia",
+            self.filopodia,
+            "use 1 or more",
+        )
 
 
 @dataclass(frozen=True)
@@ -431,10 +504,13 @@ class SNNConfig:
             an ANN adapter.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
+        plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
+            while later tasks are taught.
     """
 
     mode: Literal["full", "gate"] = "full"
     readout: float = 0.05
+    plastic_old: bool = False
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union
 
-from snn_artsy.config import ConfigError, require
+from snn_artsy.checks import ConfigError, require
 
 T = TypeVar("T")
 

@@ -26,7 +26,8 @@ from rich.progress import (
 )
 
 from snn_artsy.backbone import FrozenBackbone, extract_features
-from snn_artsy.config import ConfigError, RunConfig
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import RunConfig
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.evaluation.measures import StepAnswers, measure

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from snn_artsy.config import ConfigError
+from snn_artsy.checks import ConfigError
 
 
 def run_directory(out: str | None, label: str) -> Path:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from snn_artsy.config import ConfigError, DataConfig, require
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.config import DataConfig
 
 DIGITS_SPLIT_SEED = 0
 """Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_artsy.config import ConfigError, DataConfig, require
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.config import DataConfig
 from snn_artsy.data.sources import ImageSource
 
 _TRAIN, _VALIDATION, _TEST = range(3)

@@ -167,6 +167,9 @@ class ArtsySNN:
                     to_record -= len(rows)
                 self._tell_change(t, change)
                 self._tell_trace(t, layer, traced, pre, response)
+                if self.config.plastic_old:
+                    for u, old in enumerate(self.layers[:-1]):
+                        self._tell_change(u, old.pair(pre, None, duration)[1])
         if self.config.contacts.capture and self.config.plasticity.rule != "none":
             self._tell_change(t, layer.capture())
 
@@ -183,7 +186,13 @@ class ArtsySNN:
         else:
             order = torch.randperm(layer.state.numel(), generator=generator)
         order = order.flatten().to(self.device)
-        for values in (layer.state, layer.ampa, layer.functional_ms, layer.exists):
+        for values in (
+            layer.state,
+            layer.ampa,
+            layer.functional_ms,
+            layer.exists,
+            layer.born_silent,
+        ):
             values.copy_(values.flatten()[order].reshape(shape))
 
     def _replayed(self, t: int) -> Tensor | None:
@@ -311,6 +320,8 @@ class ArtsySNN:
         counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
         n_contacts = int(counts.sum())
         share = float(counts[1:].sum()) / max(n_contacts, 1)
+        n_silent_born = sum(int(layer.born_silent.sum()) for layer in self.layers)
+        converted = sum(int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers)
         trained = [p.numel() for a in self.adapters for p in a.parameters()]
         return {
             "n_contacts": n_contacts,
@@ -318,8 +329,8 @@ class ArtsySNN:
             "n_functional": int(counts[1]),
             "n_consolidated": int(counts[2]),
             "functional_share": share,
-            # every contact is born silent, so what is functional now has converted
-            "converted_share": share,
+            "n_born_silent": n_silent_born,
+            "converted_share": converted / max(n_silent_born, 1),
             "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
             "parameters": n_contacts + sum(trained),
             "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),

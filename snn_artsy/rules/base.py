@@ -12,6 +12,7 @@ dataclasses and must be quick to load.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Rule(Protocol):
         """Traces at rest, like ``pre`` [B, n_pre] and ``post`` [B, n_post] (values unused)."""
 
     def rest(self, traces: Traces) -> Traces:
-        """Traces at the start of the next presentation: fast ones at rest, slow ones as they are."""
+        """Traces at the start of the next presentation: fast ones at rest, slow ones kept."""
 
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
@@ -92,6 +93,8 @@ class Factors(NamedTuple):
     loss_post: Tensor
 
 
+# A dataclass without fields, so that the command line takes its subclasses for plain dataclasses.
+@dataclass(frozen=True)
 class ProductRule:
     """A rule whose change is a sum of two products of a pre- and a postsynaptic factor.
 
@@ -150,7 +153,7 @@ def all_factors(rule: ProductRule, seen: Signals, dt_ms: float) -> tuple[Factors
 
 
 def outer(post: Tensor, pre: Tensor, private: bool) -> Tensor:
-    """Products post_j pre_i of [B, n]: [B, n_post, n_pre] if private, else summed over the batch."""
+    """post_j pre_i of [B, n]: [B, n_post, n_pre] if private, else summed over the batch."""
     return post.unsqueeze(2) * pre.unsqueeze(1) if private else post.T @ pre
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
-from snn_artsy.observer import SILENT
+from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
+from snn_artsy.rules import GatedSTDP, Signals, Traces
 from snn_artsy.synapses import states
-from snn_artsy.synapses.plasticity import gated_stdp, trace_before
-from snn_artsy.synapses.receptors import membrane_mV, nmda_gate
+from snn_artsy.synapses.receptors import membrane_mV
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,14 @@ class SilentSynapseLayer(nn.Module):
     """
 
     exists: Tensor
+    born_silent: Tensor
     ampa: Tensor
     state: Tensor
     functional_ms: Tensor
     slow_sum: Tensor
     slow_weight: Tensor
     target_factor: Tensor
+    noise_draws: Tensor
 
     def __init__(
         self,
@@ -91,18 +93,27 @@ class SilentSynapseLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.n_pre, self.n_post, self.dt_ms = n_pre, n_post, dt_ms
-        self.neuron, self.rule, self.contacts = neuron, rule, contacts
+        self.neuron, self.rule, self.contacts = neuron, rule.build(), contacts
         shape = (n_post, n_pre)
         exists = torch.ones(shape, dtype=torch.bool)
-        if contacts.probability < 1.0:
+        if contacts.filopodia is not None:
+            rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
+            exists = rank < contacts.filopodia
+        elif contacts.probability < 1.0:
             exists = torch.rand(shape, generator=generator) < contacts.probability
         self.register_buffer("exists", exists)
-        self.register_buffer("ampa", torch.zeros(shape))
-        self.register_buffer("state", torch.full(shape, SILENT, dtype=torch.uint8))
+        mature = torch.zeros(shape, dtype=torch.bool)
+        if contacts.silent_share < 1.0:
+            mature = (torch.rand(shape, generator=generator) >= contacts.silent_share) & exists
+        self.register_buffer("ampa", mature.float())
+        born = CONSOLIDATED if contacts.consolidation else FUNCTIONAL
+        self.register_buffer("state", mature.byte() * born + ~mature * SILENT)
+        self.register_buffer("born_silent", exists & ~mature)
         self.register_buffer("functional_ms", torch.zeros(shape))
         # slow average of the presynaptic trace, kept with its total weight (0 before any input)
         self.register_buffer("slow_sum", torch.zeros(n_pre))
         self.register_buffer("slow_weight", torch.zeros(()))
+        self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
             target_factor = torch.full((n_post,), rule.target)
         self.register_buffer("target_factor", target_factor.clone())
@@ -201,7 +212,7 @@ class SilentSynapseLayer(nn.Module):
 
     @torch.no_grad()
     def pair(
-        self, pre: Tensor, current: Tensor, presentation_ms: float
+        self, pre: Tensor, current: Tensor | None, presentation_ms: float
     ) -> tuple[Response, StateChange]:
         """Show a batch with a teaching current, then apply the plasticity that it caused.
 
@@ -211,49 +222,72 @@ class SilentSynapseLayer(nn.Module):
         (`update: presentation`).
 
         Args:
-            pre: [T, B, n_pre]. current: In thresholds, [T, B, n_post].
+            pre: [T, B, n_pre]. current: In thresholds, [T, B, n_post]; None: no electrode, the
+                neurons fire by their own synaptic input.
             presentation_ms: Simulated time from one presentation's start to the next one's.
         """
-        _, threshold = self._balance_and_threshold(self.transmitted())
-        response = self._integrate(current * threshold, threshold)
+        if current is None:
+            response = self.respond(pre)
+        else:
+            _, threshold = self._balance_and_threshold(self.transmitted())
+            response = self._integrate(current * threshold, threshold)
         n_samples = pre.shape[1]
-        if self.rule.rule == "none":
+        if self.rule is None:
             nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
             return response, StateChange(nothing, nothing, nothing.byte(), nothing.byte())
         pre = pre.to(self.ampa.dtype)
-        trace = trace_before(pre, self.rule.tau_plus_ms, self.dt_ms)
-        self._update_slow_average(trace.mean((0, 1)), n_samples * presentation_ms)
         ones = torch.ones_like(response.final[0])
         v_mV = membrane_mV(response.membrane, ones, response.spikes)
-        change = gated_stdp(
-            pre,
-            trace,
-            response.spikes,
-            nmda_gate(v_mV, self.rule.mg_mM),
-            self.slow_sum / self.slow_weight,
-            self.target_factor,
-            self.rule,
-            self.dt_ms,
+        seen = Signals(pre, response.spikes, v_mV, target=self.target_factor)
+        change, traces = self.rule.presentation(
+            self.ampa, self._traces(seen), seen, self.dt_ms, self._noise()
         )
-        self.ampa.add_(change).clamp_(0.0, 1.0).mul_(self.exists)
+        if isinstance(self.rule, GatedSTDP):
+            self.slow_sum.copy_(traces[0])
+            self.slow_weight.copy_(traces[1])
+        self._express(change, n_samples * presentation_ms)
         state, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
         )
         return response, self._change_to(state, functional_ms)
 
+    def _traces(self, seen: Signals) -> Traces:
+        """Fast traces at rest, the gated rule's slow average as it is."""
+        assert self.rule is not None
+        traces = self.rule.start(seen.pre[0], seen.post[0])
+        if isinstance(self.rule, GatedSTDP):
+            return (self.slow_sum, self.slow_weight, *traces[2:])
+        return traces
+
+    def _noise(self) -> Tensor | None:
+        """Standard normal numbers for noisy rules: a stream of its own, whatever the device."""
+        assert self.rule is not None
+        if not self.rule.noisy:
+            return None
+        generator = torch.Generator().manual_seed(int(self.noise_draws))
+        self.noise_draws += 1
+        return torch.randn(self.ampa.shape, generator=generator).to(self.ampa)
+
+    def _express(self, change: Tensor, elapsed_ms: float) -> None:
+        """Add a change of occupancy, less in mature contacts, and let the others decay."""
+        if self.contacts.mature_plasticity < 1.0:
+            change = change * torch.where(
+                self.state == SILENT, 1.0, self.contacts.mature_plasticity
+            )
+        self.ampa.add_(change).clamp_(0.0, 1.0).mul_(self.exists)
+        if self.contacts.decay_ms is not None:
+            kept = math.exp(-elapsed_ms / self.contacts.decay_ms)
+            self.ampa.mul_(torch.where(self.state == CONSOLIDATED, 1.0, kept))
+
     @torch.no_grad()
     def capture(self) -> StateChange:
         """Consolidate what is functional at a task's end (tag and capture)."""
-        return self._change_to(states.capture(self.state), torch.zeros_like(self.functional_ms))
+        captured = states.capture(self.state) if self.contacts.consolidation else self.state.clone()
+        return self._change_to(captured, torch.zeros_like(self.functional_ms))
 
     def counts(self) -> Tensor:
         """Silent, functional and consolidated contacts, int64 [3]."""
         return states.count_states(self.state, self.exists)
-
-    def _update_slow_average(self, trace: Tensor, elapsed_ms: float) -> None:
-        keep = math.exp(-elapsed_ms / self.rule.tau_target_ms)
-        self.slow_sum.mul_(keep).add_(trace, alpha=1.0 - keep)
-        self.slow_weight.mul_(keep).add_(1.0 - keep)
 
     def _change_to(self, state: Tensor, functional_ms: Tensor) -> StateChange:
         post, pre = torch.nonzero(state != self.state, as_tuple=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn_artsy.config import ConfigError, EncodingConfig, TeacherConfig
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import EncodingConfig, TeacherConfig
 from snn_artsy.synapses.noise import uniform
 
 

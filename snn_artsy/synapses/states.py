@@ -33,7 +33,8 @@ def update_states(
     new[functional & (ampa <= params.theta_down)] = SILENT
     # a contact that converts in this batch starts its clock with the next one
     clock = torch.where(functional & (new == FUNCTIONAL), functional_ms + elapsed_ms, 0.0)
-    new[functional & (clock >= params.consolidate_ms)] = CONSOLIDATED
+    if params.consolidation:
+        new[functional & (clock >= params.consolidate_ms)] = CONSOLIDATED
     return new, torch.where(new == FUNCTIONAL, clock, 0.0)
 
 

@@ -67,6 +67,16 @@ def results(summaries: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", caption])
 
 
+def insert(file: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's markers."""
+    start, stop = f"<!-- {name} -->", f"<!-- /{name} -->"
+    page = file.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(start) + ".*?" + re.escape(stop), re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{file}: no {start} ... {stop} in it")
+    file.write_text(pattern.sub(lambda _: f"{start}\n{text}\n{stop}", page), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path)
@@ -80,14 +90,7 @@ def main() -> None:
     if arguments.into is None:
         print(text)
         return
-    start, stop = f"<!-- {arguments.name} -->", f"<!-- /{arguments.name} -->"
-    page = arguments.into.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(start) + ".*?" + re.escape(stop), re.DOTALL)
-    if not pattern.search(page):
-        parser.error(f"{arguments.into}: no {start} ... {stop} in it")
-    arguments.into.write_text(
-        pattern.sub(lambda _: f"{start}\n{text}\n{stop}", page), encoding="utf-8"
-    )
+    insert(arguments.into, arguments.name, text)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from safetensors.torch import load_file, save_file
 
 from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import build
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.evaluation.measures import StepAnswers, measure
@@ -93,7 +95,9 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     with RunRecorder(directory, config_yaml, attributes, config.record) as recorder:
         (directory / "config.yaml").write_text(config_yaml, encoding="utf-8")
         learners = {
-            name: run_learner(name, config, frozen, device, console, recorder)
+            name: run_learner(
+                name, config, frozen, device, console, recorder, state_path(directory, name)
+            )
             for name in config.learners
         }
         controls = run_controls(config, frozen, device, console) if config.controls else {}
@@ -128,6 +132,44 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
                 highlight=False,
             )
     return RunResult(directory, summary)
+
+
+def state_path(directory: Path, learner: str) -> Path:
+    """Where a run keeps what a learner has learnt."""
+    return directory / "state" / f"{learner}.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A spiking learner as its run left it, with the run's tasks."""
+
+    config: RunConfig
+    frozen: Frozen
+    learner: ArtsySNN
+    device: str
+
+
+def load_trained(directory: Path) -> Trained:
+    """The spiking learner of a finished run; its features come from the cache or are made anew.
+
+    Raises:
+        ConfigError: No such run, or it holds no trained spiking learner.
+    """
+    file, config_file = state_path(directory, "artsy_snn"), directory / "config.yaml"
+    if not (file.is_file() and config_file.is_file()):
+        raise ConfigError(
+            f'run: no trained artsy_snn at "{directory}"; give the directory of a finished '
+            "`snn-artsy run` whose learners include artsy_snn"
+        )
+    config = build(RunConfig, yaml.safe_load(config_file.read_text(encoding="utf-8")))
+    device = choose_device(config.device)
+    frozen = prepare(config, device, Console(quiet=True))
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    if frozen.backbone_sha256 != summary["backbone_sha256"]:
+        raise ConfigError(f'backbone: its weights are not those that "{directory}" was made with')
+    learner = build_snn(config, frozen.dim, device, None)
+    learner.load_state_dict(load_file(file, device=device))
+    return Trained(config, frozen, learner, device)
 
 
 def choose_device(wanted: str) -> str:
@@ -177,8 +219,11 @@ def run_learner(
     device: str,
     console: Console,
     recorder: RunRecorder | None = None,
+    state_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Learn all tasks and evaluate on all seen classes after each: the measures of one learner."""
+    """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
+
+    What it has learnt goes to ``state_file`` (safetensors)."""
     torch.manual_seed(config.seed)
     learner = LEARNER_BUILDERS[name](config, frozen.dim, device, recorder)
     steps: list[StepAnswers] = []
@@ -210,6 +255,9 @@ def run_learner(
                 )
                 recorder.barrier()
             progress.advance(bar)
+    if state_file is not None:
+        state_file.parent.mkdir(exist_ok=True)
+        save_file({k: v.cpu().contiguous() for k, v in learner.state_dict().items()}, state_file)
     measures = measure(steps, frozen.stream.task_of_label)
     measures |= learner.report()
     measures |= {"seconds": time.perf_counter() - started, "seconds_learning": learning}

@@ -97,7 +97,7 @@ class ArtsySNN:
         if self.scaling is None:
             self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
             self.observer.population("retina", np.repeat([0, 1], self.dim))
-        self._add_subnetwork(task)
+        self._add_subnetwork(t, task.classes)
         self._pair(task)
         self._apply_contact_control()
         features, labels, index = all_training(task)
@@ -116,14 +116,14 @@ class ArtsySNN:
         self._calibrate(task)
         self._test_to_record = self.observer.plan.spike_presentations
 
-    def _add_subnetwork(self, task: Task) -> None:
+    def _add_subnetwork(self, number: int, classes: tuple[int, ...]) -> None:
         k = self.config.neuron.per_class
         rule = self.config.plasticity
         spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
-        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(len(task.classes))
+        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(len(classes))
         layer = SilentSynapseLayer(
             2 * self.dim,
-            k * len(task.classes),
+            k * len(classes),
             self.config.encoding.dt,
             self.config.neuron,
             rule,
@@ -132,7 +132,7 @@ class ArtsySNN:
             generator=self.generator,
         ).to(self.device)
         self.layers.append(layer)
-        self.observer.population(f"task{task.number}", np.repeat(np.array(task.classes), k))
+        self.observer.population(f"task{number}", np.repeat(np.array(classes), k))
 
     def _pair(self, task: Task) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
@@ -316,6 +316,34 @@ class ArtsySNN:
             state |= {f"adapters.{t}.{k}": v for k, v in adapter.state_dict().items()}
         return state
 
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what a learner of the same configuration has learnt, to predict with it.
+
+        Learning cannot go on from here: the old classes' Gaussians are not part of the state.
+
+        Raises:
+            KeyError, RuntimeError: The state is not that of such a learner.
+        """
+        state = {name: value.to(self.device) for name, value in state.items()}
+        self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
+        self.layers, self.adapters, self.recall = [], [], []
+        first = 0
+        while f"recall.{len(self.layers)}" in state:
+            t = len(self.layers)
+            n = len(state[f"recall.{t}"])
+            self._add_subnetwork(t, tuple(range(first, first + n)))
+            first += n
+            self.layers[-1].load_state_dict(_below(state, f"layers.{t}."))
+            self.recall.append(state[f"recall.{t}"])
+            if self.config.mode == "gate":
+                adapter = HeadAdapter(self.dim, self.ann, torch.Generator()).to(self.device)
+                adapter.load_state_dict(_below(state, f"adapters.{t}."))
+                self.adapters.append(adapter)
+        self.prototypes.base = state["prototypes.base"]
+        self.prototypes.gained = [state[f"prototypes.gained.{t}"] for t in range(len(self.layers))]
+        self.thresholds.threshold = state["gate.threshold"].tolist()
+        self.thresholds.spread = state["gate.spread"].tolist()
+
     def report(self) -> dict[str, Any]:
         counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
         n_contacts = int(counts.sum())
@@ -428,3 +456,7 @@ class ArtsySNN:
         self._tell_presentations(batch, rows[:n], start, len(self.layers) - 1, teaching=False)
         self._tell_spikes(pre[:, :n], {t: a.spikes[:, :n] for t, a in enumerate(answers)}, start)
         self.clock_ms += self.config.encoding.duration_ms * n
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

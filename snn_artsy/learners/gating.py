@@ -68,8 +68,8 @@ class GateThresholds:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {
-            "gate.threshold": torch.tensor(self.threshold),
-            "gate.spread": torch.tensor(self.spread),
+            "gate.threshold": torch.tensor(self.threshold, dtype=torch.float64),
+            "gate.spread": torch.tensor(self.spread, dtype=torch.float64),
         }
 
 

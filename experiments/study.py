@@ -1,0 +1,147 @@
+"""Settings x seeds of the spiking learner on one data set -> a Markdown table with mean and sd.
+
+    python experiments/study.py experiments/rules.yaml --seeds 5 --out runs/rules_digits
+    python experiments/study.py experiments/rules.yaml --out runs/rules_tiny --seeds 5 \
+        --config experiments/tiny_imagenet_10step.yaml --set data.root=DIR --set backbone.checkpoint=FILE
+    ... --into experiments/RESULTS.md --name rules_digits
+
+A study is a YAML file: name of each setting -> keys that differ from the configuration. Features
+are extracted once for each class order. ``study.json`` keeps every value; finished cells are kept
+when the command is run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import build
+from snn_artsy.provenance import provenance
+from snn_artsy.run import choose_device, prepare, run_learner
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
+from results_table import cell, insert
+
+COLUMNS = (
+    ("a_last_spikes_only", "A_last, spikes only", 100),
+    ("a_last", "A_last", 100),
+    ("task_identification", "task identified", 100),
+    ("gate_identification", "gate identified", 100),
+    ("converted_share", "converted", 100),
+    ("timing_index", "timing index", 100),
+    ("seconds_learning", "seconds learning", 1),
+)
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Dotted keys -> sections."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return tree
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first_seed", type=int, default=1993)
+    parser.add_argument("--timing", action="store_true", help="measure timing_index too")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--into", type=Path)
+    parser.add_argument("--name")
+    given = parser.parse_args()
+    settings = yaml.safe_load(given.study.read_text(encoding="utf-8"))
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
+    pairs = (item.split("=", 1) for item in given.set)
+    base = merged(base, nested({key: yaml.safe_load(value) for key, value in pairs}))
+    given.out.mkdir(parents=True, exist_ok=True)
+    file = given.out / "study.json"
+    facts = provenance(1)
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"cells": {}}
+    found |= {"study": settings, "base": base, "git_commit": facts["git_commit"]}
+    console = Console()
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        configs = {
+            name: build(RunConfig, merged(merged(base, nested(over or {})), {"seed": seed}))
+            for name, over in settings.items()
+        }
+        wanted = {n: c for n, c in configs.items() if f"{n}/{seed}" not in found["cells"]}
+        if not wanted:
+            continue
+        first = next(iter(wanted.values()))
+        device = choose_device(first.device)
+        frozen = prepare(first, device, console)
+        for name, config in wanted.items():
+            measures = run_learner("artsy_snn", config, frozen, device, Console(quiet=True))
+            values = {key: measures[key] for key, *_ in COLUMNS if key in measures}
+            if given.timing and config.snn.plasticity.rule != "none":
+                values["timing_index"] = values["a_last_spikes_only"] - shuffled(
+                    config, frozen, device
+                )
+            found["cells"][f"{name}/{seed}"] = {k: float(v) for k, v in values.items()}
+            found["device"] = device
+            file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            console.print(name, seed, found["cells"][f"{name}/{seed}"], highlight=False)
+    text = table(found, list(settings), given)
+    print(text)
+    if given.into:
+        insert(given.into, given.name, text)
+
+
+def shuffled(config: RunConfig, frozen: Any, device: str) -> float:
+    """A_last from spikes alone, presynaptic spikes shuffled in time inside each presentation."""
+    from snn_artsy.learners import build_snn
+    from snn_artsy.run import evaluate, join
+
+    learner = build_snn(config, frozen.dim, device, None, control="shuffled_timing")
+    for task, _ in frozen.tasks:
+        learner.learn(task)
+    seen = join([test for _, test in frozen.tasks])
+    answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
+    return float((answers.spike_predicted == answers.labels).mean())
+
+
+def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) -> str:
+    runs = {
+        name: [v for key, v in found["cells"].items() if key.rsplit("/", 1)[0] == name]
+        for name in names
+    }
+    used = [c for c in COLUMNS if any(c[0] in run for each in runs.values() for run in each)]
+    lines = ["| | " + " | ".join(title for _, title, _ in used) + " |"]
+    lines.append("|---|" + "---:|" * len(used))
+    for name, each in runs.items():
+        cells = [cell([run.get(key) for run in each], scale) for key, _, scale in used]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    config = build(RunConfig, found["base"])
+    seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"
+    lines += ["", f"{asdict(config)['data']['name']}, {config.backbone.name}, seeds {seeds}, "
+              f"{found['device']}, commit {str(found['git_commit'])[:10]}; mean ± sd, percent "
+              "(but for seconds)."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Lesion: functional contacts of a trained run are cut, at random or the most driven ones first."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.observer import SILENT
+from snn_artsy.plots.style import BLUE, GREY, VERMILLION, new_figure, styled
+from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.trained import score, trained_run
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+REPEATS = 5
+
+
+def lesion(setting: Setting) -> Outcome:
+    """Accuracy and task identification against the share of functional contacts cut.
+
+    ``random``: repeats with other contacts. ``targeted``: contacts whose presynaptic unit is
+    driven most by the mean feature of the neuron's class go first (our definition).
+    """
+    trained, directory = trained_run(setting)
+    learner = trained.learner
+    intact = [layer.state.clone() for layer in learner.layers]
+    drive = [_drive(learner, t) for t in range(len(intact))]
+    generator = torch.Generator().manual_seed(setting.seed)
+    repeats = {"random": REPEATS, "targeted": 1}
+    found = {kind: np.zeros((n, len(SHARES), 3)) for kind, n in repeats.items()}
+    for kind, values in found.items():
+        for repeat in range(len(values)):
+            ranks = [
+                torch.rand(d.shape, generator=generator).to(d.device) if kind == "random" else d
+                for d in drive
+            ]
+            for k, share in enumerate(SHARES):
+                for layer, state, rank in zip(learner.layers, intact, ranks, strict=True):
+                    layer.state.copy_(_cut(state, rank, share))
+                s = score(trained)
+                values[repeat, k] = s.with_h0, s.spikes_only, s.task
+    for layer, state in zip(learner.layers, intact, strict=True):
+        layer.state.copy_(state)
+    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    recorded = summary["learners"]["artsy_snn"]
+    random = found["random"]
+    checks = (
+        Check("intact, spikes only", float(random[0, 0, 1]), recorded["a_last_spikes_only"], 1e-9,
+              "summary.json of the run", "share"),
+        Check("intact, with h_0", float(random[0, 0, 0]), recorded["a_last"], 1e-9,
+              "summary.json of the run", "share"),
+        Check("all contacts cut, spikes only", float(random[0, -1, 1]), 0.0, 0.0,
+              "no AMPA, no spike: by definition", "share"),
+    )  # fmt: skip
+    data = {"share_cut": Column(np.array(SHARES), "1", "share of functional contacts cut")}
+    for kind, values in found.items():
+        for m, name in enumerate(("with_h0", "spikes_only", "task_identified")):
+            data[f"{kind}/{name}"] = Column(values[:, :, m], "1", f"[repeat, share], {kind} cuts")
+    return Outcome("lesion", checks, data, draw(found), (f"run: {directory.name}",))
+
+
+def _drive(learner: ArtsySNN, t: int) -> Tensor:
+    """Mean drive of every contact by its neuron's class, [n_post, n_pre]."""
+    assert learner.scaling is not None
+    means = learner.recall[t] + learner.scaling.mean.float()
+    per_class = learner.encoder.drive(learner.scaling(means))
+    return per_class.repeat_interleave(learner.config.neuron.per_class, dim=0)
+
+
+def _cut(state: Tensor, rank: Tensor, share: float) -> Tensor:
+    """States with ``share`` of the open contacts silenced, those of highest rank first."""
+    open_contacts = torch.nonzero(state.flatten() != SILENT)[:, 0]
+    order = open_contacts[rank.flatten()[open_contacts].argsort(descending=True, stable=True)]
+    after = state.clone().flatten()
+    after[order[: round(share * len(order))]] = SILENT
+    return after.reshape(state.shape)
+
+
+@styled
+def draw(found: dict[str, np.ndarray]) -> Figure:
+    figure = new_figure(7.0, 2.6)
+    panels = figure.subplots(1, 3, sharey=True)
+    titles = ("with $h_0$", "spikes only", "task identified (spikes)")
+    for m, (axes, title) in enumerate(zip(panels, titles, strict=True)):
+        for (kind, values), colour in zip(found.items(), (BLUE, VERMILLION), strict=True):
+            y = 100 * values[:, :, m]
+            spread = y.std(0, ddof=1) if len(y) > 1 else None
+            axes.errorbar(100 * np.array(SHARES), y.mean(0), spread, color=colour, label=kind)
+        axes.axhline(100 * found["random"][0, 0, m], color=GREY, lw=0.6, ls=":")
+        axes.set(title=title, xlabel="functional contacts cut (%)")
+    panels[0].set_ylabel("test samples right (%)")
+    panels[1].legend()
+    return figure

@@ -1,0 +1,67 @@
+"""Pharmacology on a trained run: APV during training, NBQX at test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from snn_artsy.learners.prototypes import cosine_scores
+from snn_artsy.observer import SILENT
+from snn_artsy.plots.style import BLUE, GREEN, new_figure, styled
+from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.trained import relearn, score, test_set, trained_run, with_plasticity
+
+
+def pharmacology(setting: Setting) -> Outcome:
+    """Accuracy in control, with APV (no NMDA) in training, and with NBQX (no AMPA) at test.
+
+    APV sets the NMDA share of the gated rule to 0 and learns all tasks anew; rules without NMDA
+    gating do not feel it. NBQX closes every contact at test.
+    """
+    trained, directory = trained_run(setting)
+    learner, snn = trained.learner, trained.config.snn
+    control = score(trained)
+    apv_learner = relearn(trained, with_plasticity(snn, replace(snn.plasticity, nmda=0.0)))
+    apv = score(trained, apv_learner)
+    converted = apv_learner.report()["converted_share"]
+    states = [layer.state.clone() for layer in learner.layers]
+    for layer in learner.layers:
+        layer.state.fill_(SILENT)
+    nbqx = score(trained)
+    for layer, state in zip(learner.layers, states, strict=True):
+        layer.state.copy_(state)
+    seen = test_set(trained)
+    assert learner.prototypes.base is not None
+    h0 = cosine_scores(seen.features, learner.prototypes.base).argmax(1)
+    backbone = float((h0 == seen.labels).double().mean())
+    expected = "silent synapses without unsilencing: Isaac 1995, Liao 1995 (blocked by APV)"
+    checks = (
+        Check("contacts converted under APV", converted, 0.0, 0.0, expected, "share"),
+        Check("from spikes, APV in training", apv.spikes_only, 0.0, 0.0, expected, "share"),
+        Check("from spikes, NBQX at test", nbqx.spikes_only, 0.0, 0.0,
+              "AMPA receptors carry the current", "share"),
+        Check("with h_0, NBQX at test", nbqx.with_h0, backbone, 1e-9,
+              "h_0 alone, nearest class mean", "share"),
+    )  # fmt: skip
+    names = ("control", "APV in training", "NBQX at test")
+    table = np.array([[s.with_h0, s.spikes_only, s.task] for s in (control, apv, nbqx)])
+    data = {
+        "condition": Column(np.array(names, dtype="S"), "--", "order of the rows"),
+        "accuracy": Column(table, "1", "[condition, (with h_0, spikes only, task from spikes)]"),
+    }
+    return Outcome("pharmacology", checks, data, draw(names, table), (f"run: {directory.name}",))
+
+
+@styled
+def draw(names: tuple[str, ...], table: np.ndarray) -> Figure:
+    figure = new_figure(3.5, 2.4)
+    axes = figure.subplots()
+    x = np.arange(len(names))
+    axes.bar(x - 0.2, 100 * table[:, 0], 0.38, color=GREEN, label="with $h_0$")
+    axes.bar(x + 0.2, 100 * table[:, 1], 0.38, color=BLUE, label="spikes only")
+    axes.set_xticks(x, names)
+    axes.set_ylabel("accuracy (%)")
+    axes.legend()
+    return figure

@@ -1,0 +1,76 @@
+"""Retention: consolidation on and off, old sub-networks plastic or not (2 x 2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from snn_artsy.config import RunConfig
+from snn_artsy.learners import build_snn
+from snn_artsy.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure, styled
+from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.run import choose_device, evaluate, prepare
+
+SEEDS = 3
+CELLS = tuple((c, p) for c in (True, False) for p in (False, True))
+
+
+def retention(setting: Setting) -> Outcome:
+    """Accuracy on task 1's test samples, from spikes alone within its own classes, after each task
+    of the digits default, with and without consolidation and plastic old sub-networks."""
+    kept = np.zeros((len(CELLS), SEEDS, 5))
+    last = np.zeros((len(CELLS), SEEDS))
+    for s in range(SEEDS):
+        config = RunConfig(learners=["artsy_snn"], seed=setting.seed + s)
+        device = choose_device(config.device)
+        frozen = prepare(config, device, Console(quiet=True))
+        task_of = frozen.stream.task_of_label
+        for k, (consolidation, plastic_old) in enumerate(CELLS):
+            contacts = replace(config.snn.contacts, consolidation=consolidation)
+            snn = replace(config.snn, contacts=contacts, plastic_old=plastic_old)
+            learner = build_snn(replace(config, snn=snn), frozen.dim, device, None)
+            first = frozen.tasks[0][1]
+            for step, (task, _) in enumerate(frozen.tasks):
+                learner.learn(task)
+                votes = learner.predict(first).spike_scores
+                assert votes is not None
+                own = votes[:, : int((task_of == 0).sum())]
+                kept[k, s, step] = float((own.argmax(1) == first.labels).float().mean())
+            everything = [test for _, test in frozen.tasks]
+            right = [evaluate(learner, test, task_of, oracle=False) for test in everything]
+            n = sum(len(answers.labels) for answers in right)
+            hits = sum(int(np.sum(a.spike_predicted == a.labels)) for a in right)
+            last[k, s] = hits / n
+    gain = last[CELLS.index((True, True))] - last[CELLS.index((False, True))]
+    checks = (
+        Check("A_last from spikes lost without consolidation, old networks plastic",
+              float(gain.mean()), 0.05, 0.0, "our definition of an effect", "share", "at_least"),
+        Check("the same while old networks are frozen",
+              float((last[CELLS.index((True, False))] - last[CELLS.index((False, False))]).mean()),
+              0.0, 0.01, "nothing to protect from", "share"),
+    )  # fmt: skip
+    meaning = "cells: (consolidation, plastic_old) = (1,0), (1,1), (0,0), (0,1)"
+    data = {
+        "task1_accuracy": Column(kept, "1", f"[cell, seed, step]; {meaning}"),
+        "a_last_spikes_only": Column(last, "1", f"[cell, seed]; {meaning}"),
+    }
+    return Outcome("retention", checks, data, draw(kept))
+
+
+@styled
+def draw(kept: np.ndarray) -> Figure:
+    figure = new_figure(3.5, 2.6)
+    axes = figure.subplots()
+    colours = (GREEN, BLUE, ORANGE, VERMILLION)
+    for (consolidation, plastic_old), values, colour in zip(CELLS, kept, colours, strict=True):
+        old = "plastic" if plastic_old else "frozen"
+        label = f"{'' if consolidation else 'no '}consolidation, old {old}"
+        axes.errorbar(np.arange(1, 6), 100 * values.mean(0), 100 * values.std(0, ddof=1),
+                      color=colour, label=label, capsize=2)  # fmt: skip
+    axes.set(xlabel="tasks learnt", ylabel="task 1, spikes only (%)", ylim=(0, 103))
+    axes.set_xticks(range(1, 6))
+    axes.legend()
+    return figure

@@ -1,0 +1,69 @@
+"""What the protocols on trained runs share: the run, its test set, accuracies from spikes alone."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from snn_artsy.config import PlasticityConfig, RunConfig, SNNConfig
+from snn_artsy.learners import build_snn
+from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.protocols.base import Setting
+from snn_artsy.run import Trained, evaluate, execute, join, load_trained
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares of all test samples: right with h_0, right from spikes alone, task right from spikes
+    alone."""
+
+    with_h0: float
+    spikes_only: float
+    task: float
+
+
+def trained_run(setting: Setting) -> tuple[Trained, Path]:
+    """The given run, or the digits default, trained now."""
+    if setting.run is not None:
+        return load_trained(setting.run), setting.run
+    scratch = setting.scratch or Path(tempfile.mkdtemp(prefix="snn-artsy-"))
+    config = RunConfig(learners=["artsy_snn"], seed=setting.seed, out=str(scratch / "digits"))
+    directory = execute(config).directory
+    return load_trained(directory), directory
+
+
+def score(trained: Trained, learner: ArtsySNN | None = None) -> Scores:
+    """Accuracies on all classes' test samples after the last task."""
+    seen = test_set(trained)
+    task_of = trained.frozen.stream.task_of_label
+    answers = evaluate(learner or trained.learner, seen, task_of, oracle=False)
+    spikes = answers.spike_predicted
+    assert spikes is not None
+    # -1: no neuron fired, no decision
+    task = np.where(spikes >= 0, task_of[spikes], -1)
+    return Scores(
+        with_h0=float(np.mean(answers.predicted == answers.labels)),
+        spikes_only=float(np.mean(spikes == answers.labels)),
+        task=float(np.mean(task == task_of[answers.labels])),
+    )
+
+
+def test_set(trained: Trained) -> LabelledBatch:
+    return join([test for _, test in trained.frozen.tasks])
+
+
+def relearn(trained: Trained, snn: SNNConfig) -> ArtsySNN:
+    """The same tasks learnt anew under another configuration of the spiking learner."""
+    config = replace(trained.config, snn=snn)
+    learner = build_snn(config, trained.frozen.dim, trained.device, None)
+    for task, _ in trained.frozen.tasks:
+        learner.learn(task)
+    return learner
+
+
+def with_plasticity(snn: SNNConfig, plasticity: PlasticityConfig) -> SNNConfig:
+    return replace(snn, plasticity=plasticity)

@@ -1,8 +1,9 @@
 """Settings x seeds of the spiking learner on one data set -> a Markdown table with mean and sd.
 
-    python experiments/study.py experiments/rules.yaml --seeds 5 --out runs/rules_digits
-    python experiments/study.py experiments/rules.yaml --out runs/rules_tiny --seeds 5 \
-        --config experiments/tiny_imagenet_10step.yaml --set data.root=DIR --set backbone.checkpoint=FILE
+    python experiments/study.py experiments/studies/rules.yaml --seeds 5 --out runs/rules_digits
+    python experiments/study.py experiments/studies/rules.yaml --out runs/rules_tiny --seeds 5 \
+        --config experiments/tiny_imagenet_10step.yaml --set data.root=DIR \
+        --set backbone.checkpoint=FILE
     ... --into experiments/RESULTS.md --name rules_digits
 
 A study is a YAML file: name of each setting -> keys that differ from the configuration. Features

@@ -307,8 +307,9 @@ class PlasticityConfig:
             target * (1 -+ spread), so that together they hold a graded memory.
         tau_target_ms: Time constant of the slow average (ms).
         mg_mM: Extracellular magnesium (mM), in the NMDA receptor's block.
-        batch_size: Presentations whose updates are computed together, with the contacts frozen
-            meanwhile and the updates summed (`update: presentation` of the design).
+        update: ``presentation``: one update a batch, the contacts frozen while it is shown;
+            ``step``: contacts change in every step. Changes are summed over the batch either way.
+        batch_size: Presentations in a batch.
         epochs: Passes over a task's training samples.
     """
 
@@ -330,10 +331,12 @@ class PlasticityConfig:
     target_spread: float = 0.4
     tau_target_ms: float = 20000.0
     mg_mM: float = 1.0
+    update: Literal["presentation", "step"] = "presentation"
     batch_size: int = 50
     epochs: int = 1
 
     def __post_init__(self) -> None:
+        one_of("snn.plasticity.update", self.update, ("presentation", "step"))
         one_of("snn.plasticity.rule", self.rule, ("gated", "pair", "triplet", "none"))
         one_of("snn.plasticity.base", self.base, ("pair", "triplet"))
         for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from snn_artsy.config import ConfigError, EncodingConfig, PlasticityConfig, TeacherConfig
+from snn_artsy.rules import GatedSTDP, Signals
 from snn_artsy.synapses.encoding import SpikeEncoder
 from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
-from snn_artsy.synapses.plasticity import gated_stdp, trace_before
-from snn_artsy.synapses.receptors import V_PEAK_MV, nmda_gate
+from snn_artsy.synapses.receptors import V_PEAK_MV, V_REST_MV, nmda_gate
 
 
 def test_schedule_of_the_physiological_preset() -> None:
@@ -109,6 +109,8 @@ def test_expected_change_of_occupancy_under_the_protocol() -> None:
     gained = rule.a_plus * peak * len(taught) * (rates * c_teacher - factor * slow)
     expected = teacher.reliability * (gained - rule.a_minus * rates * c_post)
 
+    gated = rule.build()
+    assert isinstance(gated, GatedSTDP)
     encoder = SpikeEncoder(encoding, schedule)
     means = []
     for block in range(40):
@@ -118,8 +120,11 @@ def test_expected_change_of_occupancy_under_the_protocol() -> None:
         post = teaching_spikes(
             schedule, teacher, torch.ones(100, 1, dtype=torch.bool), 3, 5, sample
         )
-        trace = trace_before(pre, rule.tau_plus_ms, encoding.dt)
-        change = gated_stdp(pre, trace, post, post * peak, slow, factor, rule, encoding.dt)
+        # a heavy average that this batch cannot move stands for the given <x>
+        traces = (1e12 * slow, torch.tensor(1e12), *gated.start(pre[0], post[0])[2:])
+        v_mV = torch.where(post > 0, V_PEAK_MV, V_REST_MV)
+        seen = Signals(pre, post, v_mV, target=factor)
+        change, _ = gated.presentation(torch.zeros(1, 8), traces, seen, encoding.dt)
         means.append(change[0].double() / 100)
     measured = torch.stack(means)
     error = measured.std(0) / math.sqrt(len(means))

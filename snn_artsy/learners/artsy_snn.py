@@ -25,7 +25,7 @@ from snn_artsy.observer import Conversions, NullObserver, Presentations, Synapse
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
-from snn_artsy.synapses.plasticity import trace_before
+from snn_artsy.synapses.traces import trace_before
 
 Control = Literal[
     "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
@@ -128,6 +128,7 @@ class ArtsySNN:
             self.config.neuron,
             rule,
             self.config.contacts,
+            update=rule.update,
             target_factor=factor,
             generator=self.generator,
         ).to(self.device)

@@ -112,8 +112,7 @@ class GatedSTDP:
         loss = outer(f.loss_post, f.loss_pre, private) * down
         if self.gating.insertion == "bernoulli":
             near = (age < self.gating.window_ms).to(w.dtype)
-            coincidences = outer((insertion_event(seen, dt_ms) > 0).to(w.dtype), near, private)
-            gain = self._inserted(w, coincidences, noise)
+            gain = self._inserted(w, outer(_event(seen, dt_ms), near, private), noise)
         else:
             gain = outer(f.gain_post, f.gain_pre, private)
             factor = self.gating.target if seen.target is None else seen.target
@@ -143,7 +142,7 @@ class GatedSTDP:
         f = Factors(*(factor.flatten(0, 1) for factor in f))
         loss = f.loss_post.T @ f.loss_pre
         if self.gating.insertion == "bernoulli":
-            event = (insertion_event(seen, dt_ms) > 0).to(w.dtype).flatten(0, 1)
+            event = _event(seen, dt_ms).flatten(0, 1)
             near = self._near(seen.pre, dt_ms).flatten(0, 1)
             gain = self._inserted(w, event.T @ near, noise)
         else:
@@ -154,7 +153,10 @@ class GatedSTDP:
         return gain - loss * down, (slow, weight, age, *base)
 
     def sped_up(self, factor: float) -> GatedSTDP:
-        return replace(self, base=self.base.sped_up(factor))
+        gating = self.gating
+        if gating.insertion == "bernoulli":  # as if each coincidence came so many times
+            gating = replace(gating, probability=1.0 - (1.0 - gating.probability) ** factor)
+        return replace(self, base=self.base.sped_up(factor), gating=gating)
 
     def _gated(self, seen: Signals) -> Signals:
         return seen._replace(gate=self.gating.nmda * nmda_gate(seen.v_mV, self.gating.mg_mM))
@@ -181,7 +183,16 @@ class GatedSTDP:
             raise ValueError("gating.insertion 'bernoulli' needs noise: standard normal numbers")
         u = 0.5 * (1.0 + (noise * 0.5**0.5).erf())
         stays = (1.0 - self.gating.probability) ** coincidences
-        return (u >= stays).to(w.dtype) * (1.0 - w)
+        # a rounded u can reach 1, which must not fill a contact without a coincidence
+        filled = (u >= stays) & (coincidences > 0)
+        return filled.to(w.dtype) * (1.0 - w)
+
+
+def _event(seen: Signals, dt_ms: float) -> Tensor:
+    """Coincidences of a step with glutamate: 1 at a spike through an open gate, and dt/SUSTAINED_MS
+    where the gate is open without one, so that their number does not depend on dt."""
+    assert seen.gate is not None
+    return insertion_event(seen._replace(gate=(seen.gate > 0).to(seen.gate.dtype)), dt_ms)
 
 
 def _column(factor: Tensor | float) -> Tensor | float:

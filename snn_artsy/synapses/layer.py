@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import snntorch
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.rules import GatedSTDP, Signals, Traces
+from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
 from snn_artsy.synapses import states
 from snn_artsy.synapses.receptors import membrane_mV
 
@@ -58,15 +59,24 @@ class SilentSynapseLayer(nn.Module):
     with e_ij = 1 where a contact exists, so that input common to all afferents cancels. Its
     threshold is ``neuron.threshold`` standard deviations of that net input for unspecific input of
     one spike per afferent, sqrt(sum_i (w_ij - alpha_j e_ij)^2), at least one contact's worth (our
-    definition of a homeostatic threshold). No gradient reaches the contacts; everything runs under
-    `no_grad`.
+    definition of a homeostatic threshold).
+
+    A snnTorch neuron of your own (``neuron=snntorch.Leaky(...)``) is used as it is, with its own
+    threshold and reset; then there is no inhibition, and a functional contact passes
+    ``contact_current`` thresholds. In train mode `forward` with a teacher learns; otherwise it only
+    transmits. Gradients pass through to ``pre``, none reaches the contacts.
 
     Args:
         n_pre, n_post: Sizes.
         dt_ms: Step (ms).
-        neuron, rule, contacts: Parameters.
+        neuron: Parameters, or a snnTorch `Leaky`, `Lapicque` or `Synaptic`.
+        rule: A rule of `snn_artsy.rules`, the configuration of one, or None (not plastic).
+        contacts: Parameters.
+        update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
+            it; ``step``: it changes in every step (states too; changes are summed over the batch).
+        contact_current: See above; with a snnTorch neuron only.
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
-            [n_post]; default: ``rule.target`` for all.
+            [n_post]; default: the rule's own for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
     """
 
@@ -84,16 +94,31 @@ class SilentSynapseLayer(nn.Module):
         self,
         n_pre: int,
         n_post: int,
-        dt_ms: float,
-        neuron: NeuronConfig,
-        rule: PlasticityConfig,
-        contacts: ContactConfig,
+        dt_ms: float = 1.0,
+        neuron: NeuronConfig | nn.Module | None = None,
+        rule: Rule | PlasticityConfig | None = GatedSTDP(),  # noqa: B008  (frozen)
+        contacts: ContactConfig = ContactConfig(),  # noqa: B008  (frozen)
+        update: Literal["presentation", "step"] = "presentation",
+        contact_current: float = 0.1,
         target_factor: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_pre, self.n_post, self.dt_ms = n_pre, n_post, dt_ms
-        self.neuron, self.rule, self.contacts = neuron, rule.build(), contacts
+        self.rule = rule.build() if isinstance(rule, PlasticityConfig) else rule
+        self.contacts, self.update, self.contact_current = contacts, update, contact_current
+        self.unit: nn.Module | None = None
+        self.neuron = NeuronConfig()
+        if isinstance(neuron, NeuronConfig):
+            self.neuron = neuron
+        elif neuron is not None:
+            if not isinstance(neuron, (snntorch.Leaky, snntorch.Lapicque, snntorch.Synaptic)):
+                raise TypeError(
+                    f"neuron: {type(neuron).__name__} cannot be used; give a NeuronConfig or "
+                    "snntorch's Leaky, Lapicque or Synaptic"
+                )
+            self.unit = neuron
+            _forget(neuron)
         shape = (n_post, n_pre)
         exists = torch.ones(shape, dtype=torch.bool)
         if contacts.filopodia is not None:
@@ -115,7 +140,8 @@ class SilentSynapseLayer(nn.Module):
         self.register_buffer("slow_weight", torch.zeros(()))
         self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
-            target_factor = torch.full((n_post,), rule.target)
+            own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
+            target_factor = torch.full((n_post,), own)
         self.register_buffer("target_factor", target_factor.clone())
 
     # --- transmission -----------------------------------------------------------------------------
@@ -130,6 +156,9 @@ class SilentSynapseLayer(nn.Module):
 
     def _balance_and_threshold(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """alpha_j and the threshold, both [n_post]."""
+        if self.unit is not None:
+            threshold = torch.as_tensor(self.unit.threshold).to(weights).expand(self.n_post)
+            return torch.zeros_like(threshold), threshold
         exists = self.exists.to(weights.dtype)
         alpha = weights.sum(1) / exists.sum(1).clamp_min(1.0)
         net = weights - alpha[:, None] * exists
@@ -142,6 +171,9 @@ class SilentSynapseLayer(nn.Module):
         that they are exact and do not depend on the batch size or the device.
         """
         excitation = pre @ weights.T
+        if self.unit is not None:
+            _, threshold = self._balance_and_threshold(weights)
+            return excitation * self.contact_current * threshold
         if bool(self.exists.all()):
             afferent = pre.sum(2, keepdim=True)
         else:
@@ -163,11 +195,9 @@ class SilentSynapseLayer(nn.Module):
                 threshold=threshold,
                 reset_mechanism="none",
             )
-        # snnTorch keeps every neuron ever made alive in a class-level list
-        snntorch.SpikingNeuron.instances.remove(unit)
+        _forget(unit)
         return unit.to(threshold.device)
 
-    @torch.no_grad()
     def respond(self, pre: Tensor, current: Tensor | None = None) -> Response:
         """Simulate T steps from rest: pre [T, B, n_pre] spikes -> `Response`.
 
@@ -188,31 +218,51 @@ class SilentSynapseLayer(nn.Module):
 
     def _integrate(self, drive: Tensor, threshold: Tensor) -> Response:
         """Membranes and spikes for a net input [T, B, n_post]."""
-        unit = self._make_neuron(threshold)
-        synaptic = self.neuron.model == "synaptic"
-        membrane = torch.zeros_like(drive[0])
-        ampa_current = torch.zeros_like(membrane)
-        floor = self.neuron.floor * threshold
-        spikes, peak = torch.empty_like(drive), torch.empty_like(drive)
+        unit = self._neuron_of(threshold)
+        state = self._at_rest(unit, drive[0])
+        spikes, peak = [], []
         for t in range(len(drive)):
-            if synaptic:
-                fired, ampa_current, membrane = unit(drive[t], ampa_current, membrane)
-            else:
-                fired, membrane = unit(drive[t], membrane)
-            spikes[t], peak[t] = fired, membrane
-            # reset by subtraction; inhibition cannot drive a membrane below its reversal
-            membrane = torch.maximum(membrane - fired * threshold, floor)
-        return Response(spikes, peak / threshold, membrane / threshold)
+            fired, at_peak, state = self._fire(unit, drive[t], state, threshold)
+            spikes.append(fired)
+            peak.append(at_peak)
+        return Response(torch.stack(spikes), torch.stack(peak) / threshold, state[-1] / threshold)
 
-    def forward(self, pre: Tensor, current: Tensor | None = None) -> Tensor:
-        """Postsynaptic spikes [T, B, n_post] for presynaptic spikes [T, B, n_pre]; no learning."""
-        return self.respond(pre, current).spikes
+    def _neuron_of(self, threshold: Tensor) -> nn.Module:
+        return self._make_neuron(threshold) if self.unit is None else self.unit
+
+    @staticmethod
+    def _at_rest(unit: nn.Module, like: Tensor) -> tuple[Tensor, ...]:
+        """The neuron's state variables at rest, the membrane last."""
+        return tuple(torch.zeros_like(like) for _ in range(1 + isinstance(unit, snntorch.Synaptic)))
+
+    def _fire(
+        self, unit: nn.Module, drive: Tensor, state: tuple[Tensor, ...], threshold: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """One step: spikes, membrane at its peak, and the state after the reset."""
+        fired, *after = unit(drive, *state)
+        fired = fired.to(drive.dtype)
+        peak = after[-1]
+        if self.unit is None:
+            # reset by subtraction; inhibition cannot drive a membrane below its reversal
+            after[-1] = torch.maximum(peak - fired * threshold, self.neuron.floor * threshold)
+        return fired, peak, tuple(after)
+
+    def forward(self, pre: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """Postsynaptic spikes [T, B, n_post] for presynaptic spikes [T, B, n_pre].
+
+        Args:
+            teacher: Teaching current in thresholds, [T, B, n_post]: in train mode it replaces the
+                synaptic input and the contacts learn (`pair`); in eval mode it is added to it.
+        """
+        if self.training and teacher is not None:
+            return self.pair(pre, teacher)[0].spikes
+        return self.respond(pre, teacher).spikes
 
     # --- learning ---------------------------------------------------------------------------------
 
     @torch.no_grad()
     def pair(
-        self, pre: Tensor, current: Tensor | None, presentation_ms: float
+        self, pre: Tensor, current: Tensor | None, presentation_ms: float | None = None
     ) -> tuple[Response, StateChange]:
         """Show a batch with a teaching current, then apply the plasticity that it caused.
 
@@ -224,8 +274,16 @@ class SilentSynapseLayer(nn.Module):
         Args:
             pre: [T, B, n_pre]. current: In thresholds, [T, B, n_post]; None: no electrode, the
                 neurons fire by their own synaptic input.
-            presentation_ms: Simulated time from one presentation's start to the next one's.
+            presentation_ms: Simulated time from one presentation's start to the next one's;
+                default: T steps.
+
+        Returns:
+            The response, and what changed from the start of the batch to its end.
         """
+        if presentation_ms is None:
+            presentation_ms = len(pre) * self.dt_ms
+        if self.update == "step" and self.rule is not None:
+            return self._pair_online(pre, current, presentation_ms)
         if current is None:
             response = self.respond(pre)
         else:
@@ -242,14 +300,54 @@ class SilentSynapseLayer(nn.Module):
         change, traces = self.rule.presentation(
             self.ampa, self._traces(seen), seen, self.dt_ms, self._noise()
         )
-        if isinstance(self.rule, GatedSTDP):
-            self.slow_sum.copy_(traces[0])
-            self.slow_weight.copy_(traces[1])
+        self._keep_slow(traces)
         self._express(change, n_samples * presentation_ms)
         state, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
         )
         return response, self._change_to(state, functional_ms)
+
+    def _pair_online(
+        self, pre: Tensor, current: Tensor | None, presentation_ms: float
+    ) -> tuple[Response, StateChange]:
+        """`pair` with an update in every step; a threshold of ours is set at the batch's start."""
+        assert self.rule is not None
+        pre = pre.to(self.ampa.dtype)
+        n_steps, n_batch = pre.shape[:2]
+        before = self.state.clone()
+        alpha, threshold = self._balance_and_threshold(self.transmitted())
+        unit = self._neuron_of(threshold)
+        state = self._at_rest(unit, pre.new_zeros(n_batch, self.n_post))
+        traces = self._traces(Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre))
+        spikes, peaks, ones = [], [], torch.ones_like(threshold)
+        elapsed_ms = n_batch * presentation_ms / n_steps
+        for t in range(n_steps):
+            if current is None:
+                drive = self._net_input(pre[t : t + 1], self.transmitted(), alpha)[0]
+            else:
+                drive = current[t] * threshold
+            fired, peak, state = self._fire(unit, drive, state, threshold)
+            v_mV = membrane_mV(peak / threshold, ones, fired)
+            seen = Signals(pre[t], fired, v_mV, target=self.target_factor)
+            change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
+            self._express(change, elapsed_ms)
+            new, functional_ms = states.update_states(
+                self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts
+            )
+            self.state.copy_(new)
+            self.functional_ms.copy_(functional_ms)
+            spikes.append(fired)
+            peaks.append(peak / threshold)
+        self._keep_slow(traces)
+        after = self.state.clone()
+        self.state.copy_(before)
+        response = Response(torch.stack(spikes), torch.stack(peaks), state[-1] / threshold)
+        return response, self._change_to(after, self.functional_ms)
+
+    def _keep_slow(self, traces: Traces) -> None:
+        if isinstance(self.rule, GatedSTDP):
+            self.slow_sum.copy_(traces[0])
+            self.slow_weight.copy_(traces[1])
 
     def _traces(self, seen: Signals) -> Traces:
         """Fast traces at rest, the gated rule's slow average as it is."""
@@ -295,3 +393,9 @@ class SilentSynapseLayer(nn.Module):
         self.state.copy_(state)
         self.functional_ms.copy_(functional_ms)
         return change
+
+
+def _forget(unit: nn.Module) -> None:
+    """Take a neuron out of snnTorch's class-level list, which keeps every one ever made alive."""
+    known = snntorch.SpikingNeuron.instances
+    known[:] = [each for each in known if each is not unit]

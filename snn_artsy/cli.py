@@ -1,6 +1,7 @@
 """The ``snn-artsy`` command.
 
-Exit codes: 0 done, 1 failed while running, 2 bad input or configuration, 130 and 143 interrupted
+Exit codes: 0 done, 1 failed while running, 2 bad input or configuration, 3 a protocol missed its
+published value, 130 and 143 interrupted
 (SIGINT, SIGTERM). Every failure is one line on standard error; ``--debug`` adds the traceback.
 """
 
@@ -34,6 +35,7 @@ from snn_artsy.config_builder import (
     unknown_key,
     wanted,
 )
+from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rundir import run_directory
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def _dispatch(arguments: list[str]) -> int:
         command = next((word for word in arguments if word in parsers), None)
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
+    commands["protocol"] = _protocol
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
@@ -132,8 +135,27 @@ def _build_parsers() -> tuple[_Parser, dict[str, _Parser]]:
     info = _Parser(description="Say what was run, how it ended, and what the file holds.")
     info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
 
-    parsers = {"run": run, "plot": plot, "info": info}
-    helps = {"run": "learn, evaluate, record", "plot": "draw figures", "info": "what is in a run"}
+    protocol = _Parser(
+        description="Run virtual experiments beside their published values: "
+        + "; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items())
+        + "; all: every one of them."
+    )
+    protocol.add_argument("name", type=str, metavar="NAME", help="A protocol, or all.")
+    protocol.add_argument(
+        "--out", type=str, default="protocols", help="Directory of data, figures, protocols.json."
+    )
+    protocol.add_argument(
+        "--run", type=str, help=f"Trained run directory, for {' and '.join(ON_A_RUN)}."
+    )
+    protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
+
+    parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol}
+    helps = {
+        "run": "learn, evaluate, record",
+        "plot": "draw figures",
+        "info": "what is in a run",
+        "protocol": "virtual experiments",
+    }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
         subcommands.add_subcommand(name, subparser, help=helps[name])
@@ -189,6 +211,33 @@ def _plot(arguments: Namespace) -> int:
         for path in save_figures(run, figures):
             print(path)
     return 0
+
+
+def _protocol(arguments: Namespace) -> int:
+    name, names = arguments.name, list(PROTOCOLS)
+    if name != "all" and name not in PROTOCOLS:
+        raise ConfigError(f"protocol: {name!r} is unknown; choose from {', '.join(names)}, all")
+    if arguments.run is not None:
+        if name not in ON_A_RUN:
+            raise ConfigError(f"run: {name!r} works on no run; leave --run out")
+        if not Path(arguments.run).is_dir():
+            raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
+    out = Path(arguments.out).expanduser()
+
+    from rich.console import Console
+
+    from snn_artsy.protocols.base import Setting
+    from snn_artsy.protocols.run_all import run_protocols
+    from snn_artsy.table import protocols_table
+
+    console = Console()
+    run = None if arguments.run is None else Path(arguments.run)
+    chosen = names if name == "all" else [name]
+    # one protocol fails like any command; of many, the others still run
+    rows = run_protocols(chosen, Setting(arguments.seed, run), out, console, name == "all")
+    console.print(protocols_table(rows))
+    console.print(f"Data, figures, protocols.json: {out}", soft_wrap=True, highlight=False)
+    return 0 if all(row["pass"] for row in rows) else 3
 
 
 def _info(arguments: Namespace) -> int:
@@ -310,7 +359,8 @@ def _explain(
             return f"{arguments[0]}: unknown option; see `{PROG} --help`"
         return f"command: none given; choose from {names}, for example `{PROG} run`"
 
-    known = [*keys_of(RunConfig), "config"] if command == "run" else ["out"]
+    options = {"run": [*keys_of(RunConfig), "config"], "protocol": ["out", "run", "seed"]}
+    known = options.get(command, ["out"])
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL | re.IGNORECASE):
         word, _, rest = found[1].partition(" ")
         if not word.startswith("-"):
@@ -330,6 +380,8 @@ def _explain(
         value = quoted[1] or quoted[2] if quoted else _given(key, arguments)
         shown = repr(value.strip()) if value else "the value"
         return f"{key}: {shown} cannot be used; {_remedy(key)}"
+    if "required" in message and command == "protocol":
+        return f"protocol: none given; choose from {', '.join(PROTOCOLS)}, all"
     if "required" in message and command in ("plot", "info"):
         return f"run: none given; give a run directory, for example `{PROG} {command} runs/NAME`"
     return f"{command}: {' '.join(message.split())}; see `{PROG} {command} --help`"

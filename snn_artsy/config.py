@@ -11,7 +11,15 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import ConfigError as ConfigError  # what building a configuration raises
 from snn_artsy.checks import one_of, positive, require
-from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
+from snn_artsy.rules import (
+    CalciumRule,
+    GatedSTDP,
+    Gating,
+    PairSTDP,
+    Rule,
+    TripletSTDP,
+    VoltageSTDP,
+)
 
 
 @dataclass(frozen=True)
@@ -288,12 +296,12 @@ class PlasticityConfig:
     """Plasticity of AMPA occupancy (`snn_artsy.rules`).
 
     Args:
-        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``, or
-            ``none`` (every AMPA conversion blocked).
-        base: Rule under the gate: ``pair`` or ``triplet``.
+        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
+            ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked).
+        base: Rule under the gate: ``pair``, ``triplet``, ``voltage`` or ``calcium``.
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
             below.
-        triplet: Parameters of the triplet rule.
+        triplet, voltage, calcium: Parameters of these rules.
         speed: Multiplies every change of the rule (compressed time).
         nmda: Share of NMDA receptors not blocked by a drug (APV: 0); for ``gated``.
         insertion, probability, window_ms: ``bernoulli`` insertion of the gated rule.
@@ -313,11 +321,14 @@ class PlasticityConfig:
         epochs: Passes over a task's training samples.
     """
 
-    rule: Literal["gated", "pair", "triplet", "none"] = "gated"
-    base: Literal["pair", "triplet"] = "pair"
+    rule: Literal["gated", "pair", "triplet", "voltage", "calcium", "none"] = "gated"
+    base: Literal["pair", "triplet", "voltage", "calcium"] = "pair"
     bounds_of: Literal["additive", "soft", "van_rossum", "power_law"] = "additive"
     pairing: Literal["all_to_all", "nearest"] = "all_to_all"
     triplet: TripletSTDP = field(default_factory=TripletSTDP)
+    # an integrate-and-fire neuron has no upstroke: a spike counts as 2 ms at its peak
+    voltage: VoltageSTDP = field(default_factory=lambda: VoltageSTDP(spike_ms=2.0))
+    calcium: CalciumRule = field(default_factory=CalciumRule)
     speed: float = 1.0
     nmda: float = 1.0
     insertion: Literal["graded", "bernoulli"] = "graded"
@@ -337,8 +348,9 @@ class PlasticityConfig:
 
     def __post_init__(self) -> None:
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
-        one_of("snn.plasticity.rule", self.rule, ("gated", "pair", "triplet", "none"))
-        one_of("snn.plasticity.base", self.base, ("pair", "triplet"))
+        known = ("pair", "triplet", "voltage", "calcium")
+        one_of("snn.plasticity.rule", self.rule, ("gated", *known, "none"))
+        one_of("snn.plasticity.base", self.base, known)
         for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
             positive(f"snn.plasticity.{name}", getattr(self, name))
         for name in ("a_minus", "mg_mM"):
@@ -367,7 +379,12 @@ class PlasticityConfig:
             bounds_of=self.bounds_of,
             pairing=self.pairing,
         )
-        chosen: dict[str, Rule] = {"pair": pair, "triplet": self.triplet}
+        chosen: dict[str, Rule] = {
+            "pair": pair,
+            "triplet": self.triplet,
+            "voltage": self.voltage,
+            "calcium": self.calcium,
+        }
         if self.rule != "gated":
             return chosen[self.rule].sped_up(self.speed)
         gating = Gating(

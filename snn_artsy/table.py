@@ -111,3 +111,24 @@ def _cell(value: object, form: str) -> str:
     if form == "percent":
         return f"{100 * value:.1f}"
     return f"{value:.3f}" if form == "share" else f"{value:.1f}"
+
+
+def protocols_table(rows: list[dict[str, Any]]) -> Table:
+    """Measured beside published, one row a check."""
+    table = Table(box=None, header_style="bold")
+    for title in ("protocol", "check", "measured", "published", "tolerance", "", "source"):
+        table.add_column(title)
+    sign = {"at_most": "<= ", "at_least": ">= "}
+    for row in rows:
+        bound = sign.get(row.get("kind", ""), "")
+        number = [_short(row[key]) for key in ("measured", "published", "tolerance")]
+        number[1] = bound + number[1]
+        if bound:
+            number[2] = ""
+        table.add_row(row["name"], row["check"], *number, "pass" if row["pass"] else "FAIL",
+                      row["source"])  # fmt: skip
+    return table
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,173 @@
+"""The calcium rule's window: change of strength after 60 pairings at 1 Hz against their lag.
+
+Source: Graupner & Brunel 2012 (PNAS 109:3991), parameter set DP, with the noise term of the paper's
+correction (doi 10.1073/pnas.1220044110).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from snn_artsy.plots.style import BLACK, BLUE, GREY, VERMILLION, new_figure, styled
+from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.rules.base import Signals
+from snn_artsy.rules.calcium import CalciumRule, expected_change
+
+N_PAIRS, RATE_HZ, LARGEST_LAG_MS = 60, 1.0, 100
+B, BETA = 5.0, 0.5
+PUBLISHED = {-100: 1.0, -20: 0.765, 5: 1.241, 100: 1.0}
+TOLERANCE = 0.01
+SIMULATED_LAGS_MS = (-100, -60, -40, -30, -20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 100)
+CONTACTS = 2000  # from each well
+LONGEST_STEP_MS = 2.0  # while calcium is above a threshold
+Z_99 = 2.576
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CalciumWindow:
+    """Change against lag, predicted on one grid and simulated on another."""
+
+    lag_ms: Values
+    expected: Values
+    simulated_lag_ms: Values
+    simulated: Values
+    standard_error: Values
+
+
+def calcium_window(setting: Setting) -> Outcome:
+    """The authors' prediction, and a Monte Carlo of the rule's own steps."""
+    window = measure(CalciumRule(), setting.seed)
+    source = "Graupner & Brunel 2012, set DP"
+    checks = []
+    for lag, published in PUBLISHED.items():
+        predicted = expected_change(lag, N_PAIRS, RATE_HZ, CalciumRule(), B, BETA)
+        at = window.simulated_lag_ms == lag
+        simulated, error = float(window.simulated[at][0]), float(window.standard_error[at][0])
+        name = f"change of strength at {lag:+d} ms"
+        checks += [
+            Check(f"{name}, predicted", predicted, published, TOLERANCE, source),
+            Check(f"{name}, simulated", simulated, predicted, Z_99 * error, "its prediction"),
+        ]
+    meaning = "strength after / before"
+    data = {
+        "lag_ms": Column(window.lag_ms, "ms", "postsynaptic minus presynaptic spike time"),
+        "expected": Column(window.expected, "--", f"{meaning}, Ornstein-Uhlenbeck prediction"),
+        "simulated/lag_ms": Column(window.simulated_lag_ms, "ms", "lags of the simulation"),
+        "simulated/change": Column(window.simulated, "--", f"{meaning}, Monte Carlo"),
+        "simulated/standard_error": Column(window.standard_error, "--", "of the Monte Carlo"),
+    }
+    notes = (
+        f"{N_PAIRS} pairs at {RATE_HZ:g} Hz; {CONTACTS} contacts from each well; strength {B:g} in "
+        "the upper well, 1 in the lower one; a contact is up if its occupancy ends above rho_star.",
+        f"Predicted values pass within {TOLERANCE:g} of the published ones, simulated ones within "
+        "their 99 % interval of the predicted ones, which leave out the cubic term.",
+        "Simulated with steps from event to event; the delay is part of the spike times.",
+    )
+    return Outcome("calcium_window", tuple(checks), data, draw_calcium_window(window), notes)
+
+
+def measure(
+    rule: CalciumRule, seed: int, lags_ms: tuple[int, ...] = SIMULATED_LAGS_MS
+) -> CalciumWindow:
+    """Predicted and simulated windows of a rule."""
+    lag_ms = np.arange(-LARGEST_LAG_MS, LARGEST_LAG_MS + 1, dtype=np.float64)
+    expected = [expected_change(lag, N_PAIRS, RATE_HZ, rule, B, BETA) for lag in lag_ms]
+    source = torch.Generator().manual_seed(seed)
+    runs = [simulate(rule, lag, source) for lag in lags_ms]
+    change, error = np.array(runs, dtype=np.float64).T
+    return CalciumWindow(
+        lag_ms, np.array(expected), np.array(lags_ms, dtype=np.float64), change, error
+    )
+
+
+def simulate(
+    rule: CalciumRule, lag_ms: float, source: torch.Generator, contacts: int = CONTACTS
+) -> tuple[float, float]:
+    """Strength after pairings over strength before, and its standard error, by Monte Carlo.
+
+    Every contact has noise of its own. Shares above the thresholds are exact in steps of any
+    length, so steps go from event to event, no longer than `LONGEST_STEP_MS` while a threshold is
+    exceeded, since the occupancy takes Euler steps.
+    """
+    steps = schedule(rule, lag_ms - rule.delay_ms)
+    rule = replace(rule, delay_ms=0.0)
+    w = torch.cat([torch.zeros(contacts), torch.ones(contacts)]).view(-1, 1, 1)
+    off, on = torch.zeros(len(w), 1), torch.ones(len(w), 1)
+    traces = rule.start(off, off, private=True)
+    for _ in range(N_PAIRS):
+        for dt_ms, pre, post in steps:
+            seen = Signals(on if pre else off, on if post else off, off)
+            noise = torch.randn(w.shape, generator=source)
+            dw, traces = rule.step(w, traces, seen, dt_ms, noise)
+            w = w + dw
+    upper = (w > rule.rho_star).view(2, contacts).double()
+    share = BETA * upper[0].mean() + (1.0 - BETA) * upper[1].mean()
+    guess = (upper.sum(1) + 1.0) / (contacts + 2.0)  # never 0 or 1, so that the error is not 0
+    variance = guess * (1.0 - guess) / contacts
+    error = (BETA**2 * variance[0] + (1.0 - BETA) ** 2 * variance[1]).sqrt()
+    before = BETA + (1.0 - BETA) * B
+    return float((1.0 + (B - 1.0) * share) / before), float((B - 1.0) * error / before)
+
+
+def schedule(rule: CalciumRule, lag_ms: float) -> list[tuple[float, bool, bool]]:
+    """Steps of one period that starts at the first transient: length (ms), and whether a pre- and
+    a postsynaptic transient come at its start."""
+    period, lowest = 1000.0 / RATE_HZ, min(rule.theta_d, rule.theta_p)
+    if lag_ms == 0.0:
+        events = [(period, True, True)]
+    else:
+        first, gap = lag_ms > 0.0, abs(lag_ms)
+        events = [(gap, first, not first), (period - gap, not first, first)]
+    steps, calcium = [], 0.0
+    for until_next, pre, post in events:
+        calcium += rule.c_pre * pre + rule.c_post * post
+        above = rule.tau_ca_ms * math.log(max(calcium / lowest, 1.0))
+        # what earlier periods left is below e^(-40) of a transient
+        above = min(above, until_next)
+        n = max(math.ceil(above / LONGEST_STEP_MS), 1)
+        lengths = [above / n] * n if above > 0.0 else []
+        if until_next > above:
+            lengths.append(until_next - above)
+        steps += [(dt, pre and k == 0, post and k == 0) for k, dt in enumerate(lengths)]
+        calcium *= math.exp(-until_next / rule.tau_ca_ms)
+    return steps
+
+
+@styled
+def draw_calcium_window(window: CalciumWindow) -> Figure:
+    """Prediction, simulation with 99 % intervals, and the published points."""
+    figure = new_figure()
+    axes = figure.subplots()
+    axes.axhline(1.0, color=GREY, lw=0.5)
+    axes.axvline(0.0, color=GREY, lw=0.5)
+    axes.plot(window.lag_ms, window.expected, color=BLACK, label="predicted")
+    axes.errorbar(
+        window.simulated_lag_ms,
+        window.simulated,
+        Z_99 * window.standard_error,
+        fmt="o",
+        ms=3,
+        lw=0.8,
+        color=BLUE,
+        label="simulated, 99 %",
+    )
+    axes.plot(
+        list(PUBLISHED),
+        list(PUBLISHED.values()),
+        "x",
+        ms=6,
+        color=VERMILLION,
+        label="published",
+        zorder=3,
+    )
+    axes.set(xlabel="post - pre (ms)", ylabel="strength after / before")
+    axes.legend(loc="lower right")
+    return figure

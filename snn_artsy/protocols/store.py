@@ -1,0 +1,94 @@
+"""A protocol's outcome on disk: data in HDF5 with units, the figure, and one summary of many."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from snn_artsy.protocols.base import Check, Column, Outcome
+from snn_artsy.provenance import provenance
+
+FORMAT, FORMAT_VERSION = "snn-artsy-protocol", 1
+
+
+def save(outcome: Outcome, directory: Path, seed: int) -> None:
+    """Write ``<protocol>.h5``, ``.png`` and ``.pdf``; each appears whole or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"{outcome.protocol}.h5"
+    part = target.with_suffix(".part")
+    facts = provenance(1)
+    with h5py.File(part, "w") as file:
+        file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
+        file.attrs["protocol"], file.attrs["seed"] = outcome.protocol, seed
+        file.attrs["versions"] = json.dumps(facts["versions"])
+        file.attrs["git_commit"] = facts["git_commit"] or ""
+        file.attrs["notes"] = "\n".join(outcome.notes)
+        file.attrs["checks"] = json.dumps([asdict(check) for check in outcome.checks])
+        for name, column in outcome.data.items():
+            file[f"data/{name}"] = np.asarray(column.values)
+            file[f"data/{name}"].attrs["unit"] = column.unit
+            file[f"data/{name}"].attrs["meaning"] = column.meaning
+    os.replace(part, target)
+    for kind in ("png", "pdf"):
+        drawn = target.with_suffix(f".{kind}.part")
+        outcome.figure.savefig(drawn, format=kind, dpi=200)
+        os.replace(drawn, target.with_suffix(f".{kind}"))
+
+
+def read(file: Path) -> tuple[dict[str, Column], tuple[Check, ...]]:
+    """Data and checks of a protocol's file.
+
+    Raises:
+        ValueError: The file is not one of these, or of a newer version.
+    """
+    with h5py.File(file) as source:
+        found = (source.attrs.get("format"), source.attrs.get("format_version"))
+        if found != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"{file}: format {found}, expected {(FORMAT, FORMAT_VERSION)}")
+        columns: dict[str, Column] = {}
+
+        def take(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                columns[name] = Column(item[()], item.attrs["unit"], item.attrs["meaning"])
+
+        source["data"].visititems(take)
+        checks = tuple(Check(**check) for check in json.loads(source.attrs["checks"]))
+    return columns, checks
+
+
+def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
+    """One entry a check, as ``protocols.json`` lists them."""
+    return [
+        {
+            "name": outcome.protocol,
+            "check": check.name,
+            "measured": _finite(check.measured),
+            "published": check.published,
+            "tolerance": check.tolerance,
+            "kind": check.kind,
+            "unit": check.unit,
+            "pass": bool(check.passed),
+            "source": check.source,
+            "figure": f"{outcome.protocol}.png",
+            "data": f"{outcome.protocol}.h5",
+            "seconds": seconds,
+        }
+        for check in outcome.checks
+    ]
+
+
+def failed(name: str, error: Exception) -> dict[str, Any]:
+    """The entry of a protocol that broke off."""
+    return {"name": name, "check": "runs", "measured": None, "published": None,
+            "tolerance": None, "pass": False, "source": f"{type(error).__name__}: {error}",
+            "figure": None}  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

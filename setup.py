@@ -63,7 +63,14 @@ setup(
         "PyYAML>=6.0.1",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "libsonata>=0.1.30", "pytest>=8.0", "setuptools>=77"],
+        "test": [
+            "brian2>=2.9",
+            "hypothesis>=6.100",
+            "libsonata>=0.1.30",
+            "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
+            "pytest>=8.0",
+            "setuptools>=77",
+        ],
         "dev": [
             "build>=1.2",
             "import-linter>=2.5",
@@ -75,6 +82,7 @@ setup(
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.40"],
         "bench": ["brian2>=2.8"],
+        "nest": ["nest-simulator>=3.8; platform_system == 'Linux'"],
     },
     entry_points={"console_scripts": ["snn-artsy = snn_artsy.cli:main"]},
     zip_safe=False,

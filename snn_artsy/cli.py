@@ -1,8 +1,8 @@
 """The ``snn-artsy`` command.
 
 Exit codes: 0 done, 1 failed while running, 2 bad input or configuration, 3 a protocol missed its
-published value, 130 and 143 interrupted
-(SIGINT, SIGTERM). Every failure is one line on standard error; ``--debug`` adds the traceback.
+published value, 130 and 143 interrupted (SIGINT, SIGTERM). Every failure is one line on standard
+error; ``--debug`` adds the traceback.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    parser, parsers = _build_parsers()
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    parser, parsers = _build_parsers(first == "run")
     for name in _config_files(arguments):
         _check_config_file(name)
     try:
@@ -97,7 +98,8 @@ def _dispatch(arguments: list[str]) -> int:
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
-def _build_parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _build_parsers(with_run: bool) -> tuple[_Parser, dict[str, _Parser]]:
+    """All commands; a run's keys only ``with_run``, since jsonargparse loads torch for them."""
     parser = _Parser(
         prog=PROG,
         version=__version__,
@@ -108,24 +110,25 @@ def _build_parsers() -> tuple[_Parser, dict[str, _Parser]]:
         description="Learn the tasks, evaluate after each, record. Without any argument: the "
         "bundled backbone and scikit-learn's digits, in under two minutes."
     )
-    run.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-    run.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
-    run.add_argument(
-        "--learners",
-        type=_learner_names,
-        metavar="A,B",
-        help=f"Methods to compare, separated by commas (default: {','.join(LEARNERS)}).",
-    )
-    run.add_argument(
-        "--controls",
-        type=bool,
-        nargs="?",
-        const=True,
-        metavar="true|false",
-        help="Also run the spiking learner's controls: permuted contacts, shuffled teacher labels, "
-        "random contacts.",
-    )
-    run.set_defaults(_flat(defaults_of(RunConfig)))
+    if with_run:
+        run.add_argument("--config", action="config", help="YAML file with any of the keys below.")
+        run.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
+        run.add_argument(
+            "--learners",
+            type=_learner_names,
+            metavar="A,B",
+            help=f"Methods to compare, separated by commas (default: {','.join(LEARNERS)}).",
+        )
+        run.add_argument(
+            "--controls",
+            type=bool,
+            nargs="?",
+            const=True,
+            metavar="true|false",
+            help="Also run the spiking learner's controls: permuted contacts, shuffled teacher "
+            "labels, random contacts.",
+        )
+        run.set_defaults(_flat(defaults_of(RunConfig)))
 
     plot = _Parser(description="Draw the figures of a recorded run.")
     plot.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
@@ -236,6 +239,8 @@ def _protocol(arguments: Namespace) -> int:
     # one protocol fails like any command; of many, the others still run
     rows = run_protocols(chosen, Setting(arguments.seed, run), out, console, name == "all")
     console.print(protocols_table(rows))
+    for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
+        console.print(f"Figure: {out / figure}", soft_wrap=True, highlight=False)
     console.print(f"Data, figures, protocols.json: {out}", soft_wrap=True, highlight=False)
     return 0 if all(row["pass"] for row in rows) else 3
 

@@ -74,10 +74,13 @@ def test_the_weights_are_a_resource() -> None:
 
 def test_requirements_state_lower_bounds(arguments: dict[str, Any]) -> None:
     assert arguments["python_requires"] == ">=3.10"
-    assert set(arguments["extras_require"]) == {"test", "dev", "docs", "nwb", "sweep", "bench"}
+    extras = {"test", "dev", "docs", "nwb", "sweep", "bench", "nest"}
+    assert set(arguments["extras_require"]) == extras
     groups = [arguments["install_requires"], *arguments["extras_require"].values()]
+    known_bad = {"numpy<2.4"}  # an upper bound needs a reason in setup.py
+    bounded = r"[\w.-]+(\[\w+\])?>=[\d.]+(; platform_system == 'Linux')?"
     for requirement in (requirement for group in groups for requirement in group):
-        assert re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", requirement), requirement
+        assert re.fullmatch(bounded, requirement) or requirement in known_bad, requirement
 
 
 @pytest.mark.parametrize(

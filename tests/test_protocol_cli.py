@@ -1,6 +1,8 @@
 """`snn-artsy protocol`: exit codes, files, what one failure does to the others."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +46,8 @@ def run(*arguments: str) -> int:
 @pytest.mark.usefixtures("fakes")
 def test_pass_and_miss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("good", "--out", str(tmp_path), "--seed", "7") == 0
-    assert "pass" in capsys.readouterr().out
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert "pass" in printed and f"Figure: {tmp_path / 'good.png'}" in printed
     assert run("bad", "--out", str(tmp_path)) == 3
     assert "FAIL" in capsys.readouterr().out
     for suffix in ("h5", "png", "pdf"):
@@ -63,7 +66,10 @@ def test_all_goes_on_after_a_failure(tmp_path: Path) -> None:
         ("broken", False), ("good", True), ("bad", False)
     ]  # fmt: skip
     assert "no current" in rows[0]["source"]
-    assert {"measured", "published", "tolerance", "figure"} <= set(rows[1])
+    keys = ["name", "check", "measured", "published", "tolerance", "kind", "unit", "pass",
+            "source", "figure", "data", "seconds"]  # fmt: skip
+    assert all(list(row) == keys for row in rows)
+    assert (rows[1]["figure"], rows[1]["data"], rows[1]["unit"]) == ("good.png", "good.h5", "mV")
 
 
 @pytest.mark.usefixtures("fakes")
@@ -86,6 +92,31 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_protocol_can_be_loaded() -> None:
     for name in protocols.PROTOCOLS:
         assert callable(protocols.load(name))
+
+
+def test_a_missing_module_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotImplementedError, match="'no-such-thing' is not part"):
+        protocols.load("no-such-thing")
+
+    def needs_more(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'x'", name="x")
+
+    monkeypatch.setattr(protocols, "import_module", needs_more)
+    with pytest.raises(ModuleNotFoundError, match="'x'"):
+        protocols.load("lesion")
+
+
+def test_help_and_files_need_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "import snn_artsy.protocols.store\n"
+        "from snn_artsy import cli\n"
+        "try:\n    cli.main(['protocol', '--help'])\n"
+        "except SystemExit as exit:\n    sys.exit(exit.code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "calcium-window" in done.stdout
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -134,14 +134,16 @@ def test_nest_s_neuron_and_synapse_agree() -> None:
     weight = 100 + 100 * voltage_pairings(rule, NEURON, np.array([50.0]))[:, 0]
     for b, (pre_ms, post_ms) in enumerate(trains):
         nest.ResetKernel()
-        nest.set_verbosity("M_ERROR")
+        nest.verbosity = nest.VerbosityLevel.ERROR
         nest.resolution = dt
         neuron = nest.Create(
             "aeif_psc_delta_clopath",
             params={
-                "V_m": NEURON.e_l_mV, "E_L": NEURON.e_l_mV, "C_m": NEURON.c_pF, "g_L": NEURON.g_l_nS,
-                "a": NEURON.a_nS, "b": NEURON.b_pA, "V_reset": NEURON.v_reset_mV, "t_ref": 0.0,
-                "V_th_max": NEURON.v_t_max_mV, "I_sp": NEURON.i_sp_pA, "t_clamp": NEURON.t_clamp_ms,
+                "V_m": NEURON.e_l_mV, "E_L": NEURON.e_l_mV, "C_m": NEURON.c_pF,
+                "g_L": NEURON.g_l_nS, "a": NEURON.a_nS, "b": NEURON.b_pA, "t_ref": 0.0,
+                "V_reset": NEURON.v_reset_mV,
+                "V_th_max": NEURON.v_t_max_mV, "I_sp": NEURON.i_sp_pA,
+                "t_clamp": NEURON.t_clamp_ms,
                 "A_LTD": rule.a_ltd, "A_LTP": rule.a_ltp, "delay_u_bars": rule.delay_ms,
                 "theta_minus": rule.theta_minus_mV, "theta_plus": rule.theta_plus_mV,
                 "tau_u_bar_minus": rule.tau_minus_ms, "tau_u_bar_plus": rule.tau_plus_ms,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PROTOCOLS = {
     "stdp-window": "change of a contact against the interval of a spike pair",
     "pairing-frequency": "pairings at 0.1 to 50 Hz: triplet and voltage rules, pair-based control",
+    "calcium-window": "the calcium rule: 60 pairings at 1 Hz against the lag of a pair",
     "bimodal-weights": "1,000 Poisson inputs drive a neuron: weights gather at both bounds",
     "retention": "consolidation on and off, old sub-networks plastic or not",
     "lesion": "functional contacts of a trained run cut, at random and targeted",
@@ -26,6 +27,16 @@ ON_A_RUN = ("lesion", "pharmacology")
 
 
 def load(name: str) -> Callable[[Setting], Outcome]:
-    """The protocol's function."""
+    """The protocol's function.
+
+    Raises:
+        NotImplementedError: This version has no module for it.
+    """
     function = name.replace("-", "_")
-    return getattr(import_module(f"snn_artsy.protocols.{function}"), function)
+    module = f"snn_artsy.protocols.{function}"
+    try:
+        return getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # something that the module needs is missing
+            raise
+        raise NotImplementedError(f"protocol {name!r} is not part of this version") from error

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.plots.style import BLACK, BLUE, GREY, VERMILLION, new_figure, styled
+from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILLION, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
 from snn_artsy.rules.base import Signals
 from snn_artsy.rules.calcium import CalciumRule, expected_change
@@ -24,7 +24,7 @@ B, BETA = 5.0, 0.5
 PUBLISHED = {-100: 1.0, -20: 0.765, 5: 1.241, 100: 1.0}
 TOLERANCE = 0.01
 SIMULATED_LAGS_MS = (-100, -60, -40, -30, -20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 100)
-CONTACTS = 2000  # from each well
+CONTACTS = 10_000  # from each well
 LONGEST_STEP_MS = 2.0  # while calcium is above a threshold
 Z_99 = 2.576
 
@@ -37,6 +37,7 @@ class CalciumWindow:
 
     lag_ms: Values
     expected: Values
+    unaveraged: Values
     simulated_lag_ms: Values
     simulated: Values
     standard_error: Values
@@ -54,12 +55,21 @@ def calcium_window(setting: Setting) -> Outcome:
         name = f"change of strength at {lag:+d} ms"
         checks += [
             Check(f"{name}, predicted", predicted, published, TOLERANCE, source),
-            Check(f"{name}, simulated", simulated, predicted, Z_99 * error, "its prediction"),
+            Check(
+                f"{name}, simulated",
+                simulated,
+                unaveraged_change(CalciumRule(), lag),
+                Z_99 * error,
+                "the same process without averaging over a period (our definition)",
+            ),
         ]
     meaning = "strength after / before"
     data = {
         "lag_ms": Column(window.lag_ms, "ms", "postsynaptic minus presynaptic spike time"),
         "expected": Column(window.expected, "--", f"{meaning}, Ornstein-Uhlenbeck prediction"),
+        "unaveraged": Column(
+            window.unaveraged, "--", f"{meaning}, without averaging over a period"
+        ),
         "simulated/lag_ms": Column(window.simulated_lag_ms, "ms", "lags of the simulation"),
         "simulated/change": Column(window.simulated, "--", f"{meaning}, Monte Carlo"),
         "simulated/standard_error": Column(window.standard_error, "--", "of the Monte Carlo"),
@@ -67,8 +77,10 @@ def calcium_window(setting: Setting) -> Outcome:
     notes = (
         f"{N_PAIRS} pairs at {RATE_HZ:g} Hz; {CONTACTS} contacts from each well; strength {B:g} in "
         "the upper well, 1 in the lower one; a contact is up if its occupancy ends above rho_star.",
-        f"Predicted values pass within {TOLERANCE:g} of the published ones, simulated ones within "
-        "their 99 % interval of the predicted ones, which leave out the cubic term.",
+        "The authors' prediction averages both drives over a period. Each period ends in "
+        "depression, so that the process itself comes out about 0.01 lower; simulated values must "
+        "be within their 99 % interval of the process without averaging. The curves leave out the "
+        "cubic term, the simulation does not.",
         "Simulated with steps from event to event; the delay is part of the spike times.",
     )
     return Outcome("calcium_window", tuple(checks), data, draw_calcium_window(window), notes)
@@ -80,11 +92,17 @@ def measure(
     """Predicted and simulated windows of a rule."""
     lag_ms = np.arange(-LARGEST_LAG_MS, LARGEST_LAG_MS + 1, dtype=np.float64)
     expected = [expected_change(lag, N_PAIRS, RATE_HZ, rule, B, BETA) for lag in lag_ms]
+    unaveraged = [unaveraged_change(rule, lag) for lag in lag_ms]
     source = torch.Generator().manual_seed(seed)
     runs = [simulate(rule, lag, source) for lag in lags_ms]
     change, error = np.array(runs, dtype=np.float64).T
     return CalciumWindow(
-        lag_ms, np.array(expected), np.array(lags_ms, dtype=np.float64), change, error
+        lag_ms,
+        np.array(expected),
+        np.array(unaveraged),
+        np.array(lags_ms, dtype=np.float64),
+        change,
+        error,
     )
 
 
@@ -115,6 +133,35 @@ def simulate(
     error = (BETA**2 * variance[0] + (1.0 - BETA) ** 2 * variance[1]).sqrt()
     before = BETA + (1.0 - BETA) * B
     return float((1.0 + (B - 1.0) * share) / before), float((B - 1.0) * error / before)
+
+
+def unaveraged_change(rule: CalciumRule, lag_ms: float) -> float:
+    """`expected_change` without averaging over a period (our definition): mean and variance of the
+    Ornstein-Uhlenbeck process, exactly, from threshold crossing to threshold crossing."""
+    calcium, pieces = 0.0, []  # time (ms), potentiation on, depression on
+    for dt_ms, pre, post in schedule(rule, lag_ms - rule.delay_ms):
+        calcium += rule.c_pre * pre + rule.c_post * post
+        above_p, above_d = (
+            min(rule.tau_ca_ms * math.log(max(calcium / theta, 1.0)), dt_ms)
+            for theta in (rule.theta_p, rule.theta_d)
+        )
+        both = min(above_p, above_d)
+        pieces += [(both, 1, 1), (above_p - both, 1, 0), (above_d - both, 0, 1)]
+        calcium *= math.exp(-dt_ms / rule.tau_ca_ms)
+    upper = 0.0
+    for start, weight in ((0.0, BETA), (1.0, 1.0 - BETA)):
+        mean, variance = start, 0.0
+        for ms, up, down in pieces * N_PAIRS:
+            if ms > 0.0:
+                rate = rule.gamma_p * up + rule.gamma_d * down
+                keep = math.exp(-rate * ms / rule.tau_ms)
+                mean = keep * mean + (1.0 - keep) * rule.gamma_p * up / rate
+                spread = rule.sigma**2 * (up + down) / (2.0 * rate)
+                variance = keep**2 * variance + (1.0 - keep**2) * spread
+        off = mean - rule.rho_star
+        z = off / math.sqrt(2.0 * variance) if variance > 0.0 else math.copysign(math.inf, off)
+        upper += weight * 0.5 * (1.0 + math.erf(z))
+    return (1.0 + (B - 1.0) * upper) / (BETA + (1.0 - BETA) * B)
 
 
 def schedule(rule: CalciumRule, lag_ms: float) -> list[tuple[float, bool, bool]]:
@@ -149,6 +196,7 @@ def draw_calcium_window(window: CalciumWindow) -> Figure:
     axes.axhline(1.0, color=GREY, lw=0.5)
     axes.axvline(0.0, color=GREY, lw=0.5)
     axes.plot(window.lag_ms, window.expected, color=BLACK, label="predicted")
+    axes.plot(window.lag_ms, window.unaveraged, color=ORANGE, lw=0.8, label="without averaging")
     axes.errorbar(
         window.simulated_lag_ms,
         window.simulated,

@@ -34,7 +34,7 @@ def run_protocols(
         except Exception as error:
             if not go_on:
                 raise
-            found.append(failed(name, error))
+            found.append(failed(name, error, time.perf_counter() - started))
         out.mkdir(parents=True, exist_ok=True)
         part = out / "protocols.json.part"
         part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

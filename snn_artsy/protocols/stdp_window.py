@@ -140,8 +140,12 @@ def time_constant(window: Window, sign: int) -> float:
 
 
 def zero_crossing(window: Window) -> float:
-    """Middle of the gap between depression and potentiation (ms); NaN if they do not follow."""
-    falls, rises = window.lag_ms[window.change < 0], window.lag_ms[window.change > 0]
+    """Middle of the gap between depression and potentiation (ms); NaN if they do not follow.
+
+    Changes below a millionth of the largest one count as none: they come from earlier pairings.
+    """
+    none = 1e-6 * np.abs(window.change).max()
+    falls, rises = window.lag_ms[window.change < -none], window.lag_ms[window.change > none]
     if not len(falls) or not len(rises) or falls.max() > rises.min():
         return math.nan
     return float(falls.max() + rises.min()) / 2.0
@@ -188,5 +192,5 @@ def draw_windows(windows: dict[str, Window]) -> Figure:
             )
         axes.set(title=titles[name], xlabel="post - pre (ms)")
     panels[0].set_ylabel("change of occupancy")
-    panels[0].legend(loc="lower right")
+    panels[0].legend(loc="upper left")
     return figure

@@ -83,11 +83,22 @@ def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
     ]
 
 
-def failed(name: str, error: Exception) -> dict[str, Any]:
+def failed(name: str, error: Exception, seconds: float) -> dict[str, Any]:
     """The entry of a protocol that broke off."""
-    return {"name": name, "check": "runs", "measured": None, "published": None,
-            "tolerance": None, "pass": False, "source": f"{type(error).__name__}: {error}",
-            "figure": None}  # fmt: skip
+    return {
+        "name": name,
+        "check": "runs",
+        "measured": None,
+        "published": None,
+        "tolerance": None,
+        "kind": None,
+        "unit": None,
+        "pass": False,
+        "source": f"{type(error).__name__}: {error}",
+        "figure": None,
+        "data": None,
+        "seconds": seconds,
+    }
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,66 @@
+"""Sphinx: the pages of this folder, and API pages from the docstrings.
+
+`pip install -e ".[docs]"`, then `sphinx-build -W --keep-going docs docs/_build`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from snn_artsy import __version__
+
+project = "SNN-Artsy"
+author = "SNN-Artsy contributors"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+
+default_role = "code"  # docstrings write names in single backticks
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures hold them already
+add_module_names = False
+
+
+def equations_as_lines(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Keep the line breaks of paragraphs that are equations, which docstrings write as text."""
+    shown: list[str] = []
+    paragraph: list[str] = []
+    for line in [*lines, ""]:
+        if line.strip():
+            paragraph.append(line)
+            continue
+        shown += [f"| {part}" for part in paragraph] if _is_equation(paragraph) else paragraph
+        shown.append("")
+        paragraph = []
+    lines[:] = shown
+
+
+def _is_equation(paragraph: list[str]) -> bool:
+    """Whether a paragraph at the left margin has an equation in its first line."""
+    if not paragraph or not re.match(r"[\w(]", paragraph[0]) or paragraph[-1].endswith("."):
+        return False
+    # prose with "=" in it has full stops, a table or directive does not start with a letter
+    return " = " in paragraph[0] and not any(re.search(r"[.:] ", line) for line in paragraph)
+
+
+def skip_aliases(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, which their docstring explains."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field") else None
+
+
+def results_here(app: Any, name: str, source: list[str]) -> None:
+    """Point links to the results, which lie outside this folder, to the page that includes them."""
+    source[0] = source[0].replace("](../experiments/RESULTS.md", "](results.md")
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", results_here)
+    # after napoleon (priority 500)
+    app.connect("autodoc-process-docstring", equations_as_lines, priority=600)
+    app.connect("autodoc-skip-member", skip_aliases)

@@ -1,0 +1,162 @@
+"""Expected change under the pairing protocol: against sums over pairs, and against simulation."""
+
+import math
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from snn_artsy.config import EncodingConfig, TeacherConfig
+from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals, TripletSTDP
+from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
+from snn_artsy.synapses.encoding import SpikeEncoder
+from snn_artsy.synapses.expectation import expected_change
+from snn_artsy.synapses.pairing import make_schedule, teaching_spikes
+
+ENCODING, TEACHER = EncodingConfig(), TeacherConfig(reliability=0.8)
+SCHEDULE = make_schedule(ENCODING, TEACHER)
+DT = ENCODING.dt
+VOLLEY = [t for t in range(ENCODING.steps) if SCHEDULE.volley[t]]
+TAUGHT = [t for t in range(ENCODING.steps) if SCHEDULE.teach[t]]
+R = torch.tensor([0.8, 0.0], dtype=torch.float64)  # one taught neuron, one that is not
+Q = torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64)
+W = torch.tensor([[0.1, 0.3, 0.5, 0.8], [0.2, 0.4, 0.6, 0.7]], dtype=torch.float64)
+
+PAIR = PairSTDP(a_plus=0.03, a_minus=0.021, tau_plus_ms=17.0, tau_minus_ms=34.0)
+TRIPLET = TripletSTDP(a2_plus=0.004, a3_plus=0.02, a2_minus=0.007, a3_minus=0.011)
+RULES: dict[str, Any] = {
+    "pair": PAIR,
+    "pair_soft": replace(PAIR, bounds_of="soft"),
+    "pair_nearest": replace(PAIR, pairing="nearest"),
+    "triplet": TRIPLET,
+    "triplet_nearest": replace(TRIPLET, pairing="nearest"),
+    "gated_pair": GatedSTDP(PAIR),
+    "gated_triplet": GatedSTDP(TRIPLET, Gating(nmda=0.7)),
+    "gated_no_mg": GatedSTDP(PAIR, Gating(mg_mM=0.0, target=0.5)),
+}
+
+
+def peak() -> float:
+    block, at_threshold = (1 / (1 + math.exp(-0.062 * v) / 3.57) for v in (20.0, -40.0))
+    return (block - at_threshold) / (1 - at_threshold)
+
+
+def pairs(first: list[int], second: list[int], tau_ms: float) -> float:
+    """Sum over pairs of steps, the first before the second."""
+    return sum(math.exp(-(b - a) * DT / tau_ms) for a, b in product(first, second) if a < b)
+
+
+def test_pair_rule_with_target_is_equation_18() -> None:
+    slow = torch.tensor([0.3, 0.4, 0.1, 0.5], dtype=torch.float64)
+    rule = GatedSTDP(PAIR)
+    m = len(TAUGHT)
+    c_teacher, c_post = pairs(VOLLEY, TAUGHT, 17.0) / m, pairs(TAUGHT, VOLLEY, 34.0)
+    gained = PAIR.a_plus * peak() * m * (Q * c_teacher - 1.2 * slow)
+    taught = 0.8 * (gained - PAIR.a_minus * Q * c_post)
+    result = expected_change(rule, W, Q, R, SCHEDULE, DT, slow)
+    torch.testing.assert_close(result, torch.stack([taught, 0 * taught]), rtol=1e-12, atol=0)
+    assert float(taught.min()) < 0 < float(taught.max())  # the sign differs between contacts
+    # slow average of the image itself: q c_mean of equation 16
+    c_mean = pairs(VOLLEY, list(range(ENCODING.steps)), 17.0) / ENCODING.steps
+    own = expected_change(rule, W, Q, R, SCHEDULE, DT)
+    torch.testing.assert_close(
+        own, expected_change(rule, W, Q, R, SCHEDULE, DT, Q * c_mean), rtol=1e-12, atol=0
+    )
+
+
+def test_pair_rule_is_selective_for_nothing_but_rate() -> None:
+    """Equation 14's point: without the target every contact drifts the same way, by its rate."""
+    result = expected_change(PAIR, W, Q, R, SCHEDULE, DT)[0]
+    torch.testing.assert_close(result, Q * result[3], rtol=1e-12, atol=1e-15)
+    assert abs(float(result[3])) > 1e-3
+
+
+def test_triplet_rule_is_the_sum_over_pairs_and_triplets() -> None:
+    def e(lag: int, tau_ms: float) -> float:
+        return math.exp(-lag * DT / tau_ms)
+
+    expected = torch.zeros(2, 4, dtype=torch.float64)
+    for (j, r), (i, q) in product(enumerate(R.tolist()), enumerate(Q.tolist())):
+        for b in TAUGHT:
+            for a in (a for a in VOLLEY if a < b):
+                third = sum(r * e(b - c, 114.0) for c in TAUGHT if c < b)
+                expected[j, i] += q * r * e(b - a, 16.8) * (0.004 + 0.02 * third)
+        for b in VOLLEY:
+            for a in (a for a in TAUGHT if a < b):
+                third = sum(q * e(b - c, 101.0) for c in VOLLEY if c < b)
+                expected[j, i] -= q * r * e(b - a, 33.7) * (0.007 + 0.011 * third)
+    result = expected_change(TRIPLET, W, Q, R, SCHEDULE, DT)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)
+    assert float(result[0].abs().min() if Q[0] else result[0, 1:].abs().min()) > 1e-4
+
+
+def simulated(rule: Any, n_blocks: int = 40, size: int = 100) -> tuple[Tensor, Tensor]:
+    """Mean change of a presentation and its standard error, from encoder, teacher and rule."""
+    encoder = SpikeEncoder(ENCODING, SCHEDULE)
+    means = []
+    for block in range(n_blocks):
+        sample = torch.arange(block * size, (block + 1) * size)
+        z = (Q * ENCODING.saturation_sd).expand(size, 4)
+        pre = encoder(z, seed=3, stream=0, sample=sample)[:, :, :4].double()
+        taught = (R > 0).expand(size, 2)
+        post = teaching_spikes(SCHEDULE, TEACHER, taught, 3, 5, sample).double()
+        seen = Signals(pre, post, torch.where(post > 0, V_PEAK_MV, V_REST_MV).double())
+        dw, _ = rule.presentation(W, rule.start(pre[0], post[0]), seen, DT)
+        means.append(dw / size)
+    measured = torch.stack(means)
+    return measured.mean(0), measured.std(0) / math.sqrt(n_blocks)
+
+
+def agree(expected: Tensor, mean: Tensor, error: Tensor) -> bool:
+    return bool(((mean - expected).abs() <= 4.5 * error + 1e-9).all())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_expected_change_is_the_mean_of_simulated_pairings(name: str) -> None:
+    rule = RULES[name]
+    mean, error = simulated(rule)
+    expected = expected_change(rule, W, Q, R, SCHEDULE, DT)
+    assert agree(expected, mean, error)
+    assert float(error.max()) < 0.02 * float(expected.abs().max())
+    assert float(expected[0, 3].abs()) > 20 * float(error.max())
+
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "no depression": ("pair", replace(PAIR, a_minus=0.0)),
+    "no bounds": ("pair_soft", PAIR),
+    "all pairs": ("pair_nearest", PAIR),
+    "no slow post trace": ("triplet", replace(TRIPLET, a3_plus=0.0)),
+    "no slow pre trace": ("triplet", replace(TRIPLET, a3_minus=0.0)),
+    "no target": ("gated_pair", GatedSTDP(PAIR, Gating(target=0.0))),
+    "magnesium": ("gated_no_mg", GatedSTDP(PAIR, Gating(target=0.5))),
+}
+
+
+@pytest.mark.parametrize("name, wrong", WRONG.values(), ids=WRONG.keys())
+def test_simulated_pairings_tell_a_wrong_expectation(name: str, wrong: Any) -> None:
+    mean, error = simulated(RULES[name])
+    assert not agree(expected_change(wrong, W, Q, R, SCHEDULE, DT), mean, error)
+
+
+def test_the_mean_over_images_is_not_the_change_of_the_mean_image() -> None:
+    """What the docstring warns of: exact for each image, but the triplet is not linear in q."""
+
+    def mean_and_at_mean(rule: Any) -> tuple[Tensor, Tensor]:
+        low, high = 0.2 * Q, Q
+        each = [expected_change(rule, W, q, R, SCHEDULE, DT) for q in (low, high)]
+        return (each[0] + each[1]) / 2, expected_change(rule, W, (low + high) / 2, R, SCHEDULE, DT)
+
+    torch.testing.assert_close(*mean_and_at_mean(PAIR), rtol=1e-12, atol=1e-15)
+    a, b = mean_and_at_mean(TRIPLET)
+    assert float((a - b).abs().max()) > 0.01 * float(a.abs().max())
+
+
+def test_rules_for_which_it_is_not_exact_are_refused() -> None:
+    with pytest.raises(TypeError, match="bernoulli"):
+        rule = GatedSTDP(PAIR, Gating(insertion="bernoulli"))
+        expected_change(rule, W, Q, R, SCHEDULE, DT)
+    with pytest.raises(TypeError, match="use pair or triplet"):
+        expected_change(GatedSTDP(GatedSTDP(PAIR)), W, Q, R, SCHEDULE, DT)

@@ -114,19 +114,29 @@ def _cell(value: object, form: str) -> str:
 
 
 def protocols_table(rows: list[dict[str, Any]]) -> Table:
-    """Measured beside published, one row a check."""
-    table = Table(box=None, header_style="bold")
-    for title in ("protocol", "check", "measured", "published", "tolerance", "", "source"):
-        table.add_column(title)
+    """Measured beside published, one row a check; sources are in ``protocols.json``."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("protocol, check")
+    for title in ("measured", "published", "+-"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("")
     sign = {"at_most": "<= ", "at_least": ">= "}
+    shown = None
     for row in rows:
         bound = sign.get(row.get("kind", ""), "")
-        number = [_short(row[key]) for key in ("measured", "published", "tolerance")]
-        number[1] = bound + number[1]
-        if bound:
-            number[2] = ""
-        table.add_row(row["name"], row["check"], *number, "pass" if row["pass"] else "FAIL",
-                      row["source"])  # fmt: skip
+        measured, published, tolerance = (
+            _short(row[key]) for key in ("measured", "published", "tolerance")
+        )
+        if row["name"] != shown:
+            table.add_row(f"[bold]{row['name']}")
+        table.add_row(
+            "  " + (row["check"] if row["pass"] else f"{row['check']} ({row['source']})"),
+            measured,
+            bound + published,
+            "" if bound else tolerance,
+            "pass" if row["pass"] else "FAIL",
+        )
+        shown = row["name"]
     return table
 
 

@@ -63,5 +63,5 @@ def draw(names: tuple[str, ...], table: np.ndarray) -> Figure:
     axes.bar(x + 0.2, 100 * table[:, 1], 0.38, color=BLUE, label="spikes only")
     axes.set_xticks(x, names)
     axes.set_ylabel("accuracy (%)")
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure

@@ -66,7 +66,7 @@ def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
     """One entry a check, as ``protocols.json`` lists them."""
     return [
         {
-            "name": outcome.protocol,
+            "name": outcome.protocol.replace("_", "-"),  # as on the command line
             "check": check.name,
             "measured": _finite(check.measured),
             "published": check.published,

@@ -47,6 +47,8 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
     )
     a_last = metrics.a_last(acc, counts)
     interval = metrics.wilson_interval(round(a_last * len(last.labels)), len(last.labels))
+    # task-incremental: the task of each sample is given, its other classes are ruled out
+    til = [metrics.oracle_task_accuracy(s.scores, s.labels, task_of_label) for s in steps]
     found: dict[str, Any] = {
         "a_last": a_last,
         "a_avg": metrics.a_avg(acc, counts),
@@ -58,9 +60,10 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         "task_identification": metrics.task_identification(
             last.predicted, last.labels, task_of_label
         ),
-        "oracle_task_accuracy": metrics.oracle_task_accuracy(
-            last.scores, last.labels, task_of_label
-        ),
+        "oracle_task_accuracy": til[-1],
+        "til_a_t": np.array(til),
+        "til_a_last": til[-1],
+        "til_a_avg": float(np.mean(til)),
         "forgetting_max_last": metrics.forgetting_max_last(acc),
         "forgetting_first_last": metrics.forgetting_first_last(acc),
         "backward_transfer": metrics.backward_transfer(acc),

@@ -25,7 +25,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from snn_artsy import __version__
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import LEARNERS, RunConfig
+from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
 from snn_artsy.config_builder import (
     build,
     defaults_of,
@@ -117,7 +117,8 @@ def _build_parsers(with_run: bool) -> tuple[_Parser, dict[str, _Parser]]:
             "--learners",
             type=_learner_names,
             metavar="A,B",
-            help=f"Methods to compare, separated by commas (default: {','.join(LEARNERS)}).",
+            help=f"Methods to compare, separated by commas: {', '.join(LEARNERS)} "
+            f"(default: {','.join(DEFAULT_LEARNERS)}).",
         )
         run.add_argument(
             "--controls",

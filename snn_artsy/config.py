@@ -573,6 +573,82 @@ class ANNConfig:
 
 
 @dataclass(frozen=True)
+class FinetuneConfig:
+    """Sequential fine-tuning, of a linear head or of one shared adapter.
+
+    The values are those with which LAMDA-PILOT trains an adapter on CIFAR-100 (its
+    ``exps/adam_adapter.json``).
+
+    Args:
+        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule, in each
+            task anew.
+    """
+
+    epochs: int = 20
+    lr: float = 0.01
+    batch_size: int = 48
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            require(value >= 1, f"finetune.{name}", value, "use 1 or more")
+        positive("finetune.lr", self.lr)
+        require(self.weight_decay >= 0, "finetune.weight_decay", self.weight_decay, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Joint linear probe on h_0: logistic regression on all data seen so far.
+
+    Args:
+        l2: Penalties to choose from, on validation samples: mean cross-entropy + l2/2 |W|^2 (our
+            choice of grid).
+        max_iterations: Of L-BFGS for each penalty; 1000 in Radford et al. 2021, ours is smaller
+            since each fit starts from the last one.
+    """
+
+    l2: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        require(bool(self.l2) and min(self.l2) > 0, "joint.l2", self.l2, "give values above 0")
+        require(self.max_iterations >= 1, "joint.max_iterations", self.max_iterations, "use >= 1")
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """EASE; its adapters are those of ``ann``.
+
+    Args:
+        alpha: Weight of the subspaces other than a class's own (0.1: Zhou et al. 2024).
+    """
+
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.alpha >= 0, "ease.alpha", self.alpha, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class RanPACConfig:
+    """RanPAC; the adapter of its first task is that of ``ann``.
+
+    Args:
+        projection: Random features M (10000 in McDonnell et al. 2023; fewer here, since a solution
+            takes M^3 operations in each task and 8 M^2 bytes are kept).
+        adapt_first: Train an adapter on the first task before the features are frozen (the paper's
+            first phase); false: h_0 alone.
+    """
+
+    projection: int = 2000
+    adapt_first: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.projection >= 1, "ranpac.projection", self.projection, "use 1 or more")
+
+
+@dataclass(frozen=True)
 class RecordConfig:
     """What of the simulation goes into ``run.h5`` (accuracies and predictions always do).
 
@@ -597,8 +673,24 @@ class RecordConfig:
             require(value >= 0, f"record.{name}", value, "use 0 (nothing) or more")
 
 
-LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
+LEARNERS = (
+    "simplecil",
+    "finetune_linear",
+    "finetune_adapter",
+    "joint",
+    "aper_adapter",
+    "ease",
+    "ranpac",
+    "artsy_ann",
+    "artsy_ann_no_gates",
+    "artsy_ann_e0",
+    "artsy_ann_subnetworks",
+    "artsy_snn",
+)
 """Names that ``learners`` accepts."""
+
+DEFAULT_LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
+"""Those of a run that names none."""
 
 
 @dataclass(frozen=True)
@@ -611,6 +703,10 @@ class RunConfig:
         ann: Artsy (ANN).
         snn: Artsy (SNN).
         gate: Thresholds and replay of the gates, shared by both.
+        finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
+        joint: Linear probe trained on all data seen so far.
+        ease: EASE.
+        ranpac: RanPAC.
         record: What goes into ``run.h5``.
         seed: Seed of everything random in the run, class order included.
         device: Where tensors live; ``auto`` takes a GPU when there is one.
@@ -625,10 +721,14 @@ class RunConfig:
     ann: ANNConfig = field(default_factory=ANNConfig)
     snn: SNNConfig = field(default_factory=SNNConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    ease: EaseConfig = field(default_factory=EaseConfig)
+    ranpac: RanPACConfig = field(default_factory=RanPACConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     seed: int = 1993
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    learners: list[str] = field(default_factory=lambda: list(LEARNERS))
+    learners: list[str] = field(default_factory=lambda: list(DEFAULT_LEARNERS))
     controls: bool = False
     out: str | None = None
 

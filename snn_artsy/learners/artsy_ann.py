@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.adapter import HeadAdapter, MLPGate, train_adapter, train_gate
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
 from snn_artsy.learners.gating import ClassGaussians, GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+
+Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
+"""``no_gates``: every m_t = 1; ``e0``: every m_t = 0, so z = h_0; ``subnetworks``: z without h_0.
+They differ in the answer alone, not in what is learnt."""
 
 
 class ArtsyANN:
@@ -23,8 +27,15 @@ class ArtsyANN:
     """
 
     def __init__(
-        self, config: ANNConfig, gate: GateConfig, dim: int, device: str, seed: int
+        self,
+        config: ANNConfig,
+        gate: GateConfig,
+        dim: int,
+        device: str,
+        seed: int,
+        ablation: Ablation = "none",
     ) -> None:
+        self.ablation = ablation
         self.config, self.dim, self.device = config, dim, device
         self.generator = torch.Generator().manual_seed(seed)
         self.adapters: list[HeadAdapter] = []
@@ -55,11 +66,16 @@ class ArtsyANN:
             if batch.true_task is not None:
                 tasks = torch.arange(len(self.adapters), device=gates.device)
                 gates = batch.true_task[:, None] == tasks
+            if self.ablation in ("no_gates", "e0"):
+                gates = torch.full_like(gates, self.ablation == "no_gates")
             gained = batch.features.new_zeros(len(batch), len(self.adapters), self.dim)
             for t, adapter in enumerate(self.adapters):
                 # a silent gate's sub-network is not computed
                 gained[gates[:, t], t] = adapter(batch.features[gates[:, t]])
-            classes = self.prototypes.scores(batch.features, gates, gained)
+            with_h0 = self.ablation != "subnetworks"
+            classes = self.prototypes.scores(batch.features, gates, gained, with_h0)
+        if self.ablation in ("no_gates", "e0"):
+            return Prediction(classes)  # nothing is gated
         return Prediction(classes, calibrated, gates)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -71,10 +87,10 @@ class ArtsyANN:
 
     def report(self) -> dict[str, Any]:
         modules = (*self.adapters, *self.gates)
-        return {
-            "parameters": sum(p.numel() for m in modules for p in m.parameters()),
-            "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),
-        }
+        report = sizes(sum(p.numel() for m in modules for p in m.parameters()), self.state_dict())
+        report["stored_parameters"] += self.gaussians.stored_parameters()
+        report["stored_bytes"] += self.gaussians.stored_bytes()
+        return report
 
     def _replayed(self, t: int) -> Tensor | None:
         """Mean h_t of the new adapter over pseudo-features of each older class."""

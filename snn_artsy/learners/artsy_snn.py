@@ -362,6 +362,8 @@ class ArtsySNN:
             "converted_share": converted / max(n_silent_born, 1),
             "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
             "parameters": n_contacts + sum(trained),
+            "stored_parameters": sum(v.numel() for v in self.state_dict().values())
+            + self.gaussians.stored_parameters(),
             "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),
             "dt_ms": self.config.encoding.dt,
             "n_steps": self.config.encoding.steps,

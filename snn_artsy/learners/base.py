@@ -95,7 +95,7 @@ class Learner(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
     def report(self) -> dict[str, Any]:
-        """Plain numbers about the learner (parameters, stored bytes, contacts, ...)."""
+        """Plain numbers about the learner: at least those of `sizes`, and what else it has."""
         ...
 
 
@@ -116,3 +116,17 @@ def all_training(task: Task) -> tuple[Tensor, Tensor, Tensor]:
 def stored_bytes(state: dict[str, Tensor]) -> int:
     """Bytes that a learner keeps from task to task."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+
+
+def sizes(trained: int, state: dict[str, Tensor]) -> dict[str, Any]:
+    """How large a learner is.
+
+    Args:
+        trained: Numbers that it keeps and that were found by gradient descent (``parameters``).
+        state: All that it keeps; the backbone, which all learners share, is not counted.
+    """
+    return {
+        "parameters": trained,
+        "stored_parameters": sum(tensor.numel() for tensor in state.values()),
+        "stored_bytes": stored_bytes(state),
+    }

@@ -117,6 +117,11 @@ class ClassGaussians:
         [n, ...] -> [n / pseudo_per_class, ...]."""
         return answers.unflatten(0, (-1, self.config.pseudo_per_class)).mean(1)
 
+    def stored_parameters(self) -> int:
+        if self.config.replay == "none":
+            return 0
+        return sum(x.numel() for x in (*self.means, *self.factors))
+
     def stored_bytes(self) -> int:
         if self.config.replay == "none":
             return 0

@@ -70,23 +70,25 @@ class GatedPrototypes:
         self.gained = [torch.cat([p, g]) for p, g in zip(self.gained, gained, strict=True)]
         self.base = base if self.base is None else torch.cat([self.base, base])
 
-    def scores(self, h0: Tensor, gates: Tensor, gained: Tensor) -> Tensor:
+    def scores(self, h0: Tensor, gates: Tensor, gained: Tensor, with_h0: bool = True) -> Tensor:
         """Cosine class scores [B, C].
 
         Args:
             h0: [B, D]. gates: m, bool [B, N]. gained: h_t, [B, N, D]; read where the gate is open.
+            with_h0: False leaves h_0 out of z, and P0 out of the prototypes; a sample with all
+                gates shut then has the score 0 for every class.
         """
         if self.base is None:
             raise RuntimeError("no prototypes yet: learn a task first")
         if not self.gained:
             return cosine_scores(h0, self.base)
-        z = h0 + (gained * gates[:, :, None]).sum(1)
+        z = with_h0 * h0 + (gained * gates[:, :, None]).sum(1)
         table = torch.stack(self.gained)
         scores = h0.new_empty(len(h0), len(self.base))
         patterns, inverse = gates.unique(dim=0, return_inverse=True)
         for k, pattern in enumerate(patterns):
             rows = inverse == k
-            scores[rows] = cosine_scores(z[rows], self.base + table[pattern].sum(0))
+            scores[rows] = cosine_scores(z[rows], with_h0 * self.base + table[pattern].sum(0))
         return scores
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
 
 
@@ -29,4 +29,4 @@ class SimpleCIL:
         return self.prototypes.state_dict()
 
     def report(self) -> dict[str, Any]:
-        return {"parameters": 0, "stored_bytes": stored_bytes(self.state_dict())}
+        return sizes(0, self.state_dict())

@@ -19,7 +19,20 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#999999"
 
 STATE_COLOURS = {"silent": GREY, "functional": BLUE, "consolidated": GREEN}
-LEARNER_NAMES = {"simplecil": "SimpleCIL", "artsy_ann": "Artsy ANN", "artsy_snn": "Artsy SNN"}
+LEARNER_NAMES = {
+    "simplecil": "SimpleCIL",
+    "finetune_linear": "fine-tuned head",
+    "finetune_adapter": "fine-tuned adapter",
+    "joint": "joint linear probe",
+    "aper_adapter": "APER",
+    "ease": "EASE",
+    "ranpac": "RanPAC",
+    "artsy_ann": "Artsy ANN",
+    "artsy_ann_no_gates": "Artsy ANN, no gates",
+    "artsy_ann_e0": "Artsy ANN, E_0 only",
+    "artsy_ann_subnetworks": "Artsy ANN, without h_0",
+    "artsy_snn": "Artsy SNN",
+}
 LEARNER_COLOURS = {"simplecil": BLACK, "artsy_ann": ORANGE, "artsy_snn": BLUE}
 _OTHER_COLOURS = (GREEN, VERMILLION, PURPLE, SKY, YELLOW)
 

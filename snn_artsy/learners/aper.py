@@ -1,0 +1,48 @@
+"""APER with an adapter (ADAM in the paper's first version): adapt once, then only prototypes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snn_artsy.config import ANNConfig
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.prototypes import class_means, cosine_scores
+from snn_artsy.learners.subspaces import Build, embed, embed_training, n_parameters, states, train
+
+
+class APERAdapter:
+    """Nearest class mean by cosine on [h_0, h_0 + h_1] (Zhou et al. 2024, arXiv 2303.07338).
+
+    h_1 is an adapter trained on the first task's classes and frozen then. The embeddings of the
+    pre-trained and of the adapted model stand side by side, 2D numbers, and a class is its mean.
+    """
+
+    def __init__(self, config: ANNConfig, build: Build, dim: int, device: str, seed: int) -> None:
+        self.config = config
+        self.generator = torch.Generator().manual_seed(seed)
+        self.network = build(self.generator)
+        self.prototypes = torch.zeros(0, 2 * dim, device=device)
+
+    def learn(self, task: Task) -> None:
+        if not len(self.prototypes):
+            train(self.network, task, self.config, self.generator)
+        h0, labels, _ = all_training(task)
+        adapted, _ = embed_training([self.network], task)
+        both = torch.cat([h0, adapted[:, 0]], dim=1)
+        new = class_means(both, labels, task.classes)
+        self.prototypes = torch.cat([self.prototypes, new])
+
+    def predict(self, batch: Batch) -> Prediction:
+        if not len(self.prototypes):
+            raise RuntimeError("no prototypes yet: learn a task first")
+        both = torch.cat([batch.features, embed([self.network], batch)[:, 0]], dim=1)
+        return Prediction(cosine_scores(both, self.prototypes))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"prototypes": self.prototypes} | states([self.network])
+
+    def report(self) -> dict[str, Any]:
+        return sizes(n_parameters([self.network]), self.state_dict())

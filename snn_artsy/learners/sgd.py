@@ -1,0 +1,51 @@
+"""Gradient descent as every trained learner does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class SGDSettings(Protocol):
+    """What a configuration section says of it."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def minimise(
+    loss: Callable[[Tensor], Tensor],
+    parameters: Iterable[Tensor],
+    n: int,
+    settings: SGDSettings,
+    generator: torch.Generator,
+) -> None:
+    """SGD with momentum 0.9 and a cosine schedule to zero, in shuffled batches.
+
+    Args:
+        loss: Row numbers int64 [b] (on the CPU) -> mean loss of these samples.
+        parameters: What is trained; a new optimiser each time, so nothing is carried over.
+        n: Number of samples.
+        settings: epochs, lr, batch_size, weight_decay.
+        generator: Order of the samples.
+    """
+    optimiser = torch.optim.SGD(
+        parameters, lr=settings.lr, momentum=0.9, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
+    for _ in range(settings.epochs):
+        for rows in torch.randperm(n, generator=generator).split(settings.batch_size):
+            value = loss(rows)
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+        schedule.step()

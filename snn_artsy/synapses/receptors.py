@@ -1,24 +1,74 @@
-"""AMPA and NMDA receptors of a contact."""
+"""AMPA and NMDA receptors: kinetics, currents, and the potential behind dimensionless units."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Membrane potentials behind the dimensionless units of current-based runs (our definition, values
-# of a generic cortical pyramidal cell: Dayan & Abbott 2001): v = 0 is rest, v = threshold is
-# V_th, and a spike peaks at V_peak, since an integrate-and-fire neuron has no upstroke of its own.
-V_REST_MV = -70.0
-V_THRESHOLD_MV = -50.0
-V_PEAK_MV = 20.0
+from snn_artsy.physiology import Receptors
+from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, V_THRESHOLD_MV, mg_block, nmda_gate
+
+__all__ = [
+    "V_PEAK_MV", "V_REST_MV", "V_THRESHOLD_MV",
+    "Gates", "excitatory_current", "gates_at_rest", "gates_step", "membrane_mV", "mg_block",
+    "nmda_gate", "nmda_open",
+]  # fmt: skip
 
 
-def mg_block(v_mV: Tensor, mg_mM: float = 1.0) -> Tensor:
-    """Unblocked fraction of NMDA receptors at a potential (Jahr & Stevens 1990).
+class Gates(NamedTuple):
+    """Receptors open at one time, in contacts (1: all of one contact's at their peak).
 
-    B(V) = 1 / (1 + [Mg]/3.57 mM * exp(-0.062 V/mV)).
+    ``nmda_decay`` and ``nmda_rise`` are the two exponentials of the NMDA time course; `nmda_open`
+    is their difference over its peak.
     """
-    return 1.0 / (1.0 + mg_mM / 3.57 * torch.exp(-0.062 * v_mV))
+
+    ampa: Tensor
+    nmda_decay: Tensor
+    nmda_rise: Tensor
+
+
+def gates_at_rest(like: Tensor) -> Gates:
+    """Nothing open; tensors of ``like``'s shape, type and device."""
+    return Gates(*(torch.zeros_like(like) for _ in range(3)))
+
+
+def gates_step(
+    gates: Gates, ampa_in: Tensor, nmda_in: Tensor, receptors: Receptors, dt_ms: float
+) -> tuple[Gates, Gates]:
+    """One step of exact exponential decay after the step's transmitter.
+
+    Transmitter comes at the step's start and opens AMPA receptors at once; NMDA receptors follow
+    exp(-t/tau_decay) - exp(-t/tau_rise), scaled to a peak of 1.
+
+    Args:
+        ampa_in, nmda_in: Contacts that release in this step, weighted with their AMPA and NMDA
+            receptors, [...].
+
+    Returns:
+        Gates at the step's start, transmitter included, and at its end.
+    """
+    now = Gates(gates.ampa + ampa_in, gates.nmda_decay + nmda_in, gates.nmda_rise + nmda_in)
+    taus = (receptors.tau_ampa_ms, receptors.tau_nmda_decay_ms, receptors.tau_nmda_rise_ms)
+    after = (gate * math.exp(-dt_ms / tau) for gate, tau in zip(now, taus, strict=True))
+    return now, Gates(*after)
+
+
+def nmda_open(gates: Gates, receptors: Receptors) -> Tensor:
+    """NMDA receptors open, before the magnesium block, in contacts."""
+    return (gates.nmda_decay - gates.nmda_rise) / receptors.nmda_peak
+
+
+def excitatory_current(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tensor:
+    """AMPA and NMDA current at a potential, pA; inward is negative.
+
+    I = (g_ampa a + g_nmda n B(V)) (V - E_rev), with B the magnesium block (Jahr & Stevens 1990).
+    """
+    blocked = nmda_open(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
+    conductance = receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * blocked
+    return conductance * (v_mV - receptors.e_rev_mV)
 
 
 def membrane_mV(v: Tensor, threshold: Tensor, spikes: Tensor) -> Tensor:
@@ -29,16 +79,3 @@ def membrane_mV(v: Tensor, threshold: Tensor, spikes: Tensor) -> Tensor:
     """
     subthreshold = V_REST_MV + (V_THRESHOLD_MV - V_REST_MV) * v / threshold
     return torch.where(spikes > 0, torch.full_like(v, V_PEAK_MV), subthreshold)
-
-
-def nmda_gate(v_mV: Tensor, mg_mM: float) -> Tensor:
-    """Drive of AMPA insertion by depolarisation, in [0, 1]: (B(V) - B_th)+ / (1 - B_th).
-
-    B_th = B(V_threshold + 10 mV) (our definition): depolarisation short of a spike lets some
-    calcium in, but not enough to insert receptors. Without magnesium the block is absent at any
-    potential, so that glutamate alone would insert: the gate is then 1 everywhere.
-    """
-    if mg_mM == 0.0:
-        return torch.ones_like(v_mV)
-    threshold = mg_block(v_mV.new_tensor(V_THRESHOLD_MV + 10.0), mg_mM)
-    return ((mg_block(v_mV, mg_mM) - threshold) / (1.0 - threshold)).clamp_min(0.0)

@@ -1,0 +1,113 @@
+"""Parameters of receptors and membranes in physical units, with where they come from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from snn_artsy.checks import positive, require
+
+
+@dataclass(frozen=True)
+class Receptors:
+    """AMPA, NMDA and GABA_A receptors of one contact.
+
+    ================== ==== ======= ===============================================================
+    symbol             unit default meaning and source
+    ================== ==== ======= ===============================================================
+    g_ampa_nS          nS   0.5     peak conductance of a mature contact (our definition)
+    g_nmda_nS          nS   0.075   peak conductance without block, mature and silent contacts
+                                    alike (our definition: a silent contact at -70 mV passes less
+                                    than 5 % of a mature one's early current)
+    tau_ampa_ms        ms   2       decay of AMPA (our definition)
+    tau_nmda_rise_ms   ms   2       rise of NMDA (our definition)
+    tau_nmda_decay_ms  ms   100     decay of NMDA (our definition)
+    tau_gaba_ms        ms   2       decay of inhibition, that of AMPA so that both balance at any
+                                    time (our definition)
+    e_rev_mV           mV   0       reversal of AMPA and NMDA (Jahr & Stevens 1990)
+    e_gaba_mV          mV   -80     reversal of inhibition (our definition)
+    mg_mM              mM   1       extracellular magnesium (Jahr & Stevens 1990)
+    ================== ==== ======= ===============================================================
+    """
+
+    g_ampa_nS: float = 0.5
+    g_nmda_nS: float = 0.075
+    tau_ampa_ms: float = 2.0
+    tau_nmda_rise_ms: float = 2.0
+    tau_nmda_decay_ms: float = 100.0
+    tau_gaba_ms: float = 2.0
+    e_rev_mV: float = 0.0
+    e_gaba_mV: float = -80.0
+    mg_mM: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("g_ampa_nS", "g_nmda_nS", "mg_mM"):
+            value = getattr(self, name)
+            require(value >= 0, f"receptors.{name}", value, "use 0 (blocked) or more")
+        for name in ("tau_ampa_ms", "tau_nmda_rise_ms", "tau_nmda_decay_ms", "tau_gaba_ms"):
+            positive(f"receptors.{name}", getattr(self, name))
+        require(
+            self.tau_nmda_rise_ms < self.tau_nmda_decay_ms,
+            "receptors.tau_nmda_rise_ms",
+            self.tau_nmda_rise_ms,
+            f"it must rise faster than it decays ({self.tau_nmda_decay_ms:g} ms)",
+        )
+        require(
+            self.e_gaba_mV < self.e_rev_mV,
+            "receptors.e_gaba_mV",
+            self.e_gaba_mV,
+            "inhibition must reverse below excitation",
+        )
+
+    @property
+    def nmda_peak(self) -> float:
+        """Peak of exp(-t/decay) - exp(-t/rise), which the NMDA time course is divided by."""
+        rise, decay = self.tau_nmda_rise_ms, self.tau_nmda_decay_ms
+        peak_ms = rise * decay / (decay - rise) * math.log(decay / rise)
+        return math.exp(-peak_ms / decay) - math.exp(-peak_ms / rise)
+
+
+@dataclass(frozen=True)
+class Membrane:
+    """A leaky integrate-and-fire membrane.
+
+    ============= ==== ======= ==============================================================
+    symbol        unit default meaning and source
+    ============= ==== ======= ==============================================================
+    tau_m_ms      ms   20      membrane time constant (Song, Miller & Abbott 2000)
+    g_leak_nS     nS   10      leak conductance (our definition)
+    v_rest_mV     mV   -70     rest (Dayan & Abbott 2001)
+    v_th_mV       mV   -50     threshold (Dayan & Abbott 2001)
+    v_reset_mV    mV   -70     after a spike (our definition)
+    refractory_ms ms   0       held at the reset for so long after a spike (our definition)
+    ============= ==== ======= ==============================================================
+    """
+
+    tau_m_ms: float = 20.0
+    g_leak_nS: float = 10.0
+    v_rest_mV: float = -70.0
+    v_th_mV: float = -50.0
+    v_reset_mV: float = -70.0
+    refractory_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("tau_m_ms", "g_leak_nS"):
+            positive(f"membrane.{name}", getattr(self, name))
+        require(
+            self.v_rest_mV < self.v_th_mV,
+            "membrane.v_rest_mV",
+            self.v_rest_mV,
+            f"rest must lie below the threshold ({self.v_th_mV:g} mV)",
+        )
+        require(
+            self.v_reset_mV < self.v_th_mV,
+            "membrane.v_reset_mV",
+            self.v_reset_mV,
+            f"the reset must lie below the threshold ({self.v_th_mV:g} mV)",
+        )
+        require(self.refractory_ms >= 0, "membrane.refractory_ms", self.refractory_ms, "use >= 0")
+
+    @property
+    def capacitance_pF(self) -> float:
+        """tau_m * g_leak (ms * nS = pF)."""
+        return self.tau_m_ms * self.g_leak_nS

@@ -1,0 +1,196 @@
+"""Kinetics, currents and membranes against closed forms and an ODE solver; the mapping."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.physiology import Membrane, Receptors
+from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
+from snn_artsy.rules.nmda import V_PEAK_MV
+from snn_artsy.synapses.conductance import (
+    clamp_current,
+    contact_weight,
+    contacts_for,
+    in_thresholds,
+    inhibition_ratio,
+    injected_pA,
+    integrate,
+    released,
+)
+from snn_artsy.synapses.receptors import membrane_mV
+
+R, M = Receptors(), Membrane()
+
+
+def event(n_steps: int, at: int = 0, size: float = 1.0) -> torch.Tensor:
+    pulse = torch.zeros(n_steps, 1, 1, dtype=torch.float64)
+    pulse[at] = size
+    return pulse
+
+
+def block(v_mV: float, mg_mM: float = 1.0) -> float:
+    return 1.0 / (1.0 + mg_mM / 3.57 * math.exp(-0.062 * v_mV))
+
+
+@pytest.mark.parametrize("dt_ms", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("v_mV", [-70.0, -20.0, 40.0])
+def test_clamped_current_is_the_closed_form(dt_ms: float, v_mV: float) -> None:
+    n = round(200 / dt_ms)
+    measured = clamp_current(event(n), event(n), v_mV, R, dt_ms)[:, 0, 0].numpy()
+    t = np.arange(n) * dt_ms
+    peak_ms = 200.0 / 98.0 * math.log(50.0)
+    shape = (np.exp(-t / 100) - np.exp(-t / 2)) / (
+        math.exp(-peak_ms / 100) - math.exp(-peak_ms / 2)
+    )
+    expected = (0.5 * np.exp(-t / 2) + 0.075 * shape * block(v_mV)) * v_mV
+    np.testing.assert_allclose(measured, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_nmda_peaks_at_one_where_theory_says() -> None:
+    fine = clamp_current(event(2000), event(2000), 40.0, replace(R, g_ampa_nS=0.0), 0.01)[:, 0, 0]
+    peak_ms = 200.0 / 98.0 * math.log(50.0)
+    assert float(fine.argmax()) * 0.01 == pytest.approx(peak_ms, abs=0.006)
+    assert float(fine.max()) == pytest.approx(0.075 * 40.0 * block(40.0), rel=1e-6)
+
+
+def test_currents_reverse_at_zero_and_mature_is_inward_below() -> None:
+    for v_mV, sign in ((-30.0, -1.0), (0.0, 0.0), (30.0, 1.0)):
+        current = clamp_current(event(50), event(50), v_mV, R, 1.0)
+        assert set(torch.sign(current[1:]).flatten().tolist()) == {sign}
+
+
+@pytest.mark.parametrize("dt_ms", [0.05, 0.5])
+def test_free_membrane_follows_an_ode_solver(dt_ms: float) -> None:
+    n, size, peak = round(60 / dt_ms), 12.0, R.nmda_peak
+
+    def slope(t: float, y: np.ndarray) -> list[float]:
+        ampa = 0.5 * size * math.exp(-t / 2)
+        nmda = 0.075 * size * (math.exp(-t / 100) - math.exp(-t / 2)) / peak
+        gaba = 0.5 * 3.0 * math.exp(-t / 2)
+        current = 10.0 * (-70.0 - y[0]) - (ampa + nmda * block(y[0])) * y[0]
+        return [(current + gaba * (-80.0 - y[0]) + 20.0) / 200.0]
+
+    t = (np.arange(n) + 1) * dt_ms
+    exact = solve_ivp(slope, (0, 60), [-70.0], t_eval=t, rtol=1e-9, atol=1e-9, max_step=0.1).y[0]
+    pulse = event(n, size=size)
+    found = integrate(pulse, pulse, event(n, size=3.0), torch.full_like(pulse, 20.0), M, R, dt_ms)
+    assert found.spikes.sum() == 0 and exact.max() > -68.0
+    np.testing.assert_allclose(found.v_mV[:, 0, 0].numpy(), exact, atol=0.3 * dt_ms)
+
+
+def test_threshold_current_and_refractoriness() -> None:
+    # a constant current: T = tau ln(I R / (I R - 20 mV))
+    current = torch.full((2000, 1, 1), 300.0, dtype=torch.float64)
+    still = torch.zeros_like(current)
+    period = 20.0 * math.log(30.0 / 10.0)
+    times = integrate(still, still, None, current, M, R, 0.1).spikes[:, 0, 0].nonzero()[:, 0] * 0.1
+    np.testing.assert_allclose(np.diff(times.numpy()), period, atol=0.11)
+    slower = integrate(still, still, None, current, replace(M, refractory_ms=5.0), R, 0.1)
+    gaps = np.diff(slower.spikes[:, 0, 0].nonzero()[:, 0].numpy() * 0.1)
+    np.testing.assert_allclose(gaps, period + 5.0, atol=0.21)
+    below = integrate(still, still, None, current * 0.6, M, R, 0.1)
+    assert below.spikes.sum() == 0
+
+
+def test_release_fails_as_often_as_configured_and_each_contact_by_itself() -> None:
+    pre = torch.ones(200, 10, 5)
+    out = released(pre, 0.3, torch.Generator().manual_seed(7))
+    assert abs(float(out.mean()) - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 10_000)
+    rows = out.flatten(0, 1)
+    assert abs(float(torch.corrcoef(rows.T)[0, 1])) < 0.1
+    assert released(pre, 0.0, torch.Generator()).sum() == 0
+
+
+# --- the mapping ----------------------------------------------------------------------------------
+
+
+def test_mapping_conserves_charge_and_inverts() -> None:
+    # 0.5 nS * 2 ms * 60 mV = 60 fC, over 200 pF * 20 mV = 4,000 fC
+    assert contact_weight(R, M) == pytest.approx(60.0 / 4000.0)
+    weights = torch.tensor([0.01, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(contacts_for(weights, R, M) * contact_weight(R, M), weights)
+    # halfway, -60 mV: 60 mV of drive out, 20 mV of drive in
+    assert inhibition_ratio(R, M) == pytest.approx(3.0)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    jump = integrate(0 * one, 0 * one, None, injected_pA(0.5 * one, M, 0.01), M, R, 0.01)
+    assert float(in_thresholds(jump.v_mV, M)) == pytest.approx(0.5, rel=1e-3)
+
+
+def conversions(dt_ms: float, fidelity: str, scale: float = 1.0) -> torch.Tensor:
+    """Whether a silent contact converts: [frequencies, volley sizes, repetitions].
+
+    Each pairing: the silent contact's afferent 5 ms before a volley over mature contacts, which
+    alone has to make the neuron fire. ``scale`` falsifies the mapping.
+    """
+    rule = GatedSTDP(PairSTDP(a_plus=0.1, a_minus=0.02), Gating(target=0.0))
+    repetitions, weight = (1, 3, 6, 9, 12, 20), contact_weight(R, M) * scale
+    found = []
+    for frequency in (1.0, 5.0, 10.0, 20.0, 40.0):
+        for volley in (30, 50, 60, 80, 90, 110, 150):
+            period = round(1000.0 / frequency / dt_ms)
+            n = period * max(repetitions) if frequency > 5 else round(200 / dt_ms)
+            silent, mature = (torch.zeros(n, 1, 1, dtype=torch.float64) for _ in range(2))
+            starts = [k * period for k in range(max(repetitions))] if frequency > 5 else [0]
+            for start in starts:
+                silent[start] = 1.0
+                mature[start + round(5 / dt_ms)] = volley
+            if fidelity == "conductance":
+                path = integrate(mature, mature + silent, None, None, M, R, dt_ms)
+                v_mV = torch.where(
+                    path.spikes > 0, torch.full_like(path.v_mV, V_PEAK_MV), path.v_mV
+                )
+                spikes = path.spikes
+            else:
+                v, fired, potentials = 0.0, [], []
+                for t in range(n):
+                    v = v * math.exp(-dt_ms / M.tau_m_ms) + weight * float(mature[t])
+                    fired.append(float(v >= 1.0))
+                    potentials.append(v)
+                    v -= fired[-1] * v  # reset to rest, as the membrane in mV
+                spikes = torch.tensor(fired, dtype=torch.float64)[:, None, None]
+                v = torch.tensor(potentials, dtype=torch.float64)[:, None, None]
+                v_mV = membrane_mV(v, torch.ones(1, dtype=torch.float64), spikes)
+            w = torch.zeros(1, 1, dtype=torch.float64)
+            traces = rule.start(silent[0], spikes[0])
+            occupancy = []
+            for t in range(n):
+                change, traces = rule.step(w, traces, Signals(silent[t], spikes[t], v_mV[t]), dt_ms)
+                w = (w + change).clamp(0, 1)
+                if t + 1 in (period * r for r in repetitions) and frequency > 5:
+                    occupancy.append(float(w))
+            if frequency <= 5:  # pairings so far apart do not meet: additive, one is enough
+                occupancy = [min(float(w) * r, 1.0) for r in repetitions]
+            found.append([a >= 0.5 for a in occupancy])
+    return torch.tensor(found)
+
+
+def test_conversion_decisions_agree_between_the_fidelities() -> None:
+    agree, converted, misled = [], [], []
+    for dt_ms in (0.5, 1.0, 2.5):
+        conductance = conversions(dt_ms, "conductance")
+        agree.append((conversions(dt_ms, "current") == conductance).float().mean())
+        misled.append((conversions(dt_ms, "current", scale=0.5) == conductance).float().mean())
+        converted.append(conductance.float().mean())
+    assert 0.1 < float(np.mean(converted)) < 0.9
+    assert float(np.mean(agree)) >= 0.95
+    assert float(np.mean(misled)) < 0.95  # the wrong mapping is found out
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (lambda: Receptors(g_ampa_nS=-1.0), "receptors.g_ampa_nS"),
+        (lambda: Receptors(tau_nmda_rise_ms=100.0), "receptors.tau_nmda_rise_ms"),
+        (lambda: Receptors(e_gaba_mV=10.0), "receptors.e_gaba_mV"),
+        (lambda: Membrane(v_rest_mV=-40.0), "membrane.v_rest_mV"),
+        (lambda: Membrane(tau_m_ms=0.0), "membrane.tau_m_ms"),
+    ],
+)
+def test_bad_parameters_are_named(build: object, key: str) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        build()  # type: ignore[operator]

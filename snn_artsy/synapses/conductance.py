@@ -34,14 +34,15 @@ class Trajectory:
     final_mV: Tensor
 
 
-def released(pre: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+def released(pre: Tensor, probability: Tensor | float, generator: torch.Generator) -> Tensor:
     """Presynaptic spikes that release transmitter, each contact by itself (its own unit).
 
     Katz's quantal release with one site a contact: a spike releases with a probability, else it is
-    a failure. ``pre`` [T, B, n_contacts] of 0 and 1; drawn on the CPU.
+    a failure. ``pre`` [T, B, n_contacts] of 0 and 1, ``probability`` [n_contacts] or one for all;
+    drawn on the CPU.
     """
-    drawn = torch.rand(pre.shape, generator=generator).to(pre.device)
-    return pre * (drawn < probability)
+    drawn = torch.rand(pre.shape, generator=generator)
+    return pre * (drawn < probability).to(pre.device)
 
 
 def clamp_current(

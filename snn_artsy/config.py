@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import ConfigError as ConfigError  # what building a configuration raises
 from snn_artsy.checks import one_of, positive, require
+from snn_artsy.physiology import Receptors
 from snn_artsy.rules import (
     CalciumRule,
     GatedSTDP,
@@ -526,9 +527,14 @@ class SNNConfig:
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
             while later tasks are taught.
+        fidelity: ``current``: dimensionless synaptic currents; ``conductance``: AMPA, NMDA with
+            its magnesium block and inhibition in nS, membranes in mV. Teaching is the same in both.
+        receptors: Of each contact; used in ``conductance`` fidelity.
     """
 
     mode: Literal["full", "gate"] = "full"
+    fidelity: Literal["current", "conductance"] = "current"
+    receptors: Receptors = field(default_factory=Receptors)
     readout: float = 0.05
     plastic_old: bool = False
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
@@ -539,6 +545,17 @@ class SNNConfig:
 
     def __post_init__(self) -> None:
         one_of("snn.mode", self.mode, ("full", "gate"))
+        one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
+        if self.fidelity == "conductance":
+            one_of(
+                "snn.neuron.model (with snn.fidelity conductance)", self.neuron.model, ("leaky",)
+            )
+            require(
+                self.receptors.mg_mM == self.plasticity.mg_mM,
+                "snn.receptors.mg_mM",
+                self.receptors.mg_mM,
+                f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
+            )
         positive("snn.readout", self.readout)
 
 

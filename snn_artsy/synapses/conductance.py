@@ -4,7 +4,8 @@ joins them to the dimensionless units of `SilentSynapseLayer`."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules.nmda import mg_block
 from snn_artsy.synapses.receptors import (
+    Gates,
     excitatory_current,
     gates_at_rest,
     gates_step,
@@ -89,41 +91,22 @@ def integrate(
     v = torch.full_like(ampa_in[0], membrane.v_rest_mV)
     gates, inhibition = gates_at_rest(v), torch.zeros_like(v)
     waiting = torch.zeros_like(v)
-    mean_ampa, mean_decay, mean_rise, mean_gaba = (
-        tau / dt_ms * -math.expm1(-dt_ms / tau)
-        for tau in (
-            receptors.tau_ampa_ms,
-            receptors.tau_nmda_decay_ms,
-            receptors.tau_nmda_rise_ms,
-            receptors.tau_gaba_ms,
-        )
-    )
+    mean_gaba = _mean_of_decay(receptors.tau_gaba_ms, dt_ms)
     kept_gaba = math.exp(-dt_ms / receptors.tau_gaba_ms)
     peaks, spikes = [], []
     for t in range(len(ampa_in)):
         now, gates = gates_step(gates, ampa_in[t], nmda_in[t], receptors, dt_ms)
-        mean = now._replace(
-            ampa=now.ampa * mean_ampa,
-            nmda_decay=now.nmda_decay * mean_decay,
-            nmda_rise=now.nmda_rise * mean_rise,
+        inhibition = inhibition if gaba_in is None else inhibition + gaba_in[t]
+        v = membrane_step(
+            v,
+            excitatory_conductance(_mean_over_step(now, receptors, dt_ms), v, receptors),
+            receptors.g_ampa_nS * inhibition * mean_gaba,
+            None if injected_pA is None else injected_pA[t],
+            membrane,
+            receptors,
+            dt_ms,
         )
-        block = mg_block(v, receptors.mg_mM)
-        excitation = (
-            receptors.g_ampa_nS * mean.ampa
-            + receptors.g_nmda_nS * nmda_open(mean, receptors) * block
-        )
-        total = membrane.g_leak_nS + excitation
-        drive = membrane.g_leak_nS * membrane.v_rest_mV + excitation * receptors.e_rev_mV
-        if gaba_in is not None:
-            inhibition = inhibition + gaba_in[t]
-            open_gaba = receptors.g_ampa_nS * inhibition * mean_gaba
-            total = total + open_gaba
-            drive = drive + open_gaba * receptors.e_gaba_mV
-            inhibition = inhibition * kept_gaba
-        if injected_pA is not None:
-            drive = drive + injected_pA[t]
-        settled = drive / total
-        v = settled + (v - settled) * torch.exp(-total * (dt_ms / membrane.capacitance_pF))
+        inhibition = inhibition * kept_gaba
         if membrane.refractory_ms > 0:
             v = torch.where(waiting > 0, torch.full_like(v, membrane.v_reset_mV), v)
             waiting = (waiting - dt_ms).clamp_min(0.0)
@@ -133,6 +116,95 @@ def integrate(
         v = torch.where(fired > 0, torch.full_like(v, membrane.v_reset_mV), v)
         waiting = torch.where(fired > 0, torch.full_like(v, membrane.refractory_ms), waiting)
     return Trajectory(torch.stack(peaks), torch.stack(spikes), v)
+
+
+def membrane_step(
+    v_mV: Tensor,
+    excitation_nS: Tensor,
+    inhibition_nS: Tensor,
+    injected_pA: Tensor | None,
+    membrane: Membrane,
+    receptors: Receptors,
+    dt_ms: float,
+) -> Tensor:
+    """Potential (mV) after a step with constant conductances: exact for them, so stable for any."""
+    total = membrane.g_leak_nS + excitation_nS + inhibition_nS
+    drive = excitation_nS * receptors.e_rev_mV + inhibition_nS * receptors.e_gaba_mV
+    drive = drive + membrane.g_leak_nS * membrane.v_rest_mV
+    if injected_pA is not None:
+        drive = drive + injected_pA
+    settled = drive / total
+    return settled + (v_mV - settled) * torch.exp(-total * (dt_ms / membrane.capacitance_pF))
+
+
+def excitatory_conductance(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tensor:
+    """AMPA and unblocked NMDA conductance at a potential, nS."""
+    unblocked = nmda_open(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
+    return receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * unblocked
+
+
+def _mean_of_decay(tau_ms: float, dt_ms: float) -> float:
+    """Mean of exp(-t/tau) over a step."""
+    return tau_ms / dt_ms * -math.expm1(-dt_ms / tau_ms)
+
+
+def _mean_over_step(now: Gates, receptors: Receptors, dt_ms: float) -> Gates:
+    taus = (receptors.tau_ampa_ms, receptors.tau_nmda_decay_ms, receptors.tau_nmda_rise_ms)
+    return Gates(*(g * _mean_of_decay(tau, dt_ms) for g, tau in zip(now, taus, strict=True)))
+
+
+# --- balanced input, as the layer of silent synapses has it (our definition) ----------------------
+
+
+class Open(NamedTuple):
+    """Receptors open on each neuron; the inhibitory ones in contacts of g_ampa and g_nmda."""
+
+    excitatory: Gates
+    inhibitory: Gates
+
+
+def open_at_rest(like: Tensor) -> Open:
+    """Nothing open; tensors of ``like``'s shape, type and device."""
+    return Open(gates_at_rest(like), gates_at_rest(like))
+
+
+def balanced_step(
+    v_mV: Tensor,
+    receptors_open: Open,
+    ampa_in: Tensor,
+    nmda_in: Tensor,
+    balance_in: Tensor | None,
+    membrane: Membrane,
+    receptors: Receptors,
+    dt_ms: float,
+) -> tuple[Tensor, Open]:
+    """One step of a membrane under excitation and the inhibition that balances it.
+
+    Feed-forward inhibition is matched to each kind of excitation (after Vogels et al. 2011): a fast
+    part cancels the charge of ``balance_in`` AMPA events, and a part as slow as NMDA cancels that
+    of ``nmda_in``, both at the potential halfway between rest and threshold.
+
+    Args:
+        ampa_in, nmda_in: Contacts that release, weighted, [B, n_post].
+        balance_in: AMPA events to be balanced, [B, n_post]; None: no inhibition.
+
+    Returns:
+        Potential (mV) at the end of the step, before any reset, and the receptors then open.
+    """
+    now, excitatory = gates_step(receptors_open.excitatory, ampa_in, nmda_in, receptors, dt_ms)
+    excitation = excitatory_conductance(_mean_over_step(now, receptors, dt_ms), v_mV, receptors)
+    inhibition, inhibitory = torch.zeros_like(v_mV), receptors_open.inhibitory
+    if balance_in is not None:
+        gaba = replace(receptors, tau_ampa_ms=receptors.tau_gaba_ms)
+        now, inhibitory = gates_step(inhibitory, balance_in, nmda_in, gaba, dt_ms)
+        mean = _mean_over_step(now, gaba, dt_ms)
+        middle = 0.5 * (membrane.v_rest_mV + membrane.v_th_mV)
+        slow = _driving_mV(receptors, membrane) / (middle - receptors.e_gaba_mV)
+        slow *= float(mg_block(torch.tensor(middle, dtype=torch.float64), receptors.mg_mM))
+        inhibition = receptors.g_ampa_nS * inhibition_ratio(receptors, membrane) * mean.ampa
+        inhibition = inhibition + receptors.g_nmda_nS * slow * nmda_open(mean, receptors)
+    after = membrane_step(v_mV, excitation, inhibition, None, membrane, receptors, dt_ms)
+    return after, Open(excitatory, inhibitory)
 
 
 # --- the mapping between the two fidelities (our definition) --------------------------------------

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
+from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
 from snn_artsy.synapses import states
+from snn_artsy.synapses.conductance import (
+    Open,
+    balanced_step,
+    contact_weight,
+    in_thresholds,
+    open_at_rest,
+)
 from snn_artsy.synapses.receptors import membrane_mV
 
 
@@ -75,6 +83,9 @@ class SilentSynapseLayer(nn.Module):
         update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
             it; ``step``: it changes in every step (states too; changes are summed over the batch).
         contact_current: See above; with a snnTorch neuron only.
+        receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
+            nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is
+            that of the current fidelity (`conductance.contact_weight`). With leaky neurons.
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
             [n_post]; default: the rule's own for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
@@ -100,6 +111,7 @@ class SilentSynapseLayer(nn.Module):
         contacts: ContactConfig = ContactConfig(),  # noqa: B008  (frozen)
         update: Literal["presentation", "step"] = "presentation",
         contact_current: float = 0.1,
+        receptors: Receptors | None = None,
         target_factor: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -119,6 +131,8 @@ class SilentSynapseLayer(nn.Module):
                 )
             self.unit = neuron
             _forget(neuron)
+        self.receptors = receptors
+        self._check_receptors()
         shape = (n_post, n_pre)
         exists = torch.ones(shape, dtype=torch.bool)
         if contacts.filopodia is not None:
@@ -143,6 +157,21 @@ class SilentSynapseLayer(nn.Module):
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
             target_factor = torch.full((n_post,), own)
         self.register_buffer("target_factor", target_factor.clone())
+
+    def _check_receptors(self) -> None:
+        if self.receptors is None:
+            return
+        leaky = self.neuron.model == "leaky"
+        if not leaky or not (self.unit is None or isinstance(self.unit, snntorch.Leaky)):
+            raise TypeError(
+                "receptors: they have kinetics of their own, and need a leaky neuron; give "
+                "NeuronConfig(model='leaky') or snntorch's Leaky"
+            )
+        if isinstance(self.rule, GatedSTDP) and self.rule.gating.mg_mM != self.receptors.mg_mM:
+            raise ValueError(
+                f"receptors.mg_mM: {self.receptors.mg_mM:g}, but the rule's gating.mg_mM is "
+                f"{self.rule.gating.mg_mM:g}; there is one magnesium concentration"
+            )
 
     # --- transmission -----------------------------------------------------------------------------
 
@@ -211,6 +240,8 @@ class SilentSynapseLayer(nn.Module):
             raise ValueError(f"pre: shape {tuple(pre.shape)}, expected [T, B, {self.n_pre}]")
         weights = self.transmitted()
         alpha, threshold = self._balance_and_threshold(weights)
+        if self.receptors is not None:
+            return self._integrate_receptors(pre.to(weights.dtype), current, weights)
         drive = self._net_input(pre.to(weights.dtype), weights, alpha)
         if current is not None:
             drive += current * threshold
@@ -226,6 +257,65 @@ class SilentSynapseLayer(nn.Module):
             spikes.append(fired)
             peak.append(at_peak)
         return Response(torch.stack(spikes), torch.stack(peak) / threshold, state[-1] / threshold)
+
+    def _integrate_receptors(
+        self, pre: Tensor, current: Tensor | None, weights: Tensor
+    ) -> Response:
+        """`_integrate` in the conductance fidelity."""
+        alpha, threshold = self._balance_and_threshold(weights)
+        unit = self._neuron_of(threshold)
+        state = self._at_rest(unit, pre.new_zeros(pre.shape[1], self.n_post))
+        opened, spikes, peak = open_at_rest(state[-1]), [], []
+        for t in range(len(pre)):
+            drive, opened = self._conductance_drive(
+                unit, pre[t], weights, alpha, threshold, state[-1], opened
+            )
+            if current is not None:
+                drive = drive + current[t] * threshold
+            fired, at_peak, state = self._fire(unit, drive, state, threshold)
+            spikes.append(fired)
+            peak.append(at_peak)
+        return Response(torch.stack(spikes), torch.stack(peak) / threshold, state[-1] / threshold)
+
+    def _conductance_drive(
+        self,
+        unit: nn.Module,
+        pre: Tensor,
+        weights: Tensor,
+        alpha: Tensor,
+        threshold: Tensor,
+        v: Tensor,
+        opened: Open,
+    ) -> tuple[Tensor, Open]:
+        """What takes the neuron's membrane where the open receptors take it in one step.
+
+        The neuron's own leak is part of that step, so the drive is the difference: the membrane
+        equation is integrated here, threshold and reset stay the neuron's.
+        """
+        assert self.receptors is not None
+        beta = torch.as_tensor(unit.beta).to(v)
+        tau_m_ms = -self.dt_ms / math.log(float(beta.double().mean()))
+        membrane = Membrane(tau_m_ms=tau_m_ms)
+        # an AMPA event is worth 1 / threshold (a snnTorch neuron: contact_current) thresholds
+        event = 1.0 / threshold if self.unit is None else self.contact_current
+        contacts = event / contact_weight(self.receptors, membrane)
+        if bool(self.exists.all()):
+            afferent = pre.sum(1, keepdim=True).expand(-1, self.n_post)
+        else:
+            afferent = pre @ self.exists.to(pre.dtype).T
+        balance = contacts * alpha * afferent if self.unit is None else None
+        span = membrane.v_th_mV - membrane.v_rest_mV
+        after, opened = balanced_step(
+            membrane.v_rest_mV + span * v / threshold,
+            opened,
+            contacts * (pre @ weights.T),
+            contacts * afferent,
+            balance,
+            membrane,
+            self.receptors,
+            self.dt_ms,
+        )
+        return in_thresholds(after, membrane) * threshold - beta * v, opened
 
     def _neuron_of(self, threshold: Tensor) -> nn.Module:
         return self._make_neuron(threshold) if self.unit is None else self.unit
@@ -320,9 +410,14 @@ class SilentSynapseLayer(nn.Module):
         state = self._at_rest(unit, pre.new_zeros(n_batch, self.n_post))
         traces = self._traces(Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre))
         spikes, peaks, ones = [], [], torch.ones_like(threshold)
+        opened = open_at_rest(state[-1])
         elapsed_ms = n_batch * presentation_ms / n_steps
         for t in range(n_steps):
-            if current is None:
+            if current is None and self.receptors is not None:
+                drive, opened = self._conductance_drive(
+                    unit, pre[t], self.transmitted(), alpha, threshold, state[-1], opened
+                )
+            elif current is None:
                 drive = self._net_input(pre[t : t + 1], self.transmitted(), alpha)[0]
             else:
                 drive = current[t] * threshold

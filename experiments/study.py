@@ -7,8 +7,8 @@
     ... --into experiments/RESULTS.md --name rules_digits
 
 A study is a YAML file: name of each setting -> keys that differ from the configuration. Features
-are extracted once for each class order. ``study.json`` keeps every value; finished cells are kept
-when the command is run again.
+are extracted once for each class order. ``study.json`` keeps every value and the commit it was
+made at; finished cells are kept when the command is run again.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "study.json"
     facts = provenance(1)
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"cells": {}}
-    found |= {"study": settings, "base": base, "git_commit": facts["git_commit"]}
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = {"cells": {}, "commits": {}} | found | {"study": settings, "base": base}
     console = Console()
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         configs = {
@@ -103,6 +103,7 @@ def main() -> None:
                     config, frozen, device
                 )
             found["cells"][f"{name}/{seed}"] = {k: float(v) for k, v in values.items()}
+            found["commits"][f"{name}/{seed}"] = facts["git_commit"]
             found["device"] = device
             file.write_text(json.dumps(found, indent=1), encoding="utf-8")
             console.print(name, seed, found["cells"][f"{name}/{seed}"], highlight=False)
@@ -137,9 +138,10 @@ def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) ->
         cells = [cell([run.get(key) for run in each], scale) for key, _, scale in used]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     config = build(RunConfig, found["base"])
+    commits = sorted({str(commit)[:10] for commit in found["commits"].values()})
     seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"
     lines += ["", f"{asdict(config)['data']['name']}, {config.backbone.name}, seeds {seeds}, "
-              f"{found['device']}, commit {str(found['git_commit'])[:10]}; mean ± sd, percent "
+              f"{found['device']}, commit {', '.join(commits)}; mean ± sd, percent "
               "(but for seconds)."]  # fmt: skip
     return "\n".join(lines) + "\n"
 

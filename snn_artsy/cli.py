@@ -24,7 +24,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from snn_artsy import __version__
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
 from snn_artsy.config_builder import (
     build,
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
 PROG = "snn-artsy"
-_NOT_CONFIGURATION = {"config", "print_config", "help"}
+_NOT_CONFIGURATION = {"config", "print_config", "help", "seeds"}
+# Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
+_COMPARED_TRAIN_SHARE = 0.9
 
 
 class Terminated(KeyboardInterrupt):
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _dispatch(arguments: list[str]) -> int:
     first = next((word for word in arguments if not word.startswith("-")), None)
-    parser, parsers = _build_parsers(first == "run")
+    parser, parsers = _build_parsers(first)
     for name in _config_files(arguments):
         _check_config_file(name)
     try:
@@ -94,12 +96,13 @@ def _dispatch(arguments: list[str]) -> int:
         command = next((word for word in arguments if word in parsers), None)
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
-    commands["protocol"] = _protocol
+    commands |= {"protocol": _protocol, "compare": _compare}
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
-def _build_parsers(with_run: bool) -> tuple[_Parser, dict[str, _Parser]]:
-    """All commands; a run's keys only ``with_run``, since jsonargparse loads torch for them."""
+def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
+    """All commands; a run's keys for the ``command`` that takes them, since jsonargparse loads
+    torch for them."""
     parser = _Parser(
         prog=PROG,
         version=__version__,
@@ -110,26 +113,17 @@ def _build_parsers(with_run: bool) -> tuple[_Parser, dict[str, _Parser]]:
         description="Learn the tasks, evaluate after each, record. Without any argument: the "
         "bundled backbone and scikit-learn's digits, in under two minutes."
     )
-    if with_run:
-        run.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-        run.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
-        run.add_argument(
-            "--learners",
-            type=_learner_names,
-            metavar="A,B",
-            help=f"Methods to compare, separated by commas: {', '.join(LEARNERS)} "
-            f"(default: {','.join(DEFAULT_LEARNERS)}).",
-        )
-        run.add_argument(
-            "--controls",
-            type=bool,
-            nargs="?",
-            const=True,
-            metavar="true|false",
-            help="Also run the spiking learner's controls: permuted contacts, shuffled teacher "
-            "labels, random contacts.",
-        )
-        run.set_defaults(_flat(defaults_of(RunConfig)))
+    compare = _Parser(
+        description="Learners x seeds on one protocol, compared pair by pair. Takes every key of "
+        f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
+        f"finished cells. data.train_share is {_COMPARED_TRAIN_SHARE:g} here unless given."
+    )
+    if command == "run":
+        _add_configuration(run)
+    if command == "compare":
+        _add_configuration(compare)
+        compare.set_defaults({"data.train_share": _COMPARED_TRAIN_SHARE})
+        compare.add_argument("--seeds", type=int, default=5, help="How many seeds.")
 
     plot = _Parser(description="Draw the figures of a recorded run.")
     plot.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
@@ -153,17 +147,41 @@ def _build_parsers(with_run: bool) -> tuple[_Parser, dict[str, _Parser]]:
     )
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
 
-    parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol}
+    parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
         "info": "what is in a run",
         "protocol": "virtual experiments",
+        "compare": "learners x seeds, with statistics",
     }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
         subcommands.add_subcommand(name, subparser, help=helps[name])
     return parser, parsers
+
+
+def _add_configuration(parser: _Parser) -> None:
+    """Every key of a run's configuration."""
+    parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
+    parser.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
+    parser.add_argument(
+        "--learners",
+        type=_learner_names,
+        metavar="A,B",
+        help=f"Methods to compare, separated by commas: {', '.join(LEARNERS)} "
+        f"(default: {','.join(DEFAULT_LEARNERS)}).",
+    )
+    parser.add_argument(
+        "--controls",
+        type=bool,
+        nargs="?",
+        const=True,
+        metavar="true|false",
+        help="Also run the spiking learner's controls: permuted contacts, shuffled teacher "
+        "labels, random contacts.",
+    )
+    parser.set_defaults(_flat(defaults_of(RunConfig)))
 
 
 def _learner_names(value: str | list[str]) -> list[str]:
@@ -204,6 +222,26 @@ def _run(arguments: Namespace) -> int:
     if result.summary.get("controls"):
         console.print(controls_table(result.summary))
     console.print(f"Run directory: {result.directory}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _compare(arguments: Namespace) -> int:
+    given = arguments.as_dict()
+    values = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
+    config = build(RunConfig, values)
+    require(given["seeds"] >= 1, "seeds", given["seeds"], "use 1 or more")
+
+    from rich.console import Console
+
+    from snn_artsy.compare import compare
+    from snn_artsy.table import comparison_table, pairs_table
+
+    console = Console()
+    directory, summary = compare(config, given["seeds"], console)
+    console.print(comparison_table(summary))
+    if summary["pairs"]:
+        console.print(pairs_table(summary))
+    console.print(f"summary.json, cells: {directory}", soft_wrap=True, highlight=False)
     return 0
 
 
@@ -365,7 +403,8 @@ def _explain(
             return f"{arguments[0]}: unknown option; see `{PROG} --help`"
         return f"command: none given; choose from {names}, for example `{PROG} run`"
 
-    options = {"run": [*keys_of(RunConfig), "config"], "protocol": ["out", "run", "seed"]}
+    keys = [*keys_of(RunConfig), "config"]
+    options = {"run": keys, "compare": [*keys, "seeds"], "protocol": ["out", "run", "seed"]}
     known = options.get(command, ["out"])
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL | re.IGNORECASE):
         word, _, rest = found[1].partition(" ")

@@ -7,7 +7,7 @@ Times are in ms, rates in Hz.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from snn_artsy.checks import ConfigError as ConfigError  # what building a configuration raises
 from snn_artsy.checks import one_of, positive, require
@@ -41,6 +41,7 @@ class DataConfig:
         increment: Classes in each task after the first ("Inc").
         base: Classes in the first task ("B"); 0 means ``increment`` (the B0 protocol).
         validation_share: Share of each class's training images set aside for thresholds.
+        train_share: Share of each class's training images that is used, drawn by the seed.
         train_per_class: At most so many training images a class (validation included).
         test_per_class: At most so many test images a class.
     """
@@ -55,6 +56,7 @@ class DataConfig:
     increment: int | None = None
     base: int = 0
     validation_share: float = 0.1
+    train_share: float = 1.0
     train_per_class: int | None = None
     test_per_class: int | None = None
 
@@ -98,6 +100,7 @@ class DataConfig:
             self.class_range,
             "give [start, stop] with 0 <= start < stop",
         )
+        require(0 < self.train_share <= 1, "data.train_share", self.train_share, "use (0, 1]")
         require(
             self.train_per_class is None or self.train_per_class >= 2,
             "data.train_per_class",
@@ -303,6 +306,8 @@ class PlasticityConfig:
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
             below.
         triplet, voltage, calcium: Parameters of these rules.
+        published: Name of a published parameter set of the rule (of the base, for ``gated``), such
+            as ``song_2000``; it takes the place of the parameters given here.
         speed: Multiplies every change of the rule (compressed time).
         nmda: Share of NMDA receptors not blocked by a drug (APV: 0); for ``gated``.
         insertion, probability, window_ms: ``bernoulli`` insertion of the gated rule.
@@ -319,6 +324,7 @@ class PlasticityConfig:
         update: ``presentation``: one update a batch, the contacts frozen while it is shown;
             ``step``: contacts change in every step. Changes are summed over the batch either way.
         batch_size: Presentations in a batch.
+        batch_reduction: Changes of a batch are summed, or averaged (``mean``).
         epochs: Passes over a task's training samples.
     """
 
@@ -330,6 +336,7 @@ class PlasticityConfig:
     # an integrate-and-fire neuron has no upstroke: a spike counts as 2 ms at its peak
     voltage: VoltageSTDP = field(default_factory=lambda: VoltageSTDP(spike_ms=2.0))
     calcium: CalciumRule = field(default_factory=CalciumRule)
+    published: str | None = None
     speed: float = 1.0
     nmda: float = 1.0
     insertion: Literal["graded", "bernoulli"] = "graded"
@@ -345,9 +352,17 @@ class PlasticityConfig:
     mg_mM: float = 1.0
     update: Literal["presentation", "step"] = "presentation"
     batch_size: int = 50
+    batch_reduction: Literal["sum", "mean"] = "sum"
     epochs: int = 1
 
     def __post_init__(self) -> None:
+        one_of("snn.plasticity.batch_reduction", self.batch_reduction, ("sum", "mean"))
+        require(
+            self.batch_reduction == "sum" or self.insertion == "graded",
+            "snn.plasticity.batch_reduction",
+            self.batch_reduction,
+            "stochastic insertion fills a contact or not: use sum",
+        )
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
         known = ("pair", "triplet", "voltage", "calcium")
         one_of("snn.plasticity.rule", self.rule, ("gated", *known, "none"))
@@ -386,6 +401,9 @@ class PlasticityConfig:
             "voltage": self.voltage,
             "calcium": self.calcium,
         }
+        if self.published is not None:
+            name = self.base if self.rule == "gated" else self.rule
+            chosen[name] = _published(name, self.published)
         if self.rule != "gated":
             return chosen[self.rule].sped_up(self.speed)
         gating = Gating(
@@ -398,6 +416,25 @@ class PlasticityConfig:
             window_ms=self.window_ms,
         )
         return GatedSTDP(chosen[self.base], gating).sped_up(self.speed)
+
+
+def _published(rule: str, name: str) -> Rule:
+    """A rule with a published parameter set."""
+    kinds: dict[str, Any] = {
+        "pair": PairSTDP,
+        "triplet": TripletSTDP,
+        "voltage": VoltageSTDP,
+        "calcium": CalciumRule,
+    }
+    kind = kinds[rule]
+    require(
+        name in kind.PUBLISHED,
+        "snn.plasticity.published",
+        name,
+        f"the {rule} rule has {', '.join(kind.PUBLISHED)}",
+    )
+    built: Rule = kind(**kind.PUBLISHED[name])
+    return built
 
 
 @dataclass(frozen=True)
@@ -414,6 +451,8 @@ class ContactConfig:
             consolidated; hours in the animal, so time is compressed.
         capture: Contacts functional at the end of their task are consolidated then (synaptic
             tagging and capture).
+        tag_ms: A contact's tag lasts so long (simulated ms) from its conversion; capture finds only
+            contacts that still have it; default: until the task's end.
         consolidation: False: nothing is ever consolidated, by time or by capture.
         filopodia: So many contacts a postsynaptic neuron, at random units; default: by
             ``probability``.
@@ -432,6 +471,7 @@ class ContactConfig:
     theta_down: float = 0.25
     consolidate_ms: float = 60000.0
     capture: bool = True
+    tag_ms: float | None = None
     consolidation: bool = True
     filopodia: int | None = None
     silent_share: float = 1.0
@@ -459,8 +499,9 @@ class ContactConfig:
         for name in ("silent_share", "mature_plasticity"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"snn.contacts.{name}", value, "use a share in [0, 1]")
-        if self.decay_ms is not None:
-            positive("snn.contacts.decay_ms", self.decay_ms)
+        for name in ("decay_ms", "tag_ms"):
+            if getattr(self, name) is not None:
+                positive(f"snn.contacts.{name}", getattr(self, name))
         require(
             self.filopodia is None or self.filopodia >= 1,
             "snn.contacts.filopodia",

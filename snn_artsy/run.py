@@ -220,10 +220,11 @@ def run_learner(
     console: Console,
     recorder: RunRecorder | None = None,
     state_file: Path | None = None,
+    keep: list[StepAnswers] | None = None,
 ) -> dict[str, Any]:
     """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
 
-    What it has learnt goes to ``state_file`` (safetensors)."""
+    What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``."""
     torch.manual_seed(config.seed)
     learner = LEARNER_BUILDERS[name](config, frozen.dim, device, recorder)
     steps: list[StepAnswers] = []
@@ -258,8 +259,11 @@ def run_learner(
     if state_file is not None:
         state_file.parent.mkdir(exist_ok=True)
         save_file({k: v.cpu().contiguous() for k, v in learner.state_dict().items()}, state_file)
+    if keep is not None:
+        keep += steps
     measures = measure(steps, frozen.stream.task_of_label)
-    measures |= learner.report()
+    # every learner of this version works on h_0, which takes one pass
+    measures |= {"vit_passes_per_image": 1.0} | learner.report()
     measures |= {"seconds": time.perf_counter() - started, "seconds_learning": learning}
     if recorder is not None:
         recorder.summary(name, _recordable(measures))

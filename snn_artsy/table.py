@@ -113,6 +113,67 @@ def _cell(value: object, form: str) -> str:
     return f"{value:.3f}" if form == "share" else f"{value:.1f}"
 
 
+def comparison_table(summary: Mapping[str, Any]) -> Table:
+    """One row a learner: mean and standard deviation over seeds."""
+    table = Table(title=_title(summary), title_justify="left", caption_justify="left",
+                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
+    for heading in ("learner", "A_last", "95 %", "A_avg", "spikes", "kparam", "MB", "s"):
+        table.add_column(heading, justify="left" if heading == "learner" else "right", no_wrap=True)
+    for name, measures in summary["learners"].items():
+        low, high = measures["a_last"]["interval_95"]
+        table.add_row(
+            name,
+            _spread(measures, "a_last", 100),
+            f"{100 * low:.1f}-{100 * high:.1f}",
+            _spread(measures, "a_avg", 100),
+            _spread(measures, "a_last_spikes_only", 100),
+            _mean(measures, "parameters", 1e-3),
+            _mean(measures, "stored_bytes", 1e-6),
+            _mean(measures, "seconds", 1),
+        )
+    table.caption = (
+        f"Mean ± sd over {len(summary['seeds'])} seeds (class order, training images, noise), "
+        "percent. 95 %: of mean A_last, crossed bootstrap over seeds and test images. spikes: "
+        "A_last from postsynaptic spikes alone. kparam: trained parameters, thousands; MB: stored; "
+        "s: wall time. One ViT pass an image each."
+    )
+    return table
+
+
+def pairs_table(summary: Mapping[str, Any]) -> Table:
+    """One row a pair: difference of A_last, its interval, Holm-corrected p."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    for heading in ("a - b", "difference", "95 %", "d_z", "p (Holm)"):
+        left = heading == "a - b"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+    for pair in summary["pairs"]:
+        low, high = (100 * bound for bound in pair["interval_95"])
+        effect = pair["effect_size_dz"]
+        table.add_row(
+            f"{pair['a']} - {pair['b']}",
+            f"{100 * pair['difference']:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            ABSENT if effect is None else f"{effect:+.1f}",
+            f"{pair['p_holm']:.4f}",
+        )
+    table.caption = (
+        "Points of A_last, paired over seeds and test images. d_z: mean over sd of seeds."
+    )
+    return table
+
+
+def _spread(measures: Mapping[str, Any], key: str, scale: float) -> str:
+    if key not in measures:
+        return ABSENT
+    found = measures[key]
+    sd = "" if found["sd"] is None else f" ± {scale * found['sd']:.1f}"
+    return f"{scale * found['mean']:.1f}{sd}"
+
+
+def _mean(measures: Mapping[str, Any], key: str, scale: float) -> str:
+    return f"{scale * measures[key]['mean']:.1f}" if key in measures else ABSENT
+
+
 def protocols_table(rows: list[dict[str, Any]]) -> Table:
     """Measured beside published, one row a check; sources are in ``protocols.json``."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from snn_artsy.config import LEARNERS, ConfigError, RunConfig
+from snn_artsy.config import LEARNERS, ConfigError, PlasticityConfig, RunConfig
 from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unknown_key, wanted
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -132,3 +132,18 @@ def test_the_experiments_are_valid(path: Path) -> None:
     config = build(RunConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
     assert config.seed == 1993
     assert config.data.name == "imagefolder"
+
+
+def test_published_parameter_sets_are_chosen_by_name() -> None:
+    from snn_artsy.rules import CalciumRule, GatedSTDP, PairSTDP
+
+    assert PlasticityConfig(rule="pair", published="song_2000").build() == PairSTDP()
+    gated = PlasticityConfig(base="pair", published="morrison_2007").build()
+    assert isinstance(gated, GatedSTDP)
+    assert gated.base == PairSTDP(**PairSTDP.PUBLISHED["morrison_2007"])  # type: ignore[arg-type]
+    calcium = PlasticityConfig(rule="calcium", published="DPD").build()
+    assert isinstance(calcium, CalciumRule) and calcium.gamma_d == 250.0
+    with pytest.raises(ConfigError, match=r"published: 'song_2001'.*song_2000, morrison_2007"):
+        PlasticityConfig(rule="pair", published="song_2001")
+    with pytest.raises(ConfigError, match="batch_reduction"):
+        PlasticityConfig(insertion="bernoulli", batch_reduction="mean")

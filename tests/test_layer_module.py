@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import snntorch
@@ -14,7 +15,7 @@ from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletS
 from snn_artsy.synapses import SilentSynapseLayer
 
 T, B, N_PRE, N_POST = 60, 3, 12, 4
-RULES = [
+RULES: list[Rule] = [
     PairSTDP(a_plus=0.03, a_minus=0.01),
     PairSTDP(a_plus=0.05, a_minus=0.02, bounds_of="soft", pairing="nearest"),
     TripletSTDP(a2_plus=0.02),
@@ -186,3 +187,30 @@ def test_own_spikes_teach_when_there_is_no_electrode() -> None:
     assert float(response.counts[:, 0].sum()) > 0
     assert float(layer.ampa[0, :4].min()) > 0.6
     assert float(layer.ampa[1:].sum()) == 0  # silent neurons neither fire nor learn
+
+
+@pytest.mark.parametrize("update", ["presentation", "step"])
+def test_a_batch_is_summed_or_averaged(update: Literal["step", "presentation"]) -> None:
+    pre, teacher = stimulus()
+    after = {}
+    reductions: tuple[Literal["sum", "mean"], ...] = ("sum", "mean")
+    for reduction in reductions:
+        layer = SilentSynapseLayer(
+            N_PRE, N_POST, rule=RULES[0], update=update, batch_reduction=reduction
+        ).double()
+        layer.pair(pre[:, :1].expand(-1, B, -1), teacher)  # B replicas
+        after[reduction] = layer.ampa
+    alone = SilentSynapseLayer(N_PRE, N_POST, rule=RULES[0], update=update).double()
+    alone.pair(pre[:, :1], teacher[:, :1])
+    assert 0 < alone.ampa.max() < 1
+    torch.testing.assert_close(after["mean"], alone.ampa)
+    assert after["sum"].sum() > 1.5 * alone.ampa.sum()
+
+
+def test_a_layer_keeps_contacts_without_a_tag_functional() -> None:
+    layer = SilentSynapseLayer(3, 1, contacts=ContactConfig(tag_ms=50.0))
+    layer.state.copy_(torch.tensor([[FUNCTIONAL, FUNCTIONAL, SILENT]]))
+    layer.functional_ms.copy_(torch.tensor([[20.0, 60.0, 0.0]]))
+    change = layer.capture()
+    assert layer.state.tolist() == [[CONSOLIDATED, FUNCTIONAL, SILENT]]
+    assert layer.functional_ms.tolist() == [[0.0, 60.0, 0.0]] and len(change.pre) == 1

@@ -69,6 +69,8 @@ MAKERS: dict[str, Callable[[], Learner]] = {
     "artsy_snn, gate": lambda: snn(SNNConfig(mode="gate")),
     "artsy_snn, current": lambda: snn(SNNConfig(encoding=EncodingConfig(code="current"))),
     "artsy_snn, synaptic": lambda: snn(SNNConfig(neuron=NeuronConfig(model="synaptic"))),
+    "artsy_snn, conductance": lambda: snn(SNNConfig(fidelity="conductance")),
+    "artsy_snn, plastic old": lambda: snn(SNNConfig(plastic_old=True)),
     "artsy_snn, sparse": lambda: snn(SNNConfig(contacts=ContactConfig(probability=0.5))),
 }
 SPIKING = [name for name in MAKERS if name.startswith("artsy_snn")]

@@ -63,7 +63,7 @@ def test_arguments_are_left_as_they_are() -> None:
 
 def test_capture_consolidates_the_functional_ones_only() -> None:
     state = torch.tensor([SILENT, FUNCTIONAL, CONSOLIDATED], dtype=torch.uint8)
-    assert capture(state).tolist() == [SILENT, CONSOLIDATED, CONSOLIDATED]
+    assert capture(state, torch.zeros(3)).tolist() == [SILENT, CONSOLIDATED, CONSOLIDATED]
     assert state.tolist() == [SILENT, FUNCTIONAL, CONSOLIDATED]
 
 
@@ -114,3 +114,12 @@ def test_invariants_on_random_histories(seed: int, elapsed_ms: float) -> None:
         assert bool((state[before == CONSOLIDATED] == CONSOLIDATED).all())
         # nothing skips a state
         assert not bool(((before == SILENT) & (state == CONSOLIDATED)).any())
+
+
+def test_a_tag_that_has_decayed_is_not_captured() -> None:
+    state = torch.tensor([SILENT, FUNCTIONAL, FUNCTIONAL, CONSOLIDATED], dtype=torch.uint8)
+    functional_ms = torch.tensor([0.0, 100.0, 101.0, 0.0])
+    expected = [SILENT, CONSOLIDATED, FUNCTIONAL, CONSOLIDATED]
+    assert capture(state, functional_ms, tag_ms=100.0).tolist() == expected
+    everything = [SILENT, CONSOLIDATED, CONSOLIDATED, CONSOLIDATED]
+    assert capture(state, functional_ms).tolist() == everything

@@ -185,7 +185,10 @@ def _train_validation(
     config: DataConfig, images: NDArray[np.int64], seed: int, class_number: int, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(training, validation) of one class: at least one image each."""
-    images = _choose(images, config.train_per_class, seed, _TRAIN, class_number)
+    n_used = max(2, round(config.train_share * len(images)))
+    if config.train_per_class is not None:
+        n_used = min(n_used, config.train_per_class)
+    images = _choose(images, n_used, seed, _TRAIN, class_number)
     n_validation = max(1, round(config.validation_share * len(images)))
     if n_validation >= len(images):
         raise ConfigError(

@@ -129,6 +129,7 @@ class ArtsySNN:
             rule,
             self.config.contacts,
             update=rule.update,
+            batch_reduction=rule.batch_reduction,
             receptors=self.config.receptors if self.config.fidelity == "conductance" else None,
             target_factor=factor,
             generator=self.generator,

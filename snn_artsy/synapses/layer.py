@@ -86,6 +86,7 @@ class SilentSynapseLayer(nn.Module):
         receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
             nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is
             that of the current fidelity (`conductance.contact_weight`). With leaky neurons.
+        batch_reduction: Changes of a batch are summed, or averaged.
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
             [n_post]; default: the rule's own for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
@@ -112,6 +113,7 @@ class SilentSynapseLayer(nn.Module):
         update: Literal["presentation", "step"] = "presentation",
         contact_current: float = 0.1,
         receptors: Receptors | None = None,
+        batch_reduction: Literal["sum", "mean"] = "sum",
         target_factor: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -131,6 +133,7 @@ class SilentSynapseLayer(nn.Module):
                 )
             self.unit = neuron
             _forget(neuron)
+        self.batch_reduction = batch_reduction
         self.receptors = receptors
         self._check_receptors()
         shape = (n_post, n_pre)
@@ -391,7 +394,7 @@ class SilentSynapseLayer(nn.Module):
             self.ampa, self._traces(seen), seen, self.dt_ms, self._noise()
         )
         self._keep_slow(traces)
-        self._express(change, n_samples * presentation_ms)
+        self._express(self._reduced(change, n_samples), n_samples * presentation_ms)
         state, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
         )
@@ -425,7 +428,7 @@ class SilentSynapseLayer(nn.Module):
             v_mV = membrane_mV(peak / threshold, ones, fired)
             seen = Signals(pre[t], fired, v_mV, target=self.target_factor)
             change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
-            self._express(change, elapsed_ms)
+            self._express(self._reduced(change, n_batch), elapsed_ms)
             new, functional_ms = states.update_states(
                 self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts
             )
@@ -461,6 +464,10 @@ class SilentSynapseLayer(nn.Module):
         self.noise_draws += 1
         return torch.randn(self.ampa.shape, generator=generator).to(self.ampa)
 
+    def _reduced(self, change: Tensor, n_samples: int) -> Tensor:
+        """Rules sum over a batch."""
+        return change / n_samples if self.batch_reduction == "mean" else change
+
     def _express(self, change: Tensor, elapsed_ms: float) -> None:
         """Add a change of occupancy, less in mature contacts, and let the others decay."""
         if self.contacts.mature_plasticity < 1.0:
@@ -475,8 +482,11 @@ class SilentSynapseLayer(nn.Module):
     @torch.no_grad()
     def capture(self) -> StateChange:
         """Consolidate what is functional at a task's end (tag and capture)."""
-        captured = states.capture(self.state) if self.contacts.consolidation else self.state.clone()
-        return self._change_to(captured, torch.zeros_like(self.functional_ms))
+        if not self.contacts.consolidation:
+            return self._change_to(self.state.clone(), self.functional_ms.clone())
+        captured = states.capture(self.state, self.functional_ms, self.contacts.tag_ms)
+        left = torch.where(captured == FUNCTIONAL, self.functional_ms, 0.0)
+        return self._change_to(captured, left)
 
     def counts(self) -> Tensor:
         """Silent, functional and consolidated contacts, int64 [3]."""

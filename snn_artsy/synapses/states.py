@@ -38,9 +38,15 @@ def update_states(
     return new, torch.where(new == FUNCTIONAL, clock, 0.0)
 
 
-def capture(state: Tensor) -> Tensor:
-    """States after capture at a task's end: every functional contact is consolidated."""
-    return torch.where(state == FUNCTIONAL, torch.full_like(state, CONSOLIDATED), state)
+def capture(state: Tensor, functional_ms: Tensor, tag_ms: float | None = None) -> Tensor:
+    """States after capture at a task's end: functional contacts with a tag are consolidated.
+
+    A contact is tagged when it converts, for ``tag_ms`` (None: until the task's end).
+    """
+    tagged = state == FUNCTIONAL
+    if tag_ms is not None:
+        tagged = tagged & (functional_ms <= tag_ms)
+    return torch.where(tagged, torch.full_like(state, CONSOLIDATED), state)
 
 
 def count_states(state: Tensor, exists: Tensor) -> Tensor:

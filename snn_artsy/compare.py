@@ -1,0 +1,225 @@
+"""Learners x seeds on one protocol, compared pair by pair (``snn-artsy compare``)."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import keys_of
+from snn_artsy.evaluation.measures import StepAnswers
+from snn_artsy.evaluation.statistics import crossed_bootstrap, holm, interval, p_value
+from snn_artsy.provenance import provenance
+from snn_artsy.run import Frozen, choose_device, join, prepare, run_learner
+from snn_artsy.rundir import run_directory
+
+SPIKES_ONLY = " (spikes)"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One learner with one seed, after the last task.
+
+    Args:
+        measures: Its scalar measures.
+        image: Test images in ascending order, [n].
+        correct: Whether each was answered rightly, [n]; from spikes alone, or None.
+    """
+
+    measures: dict[str, float]
+    commit: str
+    image: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    spikes_correct: NDArray[np.bool_] | None
+
+
+def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, dict[str, Any]]:
+    """Run every learner with seeds ``config.seed``, +1, ...: the directory and its summary.
+
+    A seed draws the class order, the training images (``data.train_share``) and all noise.
+    Finished cells are kept in ``cells/`` and not run again.
+
+    Raises:
+        ConfigError: The directory holds another comparison, or test images differ between seeds.
+    """
+    if config.data.test_per_class is not None:
+        raise ConfigError(
+            "data.test_per_class: a comparison resamples test images, which must be the same for "
+            "every seed; leave it out"
+        )
+    directory = _directory(config)
+    device = choose_device(config.device)
+    cells: dict[str, list[Cell]] = {name: [] for name in config.learners}
+    seeds = list(range(config.seed, config.seed + n_seeds))
+    for seed in seeds:
+        seeded, frozen = replace(config, seed=seed), None
+        for name in config.learners:
+            file = directory / "cells" / f"{name}-{seed}.npz"
+            if not file.is_file():
+                if frozen is None:
+                    frozen = prepare(seeded, device, console)
+                _write(file, _run(name, seeded, frozen, device, console))
+            cells[name].append(_read(file))
+    summary = summarise(cells, config.seed)
+    facts = provenance(torch.get_num_threads())
+    summary |= {
+        "seeds": seeds,
+        "config": asdict(config),
+        "git_commits": sorted({cell.commit for each in cells.values() for cell in each}),
+        "versions": facts["versions"],
+        "device": device,
+        "platform": facts["platform"],
+        "threads": facts["threads"],
+    }
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
+    return directory, summary
+
+
+def summarise(cells: dict[str, list[Cell]], seed: int) -> dict[str, Any]:
+    """``{"learners": {name: {measure: {mean, sd, values}}}, "pairs": [...]}``.
+
+    ``a_last`` and ``a_last_spikes_only`` also have ``interval_95``. Pairs are of A_last; a decision
+    from spikes alone takes part as an entry of its own.
+    """
+    first = next(iter(cells.values()))[0]
+    correct: dict[str, NDArray[np.bool_]] = {}
+    for name, each in cells.items():
+        if any(not np.array_equal(cell.image, first.image) for cell in each):
+            raise ConfigError("data: test images differ between seeds or learners")
+        correct[name] = np.stack([cell.correct for cell in each])
+        spikes = [cell.spikes_correct for cell in each if cell.spikes_correct is not None]
+        if spikes:
+            correct[name + SPIKES_ONLY] = np.stack(spikes)
+    replicates = crossed_bootstrap(correct, seed=seed)
+    learners: dict[str, dict[str, Any]] = {}
+    for name, each in cells.items():
+        shared = [k for k in each[0].measures if all(k in cell.measures for cell in each)]
+        learners[name] = {k: _spread([cell.measures[k] for cell in each]) for k in shared}
+        learners[name]["a_last"]["interval_95"] = interval(replicates[name])
+        if name + SPIKES_ONLY in correct:
+            found = interval(replicates[name + SPIKES_ONLY])
+            learners[name]["a_last_spikes_only"]["interval_95"] = found
+    pairs = []
+    for a, b in combinations(correct, 2):
+        by_seed = correct[a].mean(1) - correct[b].mean(1)
+        differences = replicates[a] - replicates[b]
+        sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0
+        pairs.append(
+            {
+                "a": a,
+                "b": b,
+                "measure": "a_last",
+                "difference": float(by_seed.mean()),
+                "values": by_seed.tolist(),
+                "interval_95": interval(differences),
+                "effect_size_dz": float(by_seed.mean()) / sd if sd > 0 else None,
+                "p": p_value(differences),
+            }
+        )
+    for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_holm"] = corrected
+    return {"learners": learners, "pairs": pairs}
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    sd = stdev(values) if len(values) > 1 else None
+    return {"mean": mean(values), "sd": sd, "values": values}
+
+
+def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Console) -> Cell:
+    steps: list[StepAnswers] = []
+    console.print(f"seed {config.seed}", highlight=False)
+    measures = run_learner(name, config, frozen, device, console, keep=steps)
+    last = steps[-1]
+    image = join([test for _, test in frozen.tasks]).index.cpu().numpy()
+    order = np.argsort(image)
+    spikes = None
+    if last.spike_predicted is not None:
+        spikes = (last.spike_predicted == last.labels)[order]
+    commit = provenance(torch.get_num_threads())
+    scalars = {
+        key: float(value)
+        for key, value in measures.items()
+        if isinstance(value, (bool, int, float, np.integer, np.floating)) and np.isfinite(value)
+    }
+    return Cell(
+        scalars,
+        f"{commit['git_commit'] or 'unknown'}{'-dirty' if commit['git_dirty'] else ''}",
+        image[order],
+        (last.predicted == last.labels)[order],
+        spikes,
+    )
+
+
+def _write(file: Path, cell: Cell) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {"image": cell.image, "correct": cell.correct}
+    if cell.spikes_correct is not None:
+        arrays["spikes_correct"] = cell.spikes_correct
+    arrays["measures"] = np.array(json.dumps(cell.measures))
+    arrays["commit"] = np.array(cell.commit)
+    part = file.with_suffix(".part")
+    with part.open("wb") as target:
+        np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
+    os.replace(part, file)
+
+
+def _read(file: Path) -> Cell:
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            return Cell(
+                json.loads(str(found["measures"])),
+                str(found["commit"]),
+                found["image"],
+                found["correct"],
+                found.get("spikes_correct"),
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ConfigError(
+            f'out: "{file}" cannot be read ({error}); delete it to run it anew'
+        ) from error
+
+
+def _directory(config: RunConfig) -> Path:
+    """The comparison's directory; one that exists must be of the same configuration."""
+    if config.out is None:
+        directory = run_directory(None, f"compare-{config.data.name}")
+    else:
+        directory = Path(config.out).expanduser()
+    # what may differ: who takes part, and where the results lie
+    wanted = asdict(replace(config, learners=["simplecil"], out=None))
+    file = directory / "config.yaml"
+    if file.is_file():
+        kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for key in keys_of(RunConfig):
+            if _at(kept, key) != _at(wanted, key) and not isinstance(_at(wanted, key), dict):
+                raise ConfigError(
+                    f'out: "{directory}" holds a comparison with {key} {_at(kept, key)!r} instead '
+                    f"of {_at(wanted, key)!r}; choose another directory"
+                )
+    elif directory.is_dir() and any(directory.iterdir()):
+        raise ConfigError(f'out: "{directory}" holds something else; choose another directory')
+    directory.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    return directory
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree

@@ -1,0 +1,108 @@
+"""Comparing learners over seeds: the summary, kept cells, and what is refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from snn_artsy import compare as module
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.table import comparison_table, pairs_table
+
+
+def cell(correct: list[int], spikes: list[int] | None = None, **measures: float) -> module.Cell:
+    right = np.array(correct, dtype=bool)
+    alone = None if spikes is None else np.array(spikes, dtype=bool)
+    found = {"a_last": float(right.mean()), **measures}
+    if alone is not None:
+        found["a_last_spikes_only"] = float(alone.mean())
+    return module.Cell(found, "abc", np.arange(len(correct)), right, alone)
+
+
+def test_summary_of_hand_made_cells() -> None:
+    cells = {
+        "x": [cell([1, 1, 1, 0], seconds=1.0), cell([1, 1, 0, 0], seconds=3.0)],
+        "y": [cell([1, 0, 0, 0], [0, 0, 0, 0]), cell([1, 0, 0, 0], [1, 0, 0, 0])],
+    }
+    summary = module.summarise(cells, seed=0)
+    x = summary["learners"]["x"]
+    assert x["a_last"]["values"] == [0.75, 0.5] and x["a_last"]["mean"] == 0.625
+    assert x["a_last"]["sd"] == pytest.approx(0.1767767)
+    assert x["seconds"]["mean"] == 2.0 and "seconds" not in summary["learners"]["y"]
+    pairs = {(p["a"], p["b"]): p for p in summary["pairs"]}
+    assert set(pairs) == {("x", "y"), ("x", "y (spikes)"), ("y", "y (spikes)")}
+    pair = pairs["x", "y"]
+    assert pair["difference"] == 0.375 and pair["values"] == [0.5, 0.25]
+    assert pair["effect_size_dz"] == pytest.approx(0.375 / 0.1767767)
+    assert pair["p_holm"] >= pair["p"]
+    low, high = pair["interval_95"]
+    assert low <= 0.375 <= high
+    with pytest.raises(ConfigError, match="test images differ"):
+        module.summarise({"x": [cell([1, 1]), cell([1, 1, 1])]}, 0)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    command = [sys.executable, "-m", "snn_artsy", "compare", "--learners", "simplecil,artsy_snn"]
+    command += ["--seeds", "2", "--out", str(out), "--data.train_per_class", "12"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "artsy_snn (spikes)" in done.stdout.replace("\n", " ")
+    return out
+
+
+def test_two_learners_two_seeds(compared: Path) -> None:
+    summary = json.loads((compared / "summary.json").read_text())
+    assert summary["seeds"] == [1993, 1994]
+    assert set(summary["learners"]) == {"simplecil", "artsy_snn"}
+    snn = summary["learners"]["artsy_snn"]
+    for name in ("a_last", "a_last_spikes_only", "seconds", "stored_bytes", "vit_passes_per_image"):
+        assert len(snn[name]["values"]) == 2, name
+    assert len(summary["pairs"]) == 3
+    low, high = snn["a_last"]["interval_95"]
+    assert low < snn["a_last"]["mean"] < high
+    assert summary["config"]["data"]["train_share"] == 0.9
+    console = Console(width=80, record=True)
+    console.print(comparison_table(summary), pairs_table(summary))
+    assert all(len(line) <= 80 for line in console.export_text().splitlines())
+
+
+def test_finished_cells_are_kept(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(
+        data=DataConfig(train_per_class=12, train_share=0.9),
+        learners=["simplecil", "artsy_snn"],
+        out=str(compared),
+    )
+    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("nothing is left to run"))
+    before = json.loads((compared / "summary.json").read_text())
+    _, again = module.compare(config, 2, Console(quiet=True))
+    assert again["learners"]["simplecil"] == before["learners"]["simplecil"] | {
+        "a_last": before["learners"]["simplecil"]["a_last"]
+        | {"interval_95": tuple(before["learners"]["simplecil"]["a_last"]["interval_95"])}
+    }
+
+
+def test_what_is_refused(compared: Path, tmp_path: Path) -> None:
+    quiet = Console(quiet=True)
+    other = RunConfig(data=DataConfig(train_per_class=13, train_share=0.9), out=str(compared))
+    with pytest.raises(ConfigError, match=r"data\.train_per_class 12 instead of 13"):
+        module.compare(other, 2, quiet)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="holds something else"):
+        module.compare(RunConfig(out=str(tmp_path)), 1, quiet)
+    with pytest.raises(ConfigError, match=r"data\.test_per_class"):
+        module.compare(RunConfig(data=DataConfig(test_per_class=3)), 1, quiet)
+    broken = compared / "cells" / "simplecil-1993.npz"
+    kept = broken.read_bytes()
+    broken.write_bytes(kept[:100])
+    same = RunConfig(data=DataConfig(train_per_class=12, train_share=0.9), out=str(compared),
+                     learners=["simplecil"])  # fmt: skip
+    with pytest.raises(ConfigError, match="delete it"):
+        module.compare(same, 1, quiet)
+    broken.write_bytes(kept)

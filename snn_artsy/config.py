@@ -631,6 +631,24 @@ class ANNConfig:
 
 
 @dataclass(frozen=True)
+class DiscriminantConfig:
+    """Artsy (ANN) with discriminant gates (learner ``artsy_ann_lda``; our definition).
+
+    Args:
+        scale: s in h_t in place of ``ann.scale``: gates that err less can afford larger answers of
+            sub-networks. Picked on Tiny-ImageNet classes 0-99, which are not the benchmark's.
+        shrinkage: Of the covariance that all classes share, towards a multiple of the identity.
+    """
+
+    scale: float = 2.0
+    shrinkage: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("artsy_lda.scale", self.scale)
+        require(0 < self.shrinkage <= 1, "artsy_lda.shrinkage", self.shrinkage, "use (0, 1]")
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Sequential fine-tuning, of a linear head or of one shared adapter.
 
@@ -740,6 +758,7 @@ LEARNERS = (
     "ease",
     "ranpac",
     "artsy_ann",
+    "artsy_ann_lda",
     "artsy_ann_no_gates",
     "artsy_ann_e0",
     "artsy_ann_subnetworks",
@@ -761,6 +780,7 @@ class RunConfig:
         ann: Artsy (ANN).
         snn: Artsy (SNN).
         gate: Thresholds and replay of the gates, shared by both.
+        artsy_lda: Artsy (ANN) with discriminant gates.
         finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
         joint: Linear probe trained on all data seen so far.
         ease: EASE.
@@ -779,6 +799,7 @@ class RunConfig:
     ann: ANNConfig = field(default_factory=ANNConfig)
     snn: SNNConfig = field(default_factory=SNNConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    artsy_lda: DiscriminantConfig = field(default_factory=DiscriminantConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)

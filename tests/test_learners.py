@@ -38,6 +38,7 @@ from snn_artsy.config import (
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
+from snn_artsy.learners.gating import DiscriminantGates
 from snn_artsy.learners.simplecil import SimpleCIL
 from snn_artsy.observer import Conversions, NullObserver, Presentations
 
@@ -65,6 +66,14 @@ def snn(
 MAKERS: dict[str, Callable[[], Learner]] = {
     "simplecil": SimpleCIL,
     "artsy_ann": ann,
+    "artsy_ann, lda": lambda: ArtsyANN(
+        ANNConfig(epochs=5, scale=2.0),
+        GateConfig(),
+        DIM,
+        "cpu",
+        0,
+        discriminant=DiscriminantGates(0.1),
+    ),
     "artsy_snn": snn,
     "artsy_snn, gate": lambda: snn(SNNConfig(mode="gate")),
     "artsy_snn, current": lambda: snn(SNNConfig(encoding=EncodingConfig(code="current"))),

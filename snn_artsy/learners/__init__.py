@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from snn_artsy.config import RunConfig
 from snn_artsy.learners.adapter import HeadAdapter
@@ -12,6 +13,7 @@ from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import Learner
 from snn_artsy.learners.ease import EASE
 from snn_artsy.learners.finetune import Finetune
+from snn_artsy.learners.gating import DiscriminantGates
 from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.ranpac import RanPAC
 from snn_artsy.learners.simplecil import SimpleCIL
@@ -46,6 +48,15 @@ def artsy_ann(ablation: Ablation) -> Builder:
     )
 
 
+def artsy_ann_lda(
+    config: RunConfig, dim: int, device: str, observer: SynapseObserver | None
+) -> ArtsyANN:
+    """Artsy (ANN) with discriminant gates."""
+    ann = replace(config.ann, scale=config.artsy_lda.scale)
+    gates = DiscriminantGates(config.artsy_lda.shrinkage)
+    return ArtsyANN(ann, config.gate, dim, device, config.seed, discriminant=gates)
+
+
 LEARNER_BUILDERS: dict[str, Builder] = {
     "simplecil": lambda config, dim, device, observer: SimpleCIL(),
     "finetune_linear": lambda config, dim, device, observer: Finetune(
@@ -65,6 +76,7 @@ LEARNER_BUILDERS: dict[str, Builder] = {
         config.ranpac, config.ann, subnetworks_of(config, dim, device), dim, device, config.seed
     ),
     "artsy_ann": artsy_ann("none"),
+    "artsy_ann_lda": artsy_ann_lda,
     "artsy_ann_no_gates": artsy_ann("no_gates"),
     "artsy_ann_e0": artsy_ann("e0"),
     "artsy_ann_subnetworks": artsy_ann("subnetworks"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.adapter import HeadAdapter, MLPGate, train_adapter, train_gate
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
-from snn_artsy.learners.gating import ClassGaussians, GateThresholds
+from snn_artsy.learners.gating import ClassGaussians, DiscriminantGates, GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 
 Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
@@ -24,6 +24,9 @@ class ArtsyANN:
     Gate t learns *good* features (task t's) against *bad* ones (other tasks'): real for the current
     task, Gaussian pseudo-features for tasks that are gone. When a task arrives, older gates are
     refreshed against it the same way (our definition).
+
+    Args:
+        discriminant: S_t in place of the MLPs.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class ArtsyANN:
         device: str,
         seed: int,
         ablation: Ablation = "none",
+        discriminant: DiscriminantGates | None = None,
     ) -> None:
-        self.ablation = ablation
+        self.ablation, self.discriminant = ablation, discriminant
         self.config, self.dim, self.device = config, dim, device
         self.generator = torch.Generator().manual_seed(seed)
         self.adapters: list[HeadAdapter] = []
@@ -83,10 +87,10 @@ class ArtsyANN:
         for name, modules in (("adapters", self.adapters), ("gates", self.gates)):
             for t, module in enumerate(modules):
                 state |= {f"{name}.{t}.{k}": v for k, v in module.state_dict().items()}
-        return state
+        return state | ({} if self.discriminant is None else self.discriminant.state_dict())
 
     def report(self) -> dict[str, Any]:
-        modules = (*self.adapters, *self.gates)
+        modules: tuple[nn.Module, ...] = (*self.adapters, *self.gates)
         report = sizes(sum(p.numel() for m in modules for p in m.parameters()), self.state_dict())
         report["stored_parameters"] += self.gaussians.stored_parameters()
         report["stored_bytes"] += self.gaussians.stored_bytes()
@@ -101,6 +105,8 @@ class ArtsyANN:
             return self.gaussians.class_means_of(self.adapters[t](pseudo))
 
     def _gate_scores(self, features: Tensor) -> Tensor:
+        if self.discriminant is not None:
+            return self.discriminant.scores(features)
         with torch.no_grad():
             return torch.stack([gate(features) for gate in self.gates], dim=1)
 
@@ -108,6 +114,10 @@ class ArtsyANN:
         t, real = task.number, task.train.features
         old = list(range(t))
         self.gaussians.add_task(real, task.train.labels)
+        if self.discriminant is not None:
+            features, labels, _ = all_training(task)  # nothing is chosen on validation samples
+            self.discriminant.add_task(features, labels)
+            return
         gate = MLPGate(self.dim, self.config, self.generator).to(self.device)
         self.gates.append(gate)
         train_gate(gate, real, self.gaussians.sample(old, purpose=1), self.config, self.generator)
@@ -120,6 +130,9 @@ class ArtsyANN:
         of the current task, pseudo-features of the others."""
         t = task.number
         self.thresholds = GateThresholds()
+        if self.discriminant is not None:
+            self.thresholds.fixed(t + 1)
+            return
         pseudo = {u: self._gate_scores(self.gaussians.sample([u], purpose=3)) for u in range(t)}
         real = self._gate_scores(task.validation.features)
         own = pseudo | {t: real}

@@ -48,6 +48,10 @@ class GateThresholds:
         self.good.append(good.cpu())
         self.bad.append(bad.cpu())
 
+    def fixed(self, n_tasks: int) -> None:
+        """thr_t = 0 for scores that are log-odds."""
+        self.threshold, self.spread = [0.0] * n_tasks, [1.0] * n_tasks
+
     def add_bad(self, gate: int, scores: Tensor) -> None:
         """Scores of a later task's validation features under an older gate."""
         self.bad[gate] = torch.cat([self.bad[gate], scores.cpu()])
@@ -71,6 +75,64 @@ class GateThresholds:
             "gate.threshold": torch.tensor(self.threshold, dtype=torch.float64),
             "gate.spread": torch.tensor(self.spread, dtype=torch.float64),
         }
+
+
+class DiscriminantGates:
+    """S_t as the log-odds of task t against the best other task (our definition).
+
+    Classes are Gaussians with means mu_c and one covariance Sigma, pooled over every class of every
+    task (linear discriminant analysis, Fisher 1936), equally likely:
+
+        g_c(x) = x' Sigma^-1 mu_c - mu_c' Sigma^-1 mu_c / 2,
+        S_t(x) = max_{c in t} g_c(x) - max_{c not in t} g_c(x),
+
+    so that exactly the gate of the likeliest class opens at thr_t = 0. Only sums are kept, which
+    makes S_t the same whatever the order of tasks. With one task there is no other: S_0 = 1.
+
+    Args:
+        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I.
+    """
+
+    def __init__(self, shrinkage: float) -> None:
+        self.shrinkage = shrinkage
+        self.means: list[Tensor] = []  # of each task's classes, float64 [n, D]
+        self.scatter: Tensor | None = None
+        self.freedom = 0
+
+    def add_task(self, features: Tensor, labels: Tensor) -> None:
+        """Features [n, D] and labels [n] of one task."""
+        x = features.double()
+        classes, member = labels.unique(return_inverse=True)
+        means = torch.stack([x[labels == c].mean(0) for c in classes])
+        rest = x - means[member]
+        scatter = rest.T @ rest
+        self.scatter = scatter if self.scatter is None else self.scatter + scatter
+        self.freedom += len(x) - len(classes)
+        self.means.append(means)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S_t for every task so far, [B, D] -> [B, N]."""
+        if self.scatter is None:
+            raise RuntimeError("no gates yet: add a task first")
+        if len(self.means) == 1:
+            return features.new_ones(len(features), 1)
+        covariance = self.scatter / max(self.freedom, 1)
+        identity = torch.eye(len(covariance)).to(covariance)
+        mean_variance = covariance.diagonal().mean().clamp_min(1e-12)
+        covariance = (1 - self.shrinkage) * covariance + self.shrinkage * mean_variance * identity
+        means = torch.cat(self.means)
+        weights = torch.linalg.solve(covariance, means.T)
+        g = features.double() @ weights - 0.5 * (means.T * weights).sum(0)
+        best = torch.stack(
+            [part.max(1).values for part in g.split([len(m) for m in self.means], 1)], dim=1
+        )
+        first, second = best.topk(2, dim=1).values.T
+        others = torch.where(best == first[:, None], second[:, None], first[:, None])
+        return (best - others).to(features.dtype)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        kept = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
+        return kept | {f"discriminant.means.{t}": m for t, m in enumerate(self.means)}
 
 
 class ClassGaussians:

@@ -56,10 +56,12 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
     commits = ", ".join(commit[:10] for commit in summary["git_commits"])
     lines += [
         "",
-        f"{config['data']['name']}, {config['backbone']['name']}, seeds {seeds[0]}-{seeds[-1]} "
+        f"{config['data']['name']}, {config['backbone']['name']}, "
+        f"seeds {seeds[0]}-{seeds[-1]} "
         f"(class order, {100 * config['data']['train_share']:.0f} % of the training images, "
         f"noise), {summary['device']}, {summary['threads']} threads, commit {commits}. "
-        "Mean ± sd over seeds, percent; intervals: crossed bootstrap over seeds and test images; p corrected for all "
+        "Mean ± sd over seeds, percent; intervals: crossed bootstrap over seeds and test images; "
+        "p corrected for all "
         f"{len(summary['pairs'])} pairs.",
     ]
     return "\n".join(lines)

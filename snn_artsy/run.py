@@ -189,12 +189,15 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     started = time.perf_counter()
     source = load_source(config.data)
     stream = build_stream(config.data, source, config.seed)
+    # Features of every image that a seed could draw, so that seeds share them in the cache.
+    whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
+    every = np.union1d(whole.train_index, stream.train_index)
     backbone = FrozenBackbone.build(config.backbone, device)
     before = backbone.weights_sha256()
     features: dict[str, NDArray[np.float32]] = {}
     with _progress(console) as progress:
         for name, split, index in (
-            ("train", source.train, stream.train_index),
+            ("train", source.train, every),
             ("test", source.test, stream.test_index),
         ):
             bar = progress.add_task(f"features ({name})", total=len(index))
@@ -208,6 +211,7 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
             progress.update(bar, completed=len(index))
     if backbone.weights_sha256() != before:
         raise RuntimeError("the frozen backbone changed while features were extracted")
+    features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
     tasks = list(feature_task_stream(stream, features["train"], features["test"], device))
     return Frozen(tasks, stream, backbone.dim, before, time.perf_counter() - started)
 

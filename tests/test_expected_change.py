@@ -10,10 +10,18 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import EncodingConfig, TeacherConfig
-from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals, TripletSTDP
+from snn_artsy.rules import (
+    CalciumRule,
+    GatedSTDP,
+    Gating,
+    PairSTDP,
+    Signals,
+    TripletSTDP,
+    VoltageSTDP,
+)
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
 from snn_artsy.synapses.encoding import SpikeEncoder
-from snn_artsy.synapses.expectation import expected_change
+from snn_artsy.synapses.expectation import expected_change, sampled_change
 from snn_artsy.synapses.pairing import make_schedule, teaching_spikes
 
 ENCODING, TEACHER = EncodingConfig(), TeacherConfig(reliability=0.8)
@@ -160,3 +168,38 @@ def test_rules_for_which_it_is_not_exact_are_refused() -> None:
         expected_change(rule, W, Q, R, SCHEDULE, DT)
     with pytest.raises(TypeError, match="use pair or triplet"):
         expected_change(GatedSTDP(GatedSTDP(PAIR)), W, Q, R, SCHEDULE, DT)
+
+
+@pytest.mark.parametrize("name", ["pair_soft", "triplet", "gated_pair", "gated_triplet"])
+def test_sampling_agrees_with_the_closed_form(name: str) -> None:
+    rule, slow = RULES[name], torch.tensor([0.1, 0.2, 0.2, 0.3]).double()
+    generator = torch.Generator().manual_seed(4)
+    mean, error = sampled_change(rule, W, Q, R, SCHEDULE, DT, generator, slow=slow)
+    exact = expected_change(rule, W, Q, R, SCHEDULE, DT, slow)
+    assert ((mean - exact).abs() <= 4.5 * error + 1e-12).all()
+    assert float(error[0, 1:].max()) < 0.1 * float(exact.abs().max())
+    wrong = expected_change(rule.sped_up(2.0), W, Q, R, SCHEDULE, DT, slow)
+    assert ((mean - wrong).abs() > 4.5 * error).any()
+
+
+@pytest.mark.parametrize("rule", [VoltageSTDP(spike_ms=2.0), CalciumRule()])
+def test_certain_spikes_are_one_presentation_of_any_rule(rule: Any) -> None:
+    q, certain = torch.tensor([0.0, 1.0]).double(), torch.ones(1).double()
+    w = torch.tensor([[0.2, 0.4]]).double()
+    generator = torch.Generator().manual_seed(4)
+    mean, error = sampled_change(rule, w, q, certain, SCHEDULE, DT, generator, 20)
+    traces = rule.start(torch.zeros(1, 2).double(), torch.zeros(1, 1).double())
+    total, membrane = torch.zeros_like(w), 0.0
+    for t in range(ENCODING.steps):  # by hand, step by step; tau_m 20 ms, reset by subtraction
+        pre = (q * SCHEDULE.volley[t])[None]
+        membrane = membrane * math.exp(-DT / 20.0) + 1.5 * float(SCHEDULE.teach[t])
+        fired = float(membrane > 1.0)
+        post = torch.full((1, 1), fired).double()
+        v_mV = torch.full((1, 1), V_PEAK_MV if fired else V_REST_MV + 20.0 * membrane).double()
+        membrane -= fired
+        change, traces = rule.step(w, traces, Signals(pre, post, v_mV), DT)
+        total = total + change
+    assert float(error.max()) == 0.0 and float(total.abs().max()) > 0
+    torch.testing.assert_close(mean, total)
+    with pytest.raises(ValueError, match="multiple of 20"):
+        sampled_change(rule, w, q, certain, SCHEDULE, DT, generator, 30)

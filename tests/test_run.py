@@ -227,3 +227,26 @@ def test_lag_into_the_next_volley_is_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match=r"snn\.teacher\.lag_ms: 15 ms"):
         execute(wrong)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_share_of_the_training_images_has_the_features_of_those_images() -> None:
+    from rich.console import Console
+
+    from snn_artsy.run import prepare
+
+    quiet = Console(quiet=True)
+    whole = prepare(RunConfig(data=DataConfig(n_tasks=5), device="cpu"), "cpu", quiet)
+    part = prepare(
+        RunConfig(data=DataConfig(n_tasks=5, train_share=0.5), device="cpu"), "cpu", quiet
+    )
+    features = {}
+    for task, _ in whole.tasks:
+        for batch in (task.train, task.validation):
+            features |= dict(zip(batch.index.tolist(), batch.features, strict=True))
+    n = 0
+    for task, _ in part.tasks:
+        for batch in (task.train, task.validation):
+            n += len(batch)
+            for index, row in zip(batch.index.tolist(), batch.features, strict=True):
+                assert (features[index] == row).all()
+    assert n == pytest.approx(len(features) / 2, abs=10)

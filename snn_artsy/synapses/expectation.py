@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from snn_artsy.rules.base import Signals, all_factors
+from snn_artsy.config import NeuronConfig
+from snn_artsy.rules.base import Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
 from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
+from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule
+from snn_artsy.synapses.receptors import membrane_mV
 
 
 def expected_change(
@@ -70,6 +75,57 @@ def expected_change(
         gain = gain - (gain_post.sum(0) * each)[:, None] * slow
     up, down = base.bounds(w)
     return gain * up - loss_post.T @ loss_pre * down
+
+
+def sampled_change(
+    rule: Rule,
+    w: Tensor,
+    q: Tensor,
+    reliability: Tensor,
+    schedule: Schedule,
+    dt_ms: float,
+    generator: torch.Generator,
+    n_presentations: int = 2000,
+    slow: Tensor | None = None,
+    target: Tensor | None = None,
+    current: float = 1.5,
+) -> tuple[Tensor, Tensor]:
+    """The same for any rule, by drawing presentations: mean change and its standard error.
+
+    Arguments as for `expected_change`; ``w`` stays frozen, rules with noise run without it. The
+    potential is that of the layer's default neurons under a teaching current of ``current``
+    thresholds. Standard errors come from 20 groups of presentations.
+
+    Args:
+        slow: Slow average of a gated rule, kept as it is; None: that of the presentations drawn.
+
+    Raises:
+        ValueError: ``n_presentations`` is no multiple of 20.
+    """
+    groups = 20
+    if n_presentations % groups:
+        raise ValueError(f"n_presentations: {n_presentations}, use a multiple of {groups}")
+    n_steps, size, n_post = len(schedule.volley), n_presentations // groups, len(reliability)
+    cells = SilentSynapseLayer(1, n_post, dt_ms, NeuronConfig()).to(q)
+    if slow is not None and isinstance(rule, GatedSTDP):
+        # so slow that a few presentations do not move it
+        rule = replace(rule, gating=replace(rule.gating, tau_target_ms=1e15))
+    changes = []
+    for _ in range(groups):
+        drawn = torch.rand(n_steps, size, len(q), generator=generator).to(q)
+        pre = (drawn < q * schedule.volley.to(q)[:, None, None]).to(q)
+        drawn = torch.rand(n_steps, size, n_post, generator=generator).to(q)
+        taught = (drawn < reliability * schedule.teach.to(q)[:, None, None]).to(q)
+        answer = cells.respond(pre.new_zeros(n_steps, size, 1), current * taught)
+        v_mV = membrane_mV(answer.membrane, torch.ones_like(reliability), answer.spikes)
+        seen = Signals(pre, answer.spikes, v_mV, target=target)
+        traces = rule.start(pre[0], taught[0])
+        if slow is not None and isinstance(rule, GatedSTDP):
+            traces = (slow, torch.ones_like(traces[1]), *traces[2:])
+        change, _ = rule.presentation(w, traces, seen, dt_ms)
+        changes.append(change / size)
+    each = torch.stack(changes)
+    return each.mean(0), each.std(0) / groups**0.5
 
 
 def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float) -> Tensor:

@@ -18,7 +18,7 @@ TOLERANCE = 1e-6
 def logistic_regression(
     features: Tensor, labels: Tensor, start: Tensor, l2: float, max_iterations: int
 ) -> Tensor:
-    """Minimise mean cross-entropy + l2/2 |W|^2 by L-BFGS; the bias is not penalised.
+    """Minimise mean cross-entropy + ``l2/2 |W|^2`` by L-BFGS; the bias is not penalised.
 
     Args:
         features: float64 [n, D]. labels: int64 [n].

@@ -96,6 +96,14 @@ class FrozenBackbone(nn.Module):
 
             vit = _timm_model(config)
             data_config = resolve_model_data_config(vit)  # type: ignore[no-untyped-call]
+        if config.preprocessing == "pilot":
+            data_config = {
+                "input_size": data_config["input_size"],
+                "interpolation": "bicubic",
+                "crop_pct": 224 / 256,
+                "mean": (0.0, 0.0, 0.0),
+                "std": (1.0, 1.0, 1.0),
+            }
         return cls(vit, data_config, config.name, config.precision).to(device)
 
     @property

@@ -29,7 +29,8 @@ class DataConfig:
 
     Args:
         name: ``digits`` (scikit-learn's, no download), ``imagefolder`` (any directory with train/
-            and test/ or val/, one folder a class), or a torchvision data set: ``cifar10``,
+            and test/ or val/, one folder a class), ``tiny_imagenet``, ``cub200``, ``imagenet_a``,
+            ``imagenet_r`` (in their published layouts), or a torchvision data set: ``cifar10``,
             ``cifar100``, ``fashion_mnist``, ``kmnist``, ``mnist``, ``svhn``.
         root: Directory of the images (imagefolder) or of torchvision's files.
         download: Let torchvision download what is missing in ``root``.
@@ -124,6 +125,9 @@ class BackboneConfig:
         pretrained: Load timm's published weights (downloaded by timm; of no effect for ``bundled``
             and with ``checkpoint``). False without a checkpoint: random weights from a fixed seed.
         checkpoint: Local weights for a timm model: .safetensors, or .pth read with weights_only.
+        preprocessing: ``timm``: the model's own resizing, crop, mean and standard deviation;
+            ``pilot``: as the toolbox LAMDA-PILOT, shorter side to 256/224 of the input size,
+            centre crop, pixels in [0, 1] without normalisation.
         precision: Arithmetic of the forward pass; features are kept as float32 in either case.
             ``bfloat16`` is about 3 times faster on many CPUs, and not exact.
         batch_size: Images per forward pass during feature extraction.
@@ -136,6 +140,7 @@ class BackboneConfig:
     name: str = "bundled"
     pretrained: bool = True
     checkpoint: str | None = None
+    preprocessing: Literal["timm", "pilot"] = "timm"
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = 64
     workers: int = 2
@@ -143,6 +148,7 @@ class BackboneConfig:
     cache: bool = True
 
     def __post_init__(self) -> None:
+        one_of("backbone.preprocessing", self.preprocessing, ("timm", "pilot"))
         require(self.batch_size >= 1, "backbone.batch_size", self.batch_size, "use 1 or more")
         require(self.workers >= 1, "backbone.workers", self.workers, "use 1 or more")
         require(

@@ -419,3 +419,23 @@ def test_deit_tiny() -> None:
     backbone = FrozenBackbone.build(config, "cpu")
     assert backbone.dim == 192
     assert backbone.transform(random_images().load(0)).shape == (3, 224, 224)
+
+
+def test_pilot_preprocessing_is_resize_crop_and_no_normalisation() -> None:
+    from PIL import Image
+    from torchvision import transforms
+
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    backbone = FrozenBackbone.build(BackboneConfig(preprocessing="pilot"), "cpu")
+    # LAMDA-PILOT, utils/data.py, build_transform(is_train=False), for an input of 64 pixels
+    expected = transforms.Compose(
+        [
+            transforms.Resize(int(256 / 224 * 64), transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+        ]
+    )(image)
+    torch.testing.assert_close(backbone.transform(image), expected)
+    own = FrozenBackbone.build(BackboneConfig(), "cpu").transform(image)
+    assert not torch.allclose(own, expected)

@@ -280,3 +280,81 @@ def test_tiny_imagenet() -> None:
     stream = build_stream(config, source, seed=1993)
     assert (len(stream.train_index), len(stream.test_index)) == (10000, 2000)
     assert source.train.load(0).size == (64, 64)
+
+
+# --- published layouts, as miniature fakes --------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    root = tmp_path / "tiny-imagenet-200"
+    for k, wnid in enumerate(("n02", "n01")):
+        for i in range(3):
+            write_image(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", 10 * k + i)
+    lines = []
+    for i, wnid in enumerate(("n02", "n01", "n02", "n02")):
+        write_image(root / "val" / "images" / f"val_{i}.JPEG", 50 + i)
+        lines.append(f"val_{i}.JPEG\t{wnid}\t0\t32\t44\t62\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    return root
+
+
+def test_tiny_imagenet_as_published(tiny: Path) -> None:
+    source = load_source(DataConfig(name="tiny_imagenet", root=str(tiny)))
+    assert source.class_names == ("n01", "n02")
+    assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert source.test.labels.tolist() == [1, 0, 1, 1]
+    assert source.test.load(3).size == (6, 5)
+    (tiny / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn09\n")
+    assert "line 1" in refusal(DataConfig(name="tiny_imagenet", root=str(tiny)))
+    (tiny / "val" / "val_annotations.txt").unlink()
+    assert "val_annotations.txt" in refusal(DataConfig(name="tiny_imagenet", root=str(tiny)))
+
+
+def test_cub_as_published(tmp_path: Path) -> None:
+    root = tmp_path / "CUB_200_2011"
+    images = ["001.A/a_1.jpg", "001.A/a_2.jpg", "002.B/b_1.jpg", "002.B/b_2.jpg", "002.B/b_3.jpg"]
+    for i, name in enumerate(images):
+        write_image(root / "images" / name, i)
+
+    def table(name: str, values: list[str]) -> None:
+        text = "".join(f"{i} {value}\n" for i, value in enumerate(values, start=1))
+        (root / name).write_text(text)
+
+    table("images.txt", images)
+    table("classes.txt", ["001.A", "002.B"])
+    table("image_class_labels.txt", ["1", "1", "2", "2", "2"])
+    table("train_test_split.txt", ["1", "0", "1", "0", "1"])
+    source = load_source(DataConfig(name="cub200", root=str(root)))
+    assert source.class_names == ("001.A", "002.B")
+    assert isinstance(source.train, FolderSplit) and isinstance(source.test, FolderSplit)
+    assert source.train.paths == (images[0], images[2], images[4])
+    assert source.train.labels.tolist() == [0, 1, 1] and source.test.labels.tolist() == [0, 1]
+    assert source.test.paths == (images[1], images[3])
+    table("train_test_split.txt", ["1", "0"])
+    assert "do not list the same images" in refusal(DataConfig(name="cub200", root=str(root)))
+    (root / "images.txt").write_text("1\n")
+    assert "line 1" in refusal(DataConfig(name="cub200", root=str(root)))
+
+
+@pytest.mark.parametrize("name", ["imagenet_a", "imagenet_r"])
+def test_a_data_set_without_a_split_gets_a_fixed_one(name: str, tmp_path: Path) -> None:
+    root = tmp_path / name
+    for k, wnid in enumerate(("n01", "n02")):
+        for i in range(10 if k else 3):
+            write_image(root / wnid / f"{i}.jpg", 100 * k + i)
+    (root / "README.txt").write_text("not a class")
+    first, again = (load_source(DataConfig(name=name, root=str(root))) for _ in range(2))
+    assert first.name == name and first.class_names == ("n01", "n02")
+    assert isinstance(first.train, FolderSplit) and isinstance(first.test, FolderSplit)
+    assert np.bincount(first.test.labels).tolist() == [1, 2]
+    assert np.bincount(first.train.labels).tolist() == [2, 8]
+    assert not set(first.train.paths) & set(first.test.paths)
+    assert isinstance(again.test, FolderSplit) and again.test.paths == first.test.paths
+    for path in ("train/n01/a.jpg", "test/n01/b.jpg"):
+        write_image(tmp_path / "cut" / path, 1)
+    for known in (name, "cub200"):
+        cut = load_source(DataConfig(name=known, root=str(tmp_path / "cut")))
+        assert (cut.name, len(cut.train), len(cut.test)) == (known, 1, 1)
+    write_image(tmp_path / "lone" / "n01" / "0.jpg", 1)
+    assert "needs 2" in refusal(DataConfig(name=name, root=str(tmp_path / "lone")))

@@ -9,7 +9,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,9 @@ from snn_artsy.config import DataConfig
 
 DIGITS_SPLIT_SEED = 0
 """Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""
+
+UNSPLIT_SEED = 0
+"""Seed of the fixed 80/20 split of data sets that have none of their own."""
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -194,6 +197,99 @@ def _imagefolder(config: DataConfig) -> ImageSource:
     )
 
 
+def _tiny_imagenet(config: DataConfig) -> ImageSource:
+    """Tiny-ImageNet as published: train/<wnid>/images/, val/images/ with val_annotations.txt.
+
+    Its validation images are the test split, as is customary: the test labels are not public.
+    """
+    root = _existing_root(config, "give the directory tiny-imagenet-200")
+    _check_folder(root / "train", root, "train/", "give the directory tiny-imagenet-200")
+    names = _class_names(root / "train")
+    number = {name: label for label, name in enumerate(names)}
+    paths, labels = [], []
+    for line, (image, wnid) in _columns(root / "val" / "val_annotations.txt", 2):
+        if wnid not in number:
+            raise ConfigError(
+                f"data.root: line {line} of {root / 'val' / 'val_annotations.txt'} names the class "
+                f"{wnid!r}, which has no folder in train/; the copy is not whole"
+            )
+        paths.append(f"images/{image}")
+        labels.append(number[wnid])
+    return ImageSource(
+        "tiny_imagenet",
+        tuple(names),
+        _folder_split(root / "train", names),
+        FolderSplit(root / "val", paths, np.asarray(labels, dtype=np.int64)),
+    )
+
+
+def _cub200(config: DataConfig) -> ImageSource:
+    """CUB-200-2011 as published, with its own split (``train_test_split.txt``); a copy that is cut
+    into train/ and test/ (as the class-incremental toolboxes distribute it) is taken as it is."""
+    root = _existing_root(config, "give the directory CUB_200_2011")
+    if (root / "train").is_dir():
+        return replace(_imagefolder(config), name="cub200")
+    names = [name for _, (_, name) in _columns(root / "classes.txt", 2)]
+    image = {i: path for _, (i, path) in _columns(root / "images.txt", 2)}
+    label = {i: int(c) - 1 for _, (i, c) in _columns(root / "image_class_labels.txt", 2)}
+    training = {i: flag == "1" for _, (i, flag) in _columns(root / "train_test_split.txt", 2)}
+    if not image.keys() == label.keys() == training.keys():
+        raise ConfigError(
+            f"data.root: images.txt, image_class_labels.txt and train_test_split.txt in "
+            f"{str(root)!r} do not list the same images; the copy is not whole"
+        )
+
+    def split(train: bool) -> FolderSplit:
+        chosen = [i for i in image if training[i] == train]
+        numbers = np.asarray([label[i] for i in chosen], dtype=np.int64)
+        return FolderSplit(root / "images", [image[i] for i in chosen], numbers)
+
+    return ImageSource("cub200", tuple(names), split(True), split(False))
+
+
+def _unsplit(config: DataConfig) -> ImageSource:
+    """ImageNet-R or ImageNet-A: one folder a class and no split of their own.
+
+    A copy that is cut into train/ and test/ (as the class-incremental toolboxes distribute them) is
+    taken as it is; else a fifth of each class's images is for testing, drawn with a fixed seed (our
+    definition).
+    """
+    root = _existing_root(config, "give the directory with one folder a class, or train/ and test/")
+    if (root / "train").is_dir():
+        return replace(_imagefolder(config), name=config.name)
+    names = _class_names(root)
+    if not names:
+        raise ConfigError(f"data.root: no class folders in {str(root)!r}; give their directory")
+    everything = _folder_split(root, names)
+    drawn = np.random.default_rng(UNSPLIT_SEED).permutation(len(everything))
+    testing = np.zeros(len(everything), dtype=bool)
+    for number, name in enumerate(names):
+        own = drawn[everything.labels[drawn] == number]
+        if len(own) < 2:
+            raise ConfigError(f"data.root: class {name!r} has one image; it needs 2 to be split")
+        testing[own[: max(1, len(own) // 5)]] = True
+
+    def split(chosen: NDArray[np.bool_]) -> FolderSplit:
+        paths = [path for path, take in zip(everything.paths, chosen, strict=True) if take]
+        return FolderSplit(root, paths, everything.labels[chosen])
+
+    return ImageSource(config.name, tuple(names), split(~testing), split(testing))
+
+
+def _columns(file: Path, n: int) -> list[tuple[int, list[str]]]:
+    """Line numbers and first ``n`` words of a published list."""
+    if not file.is_file():
+        raise ConfigError(f"data.root: no file {str(file)!r}; give the data set's own directory")
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if words and len(words) < n:
+            raise ConfigError(f"data.root: line {number} of {file} has fewer than {n} words")
+        if words:
+            rows.append((number, words[:n]))
+    return rows
+
+
 def _torchvision(config: DataConfig, class_name: str) -> ImageSource:
     """A torchvision data set that takes ``train=`` and holds its images as arrays."""
     train = _open_torchvision(config, class_name, train=True)
@@ -221,6 +317,10 @@ def _svhn(config: DataConfig) -> ImageSource:
 SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
     "digits": _digits,
     "imagefolder": _imagefolder,
+    "tiny_imagenet": _tiny_imagenet,
+    "cub200": _cub200,
+    "imagenet_a": _unsplit,
+    "imagenet_r": _unsplit,
     "cifar10": partial(_torchvision, class_name="CIFAR10"),
     "cifar100": partial(_torchvision, class_name="CIFAR100"),
     "fashion_mnist": partial(_torchvision, class_name="FashionMNIST"),
@@ -240,13 +340,18 @@ def _existing_root(config: DataConfig, remedy: str) -> Path:
     return root
 
 
-def _check_folder(folder: Path, root: Path, wanted: str) -> None:
+def _check_folder(
+    folder: Path,
+    root: Path,
+    wanted: str,
+    remedy: str = "give the directory that holds train/ and test/ or val/",
+) -> None:
     if folder.is_dir():
         return
     held = sorted(entry.name + "/" for entry in root.iterdir() if entry.is_dir())
     raise ConfigError(
         f"data.root: no {wanted} in {str(root)!r} (it holds: {_some(held) or 'no folders'}); "
-        "give the directory that holds train/ and test/ or val/"
+        f"{remedy}"
     )
 
 

@@ -342,6 +342,8 @@ def test_a_failure_is_one_line_with_a_hint(
 def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     closed: list[type[BaseException]] = []
+    # a shell's background job inherits an ignored SIGINT, and the test would wait for ever
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def execute(config: RunConfig, console: object) -> None:
         try:
@@ -353,7 +355,10 @@ def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
     _replace_run(monkeypatch, execute)
     number = signal.SIGINT
-    assert call("run") == 130
+    try:
+        assert call("run") == 130
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     _one_line(capsys, ["interrupted"])
     number = signal.SIGTERM
     assert call("run") == 143

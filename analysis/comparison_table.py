@@ -45,10 +45,12 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
         if pair["b"] in against or pair["a"] in against:
             sign = 1 if pair["b"] in against else -1
             a, b = (pair["a"], pair["b"])[::sign]
+            # + 0.0 makes a plain zero of -0.0
             low, high = sorted(sign * 100 * bound + 0.0 for bound in pair["interval_95"])
+            points = sign * 100 * pair["difference"] + 0.0
             effect = pair["effect_size_dz"]
             lines.append(
-                f"| {a} - {b} | {sign * 100 * pair['difference'] + 0.0:+.2f} | {low:+.2f} to {high:+.2f} "
+                f"| {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} "
                 f"| {'–' if effect is None else f'{sign * effect:+.1f}'} | {pair['p_holm']:.4f} |"
             )
     config = summary["config"]

@@ -102,7 +102,9 @@ def _title(summary: Mapping[str, Any]) -> str:
     if not isinstance(config, Mapping):
         return "Learners"
     data, backbone = config.get("data", {}), config.get("backbone", {})
-    return f"{data.get('name')}, {backbone.get('name')}, seed {config.get('seed')}"
+    seeds = summary.get("seeds", [config.get("seed")])
+    shown = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]}-{seeds[-1]}"
+    return f"{data.get('name')}, {backbone.get('name')}, {shown}"
 
 
 def _cell(value: object, form: str) -> str:

@@ -13,7 +13,7 @@ class Receptors:
     """AMPA, NMDA and GABA_A receptors of one contact.
 
     ================== ==== ======= ===============================================================
-    symbol             unit default meaning and source
+    symbol             unit default meaning
     ================== ==== ======= ===============================================================
     g_ampa_nS          nS   0.5     peak conductance of a mature contact (our definition)
     g_nmda_nS          nS   0.075   peak conductance without block, mature and silent contacts
@@ -72,7 +72,7 @@ class Membrane:
     """A leaky integrate-and-fire membrane.
 
     ============= ==== ======= ==============================================================
-    symbol        unit default meaning and source
+    symbol        unit default meaning
     ============= ==== ======= ==============================================================
     tau_m_ms      ms   20      membrane time constant (Song, Miller & Abbott 2000)
     g_leak_nS     nS   10      leak conductance (our definition)

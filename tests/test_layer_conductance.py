@@ -151,6 +151,8 @@ def test_what_does_not_fit_is_refused() -> None:
     for neuron in (snntorch.Lapicque(beta=0.9), NeuronConfig(model="synaptic")):
         with pytest.raises(TypeError, match="need a leaky neuron"):
             make_layer(neuron=neuron)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        make_layer(neuron=snntorch.Leaky(beta=1.0))
     with pytest.raises(ValueError, match="one magnesium concentration"):
         make_layer(rule=GatedSTDP(gating=Gating(mg_mM=0.0)))
     with pytest.raises(ConfigError, match=r"snn\.receptors\.mg_mM"):

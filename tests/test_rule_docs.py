@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from snn_artsy import rules
+from snn_artsy.physiology import Membrane, Receptors
 
 PAGE = Path(__file__).parent.parent / "docs" / "api" / "rules.rst"
 INTERFACE = {"ProductRule", "Rule"}  # what rules are made of, no rules themselves
@@ -89,6 +90,11 @@ def test_the_table_says_the_defaults(name: str) -> None:
     item = documented()[name]
     assert item.__doc__ is not None
     assert wrong(item, item.__doc__) == []
+
+
+@pytest.mark.parametrize("item", [Receptors, Membrane])
+def test_physiology_s_tables_say_the_defaults(item: type[Any]) -> None:
+    assert wrong(item, item.__doc__ or "") == []
 
 
 @pytest.mark.parametrize("name", sorted(public_rules()))

@@ -170,6 +170,11 @@ class SilentSynapseLayer(nn.Module):
                 "receptors: they have kinetics of their own, and need a leaky neuron; give "
                 "NeuronConfig(model='leaky') or snntorch's Leaky"
             )
+        if self.unit is not None and not 0 < float(torch.as_tensor(self.unit.beta).mean()) < 1:
+            raise ValueError(
+                "receptors: the neuron's beta must lie between 0 and 1, it gives the membrane's "
+                "time constant"
+            )
         if isinstance(self.rule, GatedSTDP) and self.rule.gating.mg_mM != self.receptors.mg_mM:
             raise ValueError(
                 f"receptors.mg_mM: {self.receptors.mg_mM:g}, but the rule's gating.mg_mM is "
@@ -206,11 +211,13 @@ class SilentSynapseLayer(nn.Module):
         if self.unit is not None:
             _, threshold = self._balance_and_threshold(weights)
             return excitation * self.contact_current * threshold
+        return excitation - alpha * self._afferents(pre)
+
+    def _afferents(self, pre: Tensor) -> Tensor:
+        """Spikes that reach each neuron's contacts, silent ones included, [..., n_post] or 1."""
         if bool(self.exists.all()):
-            afferent = pre.sum(2, keepdim=True)
-        else:
-            afferent = pre @ self.exists.to(pre.dtype).T
-        return excitation - alpha * afferent
+            return pre.sum(-1, keepdim=True)
+        return pre @ self.exists.to(pre.dtype).T
 
     def _make_neuron(self, threshold: Tensor) -> nn.Module:
         beta = torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms), dtype=threshold.dtype)
@@ -242,9 +249,9 @@ class SilentSynapseLayer(nn.Module):
         if pre.ndim != 3 or pre.shape[2] != self.n_pre:
             raise ValueError(f"pre: shape {tuple(pre.shape)}, expected [T, B, {self.n_pre}]")
         weights = self.transmitted()
-        alpha, threshold = self._balance_and_threshold(weights)
         if self.receptors is not None:
             return self._integrate_receptors(pre.to(weights.dtype), current, weights)
+        alpha, threshold = self._balance_and_threshold(weights)
         drive = self._net_input(pre.to(weights.dtype), weights, alpha)
         if current is not None:
             drive += current * threshold
@@ -269,9 +276,10 @@ class SilentSynapseLayer(nn.Module):
         unit = self._neuron_of(threshold)
         state = self._at_rest(unit, pre.new_zeros(pre.shape[1], self.n_post))
         opened, spikes, peak = open_at_rest(state[-1]), [], []
+        membrane, excitation, afferent = self._membrane(unit), pre @ weights.T, self._afferents(pre)
         for t in range(len(pre)):
             drive, opened = self._conductance_drive(
-                unit, pre[t], weights, alpha, threshold, state[-1], opened
+                unit, membrane, excitation[t], afferent[t], alpha, threshold, state[-1], opened
             )
             if current is not None:
                 drive = drive + current[t] * threshold
@@ -283,8 +291,9 @@ class SilentSynapseLayer(nn.Module):
     def _conductance_drive(
         self,
         unit: nn.Module,
-        pre: Tensor,
-        weights: Tensor,
+        membrane: Membrane,
+        excitation: Tensor,
+        afferent: Tensor,
         alpha: Tensor,
         threshold: Tensor,
         v: Tensor,
@@ -296,29 +305,28 @@ class SilentSynapseLayer(nn.Module):
         equation is integrated here, threshold and reset stay the neuron's.
         """
         assert self.receptors is not None
-        beta = torch.as_tensor(unit.beta).to(v)
-        tau_m_ms = -self.dt_ms / math.log(float(beta.double().mean()))
-        membrane = Membrane(tau_m_ms=tau_m_ms)
         # an AMPA event is worth 1 / threshold (a snnTorch neuron: contact_current) thresholds
         event = 1.0 / threshold if self.unit is None else self.contact_current
         contacts = event / contact_weight(self.receptors, membrane)
-        if bool(self.exists.all()):
-            afferent = pre.sum(1, keepdim=True).expand(-1, self.n_post)
-        else:
-            afferent = pre @ self.exists.to(pre.dtype).T
         balance = contacts * alpha * afferent if self.unit is None else None
         span = membrane.v_th_mV - membrane.v_rest_mV
         after, opened = balanced_step(
             membrane.v_rest_mV + span * v / threshold,
             opened,
-            contacts * (pre @ weights.T),
+            contacts * excitation,
             contacts * afferent,
             balance,
             membrane,
             self.receptors,
             self.dt_ms,
         )
+        beta = torch.as_tensor(unit.beta).to(v)
         return in_thresholds(after, membrane) * threshold - beta * v, opened
+
+    def _membrane(self, unit: nn.Module) -> Membrane:
+        """In mV and ms; its time constant is the neuron's own."""
+        beta = float(torch.as_tensor(unit.beta).double().mean())
+        return Membrane(tau_m_ms=-self.dt_ms / math.log(beta))
 
     def _neuron_of(self, threshold: Tensor) -> nn.Module:
         return self._make_neuron(threshold) if self.unit is None else self.unit
@@ -413,12 +421,15 @@ class SilentSynapseLayer(nn.Module):
         state = self._at_rest(unit, pre.new_zeros(n_batch, self.n_post))
         traces = self._traces(Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre))
         spikes, peaks, ones = [], [], torch.ones_like(threshold)
-        opened = open_at_rest(state[-1])
+        opened, membrane = open_at_rest(state[-1]), None
+        if self.receptors is not None:
+            membrane = self._membrane(unit)
         elapsed_ms = n_batch * presentation_ms / n_steps
         for t in range(n_steps):
-            if current is None and self.receptors is not None:
+            if current is None and membrane is not None:
+                excitation, afferent = pre[t] @ self.transmitted().T, self._afferents(pre[t])
                 drive, opened = self._conductance_drive(
-                    unit, pre[t], self.transmitted(), alpha, threshold, state[-1], opened
+                    unit, membrane, excitation, afferent, alpha, threshold, state[-1], opened
                 )
             elif current is None:
                 drive = self._net_input(pre[t : t + 1], self.transmitted(), alpha)[0]

@@ -116,9 +116,10 @@ def main() -> None:
 def shuffled(config: RunConfig, frozen: Any, device: str) -> float:
     """A_last from spikes alone, presynaptic spikes shuffled in time inside each presentation."""
     from snn_artsy.learners import build_snn
-    from snn_artsy.run import evaluate, join
+    from snn_artsy.learners.tasks import join
+    from snn_artsy.run import evaluate
 
-    learner = build_snn(config, frozen.dim, device, None, control="shuffled_timing")
+    learner = build_snn(frozen.setting(config, device), "shuffled_timing")
     for task, _ in frozen.tasks:
         learner.learn(task)
     seen = join([test for _, test in frozen.tasks])

@@ -58,6 +58,7 @@ class FrozenBackbone(nn.Module):
         vit: The timm model; learners that adapt its blocks hook in here.
         transform: PIL image -> normalised float32 [3, H, W], as timm prepares it.
         dim: D, the size of h_0.
+        input_size: (channels, height, width) of transformed images.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class FrozenBackbone(nn.Module):
         self.transform: Callable[[Any], Tensor] = create_transform(
             **dict(data_config), is_training=False
         )
+        self.input_size: tuple[int, ...] = tuple(data_config["input_size"])
         self.dim = int(getattr(vit, "head_hidden_size", None) or vit.num_features)  # type: ignore[arg-type]
         self.train(False)
 
@@ -116,9 +118,13 @@ class FrozenBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """h_0 of transformed images: [B, 3, H, W] -> float32 [B, D]."""
+        with torch.no_grad():
+            return self.embed(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """As `forward`, but gradients flow through it, to what is put into its blocks."""
         bfloat16 = self.precision == "bfloat16"
         with (
-            torch.no_grad(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16),
             _exact_convolutions(self.device),
         ):

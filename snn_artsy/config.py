@@ -546,20 +546,33 @@ class GateConfig:
 
     Args:
         replay: ``gaussian``: features of tasks that are gone are drawn from per-class Gaussians;
-            ``none``: only the current task's data is used.
+            ``exemplars``: a few training samples of each class are kept, chosen by herding
+            (Rebuffi et al. 2017); ``none``: only the current task's data is used.
         pseudo_per_class: Gaussian samples for each class that is gone.
+        exemplars_per_class: Samples kept of each class (20: Rebuffi et al. 2017, for 100 classes).
         shrinkage: Shrinkage of the stored covariance towards a multiple of the identity.
+        threshold: thr_t: ``balanced``: largest balanced accuracy on good against bad features;
+            ``quantile``: all but the share ``quantile`` of good features open the gate.
+        quantile: That share.
+        features: What an MLP gate is trained on: ``good`` features (its own task's), ``bad`` ones
+            (other tasks'), ``both`` or ``none``.
     """
 
-    replay: Literal["gaussian", "none"] = "gaussian"
+    replay: Literal["gaussian", "exemplars", "none"] = "gaussian"
     pseudo_per_class: int = 20
+    exemplars_per_class: int = 20
     shrinkage: float = 0.3
+    threshold: Literal["balanced", "quantile"] = "balanced"
+    quantile: float = 0.05
+    features: Literal["both", "good", "bad", "none"] = "both"
 
     def __post_init__(self) -> None:
-        one_of("gate.replay", self.replay, ("gaussian", "none"))
-        require(
-            self.pseudo_per_class >= 1, "gate.pseudo_per_class", self.pseudo_per_class, "use >= 1"
-        )
+        one_of("gate.replay", self.replay, ("gaussian", "exemplars", "none"))
+        one_of("gate.threshold", self.threshold, ("balanced", "quantile"))
+        one_of("gate.features", self.features, ("both", "good", "bad", "none"))
+        for name in ("pseudo_per_class", "exemplars_per_class"):
+            require(getattr(self, name) >= 1, f"gate.{name}", getattr(self, name), "use >= 1")
+        require(0 <= self.quantile < 1, "gate.quantile", self.quantile, "use a share in [0, 1)")
         require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
 
 
@@ -608,15 +621,19 @@ class SNNConfig:
 
 @dataclass(frozen=True)
 class ANNConfig:
-    """Artsy (ANN): one bottleneck adapter on h_0 for each task, and an MLP as its gate.
+    """Artsy (ANN): one sub-network for each task, and an MLP as its gate.
 
     Args:
+        placement: ``head``: a bottleneck adapter on h_0, which is extracted once; ``blocks``: one
+            beside the MLP of every transformer block (EASE's geometry), which takes a pass of the
+            ViT in training and for each functional sub-network.
         bottleneck: Hidden units r of the adapter.
         scale: s in h_t = s * W_up ReLU(W_down h_0).
         epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
     """
 
+    placement: Literal["head", "blocks"] = "head"
     bottleneck: int = 64
     scale: float = 0.1
     epochs: int = 20
@@ -628,6 +645,7 @@ class ANNConfig:
     gate_lr: float = 1e-3
 
     def __post_init__(self) -> None:
+        one_of("ann.placement", self.placement, ("head", "blocks"))
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
             value = getattr(self, name)
             require(value >= 1, f"ann.{name}", value, "use 1 or more")
@@ -641,8 +659,9 @@ class DiscriminantConfig:
     """Artsy (ANN) with discriminant gates (learner ``artsy_ann_lda``; our definition).
 
     Args:
-        scale: s in h_t in place of ``ann.scale``: gates that err less can afford larger answers of
-            sub-networks. Picked on Tiny-ImageNet classes 0-99, which are not the benchmark's.
+        scale: s in h_t in place of ``ann.scale`` where sub-networks sit on h_0: gates that err less
+            can afford larger answers. Picked on Tiny-ImageNet classes 0-99, which are not the
+            benchmark's.
         shrinkage: Of the covariance that all classes share, towards a multiple of the identity.
     """
 
@@ -652,6 +671,23 @@ class DiscriminantConfig:
     def __post_init__(self) -> None:
         positive("artsy_lda.scale", self.scale)
         require(0 < self.shrinkage <= 1, "artsy_lda.shrinkage", self.shrinkage, "use (0, 1]")
+
+
+@dataclass(frozen=True)
+class RidgeGateConfig:
+    """Artsy (ANN) with gates from a ridge regression (learner ``artsy_ann_ridge``; our use).
+
+    Args:
+        scale: s in h_t, as in ``artsy_lda``.
+        projection: Random features M, as in ``ranpac``.
+    """
+
+    scale: float = 2.0
+    projection: int = 2000
+
+    def __post_init__(self) -> None:
+        positive("artsy_ridge.scale", self.scale)
+        require(self.projection >= 1, "artsy_ridge.projection", self.projection, "use 1 or more")
 
 
 @dataclass(frozen=True)
@@ -765,6 +801,7 @@ LEARNERS = (
     "ranpac",
     "artsy_ann",
     "artsy_ann_lda",
+    "artsy_ann_ridge",
     "artsy_ann_no_gates",
     "artsy_ann_e0",
     "artsy_ann_subnetworks",
@@ -787,6 +824,7 @@ class RunConfig:
         snn: Artsy (SNN).
         gate: Thresholds and replay of the gates, shared by both.
         artsy_lda: Artsy (ANN) with discriminant gates.
+        artsy_ridge: Artsy (ANN) with gates from a ridge regression.
         finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
         joint: Linear probe trained on all data seen so far.
         ease: EASE.
@@ -806,6 +844,7 @@ class RunConfig:
     snn: SNNConfig = field(default_factory=SNNConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     artsy_lda: DiscriminantConfig = field(default_factory=DiscriminantConfig)
+    artsy_ridge: RidgeGateConfig = field(default_factory=RidgeGateConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)

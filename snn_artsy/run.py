@@ -33,10 +33,11 @@ from snn_artsy.config_builder import build
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.evaluation.measures import StepAnswers, measure
-from snn_artsy.learners import LEARNER_BUILDERS, build_snn
+from snn_artsy.learners import LEARNER_BUILDERS, Setting, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
-from snn_artsy.learners.base import LabelledBatch, Learner, Prediction, Task
-from snn_artsy.learners.tasks import feature_task_stream, take
+from snn_artsy.learners.base import LabelledBatch, Learner, Prediction, Split, Task
+from snn_artsy.learners.tasks import feature_task_stream, join, take
+from snn_artsy.observer import SynapseObserver
 from snn_artsy.provenance import provenance
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
@@ -58,13 +59,20 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Everything that the learners share: the tasks with their frozen features."""
+    """Everything that the learners share: the tasks with their frozen features, and the backbone
+    if learners put adapters into it."""
 
     tasks: Stream
     stream: TaskStream
     dim: int
     backbone_sha256: str
     seconds: float
+    backbone: FrozenBackbone | None = None
+
+    def setting(
+        self, config: RunConfig, device: str, observer: SynapseObserver | None = None
+    ) -> Setting:
+        return Setting(config, self.dim, device, observer, self.backbone)
 
 
 def execute(config: RunConfig, console: Console | None = None) -> RunResult:
@@ -167,7 +175,7 @@ def load_trained(directory: Path) -> Trained:
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
     if frozen.backbone_sha256 != summary["backbone_sha256"]:
         raise ConfigError(f'backbone: its weights are not those that "{directory}" was made with')
-    learner = build_snn(config, frozen.dim, device, None)
+    learner = build_snn(frozen.setting(config, device))
     learner.load_state_dict(load_file(file, device=device))
     return Trained(config, frozen, learner, device)
 
@@ -185,7 +193,7 @@ def choose_device(wanted: str) -> str:
 
 
 def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
-    """Images -> task stream -> frozen features; the backbone is dropped again."""
+    """Images -> task stream -> frozen features."""
     started = time.perf_counter()
     source = load_source(config.data)
     stream = build_stream(config.data, source, config.seed)
@@ -212,8 +220,19 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     if backbone.weights_sha256() != before:
         raise RuntimeError("the frozen backbone changed while features were extracted")
     features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
-    tasks = list(feature_task_stream(stream, features["train"], features["test"], device))
-    return Frozen(tasks, stream, backbone.dim, before, time.perf_counter() - started)
+    in_blocks = config.ann.placement == "blocks"
+
+    def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        return backbone.load_images(source.test if split == "test" else source.train, index)
+
+    tasks = list(
+        feature_task_stream(
+            stream, features["train"], features["test"], device, load_images if in_blocks else None
+        )
+    )
+    seconds = time.perf_counter() - started
+    kept = backbone if in_blocks else None
+    return Frozen(tasks, stream, backbone.dim, before, seconds, kept)
 
 
 def run_learner(
@@ -230,7 +249,7 @@ def run_learner(
 
     What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``."""
     torch.manual_seed(config.seed)
-    learner = LEARNER_BUILDERS[name](config, frozen.dim, device, recorder)
+    learner = LEARNER_BUILDERS[name](frozen.setting(config, device, recorder))
     steps: list[StepAnswers] = []
     learning = 0.0
     started = time.perf_counter()
@@ -266,8 +285,7 @@ def run_learner(
     if keep is not None:
         keep += steps
     measures = measure(steps, frozen.stream.task_of_label)
-    # every learner of this version works on h_0, which takes one pass
-    measures |= {"vit_passes_per_image": 1.0} | learner.report()
+    measures |= learner.report()
     measures |= {"seconds": time.perf_counter() - started, "seconds_learning": learning}
     if recorder is not None:
         recorder.summary(name, _recordable(measures))
@@ -285,14 +303,10 @@ def run_controls(
         for name in [*names, "no_plasticity"]:
             if name == "no_plasticity":
                 blocked = replace(config.snn.plasticity, rule="none")
-                learner = build_snn(
-                    replace(config, snn=replace(config.snn, plasticity=blocked)),
-                    frozen.dim,
-                    device,
-                    None,
-                )
+                changed = replace(config, snn=replace(config.snn, plasticity=blocked))
+                learner = build_snn(frozen.setting(changed, device))
             else:
-                learner = build_snn(config, frozen.dim, device, None, control=name)
+                learner = build_snn(frozen.setting(config, device), name)
             for task, _ in frozen.tasks:
                 learner.learn(task)
                 progress.advance(bar)
@@ -332,6 +346,7 @@ def evaluate(
         ),
         spike_predicted=spike_predicted,
         oracle_gate_predicted=oracle_predicted,
+        vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
     )
 
 
@@ -339,17 +354,6 @@ def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
     """`Learner.predict` in parts, so that memory does not grow with the test set."""
     rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
     return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])
-
-
-def join(batches: list[LabelledBatch]) -> LabelledBatch:
-    """Batches of one split, one after the other."""
-    return replace(
-        batches[0],
-        features=torch.cat([b.features for b in batches]),
-        index=torch.cat([b.index for b in batches]),
-        labels=torch.cat([b.labels for b in batches]),
-        load_images=None,
-    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from synthetic_features import (
 )
 
 from snn_artsy.config import ANNConfig, RunConfig
-from snn_artsy.learners import LEARNER_BUILDERS
+from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.prototypes import GatedPrototypes
 
 STREAM = gaussian_stream()
@@ -30,7 +30,7 @@ ABLATIONS = ("artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks")
 
 @cache
 def learnt(name: str) -> Any:
-    learner = LEARNER_BUILDERS[name](CONFIG, DIM, "cpu", None)
+    learner = LEARNER_BUILDERS[name](Setting(CONFIG, DIM, "cpu"))
     for task in STREAM.tasks:
         learner.learn(task)
     return learner
@@ -59,7 +59,7 @@ def test_without_gates_all_sub_networks_add_up() -> None:
     assert prediction.gates is None
     h0 = TEST.features
     with torch.no_grad():
-        z = (h0 + sum(adapter(h0) for adapter in learner.adapters)).double().numpy()
+        z = (h0 + sum(adapter(h0) for adapter in learner.networks)).double().numpy()
     table = (learner.prototypes.base + sum(learner.prototypes.gained)).double().numpy()
     norms = np.linalg.norm(z, axis=1)[:, None] * np.linalg.norm(table, axis=1)
     np.testing.assert_allclose(prediction.scores.numpy(), z @ table.T / norms, atol=1e-5)
@@ -78,7 +78,7 @@ def test_sub_networks_alone_leave_h0_out_of_sample_and_prototype() -> None:
             continue
         h0 = TEST.features[row : row + 1]
         with torch.no_grad():
-            z = sum(learner.adapters[t](h0) for t in opened)
+            z = sum(learner.networks[t](h0) for t in opened)
         table = sum(learner.prototypes.gained[t] for t in opened)
         expected = torch.nn.functional.cosine_similarity(z, table, dim=1)
         torch.testing.assert_close(prediction.scores[row], expected, rtol=0, atol=1e-5)
@@ -95,7 +95,7 @@ def test_the_oracle_gate_alone_decides_which_sub_network_answers() -> None:
     object.__setattr__(batch, "true_task", task)
     scores = learner.predict(batch).scores
     with torch.no_grad():
-        for t, adapter in enumerate(learner.adapters):
+        for t, adapter in enumerate(learner.networks):
             rows = task == t
             z = TEST.features[rows] + adapter(TEST.features[rows])
             table = learner.prototypes.base + learner.prototypes.gained[t]

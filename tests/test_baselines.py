@@ -38,13 +38,12 @@ from snn_artsy.config import (
     RunConfig,
 )
 from snn_artsy.config_builder import build
-from snn_artsy.learners import LEARNER_BUILDERS
+from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.ease import completed_table, reweighted_scores
 from snn_artsy.learners.finetune import Finetune
 from snn_artsy.learners.joint import JointProbe, logistic_regression
 from snn_artsy.learners.ranpac import RIDGES, RanPAC, best_ridge
-from snn_artsy.learners.subspaces import answer
 
 STREAM = gaussian_stream()
 TEST = STREAM.test
@@ -57,7 +56,7 @@ BASELINES = ("finetune_linear", "finetune_adapter", "joint", "aper_adapter", "ea
 
 
 def make(name: str, config: RunConfig = CONFIG) -> Any:
-    return LEARNER_BUILDERS[name](config, DIM, "cpu", None)
+    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
 
 
 def learn_all(learner: Any, tasks: list[Task] = STREAM.tasks) -> Any:
@@ -344,7 +343,7 @@ def test_ease_measures_prototypes_in_all_subspaces_so_far() -> None:
     for s, network in enumerate(learner.networks):
         batch = LabelledBatch(x, torch.arange(len(x)), "train", labels=y)
         with torch.no_grad():
-            h = x + answer(network, batch)
+            h = x + network.answer(batch)
         mean = h[y == task.classes[1]].mean(0)
         torch.testing.assert_close(learner.table[task.classes[1], s], mean)
         torch.testing.assert_close(learner.measured[2][1, s], mean)
@@ -355,7 +354,7 @@ def test_ease_without_other_subspaces_ignores_them() -> None:
     scores = alone.predict(TEST).scores
     for t, network in enumerate(alone.networks):
         with torch.no_grad():
-            z = TEST.features + answer(network, TEST)
+            z = TEST.features + network.answer(TEST)
         means = alone.measured[t][:, t]
         cosines = torch.nn.functional.cosine_similarity(z[:, None], means[None], dim=2)
         columns = scores[:, PER_TASK * t : PER_TASK * (t + 1)]
@@ -376,9 +375,9 @@ def test_ranpac_is_the_ridge_solution_for_all_data(adapt_first: bool) -> None:
         if adapt_first:
             batch = LabelledBatch(h, torch.arange(len(h)), "test", labels=h[:, 0].long())
             with torch.no_grad():
-                h = h + answer(learner.network, batch)
-        assert learner.projection.shape == (DIM, 100)
-        random = np.maximum((h @ learner.projection).numpy(), 0)
+                h = h + learner.networks[0].answer(batch)
+        assert learner.classifier.projection.shape == (DIM, 100)
+        random = np.maximum((h @ learner.classifier.projection).numpy(), 0)
         return random.astype(np.float64)
 
     ridge = learner.report()["ridge"]
@@ -394,9 +393,9 @@ def test_ranpac_does_not_depend_on_the_order_of_tasks_but_for_the_ridge() -> Non
     backward = make("ranpac", RunConfig(ranpac=RanPACConfig(projection=50, adapt_first=False)))
     learn_all(forward)
     learn_all(backward, STREAM.tasks[::-1])
-    torch.testing.assert_close(forward.gram, backward.gram)
-    swapped = torch.cat([backward.sums[:, 2 * k : 2 * k + 2] for k in (2, 1, 0)], dim=1)
-    torch.testing.assert_close(forward.sums, swapped)
+    torch.testing.assert_close(forward.classifier.gram, backward.classifier.gram)
+    swapped = torch.cat([backward.classifier.sums[:, 2 * k : 2 * k + 2] for k in (2, 1, 0)], dim=1)
+    torch.testing.assert_close(forward.classifier.sums, swapped)
 
 
 def test_the_ridge_is_chosen_by_the_error_on_the_last_fifth() -> None:

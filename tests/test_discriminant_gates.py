@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DiscriminantConfig
-from snn_artsy.learners.gating import DiscriminantGates
+from snn_artsy.learners.gates import DiscriminantGates
 
 DIM, PER_TASK = 6, 3
 

@@ -1,12 +1,13 @@
-"""Thresholds of the gates, and the Gaussians that stand in for old data."""
+"""Thresholds of the gates."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from snn_artsy.config import GateConfig
-from snn_artsy.learners.gating import ClassGaussians, GateThresholds, balanced_threshold
+from snn_artsy.learners.gating import GateThresholds, balanced_threshold
 
 
 def balanced_accuracy(good: list[float], bad: list[float], threshold: float) -> float:
@@ -51,22 +52,32 @@ def test_no_threshold_does_better() -> None:
 
 
 def test_identical_scores_keep_the_gate_shut() -> None:
-    thresholds = GateThresholds()
+    thresholds = GateThresholds(GateConfig())
     thresholds.add_task(torch.full((5,), 0.1), torch.full((9,), 0.1))
     thresholds.refresh()
     assert not bool((thresholds.calibrated(torch.full((4, 1), 0.1)) > 0).any())
     assert bool(torch.isfinite(thresholds.calibrated(torch.zeros(1, 1))).all())
 
 
-def test_without_bad_scores_95_percent_of_the_good_open_the_gate() -> None:
+@pytest.mark.parametrize("kind", ["balanced", "quantile"])
+def test_without_bad_scores_95_percent_of_the_good_open_the_gate(kind: Any) -> None:
     good = torch.arange(101.0)
-    threshold = balanced_threshold(good, torch.zeros(0))
-    assert threshold == pytest.approx(5.0)
-    assert int((good > threshold).sum()) == 95
+    thresholds = GateThresholds(GateConfig(threshold=kind))
+    thresholds.add_task(good, torch.zeros(0))
+    thresholds.refresh()
+    assert thresholds.threshold == [pytest.approx(5.0)]
+    assert int((thresholds.calibrated(good[:, None]) > 0).sum()) == 95
+
+
+def test_a_quantile_does_not_look_at_bad_features() -> None:
+    thresholds = GateThresholds(GateConfig(threshold="quantile", quantile=0.25))
+    thresholds.add_task(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]), torch.tensor([2.5, 9.0, -7.0]))
+    thresholds.refresh()
+    assert thresholds.threshold == [2.0]
 
 
 def test_calibrated_scores_in_units_of_each_gate_s_scatter() -> None:
-    thresholds = GateThresholds()
+    thresholds = GateThresholds(GateConfig())
     thresholds.add_task(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 0.0]))  # threshold 2
     thresholds.add_task(torch.tensor([30.0, 40.0]), torch.tensor([10.0, 0.0]))  # the same, times 10
     thresholds.refresh()
@@ -78,90 +89,10 @@ def test_calibrated_scores_in_units_of_each_gate_s_scatter() -> None:
 
 
 def test_later_tasks_move_an_older_gate_s_threshold() -> None:
-    thresholds = GateThresholds()
+    thresholds = GateThresholds(GateConfig())
     thresholds.add_task(torch.tensor([3.0, 4.0, 6.0, 7.0]), torch.tensor([0.0]))
     thresholds.refresh()
     assert thresholds.threshold == [1.5]
     thresholds.add_bad(0, torch.tensor([5.0, 5.0, 5.0]))
     thresholds.refresh()
     assert thresholds.threshold == [5.5]
-
-
-# --- Gaussians ------------------------------------------------------------------------------------
-
-
-def learnt(config: GateConfig, seed: int = 0) -> tuple[ClassGaussians, torch.Tensor, torch.Tensor]:
-    """Two classes with means (0, 5, -5) and (10, 0, 0) and one correlated covariance."""
-    generator = torch.Generator().manual_seed(1)
-    mixing = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.5, 0.5]])
-    means = torch.tensor([[0.0, 5.0, -5.0], [10.0, 0.0, 0.0]])
-    labels = torch.arange(2).repeat_interleave(4000)
-    features = means[labels] + torch.randn(8000, 3, generator=generator) @ mixing.T
-    gaussians = ClassGaussians(config, seed)
-    gaussians.add_task(features, labels)
-    return gaussians, means, mixing @ mixing.T
-
-
-def test_samples_have_each_class_s_mean_and_the_pooled_covariance() -> None:
-    n = 4000
-    gaussians, means, covariance = learnt(GateConfig(pseudo_per_class=n, shrinkage=1e-6))
-    samples = gaussians.sample([0], purpose=1)
-    assert samples.shape == (2 * n, 3)
-    for c, drawn in enumerate(samples.split(n)):
-        # standard errors below: sqrt(5 / 4000) = .035 of a mean, 5 * sqrt(2 / 4000) of a variance
-        torch.testing.assert_close(drawn.mean(0), means[c], rtol=0, atol=0.2)
-        torch.testing.assert_close(torch.cov(drawn.T), covariance, rtol=0, atol=0.7)
-
-
-def test_shrinkage_pulls_the_covariance_towards_a_sphere() -> None:
-    n = 4000
-    gaussians, _, covariance = learnt(GateConfig(pseudo_per_class=n, shrinkage=1.0))
-    drawn = gaussians.sample([0], purpose=1)[:n]
-    sphere = covariance.diagonal().mean() * torch.eye(3)
-    torch.testing.assert_close(torch.cov(drawn.T), sphere, rtol=0, atol=0.3)
-
-
-def test_the_same_arguments_give_the_same_samples() -> None:
-    config = GateConfig(pseudo_per_class=5)
-    gaussians, _, _ = learnt(config)
-    first = gaussians.sample([0], purpose=1)
-    assert torch.equal(gaussians.sample([0], purpose=1), first)
-    assert torch.equal(learnt(config)[0].sample([0], purpose=1), first)
-    assert not torch.equal(gaussians.sample([0], purpose=2), first)
-    assert not torch.equal(learnt(config, seed=1)[0].sample([0], purpose=1), first)
-
-
-def test_tasks_come_in_the_order_asked_for() -> None:
-    gaussians = ClassGaussians(GateConfig(pseudo_per_class=3), 0)
-    for offset in (0.0, 100.0):
-        features = offset + torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-        gaussians.add_task(features, torch.arange(20) % 2)
-    both = gaussians.sample([1, 0], purpose=1)
-    assert torch.equal(both[:6], gaussians.sample([1], purpose=1))
-    assert torch.equal(both[6:], gaussians.sample([0], purpose=1))
-    assert float(both[:6].min()) > 50 > float(both[6:].max())
-    assert gaussians.sample([], purpose=1).shape == (0, 2)
-
-
-def test_mean_of_answers_class_by_class() -> None:
-    gaussians, _, _ = learnt(GateConfig(pseudo_per_class=2))
-    answers = torch.tensor([[1.0, 10.0], [3.0, 30.0], [5.0, 0.0], [5.0, 2.0]])
-    assert gaussians.class_means_of(answers).tolist() == [[2.0, 20.0], [5.0, 1.0]]
-
-
-def test_without_replay_nothing_is_drawn_and_nothing_is_counted_as_stored() -> None:
-    gaussians, _, _ = learnt(GateConfig(replay="none"))
-    assert gaussians.sample([0], purpose=1).shape == (0, 3)
-    assert not gaussians.replays
-    assert gaussians.stored_bytes() == 0
-    with_replay, _, _ = learnt(GateConfig())
-    assert with_replay.replays
-    # means 2 x 3 and a covariance factor 3 x 3, float32
-    assert with_replay.stored_bytes() == 4 * (6 + 9)
-
-
-def test_gaussians_need_a_task() -> None:
-    gaussians = ClassGaussians(GateConfig(), 0)
-    assert not gaussians.replays
-    with pytest.raises(RuntimeError, match="add a task first"):
-        gaussians.sample([0], purpose=1)

@@ -33,12 +33,14 @@ from snn_artsy.config import (
     NeuronConfig,
     PlasticityConfig,
     RecordConfig,
+    RidgeGateConfig,
+    RunConfig,
     SNNConfig,
 )
+from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
-from snn_artsy.learners.gating import DiscriminantGates
 from snn_artsy.learners.simplecil import SimpleCIL
 from snn_artsy.observer import Conversions, NullObserver, Presentations
 
@@ -53,7 +55,12 @@ def learn_all(learner: Any) -> Any:
 
 
 def ann(seed: int = 0, gate: GateConfig | None = None) -> ArtsyANN:
-    return ArtsyANN(ANNConfig(epochs=5), gate or GateConfig(), DIM, "cpu", seed)
+    config = RunConfig(ann=ANNConfig(epochs=5), gate=gate or GateConfig(), seed=seed)
+    return built("artsy_ann", config)
+
+
+def built(name: str, config: RunConfig) -> Any:
+    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
 
 
 def snn(
@@ -66,15 +73,15 @@ def snn(
 MAKERS: dict[str, Callable[[], Learner]] = {
     "simplecil": SimpleCIL,
     "artsy_ann": ann,
-    "artsy_ann, lda": lambda: ArtsyANN(
-        ANNConfig(epochs=5, scale=2.0),
-        GateConfig(),
-        DIM,
-        "cpu",
-        0,
-        discriminant=DiscriminantGates(0.1),
+    "artsy_ann, exemplars": lambda: ann(gate=GateConfig(replay="exemplars")),
+    "artsy_ann, quantile": lambda: ann(gate=GateConfig(threshold="quantile")),
+    "artsy_ann, lda": lambda: built("artsy_ann_lda", RunConfig(ann=ANNConfig(epochs=5), seed=0)),
+    "artsy_ann, ridge": lambda: built(
+        "artsy_ann_ridge",
+        RunConfig(ann=ANNConfig(epochs=5), artsy_ridge=RidgeGateConfig(projection=100), seed=0),
     ),
     "artsy_snn": snn,
+    "artsy_snn, exemplars": lambda: snn(gate=GateConfig(replay="exemplars")),
     "artsy_snn, gate": lambda: snn(SNNConfig(mode="gate")),
     "artsy_snn, current": lambda: snn(SNNConfig(encoding=EncodingConfig(code="current"))),
     "artsy_snn, synaptic": lambda: snn(SNNConfig(neuron=NeuronConfig(model="synaptic"))),
@@ -207,7 +214,9 @@ def test_old_parts_are_unchanged_by_later_tasks(name: str) -> None:
             assert torch.equal(state[key], value), f"{key} changed in task {t}"
         for key in state:
             # gates of the ANN learner are refreshed on purpose
-            if key.startswith((f"layers.{t}.", f"adapters.{t}.", f"recall.{t}", "scaling.")):
+            if key.startswith(
+                (f"layers.{t}.", f"adapters.{t}.", f"subnetworks.{t}.", f"recall.{t}", "scaling.")
+            ):
                 frozen.setdefault(key, state[key].clone())
     assert any(".2." in key for key in frozen)
     if "snn" in name:
@@ -235,8 +244,8 @@ def test_simplecil_needs_a_task() -> None:
 
 def test_adapters_are_trained_and_reported() -> None:
     learner = learnt("artsy_ann")
-    assert [float(a.up.weight.abs().max()) > 0 for a in learner.adapters] == [True] * N_TASKS
-    assert not any(p.requires_grad for a in learner.adapters for p in a.parameters())
+    assert [float(a.up.weight.abs().max()) > 0 for a in learner.networks] == [True] * N_TASKS
+    assert not any(p.requires_grad for a in learner.networks for p in a.parameters())
     hidden, r = ANNConfig().gate_hidden, ANNConfig().bottleneck
     adapter = DIM * r + r + r * DIM + DIM
     gate = 2 * DIM + DIM * hidden + hidden + hidden + 1

@@ -22,6 +22,7 @@ class StepAnswers:
         spike_predicted: Class decided from spikes alone, -1 where nothing fired, [n]; None if none.
         oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without
             gates.
+        vit_passes: Passes of the ViT that each sample took, [n]; None: one each.
     """
 
     labels: NDArray[np.int64]
@@ -31,6 +32,7 @@ class StepAnswers:
     gate_scores: NDArray[np.float32] | None = None
     spike_predicted: NDArray[np.int64] | None = None
     oracle_gate_predicted: NDArray[np.int64] | None = None
+    vit_passes: NDArray[np.int64] | None = None
 
 
 def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         "forgetting_max_last": metrics.forgetting_max_last(acc),
         "forgetting_first_last": metrics.forgetting_first_last(acc),
         "backward_transfer": metrics.backward_transfer(acc),
+        "vit_passes_per_image": 1.0 if last.vit_passes is None else float(last.vit_passes.mean()),
     }
     true_task = task_of_label[last.labels]
     if last.gates is not None and last.gate_scores is not None:

@@ -10,7 +10,15 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
 from snn_artsy.learners.prototypes import class_means, cosine_scores
-from snn_artsy.learners.subspaces import Build, embed, embed_training, n_parameters, states, train
+from snn_artsy.learners.subnetworks import (
+    Build,
+    embed,
+    embed_training,
+    n_parameters,
+    passes,
+    states,
+    train,
+)
 
 
 class APERAdapter:
@@ -39,7 +47,8 @@ class APERAdapter:
         if not len(self.prototypes):
             raise RuntimeError("no prototypes yet: learn a task first")
         both = torch.cat([batch.features, embed([self.network], batch)[:, 0]], dim=1)
-        return Prediction(cosine_scores(both, self.prototypes))
+        scores = cosine_scores(both, self.prototypes)
+        return Prediction(scores, vit_passes=passes([self.network], batch, with_h0=True))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"prototypes": self.prototypes} | states([self.network])

@@ -1,17 +1,27 @@
-"""Artsy with ANN sub-networks and ANN gates (arXiv 2410.05899), placement ``head``."""
+"""Artsy with ANN sub-networks and ANN gates (arXiv 2410.05899)."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
-from snn_artsy.learners.adapter import HeadAdapter, MLPGate, train_adapter, train_gate
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
-from snn_artsy.learners.gating import ClassGaussians, DiscriminantGates, GateThresholds
+from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
+from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+from snn_artsy.learners.replay import Replay
+from snn_artsy.learners.subnetworks import (
+    Build,
+    SubNetwork,
+    embed_training,
+    n_parameters,
+    states,
+    train,
+)
+from snn_artsy.learners.tasks import take
 
 Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
 """``no_gates``: every m_t = 1; ``e0``: every m_t = 0, so z = h_0; ``subnetworks``: z without h_0.
@@ -19,127 +29,144 @@ They differ in the answer alone, not in what is learnt."""
 
 
 class ArtsyANN:
-    """z = h_0 + sum_t m_t h_t with h_t an adapter on h_0 and m_t = 1[S_t > thr_t], S_t an MLP.
+    """z = h_0 + sum_t m_t h_t with h_t a sub-network and m_t = 1[S_t > thr_t], S_t an MLP.
 
     Gate t learns *good* features (task t's) against *bad* ones (other tasks'): real for the current
-    task, Gaussian pseudo-features for tasks that are gone. When a task arrives, older gates are
-    refreshed against it the same way (our definition).
+    task, replayed for tasks that are gone. When a task arrives, older gates are refreshed against
+    it the same way (our definition). Only sub-networks whose gate is open are computed, sample by
+    sample.
 
     Args:
-        discriminant: S_t in place of the MLPs.
+        config, gate: Parameters.
+        build: Makes sub-networks.
+        replay: Stand-ins for the data of tasks that are gone.
+        class_gates: S_t in place of the MLPs.
     """
 
     def __init__(
         self,
         config: ANNConfig,
         gate: GateConfig,
+        build: Build,
+        replay: Replay,
         dim: int,
         device: str,
         seed: int,
         ablation: Ablation = "none",
-        discriminant: DiscriminantGates | None = None,
+        class_gates: ClassGates | None = None,
     ) -> None:
-        self.ablation, self.discriminant = ablation, discriminant
-        self.config, self.dim, self.device = config, dim, device
+        self.ablation, self.class_gates = ablation, class_gates
+        self.config, self.gate_config, self.dim, self.device = config, gate, dim, device
+        self.build, self.replay = build, replay
         self.generator = torch.Generator().manual_seed(seed)
-        self.adapters: list[HeadAdapter] = []
+        self.networks: list[SubNetwork] = []
         self.gates: list[MLPGate] = []
-        self.gaussians = ClassGaussians(gate, seed)
-        self.thresholds = GateThresholds()
+        self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
 
     def learn(self, task: Task) -> None:
-        config, generator = self.config, self.generator
-        t, train = task.number, task.train
-        adapter = HeadAdapter(self.dim, config, generator).to(self.device)
-        train_adapter(adapter, train.features, train.labels, task.classes, config, generator)
-        self.adapters.append(adapter)
-        replayed = self._replayed(t)
+        network = self.build(self.generator)
+        train(network, task, self.config, self.generator)
+        self.networks.append(network)
+        replayed = self._replayed(task.number)
+        self.replay.add_task(task.train)
         self._learn_gates(task)
         features, labels, _ = all_training(task)
-        with torch.no_grad():
-            gained = [class_means(a(features), labels, task.classes) for a in self.adapters]
-        self.prototypes.add(class_means(features, labels, task.classes), gained, replayed)
+        gained = embed_training(self.networks, task)[0] - features[:, None]
+        means = [class_means(g, labels, task.classes) for g in gained.unbind(1)]
+        self.prototypes.add(class_means(features, labels, task.classes), means, replayed)
         self._calibrate(task)
 
     def predict(self, batch: Batch) -> Prediction:
         with torch.no_grad():
-            scores = self._gate_scores(batch.features)
-            calibrated = self.thresholds.calibrated(scores)
+            calibrated = self.thresholds.calibrated(self._gate_scores(batch.features))
             gates = calibrated > 0
             if batch.true_task is not None:
-                tasks = torch.arange(len(self.adapters), device=gates.device)
+                tasks = torch.arange(len(self.networks), device=gates.device)
                 gates = batch.true_task[:, None] == tasks
             if self.ablation in ("no_gates", "e0"):
                 gates = torch.full_like(gates, self.ablation == "no_gates")
-            gained = batch.features.new_zeros(len(batch), len(self.adapters), self.dim)
-            for t, adapter in enumerate(self.adapters):
+            gained = batch.features.new_zeros(len(batch), len(self.networks), self.dim)
+            for t, network in enumerate(self.networks):
                 # a silent gate's sub-network is not computed
-                gained[gates[:, t], t] = adapter(batch.features[gates[:, t]])
+                if gates[:, t].any():
+                    gained[gates[:, t], t] = network.answer(take(batch, gates[:, t]))
             with_h0 = self.ablation != "subnetworks"
             classes = self.prototypes.scores(batch.features, gates, gained, with_h0)
+        own = torch.tensor([n.vit_passes for n in self.networks], device=gates.device)
+        passes = 1 + (gates * own).sum(1)  # one for h_0, which the gates see
         if self.ablation in ("no_gates", "e0"):
-            return Prediction(classes)  # nothing is gated
-        return Prediction(classes, calibrated, gates)
+            return Prediction(classes, vit_passes=passes)  # nothing is gated
+        return Prediction(classes, calibrated, gates, vit_passes=passes)
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = self.prototypes.state_dict() | self.thresholds.state_dict()
-        for name, modules in (("adapters", self.adapters), ("gates", self.gates)):
-            for t, module in enumerate(modules):
-                state |= {f"{name}.{t}.{k}": v for k, v in module.state_dict().items()}
-        return state | ({} if self.discriminant is None else self.discriminant.state_dict())
+        state = self.prototypes.state_dict() | self.thresholds.state_dict() | states(self.networks)
+        for t, gate in enumerate(self.gates):
+            state |= {f"gates.{t}.{k}": v for k, v in gate.state_dict().items()}
+        return state | ({} if self.class_gates is None else self.class_gates.state_dict())
 
     def report(self) -> dict[str, Any]:
-        modules: tuple[nn.Module, ...] = (*self.adapters, *self.gates)
-        report = sizes(sum(p.numel() for m in modules for p in m.parameters()), self.state_dict())
-        report["stored_parameters"] += self.gaussians.stored_parameters()
-        report["stored_bytes"] += self.gaussians.stored_bytes()
+        trained = sum(p.numel() for gate in self.gates for p in gate.parameters())
+        report = sizes(trained + n_parameters(self.networks), self.state_dict())
+        report["stored_parameters"] += self.replay.stored_parameters()
+        report["stored_bytes"] += self.replay.stored_bytes()
         return report
 
     def _replayed(self, t: int) -> Tensor | None:
-        """Mean h_t of the new adapter over pseudo-features of each older class."""
-        if not self.gaussians.replays:
+        """Mean h_t of the new sub-network over stand-ins for each older class; None without any
+        that it can answer (features without images, for adapters in the blocks)."""
+        if t == 0:
             return None
-        pseudo = self.gaussians.sample(list(range(t)), purpose=4)
+        old = self.replay.batch(list(range(t)), purpose=4)
+        network = self.networks[t]
+        if len(old) == 0 or (network.vit_passes and old.load_images is None):
+            return None
         with torch.no_grad():
-            return self.gaussians.class_means_of(self.adapters[t](pseudo))
+            return class_means(network.answer(old), old.labels, tuple(old.labels.unique().tolist()))
 
     def _gate_scores(self, features: Tensor) -> Tensor:
-        if self.discriminant is not None:
-            return self.discriminant.scores(features)
+        if self.class_gates is not None:
+            return self.class_gates.scores(features)
         with torch.no_grad():
             return torch.stack([gate(features) for gate in self.gates], dim=1)
 
     def _learn_gates(self, task: Task) -> None:
         t, real = task.number, task.train.features
-        old = list(range(t))
-        self.gaussians.add_task(real, task.train.labels)
-        if self.discriminant is not None:
+        if self.class_gates is not None:
             features, labels, _ = all_training(task)  # nothing is chosen on validation samples
-            self.discriminant.add_task(features, labels)
+            self.class_gates.add_task(features, labels)
             return
         gate = MLPGate(self.dim, self.config, self.generator).to(self.device)
         self.gates.append(gate)
-        train_gate(gate, real, self.gaussians.sample(old, purpose=1), self.config, self.generator)
-        for u in old:
-            good = self.gaussians.sample([u], purpose=2)
-            train_gate(self.gates[u], good, real, self.config, self.generator)
+        self._train_gate(gate, real, self.replay.batch(list(range(t)), purpose=1).features)
+        for u in range(t):
+            good = self.replay.batch([u], purpose=2).features
+            self._train_gate(self.gates[u], good, real)
+
+    def _train_gate(self, gate: MLPGate, good: Tensor, bad: Tensor) -> None:
+        """With the kinds of features that ``gate.features`` names."""
+        wanted = self.gate_config.features
+        if wanted == "both" and (len(good) == 0 or len(bad) == 0):
+            return  # one kind alone would only teach it to be open, or shut
+        good = good if wanted in ("both", "good") else good[:0]
+        bad = bad if wanted in ("both", "bad") else bad[:0]
+        train_gate(gate, good, bad, self.config, self.generator)
 
     def _calibrate(self, task: Task) -> None:
         """Gates change with every task, so all thresholds are found anew: real validation features
-        of the current task, pseudo-features of the others."""
+        of the current task, stand-ins for the others."""
         t = task.number
-        self.thresholds = GateThresholds()
-        if self.discriminant is not None:
+        self.thresholds = GateThresholds(self.gate_config)
+        if self.class_gates is not None:
             self.thresholds.fixed(t + 1)
             return
-        pseudo = {u: self._gate_scores(self.gaussians.sample([u], purpose=3)) for u in range(t)}
-        real = self._gate_scores(task.validation.features)
-        own = pseudo | {t: real}
+        own = {
+            u: self._gate_scores(self.replay.batch([u], purpose=3).features) for u in range(t)
+        } | {t: self._gate_scores(task.validation.features)}
         for gate in range(t + 1):
             others = [scores[:, gate] for u, scores in own.items() if u != gate]
-            bad = torch.cat([real.new_zeros(0), *others])
+            bad = torch.cat([own[t].new_zeros(0), *others])
             good = own[gate][:, gate]
             # without replay nothing is known of an old task: its gate keeps the newest data as bad
-            self.thresholds.add_task(good if len(good) else real[:, gate], bad)
+            self.thresholds.add_task(good if len(good) else own[t][:, gate], bad)
         self.thresholds.refresh()

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.adapter import HeadAdapter, train_adapter
 from snn_artsy.learners.base import (
     Batch,
     LabelledBatch,
@@ -19,8 +18,11 @@ from snn_artsy.learners.base import (
     all_training,
     stored_bytes,
 )
-from snn_artsy.learners.gating import ClassGaussians, GateThresholds
+from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.subnetworks import HeadAdapter
+from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
@@ -82,8 +84,8 @@ class ArtsySNN:
         self.layers: list[SilentSynapseLayer] = []
         self.adapters: list[HeadAdapter] = []
         self.recall: list[Tensor] = []  # (mean_c - mean) of each task's classes, [n, D]
-        self.gaussians = ClassGaussians(gate, seed)
-        self.thresholds = GateThresholds()
+        self.replay = build_replay(gate, seed)
+        self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
         self.clock_ms = 0.0
         self._test_to_record = 0
@@ -108,7 +110,7 @@ class ArtsySNN:
             # its own generator, so that both modes learn the same contacts
             generator = torch.Generator().manual_seed(self.seed + t)
             adapter = HeadAdapter(self.dim, self.ann, generator).to(self.device)
-            train_adapter(adapter, train.features, train.labels, task.classes, self.ann, generator)
+            train_subnetwork(adapter, task, self.ann, generator)
             self.adapters.append(adapter)
         gained = self._gained(features, self._responses(features, index, "train"))
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
@@ -199,22 +201,25 @@ class ArtsySNN:
             values.copy_(values.flatten()[order].reshape(shape))
 
     def _replayed(self, t: int) -> Tensor | None:
-        """Mean h_t of the new sub-network over pseudo-features of each older class."""
-        if not self.gaussians.replays:
+        """Mean h_t of the new sub-network over stand-ins for each older class."""
+        if t == 0:
             return None
-        pseudo = self.gaussians.sample(list(range(t)), purpose=4)
-        number = torch.arange(len(pseudo), device=pseudo.device)
-        answers = self._responses(pseudo, number, "pseudo", only=[t])
-        return self.gaussians.class_means_of(self._gained(pseudo, answers, only=[t])[:, 0])
+        old = self.replay.batch(list(range(t)), purpose=4)
+        if len(old) == 0:
+            return None
+        number = torch.arange(len(old), device=old.index.device)
+        answers = self._responses(old.features, number, "pseudo", only=[t])
+        gained = self._gained(old.features, answers, only=[t])[:, 0]
+        return class_means(gained, old.labels, tuple(old.labels.unique().tolist()))
 
     def _calibrate(self, task: Task) -> None:
-        """Thresholds of all gates, from this task's validation and others' pseudo-features."""
+        """Thresholds of all gates, from this task's validation samples and others' stand-ins."""
         t, validation = task.number, task.validation
         old = list(range(t))
-        self.gaussians.add_task(task.train.features, task.train.labels)
+        self.replay.add_task(task.train)
         responses = self._responses(validation.features, validation.index, "validation")
         scores = self._gate_scores(responses)
-        pseudo = self.gaussians.sample(old, purpose=3)
+        pseudo = self.replay.batch(old, purpose=3).features
         number = torch.arange(len(pseudo), device=pseudo.device)
         bad = self._gate_scores(self._responses(pseudo, number, "pseudo", only=[t]))[:, 0]
         self.thresholds.add_task(scores[:, t], bad)
@@ -322,7 +327,7 @@ class ArtsySNN:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what a learner of the same configuration has learnt, to predict with it.
 
-        Learning cannot go on from here: the old classes' Gaussians are not part of the state.
+        Learning cannot go on from here: what stands in for old data is not part of the state.
 
         Raises:
             KeyError, RuntimeError: The state is not that of such a learner.
@@ -365,8 +370,8 @@ class ArtsySNN:
             "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
             "parameters": n_contacts + sum(trained),
             "stored_parameters": sum(v.numel() for v in self.state_dict().values())
-            + self.gaussians.stored_parameters(),
-            "stored_bytes": stored_bytes(self.state_dict()) + self.gaussians.stored_bytes(),
+            + self.replay.stored_parameters(),
+            "stored_bytes": stored_bytes(self.state_dict()) + self.replay.stored_bytes(),
             "dt_ms": self.config.encoding.dt,
             "n_steps": self.config.encoding.steps,
             "max_rate_hz": self.config.encoding.rate_hz,

@@ -68,12 +68,14 @@ class Prediction:
         gate_scores: Calibrated S_t, comparable between tasks, [B, N]; None without gates.
         gates: m_t, bool [B, N]; None without gates.
         spike_scores: Class-assembly decision from postsynaptic spikes alone, [B, C]; None if none.
+        vit_passes: Passes of the ViT that each sample took, int64 [B]; None: the one for h_0.
     """
 
     scores: Tensor
     gate_scores: Tensor | None = None
     gates: Tensor | None = None
     spike_scores: Tensor | None = None
+    vit_passes: Tensor | None = None
 
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:
@@ -82,7 +84,8 @@ class Prediction:
             return None if columns[0] is None else torch.cat(columns)
 
         scores = torch.cat([part.scores for part in parts])
-        return Prediction(scores, join("gate_scores"), join("gates"), join("spike_scores"))
+        names = ("gate_scores", "gates", "spike_scores", "vit_passes")
+        return Prediction(scores, *map(join, names))
 
 
 class Learner(Protocol):

@@ -8,10 +8,18 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, EaseConfig
-from snn_artsy.learners.adapter import HeadAdapter
 from snn_artsy.learners.base import Batch, Prediction, Task, sizes
 from snn_artsy.learners.prototypes import class_means, complete, cosine_scores
-from snn_artsy.learners.subspaces import Build, embed, embed_training, n_parameters, states, train
+from snn_artsy.learners.subnetworks import (
+    Build,
+    SubNetwork,
+    embed,
+    embed_training,
+    n_parameters,
+    passes,
+    states,
+    train,
+)
 
 
 def completed_table(measured: list[Tensor]) -> Tensor:
@@ -66,7 +74,7 @@ class EASE:
     def __init__(self, config: EaseConfig, ann: ANNConfig, build: Build, seed: int) -> None:
         self.config, self.ann, self.build = config, ann, build
         self.generator = torch.Generator().manual_seed(seed)
-        self.networks: list[HeadAdapter] = []
+        self.networks: list[SubNetwork] = []
         self.measured: list[Tensor] = []
         self.table: Tensor | None = None
 
@@ -85,7 +93,8 @@ class EASE:
             [torch.full((len(m),), t) for t, m in enumerate(self.measured)]
         ).to(self.table.device)
         embedded = embed(self.networks, batch)
-        return Prediction(reweighted_scores(embedded, self.table, task_of_class, self.config.alpha))
+        scores = reweighted_scores(embedded, self.table, task_of_class, self.config.alpha)
+        return Prediction(scores, vit_passes=passes(self.networks, batch, with_h0=False))
 
     def state_dict(self) -> dict[str, Tensor]:
         prototypes = {f"prototypes.{t}": m for t, m in enumerate(self.measured)}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snn_artsy.config import FinetuneConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, sizes
 from snn_artsy.learners.sgd import minimise
-from snn_artsy.learners.subspaces import Build, answer
+from snn_artsy.learners.subnetworks import Build
 from snn_artsy.learners.tasks import take
 
 
@@ -70,5 +70,5 @@ class Finetune:
     def _logits(self, batch: Batch) -> Tensor:
         z = batch.features
         if self.adapter is not None:
-            z = z + answer(self.adapter, batch)
+            z = z + self.adapter.answer(batch)
         return F.linear(z, self.weight, self.bias)

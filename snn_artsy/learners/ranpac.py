@@ -10,7 +10,15 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, RanPACConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
-from snn_artsy.learners.subspaces import Build, embed, embed_training, n_parameters, states, train
+from snn_artsy.learners.subnetworks import (
+    Build,
+    embed,
+    embed_training,
+    n_parameters,
+    passes,
+    states,
+    train,
+)
 
 # both as in McDonnell et al. 2023 (authors' code)
 RIDGES = tuple(10.0**k for k in range(-8, 9))
@@ -37,15 +45,58 @@ def best_ridge(features: Tensor, targets: Tensor, ridges: tuple[float, ...] = RI
     return ridges[errors.index(min(errors))]
 
 
-class RanPAC:
-    """f(x) = ReLU(x P), W = (G + ridge I)^-1 Q with G = sum f f' and Q = sum f y' over all tasks.
+class RandomRidge:
+    """f(x) = ReLU(x P), W = (G + ridge I)^-1 Q with G = sum f f' and Q = sum f y' over all data.
 
-    x is h_0, or h_0 + h_1 with an adapter trained on the first task (``adapt_first``). P has
-    standard normal entries. G [M, M] and Q [M, C] are sums over samples, so that W is the ridge
-    solution for all data seen, whatever the order of tasks. The ridge parameter is chosen anew with
-    each task on a fifth of that task's training data, as the authors do. Sums are kept as float64:
+    P has standard normal entries. G [M, M] and Q [M, C] are sums over samples, so that W is the
+    ridge solution for all data seen, whatever the order of tasks. The ridge parameter is chosen
+    anew with each task on a fifth of that task's data, as the authors do. Sums are kept as float64:
     small parameters need it (the authors' code keeps float32, half the bytes).
+
+    Args:
+        dim: D.
+        projection: M.
+        generator: Draws P, and the order of samples in which the ridge parameter is chosen.
     """
+
+    def __init__(
+        self, dim: int, projection: int, generator: torch.Generator, device: torch.device | str
+    ) -> None:
+        self.generator = generator
+        self.projection = torch.randn(dim, projection, generator=generator).to(device)
+        self.gram = torch.zeros(projection, projection, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(projection, 0, dtype=torch.float64, device=device)
+        self.weight = self.sums
+        self.ridge = float("nan")
+
+    def add(self, x: Tensor, member: Tensor, n_classes: int) -> None:
+        """Samples [n, D] of new classes: ``member`` int64 [n] counts them from 0."""
+        features = self._random_features(x)
+        targets = F.one_hot(member, n_classes).double()
+        order = torch.randperm(len(features), generator=self.generator).to(features.device)
+        self.ridge = best_ridge(features[order], targets[order])
+        self.gram = self.gram + features.T @ features
+        self.sums = torch.cat([self.sums, features.T @ targets], dim=1)
+        ridge = self.ridge * torch.eye(len(self.gram)).to(self.gram)
+        self.weight = torch.linalg.solve(self.gram + ridge, self.sums)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """[B, D] -> [B, C]."""
+        if not self.sums.shape[1]:
+            raise RuntimeError("no classifier yet: learn a task first")
+        return (self._random_features(x) @ self.weight).float()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"projection": self.projection, "gram": self.gram, "sums": self.sums}
+
+    def _random_features(self, x: Tensor) -> Tensor:
+        """[B, D] -> float64 [B, M]."""
+        return F.relu(x @ self.projection).double()
+
+
+class RanPAC:
+    """`RandomRidge` on h_0, or on h_0 + h_1 with an adapter trained on the first task
+    (``adapt_first``)."""
 
     def __init__(
         self,
@@ -58,44 +109,26 @@ class RanPAC:
     ) -> None:
         self.config, self.ann = config, ann
         self.generator = torch.Generator().manual_seed(seed)
-        self.network = build(self.generator) if config.adapt_first else None
-        m = config.projection
-        self.projection = torch.randn(dim, m, generator=self.generator).to(device)
-        self.gram = torch.zeros(m, m, dtype=torch.float64, device=device)
-        self.sums = torch.zeros(m, 0, dtype=torch.float64, device=device)
-        self.weight = self.sums
-        self.ridge = float("nan")
+        self.networks = [build(self.generator)] if config.adapt_first else []
+        self.classifier = RandomRidge(dim, config.projection, self.generator, device)
 
     def learn(self, task: Task) -> None:
-        if self.network is not None and not self.sums.shape[1]:
-            train(self.network, task, self.ann, self.generator)
-        h0, labels, _ = all_training(task)
-        embedded = h0 if self.network is None else embed_training([self.network], task)[0][:, 0]
-        features = self._random_features(embedded)
-        targets = F.one_hot(labels - task.classes[0], len(task.classes)).double()
-        order = torch.randperm(len(features), generator=self.generator).to(features.device)
-        self.ridge = best_ridge(features[order], targets[order])
-        self.gram = self.gram + features.T @ features
-        self.sums = torch.cat([self.sums, features.T @ targets], dim=1)
-        ridge = self.ridge * torch.eye(len(self.gram)).to(self.gram)
-        self.weight = torch.linalg.solve(self.gram + ridge, self.sums)
+        if self.networks and not task.number:
+            train(self.networks[0], task, self.ann, self.generator)
+        x, labels, _ = all_training(task)
+        if self.networks:
+            x = embed_training(self.networks, task)[0][:, 0]
+        self.classifier.add(x, labels - task.classes[0], len(task.classes))
 
     def predict(self, batch: Batch) -> Prediction:
-        if not self.sums.shape[1]:
-            raise RuntimeError("no classifier yet: learn a task first")
-        embedded = batch.features
-        if self.network is not None:
-            embedded = embed([self.network], batch)[:, 0]
-        return Prediction((self._random_features(embedded) @ self.weight).float())
+        x = embed(self.networks, batch)[:, 0] if self.networks else batch.features
+        return Prediction(
+            self.classifier.scores(x), vit_passes=passes(self.networks, batch, with_h0=False)
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {"projection": self.projection, "gram": self.gram, "sums": self.sums}
-        return state | ({} if self.network is None else states([self.network]))
+        return self.classifier.state_dict() | states(self.networks)
 
     def report(self) -> dict[str, Any]:
-        trained = 0 if self.network is None else n_parameters([self.network])
-        return sizes(trained, self.state_dict()) | {"ridge": self.ridge}
-
-    def _random_features(self, embedded: Tensor) -> Tensor:
-        """[B, D] -> float64 [B, M]."""
-        return F.relu(embedded @ self.projection).double()
+        found = sizes(n_parameters(self.networks), self.state_dict())
+        return found | {"ridge": self.classifier.ridge}

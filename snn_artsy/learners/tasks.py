@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,11 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snn_artsy.data.stream import SampleSet, TaskStream
-from snn_artsy.learners.base import LabelledBatch, Split, Task
+from snn_artsy.learners.base import Batch, LabelledBatch, Split, Task
 
 LoadImages = Callable[[Split, NDArray[np.int64]], Tensor]
 """(split, sample numbers [n]) -> transformed images [n, 3, H, W]; validation images are numbered
 in the source's train split."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def feature_task_stream(
         )
 
 
-def take(batch: LabelledBatch, rows: Tensor) -> LabelledBatch:
+def take(batch: AnyBatch, rows: Tensor) -> AnyBatch:
     """Some samples of a batch: ``rows`` int64 [n] or bool [B], on the batch's device."""
     positions = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
     index = batch.index[positions]
@@ -90,11 +94,35 @@ def take(batch: LabelledBatch, rows: Tensor) -> LabelledBatch:
     elif images is not None:
         whole = images
         images = lambda: whole()[positions.cpu()]  # noqa: E731
-    return replace(
+    part = replace(
         batch,
         features=batch.features[positions],
         index=index,
-        labels=batch.labels[positions],
         true_task=None if batch.true_task is None else batch.true_task[positions],
+        load_images=images,
+    )
+    return _labelled(part, batch, positions)
+
+
+def _labelled(part: AnyBatch, whole: AnyBatch, rows: Tensor) -> AnyBatch:
+    if isinstance(part, LabelledBatch) and isinstance(whole, LabelledBatch):
+        return replace(part, labels=whole.labels[rows])
+    return part
+
+
+def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
+    """Batches of one split, one after the other; with images if all have them."""
+    loaders = [b.load_images for b in batches]
+    images = None
+    if all(loader is not None for loader in loaders):
+        images = lambda: torch.cat([b.images for b in batches])  # noqa: E731
+    if all(isinstance(loader, ImagesOf) for loader in loaders):
+        index = np.concatenate([loader.index for loader in loaders])  # type: ignore[union-attr]
+        images = replace(loaders[0], index=index)  # type: ignore[type-var]
+    return replace(
+        batches[0],
+        features=torch.cat([b.features for b in batches]),
+        index=torch.cat([b.index for b in batches]),
+        labels=torch.cat([b.labels for b in batches]),
         load_images=images,
     )

@@ -31,7 +31,7 @@ def retention(setting: Setting) -> Outcome:
         for k, (consolidation, plastic_old) in enumerate(CELLS):
             contacts = replace(config.snn.contacts, consolidation=consolidation)
             snn = replace(config.snn, contacts=contacts, plastic_old=plastic_old)
-            learner = build_snn(replace(config, snn=snn), frozen.dim, device, None)
+            learner = build_snn(frozen.setting(replace(config, snn=snn), device))
             first = frozen.tasks[0][1]
             for step, (task, _) in enumerate(frozen.tasks):
                 learner.learn(task)

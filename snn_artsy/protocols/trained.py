@@ -12,8 +12,9 @@ from snn_artsy.config import PlasticityConfig, RunConfig, SNNConfig
 from snn_artsy.learners import build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.tasks import join
 from snn_artsy.protocols.base import Setting
-from snn_artsy.run import Trained, evaluate, execute, join, load_trained
+from snn_artsy.run import Trained, evaluate, execute, load_trained
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def test_set(trained: Trained) -> LabelledBatch:
 def relearn(trained: Trained, snn: SNNConfig) -> ArtsySNN:
     """The same tasks learnt anew under another configuration of the spiking learner."""
     config = replace(trained.config, snn=snn)
-    learner = build_snn(config, trained.frozen.dim, trained.device, None)
+    learner = build_snn(trained.frozen.setting(config, trained.device))
     for task, _ in trained.frozen.tasks:
         learner.learn(task)
     return learner

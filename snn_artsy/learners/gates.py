@@ -1,0 +1,160 @@
+"""Artificial synapses S_t: the paper's MLP, and gates made of class scores."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from snn_artsy.config import ANNConfig
+from snn_artsy.learners.ranpac import RandomRidge
+
+
+class MLPGate(nn.Module):
+    """The paper's artificial synapse S_t: a small MLP on h_0, one logit a sample."""
+
+    def __init__(self, dim: int, config: ANNConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.hidden = nn.Linear(dim, config.gate_hidden)
+        self.out = nn.Linear(config.gate_hidden, 1)
+        for layer in (self.hidden, self.out):
+            nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, h0: Tensor) -> Tensor:
+        """[B, D] -> logits [B]."""
+        return self.out(F.relu(self.hidden(self.norm(h0))))[:, 0]
+
+
+def train_gate(
+    gate: MLPGate, good: Tensor, bad: Tensor, config: ANNConfig, generator: torch.Generator
+) -> None:
+    """Binary cross-entropy, both kinds of features weighing the same: good [n, D], bad [m, D].
+
+    Without bad features all the gate can learn is to open, and without good ones to stay shut.
+    """
+    if len(good) + len(bad) == 0:
+        return
+    features = torch.cat([good, bad])
+    target = torch.cat([features.new_ones(len(good)), features.new_zeros(len(bad))])
+    weight = torch.where(target > 0, 0.5 / max(len(good), 1), 0.5 / max(len(bad), 1))
+    weight = weight * len(features)
+    optimiser = torch.optim.Adam(gate.parameters(), lr=config.gate_lr)
+    for _ in range(config.gate_epochs):
+        for batch in torch.randperm(len(features), generator=generator).split(config.batch_size):
+            rows = batch.to(features.device)
+            loss = F.binary_cross_entropy_with_logits(
+                gate(features[rows]), target[rows], weight=weight[rows]
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+
+
+class ClassGates(Protocol):
+    """S_t of every task from scores of classes, which need sums over all data seen only."""
+
+    def add_task(self, features: Tensor, labels: Tensor) -> None:
+        """Features [n, D] and labels [n] of one task."""
+        ...
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S_t for every task so far, [B, D] -> [B, N]."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+def margins(class_scores: Tensor, classes_per_task: list[int]) -> Tensor:
+    """S_t = max_{c in t} g_c - max_{c not in t} g_c (our definition), [B, C] -> [B, N].
+
+    The gate of the best class's task alone is above 0. With one task there is no other: S_0 = 1.
+    """
+    if len(classes_per_task) == 1:
+        return class_scores.new_ones(len(class_scores), 1)
+    best = torch.stack([g.max(1).values for g in class_scores.split(classes_per_task, 1)], dim=1)
+    first, second = best.topk(2, dim=1).values.T
+    return best - torch.where(best == first[:, None], second[:, None], first[:, None])
+
+
+class DiscriminantGates:
+    """S_t as the log-odds of task t against the best other task (our definition).
+
+    Classes are Gaussians with means mu_c and one covariance Sigma, pooled over every class of every
+    task (linear discriminant analysis, Fisher 1936), equally likely:
+
+        g_c(x) = x' Sigma^-1 mu_c - mu_c' Sigma^-1 mu_c / 2,
+
+    and S_t their `margins`, so that exactly the gate of the likeliest class opens at thr_t = 0.
+    Only sums are kept, which makes S_t the same whatever the order of tasks.
+
+    Args:
+        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I.
+    """
+
+    def __init__(self, shrinkage: float) -> None:
+        self.shrinkage = shrinkage
+        self.means: list[Tensor] = []  # of each task's classes, float64 [n, D]
+        self.scatter: Tensor | None = None
+        self.freedom = 0
+
+    def add_task(self, features: Tensor, labels: Tensor) -> None:
+        """Features [n, D] and labels [n] of one task."""
+        x = features.double()
+        classes, member = labels.unique(return_inverse=True)
+        means = torch.stack([x[labels == c].mean(0) for c in classes])
+        rest = x - means[member]
+        scatter = rest.T @ rest
+        self.scatter = scatter if self.scatter is None else self.scatter + scatter
+        self.freedom += len(x) - len(classes)
+        self.means.append(means)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S_t for every task so far, [B, D] -> [B, N]."""
+        if self.scatter is None:
+            raise RuntimeError("no gates yet: add a task first")
+        covariance = self.scatter / max(self.freedom, 1)
+        identity = torch.eye(len(covariance)).to(covariance)
+        mean_variance = covariance.diagonal().mean().clamp_min(1e-12)
+        covariance = (1 - self.shrinkage) * covariance + self.shrinkage * mean_variance * identity
+        means = torch.cat(self.means)
+        weights = torch.linalg.solve(covariance, means.T)
+        g = features.double() @ weights - 0.5 * (means.T * weights).sum(0)
+        return margins(g, [len(m) for m in self.means]).to(features.dtype)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        kept = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
+        return kept | {f"discriminant.means.{t}": m for t, m in enumerate(self.means)}
+
+
+class RidgeGates:
+    """S_t as `margins` of a ridge regression on random features (RanPAC's classifier on h_0;
+    McDonnell et al. 2023), so that exactly the best class's gate opens at thr_t = 0 (our use).
+
+    Args:
+        dim: D.
+        projection: Random features M.
+        generator: Draws them, and the samples on which the ridge parameter is chosen.
+    """
+
+    def __init__(
+        self, dim: int, projection: int, generator: torch.Generator, device: torch.device | str
+    ) -> None:
+        self.ridge = RandomRidge(dim, projection, generator, device)
+        self.classes_per_task: list[int] = []
+
+    def add_task(self, features: Tensor, labels: Tensor) -> None:
+        """Features [n, D] and labels [n] of one task."""
+        classes, member = labels.unique(return_inverse=True)
+        self.ridge.add(features, member, len(classes))
+        self.classes_per_task.append(len(classes))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S_t for every task so far, [B, D] -> [B, N]."""
+        return margins(self.ridge.scores(features), self.classes_per_task)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"ridge.{key}": value for key, value in self.ridge.state_dict().items()}

@@ -1,0 +1,167 @@
+"""What stands in for the data of tasks that are gone: nothing, Gaussians, or a few exemplars."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snn_artsy.config import GateConfig
+from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.tasks import join, take
+from snn_artsy.synapses.encoding import within_class_covariance
+
+
+class Replay(Protocol):
+    """Fed with each task's training samples, gives stand-ins for them later."""
+
+    def add_task(self, train: LabelledBatch) -> None: ...
+
+    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+        """Stand-ins for some tasks' samples, in the tasks' order; none for an empty list.
+
+        Args:
+            tasks: Task numbers.
+            purpose: What they are for; where they are drawn, another purpose has other draws.
+        """
+        ...
+
+    def stored_parameters(self) -> int: ...
+
+    def stored_bytes(self) -> int: ...
+
+
+class NoReplay:
+    """Data that is gone is gone."""
+
+    def __init__(self) -> None:
+        self.nothing: LabelledBatch | None = None
+
+    def add_task(self, train: LabelledBatch) -> None:
+        self.nothing = take(train, train.index[:0])
+
+    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+        return _known(self.nothing)
+
+    def stored_parameters(self) -> int:
+        return 0
+
+    def stored_bytes(self) -> int:
+        return 0
+
+
+class ClassGaussians:
+    """Per-class Gaussians of h_0: class means and each task's pooled, shrunk covariance.
+
+    The exemplar-free stand-in for data of tasks that are gone (our definition). Its features have
+    no images.
+
+    Args:
+        per_class: Samples of each class.
+        shrinkage: Of the covariance, towards a multiple of the identity.
+        seed: Of the draws; the same arguments of `batch` give the same samples.
+    """
+
+    def __init__(self, per_class: int, shrinkage: float, seed: int) -> None:
+        self.per_class, self.shrinkage, self.seed = per_class, shrinkage, seed
+        self.classes: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.factors: list[Tensor] = []
+
+    def add_task(self, train: LabelledBatch) -> None:
+        x = train.features.double()
+        covariance = within_class_covariance(x, train.labels, self.shrinkage)
+        jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+        self.factors.append(torch.linalg.cholesky(covariance + jitter).float())
+        classes = train.labels.unique()
+        self.classes.append(classes)
+        self.means.append(torch.stack([train.features[train.labels == c].mean(0) for c in classes]))
+
+    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+        if not self.means:
+            raise RuntimeError("no Gaussians yet: add a task first")
+        parts, labels = [self.means[0][:0]], [self.classes[0][:0]]
+        for t in tasks:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + purpose * 1009 + t)
+            mean = self.means[t].repeat_interleave(self.per_class, dim=0)
+            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+            parts.append(mean + noise @ self.factors[t].T)
+            labels.append(self.classes[t].repeat_interleave(self.per_class))
+        features = torch.cat(parts)
+        index = torch.arange(len(features), device=features.device)
+        return LabelledBatch(features, index, "train", labels=torch.cat(labels))
+
+    def stored_parameters(self) -> int:
+        return sum(x.numel() for x in (*self.means, *self.factors))
+
+    def stored_bytes(self) -> int:
+        return sum(x.numel() * x.element_size() for x in (*self.means, *self.factors))
+
+
+def herd(features: Tensor, n: int) -> Tensor:
+    """The ``n`` samples whose running mean stays nearest to the class mean (Rebuffi et al. 2017,
+    iCaRL, algorithm 4), on L2-normalised features: [m, D] -> positions int64 [min(n, m)]."""
+    x = F.normalize(features.double(), dim=1)
+    mean, total = x.mean(0), torch.zeros_like(x[0])
+    chosen: list[int] = []
+    for k in range(1, min(n, len(x)) + 1):
+        distance = (mean - (total + x) / k).square().sum(1)
+        distance[chosen] = torch.inf
+        chosen.append(int(distance.argmin()))
+        total = total + x[chosen[-1]]
+    return torch.tensor(chosen, dtype=torch.int64, device=features.device)
+
+
+class Exemplars:
+    """A few training samples of each class, chosen by herding.
+
+    Args:
+        per_class: How many.
+        image_bytes: Of an image that is kept as well, for sub-networks that need pixels; else 0.
+    """
+
+    def __init__(self, per_class: int, image_bytes: int = 0) -> None:
+        self.per_class, self.image_bytes = per_class, image_bytes
+        self.tasks: list[LabelledBatch] = []
+
+    def add_task(self, train: LabelledBatch) -> None:
+        rows = [
+            torch.nonzero(train.labels == c)[:, 0][
+                herd(train.features[train.labels == c], self.per_class)
+            ]
+            for c in train.labels.unique()
+        ]
+        kept = take(train, torch.cat(rows))
+        # without its loader a sample is its features alone
+        self.tasks.append(kept if self.image_bytes else replace(kept, load_images=None))
+
+    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+        if not self.tasks:
+            raise RuntimeError("no exemplars yet: add a task first")
+        nothing = take(self.tasks[0], self.tasks[0].index[:0])
+        return join([self.tasks[t] for t in tasks]) if tasks else nothing
+
+    def stored_parameters(self) -> int:
+        return sum(batch.features.numel() for batch in self.tasks)
+
+    def stored_bytes(self) -> int:
+        n = sum(len(batch) for batch in self.tasks)
+        return 4 * self.stored_parameters() + n * self.image_bytes
+
+
+def build_replay(config: GateConfig, seed: int, image_bytes: int = 0) -> Replay:
+    """What ``config.replay`` names."""
+    if config.replay == "exemplars":
+        return Exemplars(config.exemplars_per_class, image_bytes)
+    if config.replay == "gaussian":
+        return ClassGaussians(config.pseudo_per_class, config.shrinkage, seed)
+    return NoReplay()
+
+
+def _known(batch: LabelledBatch | None) -> LabelledBatch:
+    if batch is None:
+        raise RuntimeError("no task yet: add a task first")
+    return batch

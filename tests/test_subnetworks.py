@@ -1,0 +1,253 @@
+"""Adapters on h_0 and in the blocks, on a small ViT with random weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from snn_artsy.backbone import FrozenBackbone
+from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig, SNNConfig
+from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners.base import LabelledBatch, Prediction, Task
+from snn_artsy.learners.subnetworks import BlockAdapters, HeadAdapter, builder, train
+from snn_artsy.learners.tasks import join, take
+
+DIM, N_TASKS, PER_TASK = 16, 3, 2
+BLOCKS = ANNConfig(placement="blocks", bottleneck=4, epochs=3, lr=0.1, batch_size=16)
+DATA_CONFIG = {"input_size": (3, 16, 16), "interpolation": "bicubic", "mean": (0.5,) * 3,
+               "std": (0.5,) * 3, "crop_pct": 1.0}  # fmt: skip
+
+
+@cache
+def small_vit() -> FrozenBackbone:
+    torch.manual_seed(0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=DIM, depth=3, num_heads=2, num_classes=0,
+        init_values=0.5,
+    )  # fmt: skip
+    return FrozenBackbone(vit, DATA_CONFIG, "small")
+
+
+@cache
+def stream() -> tuple[list[Task], LabelledBatch]:
+    """Noisy pictures of six patterns; h_0 is the small ViT's."""
+    generator = torch.Generator().manual_seed(1)
+    patterns = torch.randn(N_TASKS * PER_TASK, 3, 16, 16, generator=generator)
+
+    def batch(classes: range, per_class: int, split: Any) -> LabelledBatch:
+        labels = torch.tensor(list(classes)).repeat(per_class)
+        images = patterns[labels] + 0.5 * torch.randn(len(labels), 3, 16, 16, generator=generator)
+        index = torch.arange(len(labels))
+        return LabelledBatch(
+            small_vit()(images), index, split, labels=labels, load_images=lambda: images
+        )
+
+    tasks = []
+    for t in range(N_TASKS):
+        classes = range(PER_TASK * t, PER_TASK * (t + 1))
+        parts = batch(classes, 12, "train"), batch(classes, 4, "validation")
+        tasks.append(Task(t, tuple(classes), *parts))
+    return tasks, batch(range(N_TASKS * PER_TASK), 5, "test")
+
+
+def randomised(network: nn.Module, seed: int = 0) -> Any:
+    """W_up is zero at start: give it something to say."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def block_adapters(seed: int = 0) -> BlockAdapters:
+    return BlockAdapters(small_vit(), BLOCKS, torch.Generator().manual_seed(seed))
+
+
+# --- geometry -------------------------------------------------------------------------------------
+
+
+def test_a_new_subnetwork_answers_nothing() -> None:
+    _, test = stream()
+    with torch.no_grad():
+        for network in (block_adapters(), HeadAdapter(DIM, ANNConfig(), torch.Generator())):
+            torch.testing.assert_close(
+                network.answer(test), torch.zeros(len(test), DIM), atol=1e-5, rtol=0
+            )
+
+
+def by_hand(network: BlockAdapters, images: Tensor) -> Tensor:
+    """The equation of EASE written out, block by block."""
+    vit: Any = small_vit().vit
+    x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+    for block, adapter in zip(vit.blocks, network.adapters, strict=True):
+        down, up = adapter.down, adapter.up  # type: ignore[union-attr]
+        x = x + block.ls1(block.attn(block.norm1(x)))
+        own = F.relu(x @ down.weight.T + down.bias) @ up.weight.T + up.bias  # type: ignore
+        x = x + block.ls2(block.mlp(block.norm2(x))) + 0.1 * own
+    return vit.forward_head(vit.norm(x), pre_logits=True)  # type: ignore[no-any-return]
+
+
+def test_adapters_stand_beside_the_mlp_of_each_block() -> None:
+    network, images = randomised(block_adapters()), stream()[1].images
+    with torch.no_grad():
+        found = network(images)
+        torch.testing.assert_close(found, by_hand(network, images), atol=1e-5, rtol=1e-5)
+    assert float((found - small_vit()(images)).abs().max()) > 0.01
+
+
+def test_the_shared_vit_is_as_before() -> None:
+    backbone, images = small_vit(), stream()[1].images
+    before, weights = backbone(images), backbone.weights_sha256()
+    network = randomised(block_adapters())
+    network(images)
+    with pytest.raises(RuntimeError):
+        network(images[:, :1])  # fails on the way
+    assert torch.equal(backbone(images), before)
+    train(network, stream()[0][0], BLOCKS, torch.Generator().manual_seed(0))
+    assert backbone.weights_sha256() == weights
+    assert not any(p.requires_grad or p.grad is not None for p in backbone.parameters())
+
+
+def test_parameters_are_those_of_ease() -> None:
+    network = block_adapters()
+    r, depth = BLOCKS.bottleneck, 3
+    assert sum(p.numel() for p in network.parameters()) == depth * (2 * DIM * r + r + DIM)
+    assert not any("vit" in key for key in network.state_dict())
+    # r = 64, 12 blocks, D = 768: 1,189,632 a task, as in EASE's own logs
+    assert 12 * (2 * 768 * 64 + 64 + 768) == 1_189_632
+
+
+def test_answers_come_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, (_, test) = randomised(block_adapters()), stream()
+    with torch.no_grad():
+        whole = network.answer(test)
+        monkeypatch.setattr("snn_artsy.learners.subnetworks.ANSWER_BATCH", 7)
+        torch.testing.assert_close(network.answer(test), whole, atol=1e-5, rtol=0)
+        assert network.answer(take(test, test.index[:0])).shape == (0, DIM)
+
+
+def test_training_goes_down_the_gradient_of_the_cosine_classifier_s_loss() -> None:
+    """One epoch of one batch: p - lr (gradient + weight decay p), by hand."""
+    task, lr, decay = stream()[0][1], 0.1, 0.01
+    config = ANNConfig(placement="blocks", bottleneck=4, epochs=1, lr=lr, batch_size=99,
+                       weight_decay=decay)  # fmt: skip
+    network, expected = randomised(block_adapters()), randomised(block_adapters())
+    data = task.train
+    means = torch.stack([data.features[data.labels == c].mean(0) for c in task.classes])
+    cosines = F.normalize(by_hand(expected, data.images), dim=1) @ F.normalize(means, dim=1).T
+    F.cross_entropy(10.0 * cosines, data.labels - task.classes[0]).backward()
+    train(network, task, config, torch.Generator().manual_seed(0))
+    assert not any(p.requires_grad for p in network.parameters())
+    for found, before in zip(network.parameters(), expected.parameters(), strict=True):
+        assert before.grad is not None
+        step = before.grad + decay * before.detach()
+        torch.testing.assert_close(found, before.detach() - lr * step, atol=1e-6, rtol=1e-4)
+        assert float(before.grad.abs().max()) > 1e-4
+
+
+def test_a_backbone_without_blocks_is_refused() -> None:
+    vit = nn.Sequential(nn.Flatten(), nn.Linear(768, DIM))
+    vit.num_features = DIM  # type: ignore[assignment]
+    odd = FrozenBackbone(vit, DATA_CONFIG, "odd")
+    with pytest.raises(ConfigError, match=r"ann\.placement: 'odd' has no transformer blocks"):
+        builder(BLOCKS, DIM, "cpu", odd)(torch.Generator())
+
+
+# --- learners -------------------------------------------------------------------------------------
+
+EXPECTED_PASSES = {
+    "simplecil": 1, "finetune_adapter": 1, "aper_adapter": 2, "ranpac": 1, "ease": N_TASKS,
+    "artsy_ann_no_gates": 1 + N_TASKS, "artsy_ann_e0": 1, "artsy_snn": 1,
+}  # fmt: skip
+IN_BLOCKS = [*EXPECTED_PASSES, "artsy_ann", "artsy_ann_lda", "artsy_ann_subnetworks"]
+
+
+def setting(gate: GateConfig | None = None) -> Setting:
+    config = RunConfig(ann=BLOCKS, ranpac=RanPACConfig(projection=50), gate=gate or GateConfig())
+    return Setting(config, DIM, "cpu", backbone=small_vit())
+
+
+@cache
+def learnt(name: str) -> Any:
+    learner = LEARNER_BUILDERS[name](setting())
+    for task in stream()[0]:
+        learner.learn(task)
+    return learner
+
+
+@pytest.mark.parametrize("name", IN_BLOCKS)
+def test_learners_learn_three_tasks_with_adapters_in_the_blocks(name: str) -> None:
+    _, test = stream()
+    prediction: Prediction = learnt(name).predict(test)
+    newest = take(test, test.labels >= PER_TASK * (N_TASKS - 1))
+    predicted = learnt(name).predict(newest).scores.argmax(1)
+    assert float((predicted == newest.labels).float().mean()) > 1 / 3  # chance is 1/6
+    passes = prediction.vit_passes
+    found = 1.0 if passes is None else float(passes.float().mean())
+    if name in EXPECTED_PASSES:
+        assert found == EXPECTED_PASSES[name]
+    else:
+        assert prediction.gates is not None
+        assert found == pytest.approx(1 + float(prediction.gates.sum(1).float().mean()))
+
+
+def test_silent_sub_networks_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, (_, test) = learnt("artsy_ann_lda"), stream()
+    seen: list[int] = []
+    whole = BlockAdapters.answer
+
+    def counted(self: BlockAdapters, batch: Any) -> Tensor:
+        seen.append(len(batch))
+        return whole(self, batch)
+
+    monkeypatch.setattr(BlockAdapters, "answer", counted)
+    prediction = learner.predict(test)
+    assert sum(seen) == int(prediction.gates.sum()) == len(test)  # one gate open for each sample
+
+
+def test_answers_do_not_depend_on_the_other_samples_of_a_batch() -> None:
+    learner, (_, test) = learnt("artsy_ann"), stream()
+    whole = learner.predict(test)
+    parts = [learner.predict(take(test, r)) for r in torch.arange(len(test)).split(4)]
+    joined = Prediction.concatenate(parts)
+    torch.testing.assert_close(joined.scores, whole.scores, atol=1e-4, rtol=0)
+    assert torch.equal(joined.gates, whole.gates)
+    assert torch.equal(joined.vit_passes, whole.vit_passes)
+
+
+def test_gaussians_complete_and_exemplars_measure_old_prototypes() -> None:
+    """Features without images tell nothing of a new sub-network in the blocks; exemplars do."""
+    tasks, _ = stream()
+    # all twelve training samples of a class are kept
+    learner: Any = LEARNER_BUILDERS["artsy_ann"](
+        setting(GateConfig(replay="exemplars", exemplars_per_class=12))
+    )
+    for task in tasks[:2]:
+        learner.learn(task)
+    old = tasks[0].train
+    with torch.no_grad():
+        answers = learner.networks[1].answer(old)
+    for c in tasks[0].classes:
+        torch.testing.assert_close(
+            learner.prototypes.gained[1][c],
+            answers[old.labels == c].mean(0), atol=1e-5, rtol=0,
+        )  # fmt: skip
+    assert learner.replay.stored_bytes() == 4 * 12 * (4 * DIM + 3 * 16 * 16)
+
+
+def test_spiking_gates_of_adapters_sit_on_h0() -> None:
+    config = RunConfig(ann=BLOCKS, snn=SNNConfig(mode="gate"))
+    with pytest.raises(ConfigError, match=r"ann\.placement"):
+        LEARNER_BUILDERS["artsy_snn"](Setting(config, DIM, "cpu", backbone=small_vit()))
+
+
+def test_joined_batches_keep_their_images() -> None:
+    _, test = stream()
+    whole = join([take(test, test.index[:3]), take(test, test.index[3:])])
+    assert torch.equal(whole.images, test.images)
+    assert torch.equal(whole.labels, test.labels)

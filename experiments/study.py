@@ -1,4 +1,4 @@
-"""Settings x seeds of the spiking learner on one data set -> a Markdown table with mean and sd.
+"""Settings x seeds of one learner on one data set -> a Markdown table with mean and sd.
 
     python experiments/study.py experiments/studies/rules.yaml --seeds 5 --out runs/rules_digits
     python experiments/study.py experiments/studies/rules.yaml --out runs/rules_tiny --seeds 5 \
@@ -6,7 +6,8 @@
         --set backbone.checkpoint=FILE
     ... --into experiments/RESULTS.md --name rules_digits
 
-A study is a YAML file: name of each setting -> keys that differ from the configuration. Features
+A study is a YAML file: name of each setting -> keys that differ from the configuration; the learner
+is ``artsy_snn``, or what ``--learner`` names, or a setting's key ``learners`` (one name). Features
 are extracted once for each class order. ``study.json`` keeps every value and the commit it was
 made at; finished cells are kept when the command is run again.
 """
@@ -36,8 +37,16 @@ COLUMNS = (
     ("a_last", "A_last", 100),
     ("task_identification", "task identified", 100),
     ("gate_identification", "gate identified", 100),
+    ("mean_open_gates", "open gates", 1),
+    ("gate_precision", "precision", 100),
+    ("gate_recall", "recall", 100),
+    ("all_silent_share", "all silent", 100),
     ("converted_share", "converted", 100),
     ("timing_index", "timing index", 100),
+    ("test_steps", "T", 1),
+    ("max_rate_hz", "max. rate (Hz)", 1),
+    ("spikes_per_image", "spikes per image", 1),
+    ("stored_bytes", "stored, MB", 1e-6),
     ("seconds_learning", "seconds learning", 1),
 )
 
@@ -69,15 +78,18 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=1993)
+    parser.add_argument("--learner", default="artsy_snn")
     parser.add_argument("--timing", action="store_true", help="measure timing_index too")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name")
+    parser.add_argument("--columns", help="columns of the table, separated by commas")
     given = parser.parse_args()
     settings = yaml.safe_load(given.study.read_text(encoding="utf-8"))
     base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
     pairs = (item.split("=", 1) for item in given.set)
     base = merged(base, nested({key: yaml.safe_load(value) for key, value in pairs}))
+    start = merged(base, {"learners": [given.learner]})
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "study.json"
     facts = provenance(1)
@@ -86,7 +98,7 @@ def main() -> None:
     console = Console()
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         configs = {
-            name: build(RunConfig, merged(merged(base, nested(over or {})), {"seed": seed}))
+            name: build(RunConfig, merged(merged(start, nested(over or {})), {"seed": seed}))
             for name, over in settings.items()
         }
         wanted = {n: c for n, c in configs.items() if f"{n}/{seed}" not in found["cells"]}
@@ -96,9 +108,13 @@ def main() -> None:
         device = choose_device(first.device)
         frozen = prepare(first, device, console)
         for name, config in wanted.items():
-            measures = run_learner("artsy_snn", config, frozen, device, Console(quiet=True))
+            measures = run_learner(config.learners[0], config, frozen, device, Console(quiet=True))
             values = {key: measures[key] for key, *_ in COLUMNS if key in measures}
-            if given.timing and config.snn.plasticity.rule != "none":
+            if (
+                given.timing
+                and config.learners == ["artsy_snn"]
+                and config.snn.plasticity.rule != "none"
+            ):
                 values["timing_index"] = values["a_last_spikes_only"] - shuffled(
                     config, frozen, device
                 )
@@ -132,7 +148,9 @@ def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) ->
         name: [v for key, v in found["cells"].items() if key.rsplit("/", 1)[0] == name]
         for name in names
     }
-    used = [c for c in COLUMNS if any(c[0] in run for each in runs.values() for run in each)]
+    wanted = given.columns.split(",") if given.columns else [key for key, *_ in COLUMNS]
+    chosen = [c for c in COLUMNS if c[0] in wanted]
+    used = [c for c in chosen if any(c[0] in run for each in runs.values() for run in each)]
     lines = ["| | " + " | ".join(title for _, title, _ in used) + " |"]
     lines.append("|---|" + "---:|" * len(used))
     for name, each in runs.items():

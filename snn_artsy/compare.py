@@ -28,6 +28,8 @@ from snn_artsy.run import Frozen, choose_device, prepare, run_learner
 from snn_artsy.rundir import run_directory
 
 SPIKES_ONLY = " (spikes)"
+CURVES = ("a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only")
+"""Measures of every step that a comparison keeps."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Cell:
         measures: Its scalar measures.
         image: Test images in ascending order, [n].
         correct: Whether each was answered rightly, [n]; from spikes alone, or None.
+        curves: Measures of each step (`CURVES`); None where one does not apply.
     """
 
     measures: dict[str, float]
@@ -45,6 +48,7 @@ class Cell:
     image: NDArray[np.int64]
     correct: NDArray[np.bool_]
     spikes_correct: NDArray[np.bool_] | None
+    curves: dict[str, list[float | None]]
 
 
 def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, dict[str, Any]]:
@@ -93,7 +97,8 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
 def summarise(cells: dict[str, list[Cell]], seed: int) -> dict[str, Any]:
     """``{"learners": {name: {measure: {mean, sd, values}}}, "pairs": [...]}``.
 
-    ``a_last`` and ``a_last_spikes_only`` also have ``interval_95``. Pairs are of A_last; a decision
+    ``a_last`` and ``a_last_spikes_only`` also have ``interval_95``; ``curves`` has mean, sd and
+    values of `CURVES` at each step. Pairs are of A_last; a decision
     from spikes alone takes part as an entry of its own.
     """
     first = next(iter(cells.values()))[0]
@@ -110,6 +115,9 @@ def summarise(cells: dict[str, list[Cell]], seed: int) -> dict[str, Any]:
     for name, each in cells.items():
         shared = [k for k in each[0].measures if all(k in cell.measures for cell in each)]
         learners[name] = {k: _spread([cell.measures[k] for cell in each]) for k in shared}
+        learners[name]["curves"] = {
+            key: _curve([cell.curves[key] for cell in each]) for key in each[0].curves
+        }
         learners[name]["a_last"]["interval_95"] = interval(replicates[name])
         if name + SPIKES_ONLY in correct:
             found = interval(replicates[name + SPIKES_ONLY])
@@ -141,6 +149,16 @@ def _spread(values: list[float]) -> dict[str, Any]:
     return {"mean": mean(values), "sd": sd, "values": values}
 
 
+def _curve(values: list[list[float | None]]) -> dict[str, Any]:
+    """Values of each seed -> mean and sd of each step; None where it does not apply."""
+    steps = [[v for v in step if v is not None] for step in zip(*values, strict=True)]
+    return {
+        "mean": [mean(step) if step else None for step in steps],
+        "sd": [stdev(step) if len(step) > 1 else None for step in steps],
+        "values": values,
+    }
+
+
 def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Console) -> Cell:
     steps: list[StepAnswers] = []
     console.print(f"seed {config.seed}", highlight=False)
@@ -163,6 +181,11 @@ def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Con
         image[order],
         (last.predicted == last.labels)[order],
         spikes,
+        {
+            key: [float(v) if np.isfinite(v) else None for v in measures[key]]
+            for key in CURVES
+            if key in measures
+        },
     )
 
 
@@ -173,6 +196,7 @@ def _write(file: Path, cell: Cell) -> None:
     if cell.spikes_correct is not None:
         arrays["spikes_correct"] = cell.spikes_correct
     arrays["measures"] = np.array(json.dumps(cell.measures))
+    arrays["curves"] = np.array(json.dumps(cell.curves))
     arrays["commit"] = np.array(cell.commit)
     part = file.with_suffix(".part")
     with part.open("wb") as target:
@@ -189,6 +213,7 @@ def _read(file: Path) -> Cell:
                 found["image"],
                 found["correct"],
                 found.get("spikes_correct"),
+                json.loads(str(found["curves"])),
             )
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ConfigError(

@@ -179,6 +179,8 @@ class EncodingConfig:
         code: ``poisson`` (Bernoulli in each step), ``current`` (perfect integrator, deterministic)
             or ``latency`` (one spike a volley, earlier for stronger features).
         n_steps: Steps T of a presentation.
+        test_steps: Steps of a presentation without a teacher (test images, and all that the answer
+            to them is calibrated on); default: ``n_steps``.
         dt_ms: Step (ms).
         max_rate_hz: Rate at saturation during a volley (Hz); dt * rate may not exceed one spike.
         volley_ms: Length of a volley (ms).
@@ -193,6 +195,7 @@ class EncodingConfig:
     preset: Literal["physiological", "fast"] = "physiological"
     code: Literal["poisson", "current", "latency"] = "poisson"
     n_steps: int | None = None
+    test_steps: int | None = None
     dt_ms: float | None = None
     max_rate_hz: float | None = None
     volley_ms: float | None = None
@@ -219,6 +222,12 @@ class EncodingConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         require(self.steps >= 1, "snn.encoding.n_steps", self.n_steps, "use 1 or more")
+        require(
+            self.test_steps is None or self.test_steps >= 1,
+            "snn.encoding.test_steps",
+            self.test_steps,
+            "use 1 or more",
+        )
         for name in ("dt_ms", "max_rate_hz", "volley_ms", "period_ms", "saturation_sd"):
             positive(f"snn.encoding.{name}", getattr(self, name))
         require(self.isi_ms >= 0, "snn.encoding.isi_ms", self.isi_ms, "use 0 or more")
@@ -265,9 +274,13 @@ class EncodingConfig:
         return float(self.period_ms or 0.0)
 
     @property
-    def duration_ms(self) -> float:
+    def steps_shown(self) -> int:
+        """Steps of a presentation without a teacher."""
+        return self.steps if self.test_steps is None else self.test_steps
+
+    def duration_ms(self, teaching: bool) -> float:
         """From the start of one presentation to the start of the next."""
-        return self.steps * self.dt + self.isi_ms
+        return (self.steps if teaching else self.steps_shown) * self.dt + self.isi_ms
 
 
 @dataclass(frozen=True)

@@ -325,7 +325,11 @@ def evaluate(
     learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
 ) -> StepAnswers:
     """A learner's answers for test samples; ``oracle``: also with the true task's gate."""
+    at = time.perf_counter()
     prediction = predict(learner, seen)
+    if seen.features.is_cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - at
     predicted = prediction.scores.argmax(1)
     spike_predicted = None
     if prediction.spike_scores is not None:
@@ -347,6 +351,7 @@ def evaluate(
         spike_predicted=spike_predicted,
         oracle_gate_predicted=oracle_predicted,
         vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
+        seconds=seconds,
     )
 
 

@@ -119,7 +119,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     """One row a learner: mean and standard deviation over seeds."""
     table = Table(title=_title(summary), title_justify="left", caption_justify="left",
                   box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
-    for heading in ("learner", "A_last", "95 %", "A_avg", "spikes", "kparam", "MB", "s"):
+    for heading in ("learner", "A_last", "95 %", "A_avg", "spikes", "ViT", "kparam", "MB", "s"):
         table.add_column(heading, justify="left" if heading == "learner" else "right", no_wrap=True)
     for name, measures in summary["learners"].items():
         low, high = measures["a_last"]["interval_95"]
@@ -129,6 +129,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
             f"{100 * low:.1f}-{100 * high:.1f}",
             _spread(measures, "a_avg", 100),
             _spread(measures, "a_last_spikes_only", 100),
+            _mean(measures, "vit_passes_per_image", 1),
             _mean(measures, "parameters", 1e-3),
             _mean(measures, "stored_bytes", 1e-6),
             _mean(measures, "seconds", 1),
@@ -136,8 +137,8 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     table.caption = (
         f"Mean ± sd over {len(summary['seeds'])} seeds (class order, training images, noise), "
         "percent. 95 %: of mean A_last, crossed bootstrap over seeds and test images. spikes: "
-        "A_last from postsynaptic spikes alone. kparam: trained parameters, thousands; MB: stored; "
-        "s: wall time. One ViT pass an image each."
+        "A_last from postsynaptic spikes alone. ViT: passes of the ViT an image. kparam: trained "
+        "parameters, thousands; MB: stored; s: wall time."
     )
     return table
 

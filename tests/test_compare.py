@@ -21,7 +21,8 @@ def cell(correct: list[int], spikes: list[int] | None = None, **measures: float)
     found = {"a_last": float(right.mean()), **measures}
     if alone is not None:
         found["a_last_spikes_only"] = float(alone.mean())
-    return module.Cell(found, "abc", np.arange(len(correct)), right, alone)
+    curves: dict[str, list[float | None]] = {"old_accuracy": [None, found["a_last"]]}
+    return module.Cell(found, "abc", np.arange(len(correct)), right, alone, curves)
 
 
 def test_summary_of_hand_made_cells() -> None:
@@ -33,6 +34,9 @@ def test_summary_of_hand_made_cells() -> None:
     x = summary["learners"]["x"]
     assert x["a_last"]["values"] == [0.75, 0.5] and x["a_last"]["mean"] == 0.625
     assert x["a_last"]["sd"] == pytest.approx(0.1767767)
+    old = x["curves"]["old_accuracy"]
+    assert old["mean"] == [None, 0.625] and old["values"] == [[None, 0.75], [None, 0.5]]
+    assert old["sd"] == [None, pytest.approx(0.1767767)]
     assert x["seconds"]["mean"] == 2.0 and "seconds" not in summary["learners"]["y"]
     pairs = {(p["a"], p["b"]): p for p in summary["pairs"]}
     assert set(pairs) == {("x", "y"), ("x", "y (spikes)"), ("y", "y (spikes)")}
@@ -62,8 +66,12 @@ def test_two_learners_two_seeds(compared: Path) -> None:
     assert summary["seeds"] == [1993, 1994]
     assert set(summary["learners"]) == {"simplecil", "artsy_snn"}
     snn = summary["learners"]["artsy_snn"]
-    for name in ("a_last", "a_last_spikes_only", "seconds", "stored_bytes", "vit_passes_per_image"):
+    for name in ("a_last", "a_last_spikes_only", "seconds", "stored_bytes", "vit_passes_per_image",
+                 "inference_ms_per_image"):  # fmt: skip
         assert len(snn[name]["values"]) == 2, name
+    for values in snn["curves"]["a_t"]["values"]:
+        assert len(values) == 5
+    assert [v[-1] for v in snn["curves"]["a_t"]["values"]] == snn["a_last"]["values"]
     assert len(summary["pairs"]) == 3
     low, high = snn["a_last"]["interval_95"]
     assert low < snn["a_last"]["mean"] < high

@@ -342,7 +342,7 @@ def test_report_adds_up() -> None:
     assert report["n_functional"] == 0 < report["n_consolidated"]
     assert report["functional_share"] == parts[2] / report["n_contacts"]
     shown = sum(len(task.train) for task in STREAM.tasks)
-    assert report["simulated_ms"] == shown * SNNConfig().encoding.duration_ms
+    assert report["simulated_ms"] == shown * SNNConfig().encoding.duration_ms(teaching=True)
 
 
 # --- what the observer is told --------------------------------------------------------------------
@@ -455,7 +455,7 @@ def test_observed_presentations_cover_the_training_in_order() -> None:
         assert [label_of[i] for i in index.tolist()] == label.tolist()
     start = np.concatenate([p.start_ms for p in listener.shown])
     stop = np.concatenate([p.stop_ms for p in listener.shown])
-    duration = learner.config.encoding.duration_ms
+    duration = learner.config.encoding.duration_ms(teaching=True)
     np.testing.assert_allclose(np.diff(start), duration)
     np.testing.assert_allclose(stop - start, duration)  # no gap between presentations by default
     assert learner.clock_ms == pytest.approx(stop[-1])
@@ -532,3 +532,17 @@ def test_shuffled_timing_moves_the_training_spikes_out_of_the_volleys() -> None:
         total[control] = len(time_ms)
     # the same presentations with the same number of spikes
     assert total["none"] == total["shuffled_timing"] > 0
+
+
+def test_longer_test_presentations_leave_learning_as_it_is() -> None:
+    longer = learn_all(snn(SNNConfig(encoding=EncodingConfig(test_steps=60))))
+    shown = learnt("artsy_snn")
+    for t in range(N_TASKS):
+        assert torch.equal(longer.layers[t].state, shown.layers[t].state)
+        assert torch.equal(longer.layers[t].ampa, shown.layers[t].ampa)
+    counts = [
+        torch.stack([c.sum() for _, c in x._responses(TEST.features, TEST.index, "test")]).sum()
+        for x in (longer, shown)
+    ]
+    assert 2.5 < float(counts[0] / counts[1]) < 3.5  # 60 steps against 20
+    assert longer.report()["test_steps"] == 60

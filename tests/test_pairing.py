@@ -8,7 +8,12 @@ import torch
 from snn_artsy.config import ConfigError, EncodingConfig, PlasticityConfig, TeacherConfig
 from snn_artsy.rules import GatedSTDP, Signals
 from snn_artsy.synapses.encoding import SpikeEncoder
-from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
+from snn_artsy.synapses.pairing import (
+    make_schedule,
+    reading_schedule,
+    shuffle_in_time,
+    teaching_spikes,
+)
 from snn_artsy.synapses.receptors import V_PEAK_MV, V_REST_MV, nmda_gate
 
 
@@ -133,3 +138,16 @@ def test_expected_change_of_occupancy_under_the_protocol() -> None:
     without = teacher.reliability * gained
     assert ((measured.mean(0) - without).abs() > 4.5 * error + 1e-6).any()
     assert expected.min() < 0 < expected.max()
+
+
+def test_a_presentation_without_a_teacher_may_have_another_length() -> None:
+    encoding = EncodingConfig(preset="fast", test_steps=5)
+    taught, read = make_schedule(encoding, TeacherConfig()), reading_schedule(encoding)
+    assert len(taught.volley) == 8
+    assert read.volley.tolist() == [True, True, False, False, True]  # 2 of every 4 steps
+    assert not read.teach.any()
+    assert (encoding.duration_ms(teaching=True), encoding.duration_ms(teaching=False)) == (8.0, 5.0)
+    # one step is enough to be read, not to be taught
+    assert len(reading_schedule(EncodingConfig(preset="fast", test_steps=1)).volley) == 1
+    with pytest.raises(ConfigError, match="test_steps"):
+        EncodingConfig(test_steps=0)

@@ -19,7 +19,7 @@ from snn_artsy.config import BackboneConfig, ConfigError, DataConfig, RecordConf
 from snn_artsy.recording import open_run
 from snn_artsy.run import choose_device, execute
 
-TIMING = {"seconds", "seconds_learning"}
+TIMING = {"seconds", "seconds_learning", "inference_ms_per_image"}
 
 
 @pytest.fixture(scope="session")

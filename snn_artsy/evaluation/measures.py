@@ -23,6 +23,7 @@ class StepAnswers:
         oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without
             gates.
         vit_passes: Passes of the ViT that each sample took, [n]; None: one each.
+        seconds: Wall time of these answers; NaN: not measured.
     """
 
     labels: NDArray[np.int64]
@@ -33,6 +34,7 @@ class StepAnswers:
     spike_predicted: NDArray[np.int64] | None = None
     oracle_gate_predicted: NDArray[np.int64] | None = None
     vit_passes: NDArray[np.int64] | None = None
+    seconds: float = float("nan")
 
 
 def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[str, Any]:
@@ -70,6 +72,8 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         "forgetting_first_last": metrics.forgetting_first_last(acc),
         "backward_transfer": metrics.backward_transfer(acc),
         "vit_passes_per_image": 1.0 if last.vit_passes is None else float(last.vit_passes.mean()),
+        # from h_0 on: features are extracted beforehand, for all learners alike
+        "inference_ms_per_image": 1e3 * last.seconds / len(last.labels),
     }
     true_task = task_of_label[last.labels]
     if last.gates is not None and last.gate_scores is not None:

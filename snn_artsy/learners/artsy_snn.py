@@ -26,7 +26,12 @@ from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
-from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
+from snn_artsy.synapses.pairing import (
+    make_schedule,
+    reading_schedule,
+    shuffle_in_time,
+    teaching_spikes,
+)
 from snn_artsy.synapses.traces import trace_before
 
 Control = Literal[
@@ -79,6 +84,7 @@ class ArtsySNN:
         self.control = control
         self.schedule = make_schedule(config.encoding, config.teacher)
         self.encoder = SpikeEncoder(config.encoding, self.schedule)
+        self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding))
         self.generator = torch.Generator().manual_seed(seed)
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []
@@ -142,7 +148,7 @@ class ArtsySNN:
     def _pair(self, task: Task) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
         t, train, layer = task.number, task.train, self.layers[-1]
-        teacher, duration = self.config.teacher, self.config.encoding.duration_ms
+        teacher, duration = self.config.teacher, self.config.encoding.duration_ms(teaching=True)
         labels = train.labels
         if self.control == "shuffled_labels":
             labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
@@ -154,7 +160,7 @@ class ArtsySNN:
             order = torch.randperm(len(labels), generator=self.generator).to(self.device)
             for rows in order.split(self.config.plasticity.batch_size):
                 index = train.index[rows]
-                pre = self._encode(train.features[rows], index, "train", offset)
+                pre = self._encode(self.encoder, train.features[rows], index, "train", offset)
                 if self.control == "shuffled_timing":
                     pre = shuffle_in_time(pre, self.seed, _STREAM["shuffle"] + offset, index)
                 taught = assembly == (labels[rows] - task.classes[0])[:, None]
@@ -244,9 +250,11 @@ class ArtsySNN:
         votes[silent] = -torch.inf
         return Prediction(scores, calibrated, gates, votes)
 
-    def _encode(self, features: Tensor, index: Tensor, split: str, offset: int = 0) -> Tensor:
+    def _encode(
+        self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
+    ) -> Tensor:
         assert self.scaling is not None
-        return self.encoder(self.scaling(features), self.seed, _STREAM[split] + offset, index)
+        return encoder(self.scaling(features), self.seed, _STREAM[split] + offset, index)
 
     def _responses(
         self,
@@ -264,7 +272,7 @@ class ArtsySNN:
         chosen = self.layers if only is None else [self.layers[t] for t in only]
         parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
         for rows in torch.arange(len(features), device=features.device).split(_BATCH):
-            pre = self._encode(features[rows], index[rows], split)
+            pre = self._encode(self.reader, features[rows], index[rows], split)
             answers = [layer.respond(pre) for layer in chosen]
             for part, answer in zip(parts, answers, strict=True):
                 part.append((self._votes(answer), answer.counts))
@@ -301,7 +309,7 @@ class ArtsySNN:
             with torch.no_grad():
                 return torch.stack([self.adapters[t](features) for t in chosen], dim=1)
         k = self.config.neuron.per_class
-        most = k * len(self.schedule.volley)
+        most = k * self.config.encoding.steps_shown
         rates = [counts.unflatten(1, (-1, k)).sum(2) / most for _, counts in responses]
         # lateral inhibition between a sub-network's assemblies: what all of them answer recalls
         # nothing
@@ -374,6 +382,7 @@ class ArtsySNN:
             "stored_bytes": stored_bytes(self.state_dict()) + self.replay.stored_bytes(),
             "dt_ms": self.config.encoding.dt,
             "n_steps": self.config.encoding.steps,
+            "test_steps": self.config.encoding.steps_shown,
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.clock_ms,
         }
@@ -388,7 +397,8 @@ class ArtsySNN:
         self.observer.presentations(
             Presentations(
                 start_ms=start,
-                stop_ms=start + encoding.steps * encoding.dt,
+                stop_ms=start
+                + (encoding.steps if teaching else encoding.steps_shown) * encoding.dt,
                 split=batch.split,
                 index=batch.index[rows].cpu().numpy(),
                 label=batch.labels[rows].cpu().numpy(),
@@ -462,10 +472,11 @@ class ArtsySNN:
         if n == 0 or not isinstance(batch, LabelledBatch):
             return
         self._test_to_record -= n
-        start = self.clock_ms + self.config.encoding.duration_ms * np.arange(n)
+        duration = self.config.encoding.duration_ms(teaching=False)
+        start = self.clock_ms + duration * np.arange(n)
         self._tell_presentations(batch, rows[:n], start, len(self.layers) - 1, teaching=False)
         self._tell_spikes(pre[:, :n], {t: a.spikes[:, :n] for t, a in enumerate(answers)}, start)
-        self.clock_ms += self.config.encoding.duration_ms * n
+        self.clock_ms += duration * n
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

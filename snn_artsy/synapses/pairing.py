@@ -47,8 +47,7 @@ def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig) -> Schedule:
             presentation is too short for a volley and its teacher.
     """
     dt = encoding.dt
-    volley_steps = max(round(encoding.volley / dt), 1)
-    period_steps = max(round(encoding.period / dt), volley_steps)
+    volley_steps, period_steps = _volley_and_period(encoding)
     lag_steps = 1 if teacher.lag_ms is None else max(round(teacher.lag_ms / dt), 1)
     at = volley_steps - 1 + lag_steps
     if at >= period_steps:
@@ -64,6 +63,20 @@ def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig) -> Schedule:
         )
     position = torch.arange(encoding.steps) % period_steps
     return Schedule(position < volley_steps, position == at, volley_steps, period_steps)
+
+
+def reading_schedule(encoding: EncodingConfig) -> Schedule:
+    """A presentation without a teacher, ``encoding.test_steps`` long."""
+    volley_steps, period_steps = _volley_and_period(encoding)
+    position = torch.arange(encoding.steps_shown) % period_steps
+    nobody = torch.zeros(encoding.steps_shown, dtype=torch.bool)
+    return Schedule(position < volley_steps, nobody, volley_steps, period_steps)
+
+
+def _volley_and_period(encoding: EncodingConfig) -> tuple[int, int]:
+    """In steps."""
+    volley_steps = max(round(encoding.volley / encoding.dt), 1)
+    return volley_steps, max(round(encoding.period / encoding.dt), volley_steps)
 
 
 def teaching_spikes(

@@ -526,7 +526,7 @@ def test_shuffled_timing_moves_the_training_spikes_out_of_the_volleys() -> None:
         learner.learn(STREAM.tasks[0])
         _, time_ms, _ = next(f for f in listener.fired if f[0] == "retina")
         encoding = learner.config.encoding
-        step = np.round(time_ms % encoding.duration_ms / encoding.dt).astype(int)
+        step = np.round(time_ms % encoding.duration_ms(teaching=True) / encoding.dt).astype(int)
         in_volley = learner.schedule.volley.numpy()[step]
         assert in_volley.all() == (control == "none")
         total[control] = len(time_ms)

@@ -29,6 +29,7 @@ LEARNER_NAMES = {
     "ranpac": "RanPAC",
     "artsy_ann": "Artsy ANN",
     "artsy_ann_lda": "Artsy ANN, LDA gates",
+    "artsy_ann_ridge": "Artsy ANN, ridge gates",
     "artsy_ann_no_gates": "Artsy ANN, no gates",
     "artsy_ann_e0": "Artsy ANN, E_0 only",
     "artsy_ann_subnetworks": "Artsy ANN, without h_0",

@@ -39,7 +39,10 @@ from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rundir import run_directory
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from snn_artsy.recording import Run
+    from snn_artsy.run import RunResult
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
@@ -75,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             code = _dispatch(arguments)
     except ConfigError as error:
         code = _fail(str(error), 2, debug)
-    except Terminated:
-        code = _fail("terminated", 143, debug)
-    except KeyboardInterrupt:
-        code = _fail("interrupted", 130, debug)
+    except Terminated as error:
+        code = _fail(f"terminated{error}", 143, debug)
+    except KeyboardInterrupt as error:
+        code = _fail(f"interrupted{error}", 130, debug)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         code = _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
@@ -96,7 +99,7 @@ def _dispatch(arguments: list[str]) -> int:
         command = next((word for word in arguments if word in parsers), None)
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
-    commands |= {"protocol": _protocol, "compare": _compare}
+    commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
@@ -130,6 +133,12 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     plot.add_argument(
         "--out", type=str, help="Directory of the figures (default: figures/ in the run directory)."
     )
+    resume = _Parser(
+        description="Go on with an interrupted run after the last task that a learner finished (in "
+        "the spiking learner, after the last epoch), with the configuration it began with. On the "
+        "CPU its numbers are those of a run that was never interrupted."
+    )
+    resume.add_argument("run", type=str, metavar="RUN", help="Run directory.")
     info = _Parser(description="Say what was run, how it ended, and what the file holds.")
     info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
 
@@ -148,12 +157,14 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
+    parsers["resume"] = resume
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
         "info": "what is in a run",
         "protocol": "virtual experiments",
         "compare": "learners x seeds, with statistics",
+        "resume": "go on with an interrupted run",
     }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
@@ -214,15 +225,49 @@ def _run(arguments: Namespace) -> int:
     from rich.console import Console
 
     from snn_artsy.run import execute
-    from snn_artsy.table import controls_table, summary_table
 
     console = Console()
-    result = execute(replace(config, out=str(directory)), console)
+    with _can_go_on(directory):
+        result = execute(replace(config, out=str(directory)), console)
+    _show(result, console)
+    return 0
+
+
+def _resume(arguments: Namespace) -> int:
+    directory = Path(arguments.run).expanduser()
+    if not directory.is_dir():
+        raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
+
+    from rich.console import Console
+
+    from snn_artsy.run import resume
+
+    console = Console()
+    with _can_go_on(directory):
+        result = resume(directory, console)
+    _show(result, console)
+    return 0
+
+
+@contextmanager
+def _can_go_on(directory: Path) -> Iterator[None]:
+    """Say how an interrupted run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if (directory / "run.h5").is_file():
+            error.args = (f"; `{PROG} resume {directory}` goes on from there",)
+        raise
+
+
+def _show(result: RunResult, console: Console) -> None:
+    """What came out of a run, and where it lies."""
+    from snn_artsy.table import controls_table, summary_table
+
     console.print(summary_table(result.summary))
     if result.summary.get("controls"):
         console.print(controls_table(result.summary))
     console.print(f"Run directory: {result.directory}", soft_wrap=True, highlight=False)
-    return 0
 
 
 def _compare(arguments: Namespace) -> int:
@@ -427,7 +472,7 @@ def _explain(
         return f"{key}: {shown} cannot be used; {_remedy(key)}"
     if "required" in message and command == "protocol":
         return f"protocol: none given; choose from {', '.join(PROTOCOLS)}, all"
-    if "required" in message and command in ("plot", "info"):
+    if "required" in message and command in ("plot", "info", "resume"):
         return f"run: none given; give a run directory, for example `{PROG} {command} runs/NAME`"
     return f"{command}: {' '.join(message.split())}; see `{PROG} {command} --help`"
 

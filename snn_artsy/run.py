@@ -24,8 +24,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from snn_artsy import checkpoint
 from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
@@ -39,6 +40,10 @@ from snn_artsy.learners.base import LabelledBatch, Learner, Prediction, Split, T
 from snn_artsy.learners.tasks import feature_task_stream, join, take
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.provenance import provenance
+from snn_artsy.recording import storage
+from snn_artsy.recording.lock import CAN_LOCK
+from snn_artsy.recording.reader import open_run
+from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
 from snn_artsy.synapses.pairing import make_schedule
@@ -88,8 +93,77 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     directory = run_directory(config.out, config.data.name)
     device = choose_device(config.device)
     make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
-    facts = provenance(torch.get_num_threads())
     frozen = prepare(config, device, console)
+    return _carry_out(config, directory, device, frozen, console, None)
+
+
+def resume(directory: Path, console: Console | None = None) -> RunResult:
+    """Go on with an interrupted run from its checkpoint: after the last task that a learner
+    finished, in the spiking learner after the last epoch. Finished learners are not run again.
+
+    On the CPU, with the same packages and number of threads, the numbers are those of a run that
+    was never interrupted.
+
+    Raises:
+        ConfigError: No run there, a finished one or one that is still being written, or its
+            checkpoint is of another configuration, backbone, device or newer version.
+    """
+    console = console or Console(quiet=True)
+    config, kept, found = _interrupted(directory)
+    device = choose_device(config.device)
+    frozen = prepare(config, device, console)
+    now = {"device": device, "backbone_sha256": frozen.backbone_sha256}
+    kept = kept or checkpoint.Checkpoint(_plain(asdict(config)), now)
+    if changed := checkpoint.differences(now, kept.facts):
+        raise ConfigError(f"checkpoint: {'; '.join(changed)}; give the run what it began with")
+    for name, version in provenance()["versions"].items():
+        if found.get(name) != version:
+            console.print(
+                f"{name} was {found.get(name)} and is {version}: numbers can differ",
+                highlight=False,
+            )
+    return _carry_out(config, directory, device, frozen, console, kept)
+
+
+def _interrupted(
+    directory: Path,
+) -> tuple[RunConfig, checkpoint.Checkpoint | None, dict[str, str]]:
+    """Configuration, checkpoint and package versions of a run that can go on."""
+    try:
+        with open_run(directory) as run:
+            text, versions, status = run.config, run.versions, run.status
+    except RecordingError as error:
+        raise ConfigError(f"run: {error}") from error
+    if status == "running" and CAN_LOCK:
+        raise ConfigError(f'run: "{directory}" is still being written; wait, or stop it first')
+    kept = checkpoint.load(directory)
+    if kept is None and status == "complete":
+        raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
+    file = directory / "config.yaml"
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+    config = build(RunConfig, {**yaml.safe_load(text), "out": str(directory)})
+    if kept is not None:
+        ours = _plain({**asdict(config), "out": None})
+        changed = checkpoint.differences(ours, {**kept.config, "out": None})
+        if changed:
+            raise ConfigError(
+                f"checkpoint: made with another configuration: {'; '.join(changed)}; give "
+                f'"{file}" back its values, or start a new run'
+            )
+    return config, kept, versions
+
+
+def _carry_out(
+    config: RunConfig,
+    directory: Path,
+    device: str,
+    frozen: Frozen,
+    console: Console,
+    kept: checkpoint.Checkpoint | None,
+) -> RunResult:
+    """Everything after the features; ``kept``: goes on from there."""
+    facts = provenance(torch.get_num_threads())
     config_yaml = yaml.safe_dump(asdict(config), sort_keys=False)
     attributes = {
         "versions": facts["versions"],
@@ -100,15 +174,28 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
         "platform": facts["platform"],
         "backbone_sha256": frozen.backbone_sha256,
     }
-    with RunRecorder(directory, config_yaml, attributes, config.record) as recorder:
-        (directory / "config.yaml").write_text(config_yaml, encoding="utf-8")
-        learners = {
-            name: run_learner(
-                name, config, frozen, device, console, recorder, state_path(directory, name)
-            )
-            for name in config.learners
-        }
-        controls = run_controls(config, frozen, device, console) if config.controls else {}
+    recorded = None if kept is None else kept.recorded
+    with RunRecorder(
+        directory, config_yaml, attributes, config.record, recorded=recorded
+    ) as recorder:
+        if not (directory / "config.yaml").is_file():
+            storage.write_text(directory / "config.yaml", config_yaml)
+        if kept is None:
+            needs = {"device": device, "backbone_sha256": frozen.backbone_sha256}
+            kept = checkpoint.Checkpoint(_plain(asdict(config)), needs)
+        keeper = Keeper(directory, recorder, kept, device)
+        for name in config.learners:
+            if name not in kept.finished:
+                file = state_path(directory, name)
+                measures = run_learner(
+                    name, config, frozen, device, console, recorder, file, keeper=keeper
+                )
+                kept.finish(_plain(measures))
+                keeper.save()
+        controls: dict[str, dict[str, float]] = {}
+        if config.controls:
+            controls = run_controls(config, frozen, device, console, keeper)
+        learners = kept.finished
         if controls and "artsy_snn" in learners:
             reference = learners["artsy_snn"]["a_last_spikes_only"]
             shuffled = controls["shuffled_timing"]["a_last_spikes_only"]
@@ -130,7 +217,8 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
         summary["controls"] = controls
     summary = _plain(summary)
     text = json.dumps(summary, indent=2, allow_nan=False)
-    (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
+    storage.write_text(directory / "summary.json", text + "\n")
+    checkpoint.remove(directory)
     _draw(directory, console)
     for name, measures in summary["learners"].items():
         if measures.get("gates_uninformative"):
@@ -140,6 +228,49 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
                 highlight=False,
             )
     return RunResult(directory, summary)
+
+
+@dataclass
+class Keeper:
+    """Writes a run's checkpoints, each with what was recorded until then."""
+
+    directory: Path
+    recorder: RunRecorder
+    kept: checkpoint.Checkpoint
+    device: str
+
+    def save(self) -> None:
+        self.recorder.flush()
+        self.kept.recorded = self.recorder.recorded
+        checkpoint.save(self.directory, self.kept)
+
+    def begin(self, name: str, learner: Learner, frozen: Frozen) -> list[StepAnswers]:
+        """A learner starts, or goes on from where it was: its answers so far."""
+        kept = self.kept
+        if kept.learner != name:
+            kept.begin(name)
+            return []
+        seen = [task for task, _ in frozen.tasks[: kept.step]]
+        if kept.state:
+            try:
+                learner.restore({k: v.to(self.device) for k, v in kept.state.items()}, seen)
+                torch.set_rng_state(kept.state["torch_rng"])
+            except (KeyError, RuntimeError) as error:
+                raise ConfigError(f"checkpoint: it does not fit {name} ({error})") from error
+        return checkpoint.load_answers(self.directory, name, kept.step)
+
+    def learnt(
+        self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
+    ) -> None:
+        """After a task, with its answers, or after an epoch."""
+        kept = self.kept
+        assert kept.learner is not None
+        if answers is not None:
+            checkpoint.save_answers(self.directory, kept.learner, kept.step, answers)
+            kept.step += 1
+        kept.seconds, kept.seconds_learning = seconds, seconds_learning
+        kept.state = learner.checkpoint() | {"torch_rng": torch.get_rng_state()}
+        self.save()
 
 
 def state_path(directory: Path, learner: str) -> Path:
@@ -244,21 +375,33 @@ def run_learner(
     recorder: RunRecorder | None = None,
     state_file: Path | None = None,
     keep: list[StepAnswers] | None = None,
+    keeper: Keeper | None = None,
 ) -> dict[str, Any]:
     """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
 
-    What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``."""
+    What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
+    ``keeper`` makes checkpoints, and has it go on from its own."""
     torch.manual_seed(config.seed)
     learner = LEARNER_BUILDERS[name](frozen.setting(config, device, recorder))
-    steps: list[StepAnswers] = []
-    learning = 0.0
-    started = time.perf_counter()
+    steps = [] if keeper is None else keeper.begin(name, learner, frozen)
+    # as if what was taken before an interruption had been taken just now
+    learning = 0.0 if keeper is None else keeper.kept.seconds_learning
+    started = time.perf_counter() - (0.0 if keeper is None else keeper.kept.seconds)
+    done = len(steps)
+
+    def elapsed() -> float:
+        return time.perf_counter() - started
+
     with _progress(console) as progress:
-        bar = progress.add_task(name, total=len(frozen.tasks))
-        for step, (task, _) in enumerate(frozen.tasks):
-            at = time.perf_counter()
+        bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
+        for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
+            begun = elapsed() - learning
+            if isinstance(learner, ArtsySNN) and keeper is not None:
+                learner.after_epoch = lambda begun=begun: keeper.learnt(
+                    learner, elapsed(), elapsed() - begun, None
+                )
             learner.learn(task)
-            learning += time.perf_counter() - at
+            learning = elapsed() - begun
             if isinstance(learner, ArtsySNN) and config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
             seen = join([test for _, test in frozen.tasks[: step + 1]])
@@ -278,29 +421,31 @@ def run_learner(
                     scores=answers.scores,
                 )
                 recorder.barrier()
+            if keeper is not None:
+                keeper.learnt(learner, elapsed(), learning, answers)
             progress.advance(bar)
     if state_file is not None:
-        state_file.parent.mkdir(exist_ok=True)
-        save_file({k: v.cpu().contiguous() for k, v in learner.state_dict().items()}, state_file)
+        checkpoint.write_tensors(state_file, learner.state_dict())
     if keep is not None:
         keep += steps
     measures = measure(steps, frozen.stream.task_of_label)
     measures |= learner.report()
-    measures |= {"seconds": time.perf_counter() - started, "seconds_learning": learning}
+    measures |= {"seconds": elapsed(), "seconds_learning": learning}
     if recorder is not None:
         recorder.summary(name, _recordable(measures))
     return measures
 
 
 def run_controls(
-    config: RunConfig, frozen: Frozen, device: str, console: Console
+    config: RunConfig, frozen: Frozen, device: str, console: Console, keeper: Keeper
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    names = [name for name in get_args(Control) if name != "none"]
-    found = {}
+    names = [name for name in get_args(Control) if name != "none"] + ["no_plasticity"]
+    found = keeper.kept.controls
+    names = [name for name in names if name not in found]
     with _progress(console) as progress:
-        bar = progress.add_task("controls", total=(len(names) + 1) * len(frozen.tasks))
-        for name in [*names, "no_plasticity"]:
+        bar = progress.add_task("controls", total=len(names) * len(frozen.tasks))
+        for name in names:
             if name == "no_plasticity":
                 blocked = replace(config.snn.plasticity, rule="none")
                 changed = replace(config, snn=replace(config.snn, plasticity=blocked))
@@ -318,6 +463,7 @@ def run_controls(
                 "functional_share": learner.report()["functional_share"],
                 "spikes_per_image": learner.report()["spikes_per_image"],
             }
+            keeper.save()
     return found
 
 
@@ -377,7 +523,6 @@ def _progress(console: Console) -> Any:
 def _draw(directory: Path, console: Console) -> None:
     # matplotlib is slow to import and only needed at the end
     from snn_artsy.plots import save_figures
-    from snn_artsy.recording import open_run
 
     skipped: dict[str, str] = {}
     with open_run(directory) as run, console.status("drawing figures"):

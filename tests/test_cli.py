@@ -368,6 +368,19 @@ def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_interrupted_run_says_how_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def execute(config: RunConfig, console: object) -> None:
+        Path(str(config.out)).mkdir()
+        (Path(str(config.out)) / "run.h5").touch()
+        raise KeyboardInterrupt
+
+    _replace_run(monkeypatch, execute)
+    assert call("run", "--out", "here") == 130
+    _one_line(capsys, ["interrupted; `snn-artsy resume here` goes on"])
+
+
 def test_python_m() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "snn_artsy", "--version"],

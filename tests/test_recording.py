@@ -226,7 +226,7 @@ def test_cut_after_every_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with monkeypatch.context() as patch:
             for name in steps:
                 patch.setattr(os, name, lambda *a, _name=name, **k: cut(_name, *a, **k))
-            patch.setattr(Path, "unlink", lambda path: os.unlink(path))
+            patch.setattr(Path, "unlink", lambda path, missing_ok=False: os.unlink(path))
             try:
                 for _ in range(2):
                     for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
 from snn_artsy.learners.prototypes import class_means, cosine_scores
+from snn_artsy.learners.state import below, set_generator
 from snn_artsy.learners.subnetworks import (
     Build,
     embed,
@@ -52,6 +54,14 @@ class APERAdapter:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"prototypes": self.prototypes} | states([self.network])
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.prototypes = state["prototypes"]
+        self.network.load_state_dict(below(state, "subnetworks.0."))
+        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
         return sizes(n_parameters([self.network]), self.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,11 +14,13 @@ from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
 from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import Replay
+from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
     embed_training,
     n_parameters,
+    rebuilt,
     states,
     train,
 )
@@ -102,8 +105,28 @@ class ArtsyANN:
     def state_dict(self) -> dict[str, Tensor]:
         state = self.prototypes.state_dict() | self.thresholds.state_dict() | states(self.networks)
         for t, gate in enumerate(self.gates):
-            state |= {f"gates.{t}.{k}": v for k, v in gate.state_dict().items()}
+            state |= under(f"gates.{t}.", gate.state_dict())
         return state | ({} if self.class_gates is None else self.class_gates.state_dict())
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        state = self.state_dict() | self.thresholds.checkpoint() | self.replay.checkpoint()
+        if self.class_gates is not None:
+            state |= self.class_gates.checkpoint()
+        return state | {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.networks = rebuilt(self.build, state)
+        self.gates = []
+        for own in modules(state, "gates."):
+            gate = MLPGate(self.dim, self.config, torch.Generator()).to(self.device)
+            gate.load_state_dict(own)
+            self.gates.append(gate)
+        if self.class_gates is not None:
+            self.class_gates.restore(state)
+        self.thresholds.restore(state)
+        self.prototypes.load_state_dict(state)
+        self.replay.restore(state, [task.train for task in seen])
+        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
         trained = sum(p.numel() for gate in self.gates for p in gate.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,15 @@ from snn_artsy.learners.base import (
 from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.state import (
+    below,
+    listed,
+    modules,
+    number,
+    numbered,
+    set_generator,
+    under,
+)
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
@@ -45,6 +55,15 @@ _EPOCH_STRIDE = 8
 # one.
 _TIE = 0.4
 _BATCH = 256
+# Plain numbers that a learner goes on from.
+_COUNTERS = (
+    "clock_ms",
+    "epoch",
+    "_train_to_record",
+    "_test_to_record",
+    "_spikes_shown",
+    "_images_shown",
+)
 
 
 class ArtsySNN:
@@ -94,7 +113,9 @@ class ArtsySNN:
         self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
         self.clock_ms = 0.0
-        self._test_to_record = 0
+        self.epoch = 0  # of the task that is being learnt, finished ones
+        self.after_epoch: Callable[[], None] | None = None
+        self._train_to_record = self._test_to_record = 0
         self._spikes_shown = 0.0
         self._images_shown = 0
 
@@ -102,12 +123,18 @@ class ArtsySNN:
 
     def learn(self, task: Task) -> None:
         t, train = task.number, task.train
-        if self.scaling is None:
-            self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
-            self.observer.population("retina", np.repeat([0, 1], self.dim))
-        self._add_subnetwork(t, task.classes)
+        if self.epoch == 0:  # else it was restored in the middle of this task
+            if self.scaling is None:
+                self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
+                self.observer.population("retina", np.repeat([0, 1], self.dim))
+            self._add_subnetwork(len(task.classes))
+            k = self.config.neuron.per_class
+            self.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
+            self._train_to_record = self.observer.plan.spike_presentations
         self._pair(task)
+        self.epoch = 0
         self._apply_contact_control()
+        assert self.scaling is not None
         features, labels, index = all_training(task)
         self.recall.append(
             class_means(train.features, train.labels, task.classes) - self.scaling.mean.float()
@@ -124,14 +151,14 @@ class ArtsySNN:
         self._calibrate(task)
         self._test_to_record = self.observer.plan.spike_presentations
 
-    def _add_subnetwork(self, number: int, classes: tuple[int, ...]) -> None:
+    def _add_subnetwork(self, n_classes: int) -> None:
         k = self.config.neuron.per_class
         rule = self.config.plasticity
         spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
-        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(len(classes))
+        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes)
         layer = SilentSynapseLayer(
             2 * self.dim,
-            k * len(classes),
+            k * n_classes,
             self.config.encoding.dt,
             self.config.neuron,
             rule,
@@ -143,7 +170,6 @@ class ArtsySNN:
             generator=self.generator,
         ).to(self.device)
         self.layers.append(layer)
-        self.observer.population(f"task{number}", np.repeat(np.array(classes), k))
 
     def _pair(self, task: Task) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
@@ -153,9 +179,8 @@ class ArtsySNN:
         if self.control == "shuffled_labels":
             labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
         assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
-        to_record = self.observer.plan.spike_presentations
         traced = self._choose_traced(layer)
-        for epoch in range(self.config.plasticity.epochs):
+        for epoch in range(self.epoch, self.config.plasticity.epochs):
             offset = _EPOCH_STRIDE * epoch
             order = torch.randperm(len(labels), generator=self.generator).to(self.device)
             for rows in order.split(self.config.plasticity.batch_size):
@@ -171,16 +196,18 @@ class ArtsySNN:
                 response, change = layer.pair(pre, fires * teacher.current, duration)
                 self.clock_ms += duration * len(rows)
                 self._tell_presentations(train, rows, start, t, teaching=True)
-                if to_record > 0:
-                    self._tell_spikes(
-                        pre[:, :to_record], {t: response.spikes[:, :to_record]}, start
-                    )
-                    to_record -= len(rows)
+                n = min(self._train_to_record, len(rows))
+                if n:
+                    self._tell_spikes(pre[:, :n], {t: response.spikes[:, :n]}, start)
+                    self._train_to_record -= n
                 self._tell_change(t, change)
                 self._tell_trace(t, layer, traced, pre, response)
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
                         self._tell_change(u, old.pair(pre, None, duration)[1])
+            self.epoch = epoch + 1
+            if self.after_epoch is not None:
+                self.after_epoch()
         if self.config.contacts.capture and self.config.plasticity.rule != "none":
             self._tell_change(t, layer.capture())
 
@@ -326,39 +353,52 @@ class ArtsySNN:
         if self.scaling is not None:
             state |= {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
         for t, layer in enumerate(self.layers):
-            state |= {f"layers.{t}.{k}": v for k, v in layer.state_dict().items()}
-            state[f"recall.{t}"] = self.recall[t]
+            state |= under(f"layers.{t}.", layer.state_dict())
         for t, adapter in enumerate(self.adapters):
-            state |= {f"adapters.{t}.{k}": v for k, v in adapter.state_dict().items()}
-        return state
+            state |= under(f"adapters.{t}.", adapter.state_dict())
+        return state | numbered("recall.", self.recall)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what a learner of the same configuration has learnt, to predict with it.
 
-        Learning cannot go on from here: what stands in for old data is not part of the state.
+        Learning goes on from a `checkpoint` only, which has what stands in for old data.
 
         Raises:
             KeyError, RuntimeError: The state is not that of such a learner.
         """
         state = {name: value.to(self.device) for name, value in state.items()}
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
-        self.layers, self.adapters, self.recall = [], [], []
-        first = 0
-        while f"recall.{len(self.layers)}" in state:
-            t = len(self.layers)
-            n = len(state[f"recall.{t}"])
-            self._add_subnetwork(t, tuple(range(first, first + n)))
-            first += n
-            self.layers[-1].load_state_dict(_below(state, f"layers.{t}."))
-            self.recall.append(state[f"recall.{t}"])
-            if self.config.mode == "gate":
-                adapter = HeadAdapter(self.dim, self.ann, torch.Generator()).to(self.device)
-                adapter.load_state_dict(_below(state, f"adapters.{t}."))
-                self.adapters.append(adapter)
-        self.prototypes.base = state["prototypes.base"]
-        self.prototypes.gained = [state[f"prototypes.gained.{t}"] for t in range(len(self.layers))]
-        self.thresholds.threshold = state["gate.threshold"].tolist()
-        self.thresholds.spread = state["gate.spread"].tolist()
+        self.layers, self.adapters, self.recall = [], [], listed(state, "recall.")
+        for own in modules(state, "layers."):
+            n_post = len(own["ampa"])
+            self._add_subnetwork(n_post // self.config.neuron.per_class)
+            self.layers[-1].load_state_dict(own)
+        for own in modules(state, "adapters."):
+            adapter = HeadAdapter(self.dim, self.ann, torch.Generator()).to(self.device)
+            adapter.load_state_dict(own)
+            self.adapters.append(adapter.requires_grad_(False))
+        self.prototypes.load_state_dict(state)
+        self.thresholds.load_state_dict(state)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Also between the epochs of a task, from `after_epoch`."""
+        numbers = {name: number(getattr(self, name)) for name in _COUNTERS}
+        return (
+            self.state_dict()
+            | self.thresholds.checkpoint()
+            | self.replay.checkpoint()
+            | under("counters.", numbers)
+            | {"generator": self.generator.get_state()}
+        )
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.load_state_dict(state)
+        self.thresholds.restore(state)
+        self.replay.restore(state, [task.train for task in seen])
+        for name, value in below(state, "counters.").items():
+            setattr(self, name, value.item())
+        # last: making the layers drew from it
+        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
         counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
@@ -477,7 +517,3 @@ class ArtsySNN:
         self._tell_presentations(batch, rows[:n], start, len(self.layers) - 1, teaching=False)
         self._tell_spikes(pre[:, :n], {t: a.spikes[:, :n] for t, a in enumerate(answers)}, start)
         self.clock_ms += duration * n
-
-
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

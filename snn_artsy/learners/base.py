@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -89,13 +89,32 @@ class Prediction:
 
 
 class Learner(Protocol):
-    """Four calls, nothing more."""
+    """Learn, predict, report; be kept and go on."""
 
     def learn(self, task: Task) -> None: ...
 
     def predict(self, batch: Batch) -> Prediction: ...
 
-    def state_dict(self) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has learnt; its size is reported as stored."""
+        ...
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Everything that learning goes on from: `state_dict` and what only learning needs, such as
+        the states of random generators."""
+        ...
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        """Take over `checkpoint` of a learner built alike.
+
+        Args:
+            state: On the learner's device.
+            seen: The tasks that it had learnt, for learners that keep samples.
+
+        Raises:
+            KeyError, RuntimeError: The state is not that of such a learner.
+        """
+        ...
 
     def report(self) -> dict[str, Any]:
         """Plain numbers about the learner: at least those of `sizes`, and what else it has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, EaseConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, sizes
 from snn_artsy.learners.prototypes import class_means, complete, cosine_scores
+from snn_artsy.learners.state import listed, numbered, set_generator
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
@@ -17,6 +19,7 @@ from snn_artsy.learners.subnetworks import (
     embed_training,
     n_parameters,
     passes,
+    rebuilt,
     states,
     train,
 )
@@ -97,8 +100,16 @@ class EASE:
         return Prediction(scores, vit_passes=passes(self.networks, batch, with_h0=False))
 
     def state_dict(self) -> dict[str, Tensor]:
-        prototypes = {f"prototypes.{t}": m for t, m in enumerate(self.measured)}
-        return prototypes | states(self.networks)
+        return numbered("prototypes.", self.measured) | states(self.networks)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.networks = rebuilt(self.build, state)
+        self.measured = listed(state, "prototypes.")
+        self.table = completed_table(self.measured) if self.measured else None
+        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
         return sizes(n_parameters(self.networks), self.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from snn_artsy.config import FinetuneConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, sizes
 from snn_artsy.learners.sgd import minimise
+from snn_artsy.learners.state import below, set_generator, under
 from snn_artsy.learners.subnetworks import Build
 from snn_artsy.learners.tasks import take
 
@@ -60,8 +62,17 @@ class Finetune:
     def state_dict(self) -> dict[str, Tensor]:
         state = {"weight": self.weight.detach(), "bias": self.bias.detach()}
         if self.adapter is not None:
-            state |= {f"adapter.{k}": v for k, v in self.adapter.state_dict().items()}
+            state |= under("adapter.", self.adapter.state_dict())
         return state
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.weight, self.bias = state["weight"], state["bias"]
+        if self.adapter is not None:
+            self.adapter.load_state_dict(below(state, "adapter."))
+        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
         state = self.state_dict()

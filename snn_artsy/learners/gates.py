@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.ranpac import RandomRidge
+from snn_artsy.learners.state import below, listed, number, numbered, under
 
 
 class MLPGate(nn.Module):
@@ -66,6 +67,10 @@ class ClassGates(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Tensor]: ...
+
+    def checkpoint(self) -> dict[str, Tensor]: ...
+
+    def restore(self, state: dict[str, Tensor]) -> None: ...
 
 
 def margins(class_scores: Tensor, classes_per_task: list[int]) -> Tensor:
@@ -127,7 +132,15 @@ class DiscriminantGates:
 
     def state_dict(self) -> dict[str, Tensor]:
         kept = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
-        return kept | {f"discriminant.means.{t}": m for t, m in enumerate(self.means)}
+        return kept | numbered("discriminant.means.", self.means)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {"discriminant.freedom": number(self.freedom)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.scatter = state.get("discriminant.scatter")
+        self.means = listed(state, "discriminant.means.")
+        self.freedom = int(state["discriminant.freedom"])
 
 
 class RidgeGates:
@@ -157,4 +170,12 @@ class RidgeGates:
         return margins(self.ridge.scores(features), self.classes_per_task)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {f"ridge.{key}": value for key, value in self.ridge.state_dict().items()}
+        return under("ridge.", self.ridge.state_dict())
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        classes = torch.tensor(self.classes_per_task, dtype=torch.int64)
+        return under("ridge.", self.ridge.checkpoint()) | {"ridge_classes": classes}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.ridge.restore(below(state, "ridge."))
+        self.classes_per_task = state["ridge_classes"].tolist()

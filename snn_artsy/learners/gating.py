@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import GateConfig
+from snn_artsy.learners.state import listed, numbered
 
 
 def balanced_threshold(good: Tensor, bad: Tensor) -> float:
@@ -82,3 +83,17 @@ class GateThresholds:
             "gate.threshold": torch.tensor(self.threshold, dtype=torch.float64),
             "gate.spread": torch.tensor(self.spread, dtype=torch.float64),
         }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.threshold = state["gate.threshold"].tolist()
+        self.spread = state["gate.spread"].tolist()
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """`state_dict` and the scores, which later tasks are calibrated with."""
+        scores = numbered("gate.good.", self.good) | numbered("gate.bad.", self.bad)
+        return self.state_dict() | scores
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(state)
+        self.good = [scores.cpu() for scores in listed(state, "gate.good.")]
+        self.bad = [scores.cpu() for scores in listed(state, "gate.bad.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from snn_artsy.config import JointConfig
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, sizes, stored_bytes
+from snn_artsy.learners.state import number
 
 # mean gradient below which a fit counts as converged
 TOLERANCE = 1e-6
@@ -86,6 +88,12 @@ class JointProbe:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"weight": self.weight}
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {"l2": number(self.l2)}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.weight, self.l2, self.seen = state["weight"], float(state["l2"]), list(seen)
 
     def report(self) -> dict[str, Any]:
         report = sizes(self.weight.numel(), self.state_dict())

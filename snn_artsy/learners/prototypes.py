@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snn_artsy.learners.state import listed, numbered
+
 
 def class_means(features: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
     """Mean feature of each class: features [n, D], labels [n] -> [len(classes), D]."""
@@ -93,4 +95,8 @@ class GatedPrototypes:
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {} if self.base is None else {"prototypes.base": self.base}
-        return state | {f"prototypes.gained.{t}": p for t, p in enumerate(self.gained)}
+        return state | numbered("prototypes.gained.", self.gained)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.base = state.get("prototypes.base")
+        self.gained = listed(state, "prototypes.gained.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, RanPACConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.state import below, number, set_generator
 from snn_artsy.learners.subnetworks import (
     Build,
     embed,
@@ -89,6 +91,19 @@ class RandomRidge:
     def state_dict(self) -> dict[str, Tensor]:
         return {"projection": self.projection, "gram": self.gram, "sums": self.sums}
 
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict() | {
+            "weight": self.weight,
+            "ridge": number(self.ridge),
+            "generator": self.generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.projection, self.gram = state["projection"], state["gram"]
+        self.sums, self.weight = state["sums"], state["weight"]
+        self.ridge = float(state["ridge"])
+        set_generator(self.generator, state["generator"])
+
     def _random_features(self, x: Tensor) -> Tensor:
         """[B, D] -> float64 [B, M]."""
         return F.relu(x @ self.projection).double()
@@ -128,6 +143,15 @@ class RanPAC:
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.classifier.state_dict() | states(self.networks)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        # its generator is the classifier's
+        return self.classifier.checkpoint() | states(self.networks)
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        if self.networks:
+            self.networks[0].load_state_dict(below(state, "subnetworks.0."))
+        self.classifier.restore(state)
 
     def report(self) -> dict[str, Any]:
         found = sizes(n_parameters(self.networks), self.state_dict())

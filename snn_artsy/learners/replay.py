@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from snn_artsy.config import GateConfig
 from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.state import listed, numbered
 from snn_artsy.learners.tasks import join, take
 from snn_artsy.synapses.encoding import within_class_covariance
 
@@ -33,6 +35,12 @@ class Replay(Protocol):
 
     def stored_bytes(self) -> int: ...
 
+    def checkpoint(self) -> dict[str, Tensor]: ...
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+        """Take over `checkpoint`; ``seen``: the training samples of the tasks that were added."""
+        ...
+
 
 class NoReplay:
     """Data that is gone is gone."""
@@ -51,6 +59,13 @@ class NoReplay:
 
     def stored_bytes(self) -> int:
         return 0
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+        for train in seen:
+            self.add_task(train)
 
 
 class ClassGaussians:
@@ -100,6 +115,18 @@ class ClassGaussians:
     def stored_bytes(self) -> int:
         return sum(x.numel() * x.element_size() for x in (*self.means, *self.factors))
 
+    def checkpoint(self) -> dict[str, Tensor]:
+        return (
+            numbered("replay.classes.", self.classes)
+            | numbered("replay.means.", self.means)
+            | numbered("replay.factors.", self.factors)
+        )
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+        self.classes = listed(state, "replay.classes.")
+        self.means = listed(state, "replay.means.")
+        self.factors = listed(state, "replay.factors.")
+
 
 def herd(features: Tensor, n: int) -> Tensor:
     """The ``n`` samples whose running mean stays nearest to the class mean (Rebuffi et al. 2017,
@@ -134,7 +161,10 @@ class Exemplars:
             ]
             for c in train.labels.unique()
         ]
-        kept = take(train, torch.cat(rows))
+        self._keep(train, torch.cat(rows))
+
+    def _keep(self, train: LabelledBatch, rows: Tensor) -> None:
+        kept = take(train, rows.to(train.index.device))
         # without its loader a sample is its features alone
         self.tasks.append(kept if self.image_bytes else replace(kept, load_images=None))
 
@@ -150,6 +180,16 @@ class Exemplars:
     def stored_bytes(self) -> int:
         n = sum(len(batch) for batch in self.tasks)
         return 4 * self.stored_parameters() + n * self.image_bytes
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Which samples are kept: features and images are in the data."""
+        return numbered("replay.index.", [batch.index for batch in self.tasks])
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+        self.tasks = []
+        for train, index in zip(seen, listed(state, "replay.index."), strict=True):
+            rows = {int(number): row for row, number in enumerate(train.index)}
+            self._keep(train, torch.tensor([rows[int(i)] for i in index], dtype=torch.int64))
 
 
 def build_replay(config: GateConfig, seed: int, image_bytes: int = 0) -> Replay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,12 @@ class SimpleCIL:
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.prototypes.state_dict()
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.state_dict()
+
+    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+        self.prototypes.load_state_dict(state)
 
     def report(self) -> dict[str, Any]:
         return sizes(0, self.state_dict())

@@ -17,6 +17,7 @@ from snn_artsy.config import ANNConfig
 from snn_artsy.learners.base import Batch, Task
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.learners.sgd import minimise
+from snn_artsy.learners.state import modules
 from snn_artsy.learners.tasks import take
 
 # Images in one pass of an adapted ViT when nothing is learnt; bounds memory.
@@ -186,6 +187,16 @@ def states(networks: Sequence[SubNetwork]) -> dict[str, Tensor]:
         for t, network in enumerate(networks)
         for key, value in network.state_dict().items()
     }
+
+
+def rebuilt(build: Build, state: dict[str, Tensor]) -> list[SubNetwork]:
+    """Sub-networks that `states` took apart, on the device where they are built; frozen."""
+    networks = []
+    for own in modules(state, "subnetworks."):
+        network = build(torch.Generator())  # what is drawn here is replaced at once
+        network.load_state_dict(own)
+        networks.append(network.requires_grad_(False))
+    return networks
 
 
 def n_parameters(networks: Sequence[SubNetwork]) -> int:

@@ -14,6 +14,9 @@ try:
 except ImportError:  # Windows: no advisory locks; a killed run then keeps saying "running"
     fcntl = None
 
+CAN_LOCK: bool = fcntl is not None
+"""Whether a running writer can be told from a killed one."""
+
 _NAME = "writer.lock"
 
 

@@ -148,7 +148,8 @@ class Run:
                         self.attributes = _attributes(self._files[0])
                     _check_format(self.path, self.attributes)
                     alive = writer_alive(directory)
-                    for segment in self._segments(directory):
+                    merged = int(self.attributes["merged_segments"])
+                    for segment in storage.newer_segments(directory, merged):
                         self._files.append(stack.enter_context(_open(segment)))
                 except FileNotFoundError as error:
                     # The writer merged and removed segments between our two looks.
@@ -166,22 +167,6 @@ class Run:
         self.status = str(self.attributes["status"])
         if self.status == schema.RUNNING and not alive:
             self.status = schema.INTERRUPTED
-
-    def _segments(self, directory: Path) -> list[Path]:
-        """Segments newer than run.h5, every one there and undamaged."""
-        merged = int(self.attributes["merged_segments"])
-        newer = [number for number in storage.segment_numbers(directory) if number > merged]
-        paths = []
-        for number in range(merged + 1, newer[-1] + 1 if newer else 0):
-            segment = storage.segment_path(directory, number)
-            expected = storage.checksum_file(segment).read_text(encoding="ascii").split()
-            if expected[:1] != [storage.checksum(segment)]:
-                raise RecordingError(
-                    f"{segment}: damaged (checksum differs); remove it and the later segments to "
-                    "read what was recorded before"
-                )
-            paths.append(segment)
-        return paths
 
     def close(self) -> None:
         self._stack.close()

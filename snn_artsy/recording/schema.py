@@ -92,6 +92,7 @@ ATTRIBUTES = (
     Attribute("/", "start", "text", "start of the run, ISO 8601, UTC"),
     Attribute("/", "end", "text", "end of the run, ISO 8601, UTC; empty while it runs"),
     Attribute("/", "merged_segments", "int", "segments up to this number are part of this file"),
+    Attribute("/", "resumed", "int", "how often the run went on after an interruption, if it did"),
     Attribute("/", "seed", "int", "seed of the run"),
     Attribute("/", "device", "text", "device the tensors were on"),
     Attribute("/", "(others)", "number or text", "what the run adds, such as `threads`"),

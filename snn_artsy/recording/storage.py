@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,21 @@ def publish(part: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text file that appears whole.
+
+    Raises:
+        RecordingError: It can't be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        publish(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
@@ -99,6 +116,78 @@ def checksum_file(segment: Path) -> Path:
 def segment_path(directory: Path, number: int) -> Path:
     """``segments/0001.h5`` is the first."""
     return directory / schema.SEGMENT_FOLDER / f"{number:04d}.h5"
+
+
+def newer_segments(directory: Path, merged: int) -> list[Path]:
+    """Segments that a run.h5 with ``merged`` of them does not hold, every one there and undamaged.
+
+    Raises:
+        FileNotFoundError: One is missing before the last.
+        RecordingError: One is damaged.
+    """
+    newer = [number for number in segment_numbers(directory) if number > merged]
+    paths = []
+    for number in range(merged + 1, newer[-1] + 1 if newer else 0):
+        segment = segment_path(directory, number)
+        expected = checksum_file(segment).read_text(encoding="ascii").split()
+        if expected[:1] != [checksum(segment)]:
+            raise schema.RecordingError(
+                f"{segment}: damaged (checksum differs); remove it and the later segments to "
+                "read what was recorded before"
+            )
+        paths.append(segment)
+    return paths
+
+
+def cut(file: h5py.File, recorded: Mapping[str, int]) -> None:
+    """Drop what was recorded after a moment.
+
+    Args:
+        recorded: Path -> rows at that moment; of datasets that are written once, any number.
+
+    Raises:
+        RecordingError: The file holds less.
+    """
+    there: dict[str, h5py.Dataset] = {}
+    file.visititems(
+        lambda name, item: there.update({f"/{name}": item} if hasattr(item, "shape") else {})
+    )
+    for path, rows in recorded.items():
+        entry = schema.lookup(path)
+        if path not in there or (entry and entry.grows and len(there[path]) < rows):
+            raise schema.RecordingError(
+                f"{file.filename}: {path} holds less than was recorded when the checkpoint was "
+                "made; the run cannot go on from there"
+            )
+    for path, dataset in there.items():
+        entry = schema.lookup(path)
+        if path not in recorded:
+            del file[path]
+        elif entry is not None and entry.grows:
+            dataset.resize(recorded[path], axis=0)
+    _drop_empty_groups(file)
+
+
+def _drop_empty_groups(group: h5py.Group) -> None:
+    for name, item in list(group.items()):
+        if isinstance(item, h5py.Group):
+            _drop_empty_groups(item)
+            if not len(item):
+                del group[name]
+
+
+def cannot_write(path: Path, error: Exception) -> schema.RecordingError:
+    """What to tell when a file of a run can't be written; the error itself if it tells already."""
+    if isinstance(error, schema.RecordingError):
+        return error
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free there"
+    except OSError:
+        free = "its directory is gone"
+    return schema.RecordingError(
+        f"{path}: cannot be written ({error}; {free}); what was recorded before is kept: "
+        "snn_artsy.recording.open_run opens it, `snn-artsy resume` goes on from it"
+    )
 
 
 def segment_numbers(directory: Path) -> list[int]:

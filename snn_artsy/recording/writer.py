@@ -25,12 +25,18 @@ from snn_artsy.observer import Conversions, Presentations
 from snn_artsy.provenance import git_state, versions
 from snn_artsy.recording import schema, storage
 from snn_artsy.recording.lock import WriterLock
+from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import RecordingError
 
 # Each barrier copies run.h5, so beyond this size segments are left to pile up until the end ...
 _MERGE_BYTES = 2**28
 # ... or until there are so many that a reader would need that many open files.
 _MERGE_SEGMENTS = 256
+
+
+def _grows(path: str) -> bool:
+    entry = schema.lookup(path)
+    return entry is not None and entry.grows
 
 
 def _now() -> str:
@@ -44,16 +50,20 @@ class RunRecorder:
     left by an exception (KeyboardInterrupt and SystemExit included).
 
     Args:
-        directory: Directory of the run, made if missing; must not hold a run already.
+        directory: Directory of the run, made if missing; must not hold a run already, unless
+            ``recorded`` is given.
         config_yaml: The whole configuration, as text.
         attributes: Root attributes: ``seed``, ``device`` and any other numbers or text.
             ``versions`` (a mapping) and ``git_commit`` are found when not given; None is left out.
         plan: What to record; the learner reads it.
         buffer_bytes: Rows kept in memory at most, about; more are written to a segment.
         flush_seconds: Age of the oldest row at which they are written anyway.
+        recorded: Go on with the run in ``directory`` from the moment when `recorded` was this; what
+            was told later is dropped, and its configuration and attributes stay as they are.
 
     Raises:
-        RecordingError: The directory holds a run, or can't be written.
+        RecordingError: The directory holds a run (none, with ``recorded``), another process writes
+            there, or it can't be written.
     """
 
     def __init__(
@@ -64,12 +74,15 @@ class RunRecorder:
         plan: RecordConfig,
         buffer_bytes: int = 2**24,
         flush_seconds: float = 10.0,
+        recorded: Mapping[str, int] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / schema.RUN_FILE
         self._plan = plan
         self._buffer_bytes, self._flush_seconds = buffer_bytes, flush_seconds
-        self._rows: dict[str, list[NDArray[Any]]] = {}
+        # One entry a call: appending it is one step, which a signal can't leave half done.
+        self._calls: list[dict[str, NDArray[Any]]] = []
+        self._recorded: dict[str, int] = {}
         self._bytes = 0
         self._oldest: float | None = None
         self._scalars: dict[str, dict[str, Any]] = {}
@@ -78,6 +91,9 @@ class RunRecorder:
         self._traced: dict[int, NDArray[np.int64]] = {}
         self._segment = self._merged = 0
         self._closed = False
+        if recorded is not None:
+            self._reopen(recorded)
+            return
         commit, dirty = git_state(Path(__file__).resolve().parents[2])
         root: dict[str, Any] = {
             "versions": versions(),
@@ -108,6 +124,47 @@ class RunRecorder:
             storage.publish(part, self.path)
         except OSError as error:
             raise RecordingError(f"{self.path}: cannot be written ({error})") from error
+
+    def _reopen(self, recorded: Mapping[str, int]) -> None:
+        """Make run.h5 what it was at a moment before."""
+        with open_run(self.directory):
+            pass  # whole, of this format, and with links to nowhere else
+        part = self.path.with_suffix(".h5.part")
+        storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
+        self._lock = WriterLock(self.directory)
+        try:
+            shutil.copyfile(self.path, part)
+            with h5py.File(part, "r+") as file:
+                merged = int(file.attrs["merged_segments"])
+                segments = storage.newer_segments(self.directory, merged)
+                for path in segments:
+                    with h5py.File(path, "r") as segment:
+                        storage.merge(file, segment)
+                storage.cut(file, recorded)
+                self._segment = self._merged = merged + len(segments)
+                file.attrs["merged_segments"] = self._merged
+                file.attrs["status"] = schema.RUNNING
+                file.attrs["end"] = ""
+                file.attrs["resumed"] = int(file.attrs.get("resumed", 0)) + 1
+                self._remember(file)
+            storage.publish(part, self.path)
+            self._remove_segments()
+        except (OSError, RuntimeError) as error:
+            self._lock.release()
+            part.unlink(missing_ok=True)
+            raise storage.cannot_write(self.path, error) from error
+        self._recorded = dict(recorded)
+
+    def _remember(self, file: h5py.File) -> None:
+        """What later calls are checked against."""
+        for name, population in file.get("spikes", {}).items():
+            if int(population.attrs["sorting"]) == schema.SORTING["by_time"]:
+                self._last_spike[name] = float(population["timestamps"][-1])
+            else:
+                self._unsorted.add(name)
+        for name, task in file.get("synapses", {}).items():
+            if "traces" in task:
+                self._traced[int(name.removeprefix("task"))] = task["traces/synapse"][()]
 
     # --- the observer's calls ---------------------------------------------------------------------
 
@@ -244,8 +301,18 @@ class RunRecorder:
 
     # --- files ------------------------------------------------------------------------------------
 
+    @property
+    def recorded(self) -> dict[str, int]:
+        """Path -> rows of everything told so far; what ``recorded=`` goes on from. All of it is on
+        the disk after `flush` or `barrier`."""
+        return dict(self._recorded)
+
+    def flush(self) -> None:
+        """Make sure that everything told so far survives a kill."""
+        self._flush()
+
     def barrier(self) -> None:
-        """Make sure that everything told so far survives a kill; called at task ends."""
+        """`flush`, and merge what is not too large; called at task ends."""
         self._flush()
         if self.path.stat().st_size <= _MERGE_BYTES:
             self._merge(schema.RUNNING)
@@ -303,15 +370,15 @@ class RunRecorder:
                 raise ValueError(
                     f"{path}: got shape {copies[path].shape}, expected [{', '.join(entry.shape)}]"
                 )
+        self._calls.append(copies)
+        # small rows cost more than their numbers
+        self._bytes += sum(copy.nbytes + 128 for copy in copies.values())
         for path, copy in copies.items():
-            grows = schema.lookup(path).grows  # type: ignore[union-attr]
-            if grows and not len(copy):
-                continue
-            if grows:
-                self._rows.setdefault(path, []).append(copy)
+            if _grows(path):
+                if len(copy):
+                    self._recorded[path] = self._recorded.get(path, 0) + len(copy)
             else:
-                self._rows[path] = [copy]
-            self._bytes += copy.nbytes + 128  # small rows cost more than their numbers
+                self._recorded[path] = 1
         if copies and self._oldest is None:
             self._oldest = time.monotonic()
         too_old = self._oldest is not None and time.monotonic() - self._oldest > self._flush_seconds
@@ -322,13 +389,20 @@ class RunRecorder:
 
     def _flush(self) -> None:
         """Close a segment with the rows in memory."""
-        if not self._rows and not self._scalars:
+        rows: dict[str, list[NDArray[Any]]] = {}
+        for call in self._calls:
+            for name, copy in call.items():
+                if not _grows(name):
+                    rows[name] = [copy]
+                elif len(copy):
+                    rows.setdefault(name, []).append(copy)
+        if not rows and not self._scalars:
             return
         path = storage.segment_path(self.directory, self._segment + 1)
         part = path.with_suffix(".h5.part")
         try:
             with h5py.File(part, "w") as file:
-                for name, pieces in self._rows.items():
+                for name, pieces in rows.items():
                     storage.store(file, name, np.concatenate(pieces) if pieces[1:] else pieces[0])
                 for group, scalars in self._scalars.items():
                     for name, value in scalars.items():
@@ -345,18 +419,21 @@ class RunRecorder:
             storage.publish(sidecar_part, sidecar)
             storage.publish(part, path)
         except (OSError, RuntimeError) as error:
-            raise self._failed(path, error) from error
+            part.unlink(missing_ok=True)
+            raise storage.cannot_write(path, error) from error
+        # A signal before this has the same segment written again, with the same name.
         self._segment += 1
-        self._rows, self._scalars, self._bytes, self._oldest = {}, {}, 0, None
+        self._calls, self._scalars, self._bytes, self._oldest = [], {}, 0, None
 
     def _merge(self, status: str) -> None:
         """Replace run.h5 by a copy with the segments added, then remove them."""
         part = self.path.with_suffix(".h5.part")
-        segments = range(self._merged + 1, self._segment + 1)
         try:
             shutil.copyfile(self.path, part)
             with h5py.File(part, "r+") as target:
-                for number in segments:
+                # The file's own number: a signal may have come after it was replaced.
+                self._merged = int(target.attrs["merged_segments"])
+                for number in range(self._merged + 1, self._segment + 1):
                     with h5py.File(storage.segment_path(self.directory, number), "r") as segment:
                         storage.merge(target, segment)
                 target.attrs["merged_segments"] = self._segment
@@ -365,21 +442,15 @@ class RunRecorder:
                     target.attrs["end"] = _now()
             storage.publish(part, self.path)
             self._merged = self._segment
-            for number in segments:
+            self._remove_segments()
+        except (OSError, RuntimeError) as error:
+            part.unlink(missing_ok=True)
+            raise storage.cannot_write(self.path, error) from error
+
+    def _remove_segments(self) -> None:
+        """Those that run.h5 holds."""
+        for number in storage.segment_numbers(self.directory):
+            if number <= self._merged:
                 path = storage.segment_path(self.directory, number)
                 path.unlink()
-                storage.checksum_file(path).unlink()
-        except (OSError, RuntimeError) as error:
-            raise self._failed(self.path, error) from error
-
-    def _failed(self, path: Path, error: Exception) -> RecordingError:
-        if isinstance(error, RecordingError):
-            return error
-        try:
-            free = f"{shutil.disk_usage(self.directory).free / 2**20:.0f} MiB free there"
-        except OSError:
-            free = "its directory is gone"
-        return RecordingError(
-            f"{path}: cannot be written ({error}; {free}); what was recorded before is kept in "
-            f"{self.directory} and opens with snn_artsy.recording.open_run"
-        )
+                storage.checksum_file(path).unlink(missing_ok=True)

@@ -52,6 +52,7 @@ setup(
         "torchvision>=0.19",
         "timm>=1.0.9",
         "snntorch>=0.9.1",
+        "numba>=0.60",
         "numpy>=1.26",
         "pillow>=10.0",
         "h5py>=3.10",

@@ -2,17 +2,20 @@
 
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses.online import LeakyUnits, learn_online
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
 
 __all__ = [
     "FeatureScaling",
+    "LeakyUnits",
     "Response",
     "Schedule",
     "SilentSynapseLayer",
     "SpikeEncoder",
     "StateChange",
     "fit_scaling",
+    "learn_online",
     "make_schedule",
     "mg_block",
     "on_off",

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -103,6 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
+@lru_cache(maxsize=8)  # a tenth of a second each, for programs that call `main` often
 def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     """All commands; a run's keys for the ``command`` that takes them, since jsonargparse loads
     torch for them."""

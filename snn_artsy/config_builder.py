@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -150,6 +151,7 @@ def _convert(annotation: Any, value: Any, key: str) -> Any:
             if isinstance(value, Mapping):
                 return build(choice, value, f"{key}.")
         elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            require(math.isfinite(value), key, value, "give a finite number")
             return float(value)
         elif typing.get_origin(choice) in (list, tuple) and isinstance(value, (list, tuple)):
             return _convert_sequence(choice, value, key)

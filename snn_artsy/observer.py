@@ -61,9 +61,9 @@ class SynapseObserver(Protocol):
     @property
     def plan(self) -> RecordConfig:
         """What is wanted, so that nothing is computed only to be thrown away. The learner picks the
-        first ``plan.spike_presentations`` training presentations of each task and as many test
-        presentations after it; ``plan.traced_synapses`` contacts; and calls :meth:`conversions`
-        and :meth:`snapshot` only if the plan asks for them."""
+        presentations, contacts, variables and batches, and calls :meth:`conversions` and
+        :meth:`snapshot` only if the plan asks for them; populations and neurons are the observer's
+        to choose."""
 
     def population(self, name: str, group: NDArray[np.int64]) -> None:
         """Neurons of a population, told once before its first spikes. ``group`` [size]: for

@@ -41,6 +41,7 @@ from snn_artsy.learners.tasks import feature_task_stream, join, take
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.provenance import provenance
 from snn_artsy.recording import storage
+from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import CAN_LOCK
 from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import RecordingError
@@ -163,6 +164,14 @@ def _carry_out(
     kept: checkpoint.Checkpoint | None,
 ) -> RunResult:
     """Everything after the features; ``kept``: goes on from there."""
+    sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in frozen.stream.tasks]
+    expected, free = check_disk(config, frozen.dim, sizes, directory)
+    console.print(
+        f"run.h5: about {in_words(sum(expected.values()))} before compression "
+        f"({listed(expected)}); {in_words(free)} free",
+        highlight=False,
+        soft_wrap=True,
+    )
     facts = provenance(torch.get_num_threads())
     config_yaml = yaml.safe_dump(asdict(config), sort_keys=False)
     attributes = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -200,66 +203,137 @@ def test_a_killed_run_opens_and_says_interrupted(tmp_path: Path) -> None:
         assert_matches(run, simulate(NullObserver()))
 
 
-class Cut(Exception):
-    """The process dies here."""
+LOW_LEVEL = [
+    (os, "replace"),
+    (os, "fsync"),
+    (os, "unlink"),
+    (shutil, "copyfile"),
+    (Path, "write_text"),
+    (h5py.File, "__init__"),
+    (h5py.File, "close"),
+    (h5py.Group, "create_dataset"),
+    (h5py.Dataset, "resize"),
+    (h5py.Dataset, "__setitem__"),
+    (h5py.AttributeManager, "create"),
+]
 
 
-def test_cut_after_every_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever step the writer dies at, the file opens and holds whole calls, in order, no row
-    twice."""
-    steps = ("replace", "unlink")
-    cut_at = 0
-    while True:
-        cut_at += 1
-        directory, left = tmp_path / str(cut_at), cut_at
-        real = {name: getattr(os, name) for name in steps}
+def _write_until(n: int, directory: Path) -> None:
+    """Two barriers in a process that dies, with nothing cleaned up, after its n-th low-level write,
+    sync or rename; exit code 0 if it gets through. What was told first goes to a file."""
+    facts = {"versions": "{}", "git_commit": "0" * 40}  # so that git is not asked a hundred times
+    recorder = RunRecorder(directory, CONFIG, ATTRIBUTES | facts, RecordConfig())
+    left = n
 
-        def cut(name: str, *args: object, **kwargs: object) -> object:
+    def deadly(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             nonlocal left
+            result = real(*arguments, **options)
             left -= 1
             if left == 0:
-                raise Cut
-            return real[name](*args, **kwargs)  # noqa: B023
+                os._exit(9)
+            return result
 
-        told = 0
-        recorder = RunRecorder(directory, CONFIG, ATTRIBUTES, RecordConfig())
-        with monkeypatch.context() as patch:
-            for name in steps:
-                patch.setattr(os, name, lambda *a, _name=name, **k: cut(_name, *a, **k))
-            patch.setattr(Path, "unlink", lambda path, missing_ok=False: os.unlink(path))
+        return call
+
+    os.fsync = lambda descriptor: None  # the process dies here, not the machine
+    for owner, name in LOW_LEVEL:
+        setattr(owner, name, deadly(getattr(owner, name)))
+    told = os.open(directory / "told", os.O_WRONLY | os.O_CREAT)
+    for barrier in range(2):
+        for k in range(3):
+            recorder.counts(0, float(3 * barrier + k), np.array([k, 0, 0]))
+            recorder.spikes("retina", np.array([3.0 * barrier + k]), np.array([k]))
+        recorder.barrier()
+        os.write(told, b"x")
+    os._exit(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_death_after_every_write_and_rename(tmp_path: Path) -> None:
+    """Whatever step the writer dies at, the file opens and holds whole calls, in order, no row
+    twice, and all that a barrier has let through."""
+    for n in itertools.count(1):
+        directory = tmp_path / str(n)
+        if (pid := os.fork()) == 0:
             try:
-                for _ in range(2):
-                    for _ in range(3):
-                        recorder.counts(0, float(told), np.array([told, 0, 0]))
-                        told += 1
-                    recorder.barrier()
-                finished = True
-            except Cut:
-                finished = False
+                _write_until(n, directory)
+            finally:
+                os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, 9)
+        passed = 3 * (directory / "told").stat().st_size if (directory / "told").exists() else 0
         with open_run(directory) as run:
             times = run.counts(0).time_ms.tolist()
-        assert times in ([float(k) for k in range(n)] for n in (0, 3, 6))
-        assert len(times) >= told - 3
-        if finished:
-            assert len(times) == 6 and cut_at > 8
-            return
+            assert run.status == "interrupted"
+            if times:
+                assert run.spikes("retina").time_ms.tolist() == times
+        assert times in ([float(k) for k in range(rows)] for rows in (0, 3, 6))
+        assert len(times) >= passed
+        if code == 0:
+            break
+    assert len(times) == 6 and n > 60
 
 
-def test_disk_failure_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(part: Path, path: Path) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")]
+)
+def test_a_failing_disk_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(part: Path, path: Path) -> None:
+        raise error
 
     with (
-        pytest.raises(RecordingError, match=r"No space left.*MiB free.*open_run"),
+        pytest.raises(RecordingError, match=rf"{error.strerror}.*MiB free.*open_run"),
         RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
     ):
         recorder.counts(0, 1.0, np.array([1, 0, 0]))
         recorder.barrier()
         recorder.counts(0, 2.0, np.array([1, 0, 0]))
-        monkeypatch.setattr(storage, "publish", full)
+        monkeypatch.setattr(storage, "publish", fail)
         recorder.barrier()
     with open_run(tmp_path) as run:
         assert run.status == "interrupted" and run.counts(0).time_ms.tolist() == [1.0]
+    assert not list(tmp_path.rglob("*.part"))  # nothing half written takes up the full disk
+
+
+def test_a_vanished_directory_is_a_clear_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RecordingError, match="its directory is gone"),
+        RunRecorder(tmp_path / "run", CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
+    ):
+        recorder.counts(0, 1.0, np.array([1, 0, 0]))
+        shutil.rmtree(tmp_path / "run")
+        recorder.barrier()
+
+
+@pytest.mark.parametrize("place", ["segment", "merge"])
+def test_a_signal_between_two_statements_adds_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """It comes after a segment, or run.h5, got its name and before the writer took note."""
+    real = storage.publish
+    last = "0002.h5" if place == "segment" else "run.h5"
+
+    def interrupted(part: Path, path: Path) -> None:
+        real(part, path)
+        if path.name == last:
+            monkeypatch.setattr(storage, "publish", real)
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
+    ):
+        recorder.counts(0, 1.0, np.array([1, 0, 0]))
+        recorder.flush()
+        recorder.counts(0, 2.0, np.array([1, 0, 0]))
+        monkeypatch.setattr(storage, "publish", interrupted)
+        recorder.barrier()
+    with open_run(tmp_path) as run:
+        assert run.counts(0).time_ms.tolist() == [1.0, 2.0]
 
 
 # --- broken and foreign files ---------------------------------------------------------------------

@@ -6,9 +6,13 @@ import json
 import multiprocessing
 import os
 import random
+import resource
+import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -275,46 +279,71 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
     assert_same_run(out, whole)
 
 
-def _work(config: RunConfig, again: bool) -> None:
+def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
+    """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
-    if again:
-        resume(Path(str(config.out)))
-    else:
-        execute(config)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    with log.open("w") as stream:
+        sys.stdout = sys.stderr = stream
+        cli.main(arguments)
 
 
-def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: int) -> None:
-    """Run in processes of their own, each killed at a random moment, then to the end in this one.
+def _process(config: RunConfig, out: Path, largest_file: int | None = None) -> tuple[Any, Path]:
+    """`run`, or `resume` if there is something to resume, not yet started; and its log."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["snn_artsy.run", "snn_artsy.plots"])
+    file, log = out.with_suffix(".yaml"), out.with_suffix(".log")
+    file.write_text(yaml.safe_dump(asdict(replace(config, out=str(out)))), encoding="utf-8")
+    begun = (out / "run.h5").exists()
+    arguments = ["resume", str(out)] if begun else ["run", "--config", str(file)]
+    return context.Process(target=_work, args=(arguments, log, largest_file)), log
+
+
+def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: int) -> int:
+    """Run in processes of their own, each ended at a random moment, then to the end in this one.
 
     A moment is a number of checkpoints away, so that a slow machine does not matter, and a random
     time after that.
+
+    Returns:
+        How many processes were ended while they ran.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["snn_artsy.run", "snn_artsy.plots"])
     rng = random.Random(seed)
-    mine = replace(config, out=str(out))
+    hits = 0
     for _ in range(kills):
-        there = (out / "run.h5").exists()
-        process = context.Process(target=_work, args=(mine, there))
+        process, log = _process(config, out)
         process.start()
-        _wait_for_checkpoints(out, rng.randrange(28 // kills), process)
+        n = rng.randrange(28 // kills)
+        _wait_for_checkpoints(out, n, process)
         time.sleep(rng.uniform(0, 0.3))
-        assert process.exitcode in (None, 0), "it failed by itself"
-        process.kill()
+        assert process.exitcode in (None, 0), log.read_text(encoding="utf-8")
+        hits += process.exitcode is None
+        number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        os.kill(process.pid, number if n and process.is_alive() else signal.SIGKILL)
         process.join()
+        if process.exitcode in (130, 143):
+            said = log.read_text(encoding="utf-8")
+            assert f"`snn-artsy resume {out}` goes on from there" in said
+            with h5py.File(out / "run.h5") as file:
+                assert file.attrs["status"] in ("interrupted", "complete")
+            assert "Traceback" not in said and not list(out.rglob("*.part"))
         if not (out / "run.h5").exists():
+            shutil.rmtree(out, ignore_errors=True)  # it had not begun to record
             continue
         with open_run(out) as run:
             assert run.status in ("interrupted", "complete")
-            rows = [len(run.events(task).time_ms) for task in run.synapse_tasks]
-            assert len(run.stimulus) * len(rows) >= 0  # columns of one length, checksums right
+            for task in run.synapse_tasks:
+                run.events(task)  # columns of one length, or it raises
+            assert run.stimulus is not None
         if not (out / "checkpoint").exists() and run.status == "complete":
             break
     if not (out / "run.h5").exists():
-        execute(mine)
+        execute(replace(config, out=str(out)))
     elif (out / "checkpoint").exists() or run.status == "interrupted":
         resume(out)
     assert_same_run(out, whole)
+    return hits
 
 
 def _wait_for_checkpoints(out: Path, n: int, process: Any) -> None:
@@ -334,7 +363,25 @@ def _wait_for_checkpoints(out: Path, n: int, process: Any) -> None:
 def test_killed_at_random_moments(config: RunConfig, whole: Path, tmp_path: Path) -> None:
     seed = int(time.time())
     print(f"seed {seed}")
-    kill_and_go_on(config, whole, tmp_path / "killed", 2, seed)
+    assert kill_and_go_on(config, whole, tmp_path / "killed", 2, seed) >= 1
+
+
+def test_a_full_disk_ends_in_one_line_and_a_run_that_goes_on(
+    config: RunConfig, whole: Path, tmp_path: Path
+) -> None:
+    """No file may grow beyond 200 kB: real writes fail, in HDF5 too."""
+    out = tmp_path / "full"
+    process, log = _process(config, out, largest_file=200_000)
+    process.start()
+    process.join()
+    last = log.read_text(encoding="utf-8").splitlines()[-1]
+    assert process.exitcode == 1
+    assert last.startswith("snn-artsy: RecordingError: ") and "cannot be written" in last
+    with open_run(out) as run:
+        assert run.status == "interrupted" and run.learners
+    assert not list(out.rglob("*.part"))
+    resume(out)
+    assert_same_run(out, whole)
 
 
 @pytest.mark.slow
@@ -349,7 +396,7 @@ def test_twenty_kills_of_a_longer_run(number: int, tmp_path: Path) -> None:
     )
     whole = tmp_path / "whole"
     execute(replace(longer, out=str(whole)))
-    kill_and_go_on(longer, whole, tmp_path / "killed", 5, seed=number)
+    assert kill_and_go_on(longer, whole, tmp_path / "killed", 5, seed=number) == 5
 
 
 # --- what is refused ------------------------------------------------------------------------------

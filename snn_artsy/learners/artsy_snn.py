@@ -59,8 +59,9 @@ _BATCH = 256
 _COUNTERS = (
     "clock_ms",
     "epoch",
-    "_train_to_record",
-    "_test_to_record",
+    "_to_record",
+    "_presented",
+    "_batches",
     "_spikes_shown",
     "_images_shown",
 )
@@ -115,7 +116,7 @@ class ArtsySNN:
         self.clock_ms = 0.0
         self.epoch = 0  # of the task that is being learnt, finished ones
         self.after_epoch: Callable[[], None] | None = None
-        self._train_to_record = self._test_to_record = 0
+        self._to_record = self._presented = self._batches = 0
         self._spikes_shown = 0.0
         self._images_shown = 0
 
@@ -130,7 +131,8 @@ class ArtsySNN:
             self._add_subnetwork(len(task.classes))
             k = self.config.neuron.per_class
             self.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
-            self._train_to_record = self.observer.plan.spike_presentations
+            self._wait_for_spikes("train")
+            self._batches = 0
         self._pair(task)
         self.epoch = 0
         self._apply_contact_control()
@@ -149,7 +151,7 @@ class ArtsySNN:
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
         self.prototypes.add(class_means(features, labels, task.classes), means, self._replayed(t))
         self._calibrate(task)
-        self._test_to_record = self.observer.plan.spike_presentations
+        self._wait_for_spikes("test")
 
     def _add_subnetwork(self, n_classes: int) -> None:
         k = self.config.neuron.per_class
@@ -196,12 +198,14 @@ class ArtsySNN:
                 response, change = layer.pair(pre, fires * teacher.current, duration)
                 self.clock_ms += duration * len(rows)
                 self._tell_presentations(train, rows, start, t, teaching=True)
-                n = min(self._train_to_record, len(rows))
-                if n:
-                    self._tell_spikes(pre[:, :n], {t: response.spikes[:, :n]}, start)
-                    self._train_to_record -= n
+                chosen = self._recorded_of(len(rows))
+                if len(chosen):
+                    told = {t: response.spikes[:, chosen]}
+                    self._tell_spikes(pre[:, chosen], told, start[chosen.numpy()])
                 self._tell_change(t, change)
-                self._tell_trace(t, layer, traced, pre, response)
+                if self._batches % self.observer.plan.trace_every == 0:
+                    self._tell_trace(t, layer, traced, pre, response)
+                self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
                         self._tell_change(u, old.pair(pre, None, duration)[1])
@@ -429,6 +433,21 @@ class ArtsySNN:
 
     # --- telling the observer ---------------------------------------------------------------------
 
+    def _wait_for_spikes(self, split: str) -> None:
+        """From here on, presentations of ``split`` are counted for the plan."""
+        plan = self.observer.plan
+        self._to_record = plan.spike_presentations if split in plan.splits else 0
+        self._presented = 0
+
+    def _recorded_of(self, n: int) -> Tensor:
+        """Which of the next ``n`` presentations are recorded, int64."""
+        number = torch.arange(self._presented, self._presented + n)
+        every = self.observer.plan.spike_every
+        chosen = torch.nonzero(number % every == 0)[: self._to_record, 0]
+        self._presented += n
+        self._to_record -= len(chosen)
+        return chosen
+
     def _tell_presentations(
         self, batch: LabelledBatch, rows: Tensor, start: np.ndarray, task: int, teaching: bool
     ) -> None:
@@ -486,7 +505,7 @@ class ArtsySNN:
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
     ) -> None:
         """Occupancy and state after each batch, and the mean of the traces in it."""
-        if not len(traced):
+        if not len(traced) or not self.observer.plan.trace_variables:
             return
         post_index, pre_index = traced.T.to(self.device)
         rule, dt = self.config.plasticity, self.config.encoding.dt
@@ -498,6 +517,7 @@ class ArtsySNN:
             "pre_trace": x.mean((0, 1)),
             "post_trace": y.mean((0, 1)),
         }
+        variables = {name: variables[name] for name in self.observer.plan.trace_variables}
         synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
         self.observer.trace(
             task,
@@ -507,13 +527,14 @@ class ArtsySNN:
         )
 
     def _tell_test(self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]) -> None:
-        """Record the first test presentations after a task, as presentations of their own."""
-        n = min(self._test_to_record, len(rows))
-        if n == 0 or not isinstance(batch, LabelledBatch):
+        """Record some test presentations after a task, as presentations of their own."""
+        chosen = self._recorded_of(len(rows))
+        if len(chosen) == 0 or not isinstance(batch, LabelledBatch):
             return
-        self._test_to_record -= n
         duration = self.config.encoding.duration_ms(teaching=False)
-        start = self.clock_ms + duration * np.arange(n)
-        self._tell_presentations(batch, rows[:n], start, len(self.layers) - 1, teaching=False)
-        self._tell_spikes(pre[:, :n], {t: a.spikes[:, :n] for t, a in enumerate(answers)}, start)
-        self.clock_ms += duration * n
+        start = self.clock_ms + duration * np.arange(len(chosen))
+        told = rows[chosen.to(rows.device)]
+        self._tell_presentations(batch, told, start, len(self.layers) - 1, teaching=False)
+        post = {t: a.spikes[:, chosen] for t, a in enumerate(answers)}
+        self._tell_spikes(pre[:, chosen], post, start)
+        self.clock_ms += duration * len(chosen)

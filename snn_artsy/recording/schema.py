@@ -123,6 +123,14 @@ DATASETS = (
         grows=False,
     ),
     Dataset(
+        "/populations/<population>/recorded",
+        "int64",
+        ("n",),
+        "--",
+        "neurons whose spikes were recorded; absent if all were",
+        grows=False,
+    ),
+    Dataset(
         "/spikes/<population>/timestamps", "float64", ("spikes",), "ms", "spike times (SONATA)"
     ),
     Dataset("/spikes/<population>/node_ids", "uint64", ("spikes",), "--", "neurons (SONATA)"),

@@ -39,6 +39,11 @@ def _grows(path: str) -> bool:
     return entry is not None and entry.grows
 
 
+def _commit() -> str:
+    commit, dirty = git_state(Path(__file__).resolve().parents[2])
+    return (commit or "") + ("-dirty" if dirty else "")
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -89,15 +94,16 @@ class RunRecorder:
         self._last_spike: dict[str, float] = {}
         self._unsorted: set[str] = set()
         self._traced: dict[int, NDArray[np.int64]] = {}
+        self._chosen: dict[str, NDArray[np.int64]] = {}  # neurons of populations, where not all
+        self._seed = int(attributes.get("seed", 0))
         self._segment = self._merged = 0
         self._closed = False
         if recorded is not None:
             self._reopen(recorded)
             return
-        commit, dirty = git_state(Path(__file__).resolve().parents[2])
         root: dict[str, Any] = {
-            "versions": versions(),
-            "git_commit": (commit or "") + ("-dirty" if dirty else ""),
+            "versions": attributes.get("versions") or versions(),
+            "git_commit": attributes.get("git_commit") or _commit(),
             **attributes,
             "format": schema.FORMAT,
             "format_version": schema.FORMAT_VERSION,
@@ -162,6 +168,9 @@ class RunRecorder:
                 self._last_spike[name] = float(population["timestamps"][-1])
             else:
                 self._unsorted.add(name)
+        for name, population in file.get("populations", {}).items():
+            if "recorded" in population:
+                self._chosen[name] = population["recorded"][()]
         for name, task in file.get("synapses", {}).items():
             if "traces" in task:
                 self._traced[int(name.removeprefix("task"))] = task["traces/synapse"][()]
@@ -173,7 +182,12 @@ class RunRecorder:
         return self._plan
 
     def population(self, name: str, group: NDArray[np.int64]) -> None:
-        self._keep({f"/populations/{name}/group": group})
+        told = {f"/populations/{name}/group": group}
+        if self._plan.neurons is not None and len(group) > self._plan.neurons:
+            drawn = np.random.default_rng([self._seed, *name.encode()])
+            chosen = np.sort(drawn.choice(len(group), self._plan.neurons, replace=False))
+            told[f"/populations/{name}/recorded"] = self._chosen[name] = chosen
+        self._keep(told)
 
     def presentations(self, shown: Presentations) -> None:
         n = len(shown.start_ms)
@@ -195,6 +209,11 @@ class RunRecorder:
     def spikes(
         self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
     ) -> None:
+        if ("retina" if population == "retina" else "tasks") not in self._plan.populations:
+            return
+        if population in self._chosen:
+            wanted = np.isin(node, self._chosen[population])
+            time_ms, node = time_ms[wanted], node[wanted]
         # SONATA wants an order that holds for the whole file; batches arrive image by image.
         order = np.argsort(time_ms, kind="stable")
         times = np.asarray(time_ms, dtype=np.float64)[order]
@@ -413,10 +432,8 @@ class RunRecorder:
                         "sorting", schema.SORTING[order], dtype=schema.ENUMS["sorting"]
                     )
             # The checksum comes first, so that a segment without one is never a kill's doing.
-            sidecar = storage.checksum_file(path)
-            sidecar_part = sidecar.with_suffix(".sha256.part")
-            sidecar_part.write_text(f"{storage.checksum(part)}  {path.name}\n", encoding="ascii")
-            storage.publish(sidecar_part, sidecar)
+            line = f"{storage.checksum(part)}  {path.name}\n"
+            storage.write_text(storage.checksum_file(path), line)
             storage.publish(part, path)
         except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""How large a run will get on the disk, before it starts."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import EncodingConfig, RunConfig
+
+# Bytes of a row of these tables (schema.py).
+_STIMULUS, _SPIKE, _EVENT, _COUNT = 49, 16, 34, 32
+# Bytes of a contact in a snapshot, and in a learner's tensors.
+_SNAPSHOT, _CONTACT = 5, 11
+# gzip leaves less than this of what compresses well (seen in default runs: 3 % and 41 %).
+_PACKED = {"events": 0.1, "snapshots": 0.5}
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """Classes, and training and test samples of one task."""
+
+    n_classes: int
+    n_train: int
+    n_test: int
+
+
+def expected_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[str, int]:
+    """Bytes before compression of each kind of data in ``run.h5``.
+
+    Exact, but for ``spikes`` (features taken as standard normal, and each postsynaptic neuron to
+    answer every test volley with one spike at most) and ``events`` (one change a contact).
+
+    Args:
+        dim: D, the size of h_0.
+    """
+    found: dict[str, int] = {}
+    if "artsy_snn" in config.learners:
+        found |= _simulation(config, dim, tasks)
+    found["predictions"] = sum(_predictions(config, name, tasks) for name in config.learners)
+    return found
+
+
+def needed_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> int:
+    """Free space that a run needs: at its end all segments and the whole run.h5 lie side by side,
+    and there are checkpoints with answers and contacts, each replaced by a second copy."""
+    packed = sum(n * _PACKED.get(k, 1.0) for k, n in expected_bytes(config, dim, tasks).items())
+    contacts = 0
+    if "artsy_snn" in config.learners:
+        contacts = sum(_contacts(config, dim, task) for task in tasks)
+    shown = _cumulative(tasks)
+    answers = len(config.learners) * sum(n * (4 * classes + 16) for n, classes in shown)
+    return int(2 * packed + 3 * _CONTACT * contacts + answers)
+
+
+def check_disk(
+    config: RunConfig, dim: int, tasks: Sequence[TaskSize], directory: Path
+) -> tuple[dict[str, int], int]:
+    """Expected bytes by kind and free bytes where the run will lie.
+
+    Raises:
+        ConfigError: The run would fill the disk.
+    """
+    expected, needed = expected_bytes(config, dim, tasks), needed_bytes(config, dim, tasks)
+    place = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ConfigError(
+            f"record: the run needs about {in_words(needed)} and {in_words(free)} are free at "
+            f'"{place}" ({listed(expected)} before compression); record less, or give out a place '
+            "on another disk"
+        )
+    return expected, free
+
+
+def listed(expected: dict[str, int]) -> str:
+    """``snapshots 1.2 GB, spikes 5.1 MB``, largest first, without what is negligible."""
+    total = sum(expected.values())
+    large = sorted((n, kind) for kind, n in expected.items() if n > 0.01 * total)
+    return ", ".join(f"{kind} {in_words(n)}" for n, kind in reversed(large))
+
+
+def in_words(n_bytes: float) -> str:
+    """In kB, MB, ..."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB"
+
+
+def _cumulative(tasks: Sequence[TaskSize]) -> list[tuple[int, int]]:
+    """Test samples and classes seen after each task."""
+    return [
+        (sum(t.n_test for t in tasks[: k + 1]), sum(t.n_classes for t in tasks[: k + 1]))
+        for k in range(len(tasks))
+    ]
+
+
+def _contacts(config: RunConfig, dim: int, task: TaskSize) -> int:
+    return 2 * dim * config.snn.neuron.per_class * task.n_classes
+
+
+def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[str, int]:
+    plan, snn = config.record, config.snn
+    rule, k = snn.plasticity, snn.neuron.per_class
+    contacts = [_contacts(config, dim, task) for task in tasks]
+    found = dict.fromkeys(
+        ("stimulus", "spikes", "counts", "events", "snapshots", "traces", "populations"), 0
+    )
+    neurons = 2 * dim if plan.neurons is None else min(plan.neurons, 2 * dim)
+    retina_share = neurons / (2 * dim) if "retina" in plan.populations else 0.0
+    found["populations"] = 8 * 2 * dim
+    for t, task in enumerate(tasks):
+        presented = task.n_train * rule.epochs
+        batches = math.ceil(task.n_train / rule.batch_size) * rule.epochs
+        wanted = plan.spike_presentations
+        taught = min(wanted, math.ceil(presented / plan.spike_every))
+        n_test = _cumulative(tasks)[t][0]
+        tested = min(wanted, math.ceil(n_test / plan.spike_every))
+        taught *= "train" in plan.splits
+        tested *= "test" in plan.splits
+        found["stimulus"] += _STIMULUS * (presented + tested)
+        posts = [k * other.n_classes for other in tasks[: t + 1]]
+        kept = [n if plan.neurons is None else min(n, plan.neurons) for n in posts]
+        found["populations"] += 8 * posts[-1]
+        spikes = retina_share * (
+            taught * _spikes_shown(snn.encoding, dim, snn.encoding.steps)
+            + tested * _spikes_shown(snn.encoding, dim, snn.encoding.steps_shown)
+        )
+        if "tasks" in plan.populations:
+            spikes += taught * kept[-1] / task.n_classes * _volleys(snn.encoding, True)
+            spikes += tested * sum(kept) * _volleys(snn.encoding, False)
+        found["spikes"] += int(_SPIKE * spikes)
+        captured = snn.contacts.capture and rule.rule != "none"
+        found["counts"] += _COUNT * (batches * (t + 1 if snn.plastic_old else 1) + captured)
+        if plan.conversions and rule.rule != "none":
+            found["events"] += _EVENT * contacts[t]
+        if plan.snapshots:
+            found["snapshots"] += _SNAPSHOT * sum(contacts[: t + 1])
+        samples = math.ceil(batches / plan.trace_every)
+        traced = min(plan.traced_synapses, contacts[t])
+        if traced and plan.trace_variables:
+            found["traces"] += samples * (8 + 4 * traced * len(plan.trace_variables)) + 24 * traced
+    if plan.neurons is not None:
+        sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
+        found["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)
+    return found
+
+
+def _volleys(encoding: EncodingConfig, teaching: bool) -> int:
+    steps = encoding.steps if teaching else encoding.steps_shown
+    return max(math.ceil(steps * encoding.dt / encoding.period), 1)
+
+
+def _spikes_shown(encoding: EncodingConfig, dim: int, steps: int) -> float:
+    """Expected input spikes of a presentation for standard normal features."""
+    volley = max(round(encoding.volley / encoding.dt), 1)
+    period = max(round(encoding.period / encoding.dt), volley)
+    on = sum(step % period < volley for step in range(steps))
+    if encoding.code == "latency":
+        return float(dim * math.ceil(steps / period))
+    s = encoding.saturation_sd
+    # E[min(|z| / s, 1)] of a standard normal z
+    drive = math.sqrt(2 / math.pi) * (1 - math.exp(-(s**2) / 2)) / s + math.erfc(s / math.sqrt(2))
+    return dim * on * encoding.rate_hz * encoding.dt * 1e-3 * drive
+
+
+def _predictions(config: RunConfig, name: str, tasks: Sequence[TaskSize]) -> int:
+    gated = name.startswith("artsy") and name not in ("artsy_ann_no_gates", "artsy_ann_e0")
+    found = 0
+    for step, (n, classes) in enumerate(_cumulative(tasks)):
+        row = 24 + 8 * (name == "artsy_snn") + 5 * (step + 1) * gated
+        found += n * (row + 4 * classes * config.record.scores)
+    return found

@@ -1,0 +1,212 @@
+"""The recording plan: what is left out is left out, and the size is known before the run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from synthetic_features import DIM, N_TASKS, PER_TASK, gaussian_stream
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import (
+    EncodingConfig,
+    GateConfig,
+    PlasticityConfig,
+    RecordConfig,
+    RunConfig,
+    SNNConfig,
+)
+from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.recording import RunRecorder, open_run
+from snn_artsy.recording.estimate import (
+    TaskSize,
+    check_disk,
+    expected_bytes,
+    in_words,
+    needed_bytes,
+)
+from snn_artsy.run import evaluate
+
+STREAM = gaussian_stream()
+SIZES = [TaskSize(PER_TASK, len(task.train), len(STREAM.test)) for task in STREAM.tasks]
+KINDS = ("stimulus", "counts", "snapshots", "traces", "populations", "predictions")
+
+
+def recorded(directory: Path, plan: RecordConfig, **snn: Any) -> RunConfig:
+    """Learn the three tasks of clusters with a plan, answer for the same test samples each time."""
+    config = RunConfig(
+        record=plan,
+        learners=["artsy_snn"],
+        gate=GateConfig(pseudo_per_class=5),
+        snn=SNNConfig(
+            encoding=EncodingConfig(decorrelation="standardise"),
+            plasticity=PlasticityConfig(epochs=2, batch_size=30),
+            **snn,
+        ),
+    )
+    with RunRecorder(directory, "", {"seed": config.seed}, plan) as recorder:
+        learner: Any = LEARNER_BUILDERS["artsy_snn"](Setting(config, DIM, "cpu", recorder))
+        for task in STREAM.tasks:
+            learner.learn(task)
+            if plan.snapshots:
+                learner.snapshot(f"after_task_{task.number}")
+            known = torch.nonzero(STREAM.test.labels < PER_TASK * (task.number + 1))[:, 0]
+            rows = known[torch.arange(len(STREAM.test)) % len(known)]
+            test = replace(
+                STREAM.test,
+                features=STREAM.test.features[rows],
+                index=STREAM.test.index[rows],
+                labels=STREAM.test.labels[rows],
+            )
+            answers = evaluate(learner, test, np.repeat(np.arange(N_TASKS), PER_TASK), False)
+            recorder.evaluation(
+                "artsy_snn",
+                task.number,
+                test.index.numpy(),
+                answers.labels,
+                answers.predicted,
+                answers.gates,
+                answers.gate_scores,
+                answers.spike_predicted,
+                answers.scores,
+            )
+    return config
+
+
+def bytes_by_kind(directory: Path) -> Counter[str]:
+    found: Counter[str] = Counter()
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            parts = name.split("/")
+            kind = parts[2] if parts[0] == "synapses" else parts[0]
+            found[{"evaluation": "predictions"}.get(kind, kind)] += item.nbytes
+
+    with h5py.File(directory / "run.h5") as file:
+        file.visititems(add)
+    return found
+
+
+PLANS = {
+    "default": RecordConfig(),
+    "more": RecordConfig(spike_presentations=30, scores=True, traced_synapses=7),
+    "less": RecordConfig(
+        neurons=5,
+        spike_presentations=4,
+        spike_every=3,
+        traced_synapses=3,
+        trace_variables=["ampa", "pre_trace"],
+        trace_every=4,
+        snapshots=False,
+    ),
+    "input": RecordConfig(populations=["retina"], splits=["train"], conversions=False),
+    "nothing": RecordConfig(spike_presentations=0, traced_synapses=0, conversions=False),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("snn", [{}, {"plastic_old": True}], ids=["", "plastic_old"])
+def test_the_expected_size_is_the_real_one(name: str, snn: dict[str, Any], tmp_path: Path) -> None:
+    config = recorded(tmp_path, PLANS[name], **snn)
+    # every step answered for all test samples here, so a task brings none of its own
+    sizes = [
+        replace(size, n_test=len(STREAM.test) if t == 0 else 0) for t, size in enumerate(SIZES)
+    ]
+    expected, real = expected_bytes(config, DIM, sizes), bytes_by_kind(tmp_path)
+    assert {kind: expected[kind] for kind in KINDS} == {kind: real[kind] for kind in KINDS}
+    for kind in ("spikes", "events"):
+        if snn and kind == "events":
+            continue  # old sub-networks go on changing, for as long as there are tasks
+        assert 0.4 * real[kind] <= expected[kind] <= 2.5 * real[kind], (kind, real, expected)
+
+
+def test_only_what_the_plan_names_is_recorded(tmp_path: Path) -> None:
+    recorded(tmp_path / "all", RecordConfig(spike_presentations=500))
+    recorded(tmp_path / "less", PLANS["less"])
+    recorded(tmp_path / "input", PLANS["input"])
+    with open_run(tmp_path / "all") as every, open_run(tmp_path / "less") as run:
+        traces = run.traces(0)
+        assert traces is not None and set(traces.variables) == {"ampa", "pre_trace"}
+        whole = every.traces(0)
+        assert whole is not None and len(traces.time_ms) == math.ceil(len(whole.time_ms) / 4)
+        np.testing.assert_array_equal(traces.variables["ampa"].shape, (len(traces.time_ms), 3))
+        # five neurons of each population, with all their spikes in the chosen presentations:
+        # numbers 0, 3, 6, 9 of task 0's training
+        shown = every.stimulus
+        chosen = np.flatnonzero(shown.task == 0)[[0, 3, 6, 9]]
+        for population in ("retina", "task0"):
+            neurons = run._read(f"/populations/{population}/recorded")
+            assert neurons is not None and len(neurons) == 5
+            until = float(shown.stop_ms[chosen[-1]])
+            mine, theirs = run.spikes(population, 0, until), every.spikes(population, 0, until)
+            inside = np.zeros(len(theirs.time_ms), dtype=bool)
+            for k in chosen:
+                inside |= (theirs.time_ms >= shown.start_ms[k]) & (
+                    theirs.time_ms < shown.stop_ms[k]
+                )
+            inside &= np.isin(theirs.node, neurons)
+            assert inside.any() or population == "task0"
+            assert sorted(zip(mine.time_ms, mine.node, strict=True)) == sorted(
+                zip(theirs.time_ms[inside], theirs.node[inside], strict=True)
+            )
+    with open_run(tmp_path / "input") as run:
+        assert run.populations == ("retina",)
+        assert not run.stimulus.of_split("test").any()
+
+
+def test_the_plan_does_not_change_the_model(tmp_path: Path) -> None:
+    for name in ("default", "less"):
+        recorded(tmp_path / name, replace(PLANS[name], conversions=True))
+    with open_run(tmp_path / "default") as a, open_run(tmp_path / "less") as b:
+        for task in range(N_TASKS):
+            for column in ("pre", "post", "old", "new"):
+                x, y = (getattr(run.events(task), column) for run in (a, b))
+                np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_that_would_fill_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(learners=["artsy_snn", "simplecil"])
+    need = needed_bytes(config, 192, SIZES)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=need - 1))
+    with pytest.raises(
+        ConfigError, match=rf"record: the run needs about {in_words(need)} .*snapshots.*record less"
+    ):
+        check_disk(config, 192, SIZES, tmp_path / "new" / "deep")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=need))
+    expected, free = check_disk(config, 192, SIZES, tmp_path / "new" / "deep")
+    assert free == need and sum(expected.values()) < need
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5e9, "5 GB"), (3e15, "3e+03 TB")],
+)
+def test_bytes_in_words(n: float, text: str) -> None:
+    assert in_words(n) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neurons": 0}, "record.neurons: 0"),
+        ({"spike_every": 0}, "record.spike_every: 0"),
+        ({"trace_every": 0}, "record.trace_every: 0"),
+        ({"populations": ["cortex"]}, "record.populations: 'cortex' .*retina, tasks"),
+        ({"splits": ["validation"]}, "record.splits: 'validation' .*train, test"),
+        ({"trace_variables": ["v"]}, "record.trace_variables: 'v' .*ampa"),
+    ],
+)
+def test_wrong_plans(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RecordConfig(**changes)

@@ -145,16 +145,14 @@ def write_tensors(
     Raises:
         RecordingError: It can't be written.
     """
-    part = path.with_suffix(".safetensors.part")
     # copies: safetensors refuses tensors that share memory
     own = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
-    try:
+    with storage.whole(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(own, part, header)
-        storage.publish(part, path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise storage.cannot_write(path, error) from error
+        try:
+            save_file(own, part, header)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

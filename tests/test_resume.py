@@ -324,10 +324,11 @@ def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: 
         process.join()
         if process.exitcode in (130, 143):
             said = log.read_text(encoding="utf-8")
-            assert f"`snn-artsy resume {out}` goes on from there" in said
+            assert f"`snn-artsy resume {out}` goes on from there" in said, said
             with h5py.File(out / "run.h5") as file:
                 assert file.attrs["status"] in ("interrupted", "complete")
-            assert "Traceback" not in said and not list(out.rglob("*.part"))
+            assert "Traceback" not in said, said
+            assert list(out.rglob("*.part")) == []
         if not (out / "run.h5").exists():
             shutil.rmtree(out, ignore_errors=True)  # it had not begun to record
             continue

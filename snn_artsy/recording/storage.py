@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +86,34 @@ def publish(part: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """A text file that appears whole.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The temporary name to write a file under, which gets its own name at the end. After a failure
+    or a signal nothing half written stays.
 
     Raises:
         RecordingError: It can't be written.
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        yield part
         publish(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, (OSError, RuntimeError)):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file that appears whole.
+
+    Raises:
+        RecordingError: It can't be written.
+    """
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def checksum(path: Path) -> str:

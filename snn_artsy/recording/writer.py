@@ -122,43 +122,39 @@ class RunRecorder:
         try:
             storage.segment_path(self.directory, 1).parent.mkdir(parents=True, exist_ok=True)
             self._lock = WriterLock(self.directory)
-            part = self.path.with_suffix(".h5.part")
-            with h5py.File(part, "w") as file:
-                for name, value in root.items():
-                    if value is not None:
-                        file.attrs[name] = value
-            storage.publish(part, self.path)
         except OSError as error:
-            raise RecordingError(f"{self.path}: cannot be written ({error})") from error
+            raise storage.cannot_write(self.path, error) from error
+        with storage.whole(self.path) as part, h5py.File(part, "w") as file:
+            for name, value in root.items():
+                if value is not None:
+                    file.attrs[name] = value
 
     def _reopen(self, recorded: Mapping[str, int]) -> None:
         """Make run.h5 what it was at a moment before."""
         with open_run(self.directory):
             pass  # whole, of this format, and with links to nowhere else
-        part = self.path.with_suffix(".h5.part")
         storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
         self._lock = WriterLock(self.directory)
         try:
-            shutil.copyfile(self.path, part)
-            with h5py.File(part, "r+") as file:
-                merged = int(file.attrs["merged_segments"])
-                segments = storage.newer_segments(self.directory, merged)
-                for path in segments:
-                    with h5py.File(path, "r") as segment:
-                        storage.merge(file, segment)
-                storage.cut(file, recorded)
-                self._segment = self._merged = merged + len(segments)
-                file.attrs["merged_segments"] = self._merged
-                file.attrs["status"] = schema.RUNNING
-                file.attrs["end"] = ""
-                file.attrs["resumed"] = int(file.attrs.get("resumed", 0)) + 1
-                self._remember(file)
-            storage.publish(part, self.path)
+            with storage.whole(self.path) as part:
+                shutil.copyfile(self.path, part)
+                with h5py.File(part, "r+") as file:
+                    merged = int(file.attrs["merged_segments"])
+                    segments = storage.newer_segments(self.directory, merged)
+                    for path in segments:
+                        with h5py.File(path, "r") as segment:
+                            storage.merge(file, segment)
+                    storage.cut(file, recorded)
+                    self._segment = self._merged = merged + len(segments)
+                    file.attrs["merged_segments"] = self._merged
+                    file.attrs["status"] = schema.RUNNING
+                    file.attrs["end"] = ""
+                    file.attrs["resumed"] = int(file.attrs.get("resumed", 0)) + 1
+                    self._remember(file)
             self._remove_segments()
-        except (OSError, RuntimeError) as error:
+        except BaseException:
             self._lock.release()
-            part.unlink(missing_ok=True)
-            raise storage.cannot_write(self.path, error) from error
+            raise
         self._recorded = dict(recorded)
 
     def _remember(self, file: h5py.File) -> None:
@@ -418,8 +414,7 @@ class RunRecorder:
         if not rows and not self._scalars:
             return
         path = storage.segment_path(self.directory, self._segment + 1)
-        part = path.with_suffix(".h5.part")
-        try:
+        with storage.whole(path) as part:
             with h5py.File(part, "w") as file:
                 for name, pieces in rows.items():
                     storage.store(file, name, np.concatenate(pieces) if pieces[1:] else pieces[0])
@@ -434,18 +429,13 @@ class RunRecorder:
             # The checksum comes first, so that a segment without one is never a kill's doing.
             line = f"{storage.checksum(part)}  {path.name}\n"
             storage.write_text(storage.checksum_file(path), line)
-            storage.publish(part, path)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            raise storage.cannot_write(path, error) from error
         # A signal before this has the same segment written again, with the same name.
         self._segment += 1
         self._calls, self._scalars, self._bytes, self._oldest = [], {}, 0, None
 
     def _merge(self, status: str) -> None:
         """Replace run.h5 by a copy with the segments added, then remove them."""
-        part = self.path.with_suffix(".h5.part")
-        try:
+        with storage.whole(self.path) as part:
             shutil.copyfile(self.path, part)
             with h5py.File(part, "r+") as target:
                 # The file's own number: a signal may have come after it was replaced.
@@ -457,12 +447,8 @@ class RunRecorder:
                 target.attrs["status"] = status
                 if status != schema.RUNNING:
                     target.attrs["end"] = _now()
-            storage.publish(part, self.path)
-            self._merged = self._segment
-            self._remove_segments()
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            raise storage.cannot_write(self.path, error) from error
+        self._merged = self._segment
+        self._remove_segments()
 
     def _remove_segments(self) -> None:
         """Those that run.h5 holds."""

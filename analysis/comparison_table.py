@@ -26,7 +26,7 @@ COLUMNS = (
     ("parameters", "trained, thousands", 1e-3),
     ("stored_bytes", "stored, MB", 1e-6),
     ("vit_passes_per_image", "ViT passes", 1),
-    ("inference_ms_per_image", "ms an image", 1),
+    ("inference_ms_per_image", "µs an image", 1000),
     ("seconds", "seconds", 1),
 )
 

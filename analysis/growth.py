@@ -26,7 +26,7 @@ MEASURES = (
     ("parameters", "trained, thousands", 1e-3),
     ("n_contacts", "synapses, thousands", 1e-3),
     ("stored_bytes", "stored, MB", 1e-6),
-    ("inference_ms_per_image", "ms an image", 1.0),
+    ("inference_ms_per_image", "µs an image", 1000.0),
     ("seconds_learning", "seconds learning", 1.0),
     ("a_last", "A_last, %", 100.0),
 )

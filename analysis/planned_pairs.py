@@ -1,0 +1,69 @@
+"""Planned differences of A_last in several comparisons, corrected for these tests alone.
+
+    python analysis/planned_pairs.py artsy_ann_ridge:simplecil,artsy_ann_ridge:ease \
+        Tiny-ImageNet=runs/compare_tiny Caltech-101=runs/compare_caltech \
+        --into experiments/RESULTS.md --name planned
+
+A comparison corrects p for all its pairs (Holm 1979), most of which nobody asks about; a question
+that was asked beforehand is corrected for its own tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from snn_artsy.evaluation.statistics import holm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from results_table import insert
+
+
+def found(summary: dict[str, Any], a: str, b: str) -> tuple[float, tuple[float, float], float]:
+    """Difference a - b, its 95 % interval, both in points, and p."""
+    for pair in summary["pairs"]:
+        if {pair["a"], pair["b"]} == {a, b}:
+            sign = 1 if pair["a"] == a else -1
+            low, high = sorted(sign * 100 * bound for bound in pair["interval_95"])
+            return sign * 100 * pair["difference"], (low, high), pair["p"]
+    raise SystemExit(f"no pair of {a} and {b}; there are {', '.join(summary['learners'])}")
+
+
+def table(pairs: list[tuple[str, str]], summaries: dict[str, dict[str, Any]]) -> str:
+    """One line a data set and pair."""
+    rows = [(name, a, b, *found(s, a, b)) for name, s in summaries.items() for a, b in pairs]
+    lines = ["| data | a - b | points | 95 % | p | p (Holm) |", "|---|---|---:|---:|---:|---:|"]
+    for (name, a, b, points, (low, high), p), corrected in zip(
+        rows, holm([row[-1] for row in rows]), strict=True
+    ):
+        lines.append(
+            f"| {name} | {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} | {p:.4f} "
+            f"| {corrected:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("pairs", help="a:b, separated by commas")
+    parser.add_argument("comparisons", nargs="+", metavar="NAME=DIR")
+    parser.add_argument("--into", type=Path)
+    parser.add_argument("--name", default="planned")
+    given = parser.parse_args()
+    summaries = {}
+    for item in given.comparisons:
+        name, folder = item.split("=", 1)
+        file = Path(folder) / "summary.json"
+        summaries[name] = json.loads(file.read_text(encoding="utf-8"))
+    pairs = [(a, b) for a, b in (pair.split(":") for pair in given.pairs.split(","))]
+    text = table(pairs, summaries)
+    print(text)
+    if given.into is not None:
+        insert(given.into, given.name, text)
+
+
+if __name__ == "__main__":
+    main()

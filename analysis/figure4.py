@@ -48,18 +48,16 @@ def draw(studies: dict[str, Cells]) -> Figure:
     for axes, (measure, label, scale) in zip(panels, PANELS, strict=True):
         for k, (name, cells) in enumerate(studies.items()):
             values = [scale * np.array(cells[s].get(measure, [np.nan])) for s in settings]
-            axes.barh(
-                rows + (k - (len(studies) - 1) / 2) * height,
-                [v.mean() for v in values],
-                height,
-                xerr=[v.std(ddof=1) if len(v) > 1 else 0.0 for v in values],
-                color=(BLUE, ORANGE)[k % 2],
-                error_kw={"linewidth": 0.8},
-                label=name,
-            )
+            at = rows + (k - (len(studies) - 1) / 2) * height
+            mean = [v.mean() for v in values]
+            sd = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
+            colour = (BLUE, ORANGE)[k % 2]
+            if measure == "a_last":  # far from zero, where bars would have to start
+                axes.errorbar(mean, at, xerr=sd, fmt="o", color=colour, label=name)
+            else:
+                bars = {"linewidth": 0.8}
+                axes.barh(at, mean, height, xerr=sd, color=colour, error_kw=bars, label=name)
         axes.set_xlabel(label)
-        if measure == "a_last":
-            axes.set_xlim(left=50)
     panels[0].set_yticks(rows, settings)
     panels[0].invert_yaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

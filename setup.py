@@ -67,8 +67,12 @@ setup(
         "test": [
             "brian2>=2.9",
             "hypothesis>=6.100",
+            "elephant>=1.1",
             "libsonata>=0.1.30",
+            "neo>=0.13",
+            "nwbinspector>=0.6",
             "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
+            "pynwb>=3.0",
             "pytest>=8.0",
             "setuptools>=77",
         ],

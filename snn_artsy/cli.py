@@ -101,6 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
     commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
+    commands |= {"export": _export}
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
@@ -144,6 +145,13 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     info = _Parser(description="Say what was run, how it ended, and what the file holds.")
     info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
 
+    export = _Parser(description="Write a run in a format that other tools open.")
+    export.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+    export.add_argument("--to", type=str, required=True, metavar="nwb|sonata", help="Format.")
+    export.add_argument(
+        "--out", type=str, help="File (nwb) or directory (sonata) to make; default: beside run.h5."
+    )
+
     protocol = _Parser(
         description="Run virtual experiments beside their published values: "
         + "; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items())
@@ -159,7 +167,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
-    parsers["resume"] = resume
+    parsers |= {"resume": resume, "export": export}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
@@ -167,6 +175,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         "protocol": "virtual experiments",
         "compare": "learners x seeds, with statistics",
         "resume": "go on with an interrupted run",
+        "export": "as NWB or SONATA",
     }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
@@ -299,6 +308,14 @@ def _plot(arguments: Namespace) -> int:
         figures = Path(arguments.out) if arguments.out else run.path.parent / "figures"
         for path in save_figures(run, figures):
             print(path)
+    return 0
+
+
+def _export(arguments: Namespace) -> int:
+    with _opened(arguments.run) as run:
+        from snn_artsy.export import export
+
+        print(export(run, arguments.to, arguments.out))
     return 0
 
 

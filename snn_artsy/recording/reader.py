@@ -231,6 +231,16 @@ class Run:
         none. None if not recorded."""
         return self._read(f"/populations/{population}/group")
 
+    def recorded(self, population: str) -> NDArray[np.int64]:
+        """Numbers of the neurons whose spikes were recorded, ascending."""
+        chosen = self._read(f"/populations/{population}/recorded")
+        if chosen is not None:
+            return np.sort(chosen)
+        group = self.group(population)
+        if group is not None:
+            return np.arange(len(group))
+        return np.unique(self.spikes(population).node)
+
     def spikes(self, population: str, start_ms: float = -np.inf, stop_ms: float = np.inf) -> Spikes:
         """Spikes in [start_ms, stop_ms); of sorted files only that part is read."""
         times, nodes = [], []

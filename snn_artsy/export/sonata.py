@@ -1,0 +1,68 @@
+"""A run as SONATA files (Dai et al. 2020, PLoS Comput Biol 16:e1007696): spikes and reports.
+
+SONATA has no trials: presentations stay in run.h5. A report samples at a constant step, which
+batches do not: the step of the reports here is one sample, and ``sample_time_ms`` beside the data
+says when it was taken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.recording import schema
+from snn_artsy.recording.reader import Run, Traces
+
+_MAGIC, _VERSION = 0x0A7A, (0, 1)
+
+
+def write_sonata(run: Run, directory: Path) -> None:
+    """Write ``spikes.h5``, and ``<variable>.h5`` for each traced variable with one report
+    population a sub-network: its nodes are postsynaptic neurons, its elements their traced
+    contacts (numbered as in run.h5's ``traces/synapse``)."""
+    directory.mkdir()
+    with _new(directory / "spikes.h5") as file:
+        for population in run.populations:
+            spikes = run.spikes(population)
+            group = file.create_group(f"spikes/{population}")
+            kind = h5py.enum_dtype(schema.SORTING, basetype="u1")
+            group.attrs.create("sorting", schema.SORTING["by_time"], dtype=kind)
+            times = group.create_dataset("timestamps", data=spikes.time_ms)
+            times.attrs["units"] = "ms"
+            group.create_dataset("node_ids", data=spikes.node.astype(np.uint64))
+    traced = {task: run.traces(task) for task in run.synapse_tasks}
+    found = {task: t for task, t in traced.items() if t is not None and len(t.synapse)}
+    for variable in sorted({name for t in found.values() for name in t.variables}):
+        with _new(directory / f"{variable}.h5") as file:
+            for task, traces in found.items():
+                if variable in traces.variables:
+                    _report(file, f"task{task}", traces, traces.variables[variable])
+
+
+def _new(path: Path) -> h5py.File:
+    file = h5py.File(path, "x")
+    file.attrs["magic"] = np.uint32(_MAGIC)
+    file.attrs["version"] = np.array(_VERSION, dtype=np.uint32)
+    return file
+
+
+def _report(file: h5py.File, population: str, traces: Traces, values: NDArray[np.float32]) -> None:
+    """One population of an element report: elements grouped by node, as SONATA wants them."""
+    order = np.argsort(traces.synapse[:, 1], kind="stable")
+    nodes, first = np.unique(traces.synapse[order, 1], return_index=True)
+    group = file.create_group(f"report/{population}")
+    data = group.create_dataset("data", data=values[:, order].astype(np.float32))
+    data.attrs["units"] = "1"
+    mapping = group.create_group("mapping")
+    ids = mapping.create_dataset("node_ids", data=nodes.astype(np.uint64))
+    ids.attrs["sorted"] = np.uint8(1)
+    pointers = np.append(first, len(order)).astype(np.uint64)
+    mapping.create_dataset("index_pointers", data=pointers)
+    mapping.create_dataset("element_ids", data=order.astype(np.uint32))
+    time = mapping.create_dataset("time", data=np.array([0.0, float(len(values)), 1.0]))
+    time.attrs["units"] = "sample"
+    at = group.create_dataset("sample_time_ms", data=traces.time_ms)
+    at.attrs["units"] = "ms"

@@ -64,6 +64,10 @@ def test_spikes_and_presentations_through_pynwb(nwb: Path, recorded: tuple[Path,
     np.testing.assert_allclose(trials["start_time"], starts)
     labels = np.concatenate([s.label for s in truth.stimuli])
     assert trials["label"].tolist() == labels.tolist()
+    # two presentations of each ten in training have spikes, and all in test
+    recorded_in_training = trials["spikes_recorded"][trials["split"] == "train"]
+    assert recorded_in_training.tolist() == ([True] * 2 + [False] * 8) * 12
+    assert trials["spikes_recorded"][trials["split"] == "test"].all()
     assert trials["split"].tolist() == [s.split for s in truth.stimuli for _ in s.start_ms]
 
 

@@ -37,7 +37,7 @@ def export(run: Run, to: str, out: str | Path | None = None) -> Path:
     target = run.path.parent / name if out is None else Path(out).expanduser()
     if target.exists():
         raise ConfigError(f'out: "{target}" exists; give another name, or delete it')
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".part-{target.name}")
     _remove(part)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -70,9 +70,11 @@ def _add_trials(content: Any, run: Run) -> None:
         ("sample", "number of the sample in its split"),
         ("label", "class, as position in the class order"),
         ("task", "task during or after which it was shown"),
+        ("spikes_recorded", "whether its spikes are among those of the units"),
         ("teacher_time", "start of the teaching current (s); NaN without a teacher"),
     ):
         content.add_trial_column(name, text)
+    observed = _observed(run)
     for i in range(len(shown)):
         content.add_trial(
             start_time=_MS * shown.start_ms[i],
@@ -81,6 +83,7 @@ def _add_trials(content: Any, run: Run) -> None:
             sample=int(shown.index[i]),
             label=int(shown.label[i]),
             task=int(shown.task[i]),
+            spikes_recorded=bool(observed[i]),
             teacher_time=_MS * shown.teacher_ms[i],
         )
 
@@ -95,7 +98,8 @@ def _add_units(content: Any, run: Run) -> None:
         ("group_code", "retina: 0 ON, 1 OFF; task<t>: class of its assembly; -1 unknown"),
     ):
         content.add_unit_column(name, text)
-    observed = _observed(run)
+    # Neo takes one interval: the column spikes_recorded of trials says what of it was observed
+    whole = [[0.0, _MS * float(run.stimulus.stop_ms.max(initial=0.0))]]
     for population in run.populations:
         spikes, group = run.spikes(population), run.group(population)
         order = np.argsort(spikes.node, kind="stable")  # within a neuron, time keeps its order
@@ -105,21 +109,21 @@ def _add_units(content: Any, run: Run) -> None:
             known = group is not None and neuron < len(group)
             content.add_unit(
                 spike_times=times[first:last],
-                obs_intervals=observed,
+                obs_intervals=whole,
                 population=population,
                 neuron=int(neuron),
                 group_code=int(group[neuron]) if known and group is not None else -1,
             )
 
 
-def _observed(run: Run) -> NDArray[np.float64]:
-    """Presentations whose spikes were recorded, [n, 2] (s): those with a spike of anyone."""
+def _observed(run: Run) -> NDArray[np.bool_]:
+    """Presentations whose spikes were recorded, [n]: those with a spike of anyone."""
     shown = run.stimulus
     with_spikes = np.zeros(len(shown), dtype=bool)
     for population in run.populations:
         at = np.searchsorted(shown.start_ms, run.spikes(population).time_ms, side="right") - 1
         with_spikes[at[at >= 0]] = True
-    return _MS * np.stack([shown.start_ms, shown.stop_ms], axis=1)[with_spikes]
+    return with_spikes
 
 
 def _add_synapses(content: Any, run: Run) -> None:

@@ -46,6 +46,7 @@ setup(
     package_data={
         "snn_artsy": ["py.typed"],
         "snn_artsy.bundled": ["*.safetensors", "*.json"],
+        "snn_artsy.report": ["*.html"],
     },
     install_requires=[
         "torch>=2.4",
@@ -56,6 +57,7 @@ setup(
         "numpy>=1.26",
         "pillow>=10.0",
         "h5py>=3.10",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "scikit-learn>=1.4",
         "jsonargparse[signatures]>=4.40",

@@ -25,7 +25,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from snn_artsy import __version__
-from snn_artsy.checks import ConfigError, require
+from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
 from snn_artsy.config_builder import (
     build,
@@ -101,7 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
     commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
-    commands |= {"export": _export}
+    commands |= {"export": _export, "report": _report}
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
@@ -131,8 +131,19 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         compare.set_defaults({"data.train_share": _COMPARED_TRAIN_SHARE})
         compare.add_argument("--seeds", type=int, default=5, help="How many seeds.")
 
-    plot = _Parser(description="Draw the figures of a recorded run.")
+    plot = _Parser(description="Draw figures of a recorded run.")
     plot.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+    plot.add_argument("names", type=str, nargs="*", metavar="NAME", help="Figures (default: all).")
+    plot.add_argument("--format", type=str, default="png", metavar="png|pdf|svg", help="Of files.")
+    plot.add_argument(
+        "--list",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="true|false",
+        help="Only list the names of the figures.",
+    )
     plot.add_argument(
         "--out", type=str, help="Directory of the figures (default: figures/ in the run directory)."
     )
@@ -144,6 +155,15 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     resume.add_argument("run", type=str, metavar="RUN", help="Run directory.")
     info = _Parser(description="Say what was run, how it ended, and what the file holds.")
     info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+
+    report = _Parser(
+        description="Write one HTML page that needs no network: configuration, table, figures, how "
+        "to reproduce; with several runs, their comparison."
+    )
+    report.add_argument("runs", type=str, nargs="+", metavar="RUN", help="Run directories.")
+    report.add_argument(
+        "--out", type=str, help="The page (default: report.html in the first run's directory)."
+    )
 
     export = _Parser(description="Write a run in a format that other tools open.")
     export.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
@@ -167,7 +187,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
-    parsers |= {"resume": resume, "export": export}
+    parsers |= {"resume": resume, "export": export, "report": report}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
@@ -176,6 +196,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         "compare": "learners x seeds, with statistics",
         "resume": "go on with an interrupted run",
         "export": "as NWB or SONATA",
+        "report": "one HTML page",
     }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
@@ -303,11 +324,37 @@ def _compare(arguments: Namespace) -> int:
 
 def _plot(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
-        from snn_artsy.plots import save_figures
+        from snn_artsy.plots import FIGURES, NothingRecorded, save_figures
 
+        if arguments.list:
+            print("\n".join(FIGURES))
+            return 0
+        for name in arguments.names:
+            require(name in FIGURES, "name", name, f"choose from {', '.join(FIGURES)}")
+        one_of("format", arguments.format, ("png", "pdf", "svg"))
         figures = Path(arguments.out) if arguments.out else run.path.parent / "figures"
-        for path in save_figures(run, figures):
+        skipped: dict[str, str] = {}
+        wanted = arguments.names or None
+        for path in save_figures(run, figures, (arguments.format,), wanted, skipped):
             print(path)
+        for name, reason in skipped.items():
+            print(f"{name} left out: {reason}", file=sys.stderr)
+    if arguments.names and len(skipped) == len(arguments.names):
+        raise NothingRecorded(f"none of {', '.join(arguments.names)} could be drawn")
+    return 0
+
+
+def _report(arguments: Namespace) -> int:
+    from contextlib import ExitStack
+
+    with ExitStack() as opened:
+        runs = [opened.enter_context(_opened(path)) for path in arguments.runs]
+        from snn_artsy.report import write_report
+
+        first = runs[0].path.parent
+        out = Path(arguments.out).expanduser() if arguments.out else first / "report.html"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        print(write_report(runs, out))
     return 0
 
 
@@ -351,11 +398,12 @@ def _protocol(arguments: Namespace) -> int:
 def _info(arguments: Namespace) -> int:
     from rich.console import Console
 
+    from snn_artsy.recording.about import run_facts, run_sizes
     from snn_artsy.table import controls_table, info_table, summary_table
 
     console = Console()
     with _opened(arguments.run) as run:
-        console.print(info_table(str(run.path), _facts(run), _sizes(run)))
+        console.print(info_table(str(run.path), run_facts(run), run_sizes(run)))
         summary_file = run.path.parent / "summary.json"
     if summary_file.is_file():
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
@@ -381,45 +429,6 @@ def _opened(path: str) -> Iterator[Run]:
             yield run
     except RecordingError as error:
         raise ConfigError(f"run: {error}") from error
-
-
-def _facts(run: Run) -> dict[str, str]:
-    """What was run, with what, and how it ended."""
-    config: Any = yaml.safe_load(run.config) or {}
-    get = run.attributes.get
-    facts = {
-        "status": run.status,
-        "data": config.get("data", {}).get("name"),
-        "backbone": config.get("backbone", {}).get("name"),
-        "learners": ", ".join(config.get("learners", [])),
-        "seed": get("seed"),
-        "device": get("device"),
-        "start": get("start"),
-        "end": get("end"),
-        "git commit": get("git_commit"),
-        "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-    }
-    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
-
-
-def _sizes(run: Run) -> dict[str, str]:
-    """How much was recorded."""
-    rows: dict[str, int] = {}
-    for path, shape in run.datasets().items():
-        for kind, pattern in _COUNTED.items():
-            if re.fullmatch(pattern, path):
-                rows[kind] = rows.get(kind, 0) + (shape[0] if len(shape) == 1 else 1)
-    segments = (run.path.parent / "segments").glob("*.h5")
-    size = sum(file.stat().st_size for file in (run.path, *segments))
-    return {"file": f"{size / 1e6:.1f} MB"} | {kind: f"{n:,}" for kind, n in rows.items()}
-
-
-_COUNTED = {
-    "presentations": "/stimulus/start_ms",
-    "recorded spikes": "/spikes/[^/]+/timestamps",
-    "conversion events": "/synapses/[^/]+/events/time_ms",
-    "snapshots": "/synapses/[^/]+/snapshots/[^/]+/state",
-}
 
 
 # --- failures -------------------------------------------------------------------------------------

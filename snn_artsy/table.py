@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
@@ -23,7 +24,7 @@ _LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("gate_precision", "prec.", "percent"),
     ("seconds", "s", "number"),
 )
-_CAPTION = (
+LEARNER_CAPTION = (
     "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
     "postsynaptic spikes, h_0 not added; task: task identified; oracle: accuracy given the true "
     "task; contacts: functional or consolidated ones; prec.: share of open gates that are the "
@@ -42,16 +43,27 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         padding=(0, 0),  # ten columns fit a terminal of 80 characters
     )
     table.add_column("learner", no_wrap=True)
-    shown = [c for c in _LEARNER_COLUMNS if any(c[0] in measures for measures in learners.values())]
-    for _, heading, _ in shown:
+    headings, rows = learner_cells(learners)
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for name, measures in learners.items():
-        cells = [_cell(measures.get(key), form) for key, _, form in shown]
+    for name, cells in rows:
         table.add_row(name, *cells)
-    table.caption = _CAPTION
+    table.caption = LEARNER_CAPTION
     if "chance" in summary:
         table.caption += f" Chance: {_cell(summary['chance'], 'percent')}."
     return table
+
+
+def learner_cells(
+    learners: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Headings, and the cells of each learner's row; measures that nobody has are left out."""
+    shown = [c for c in _LEARNER_COLUMNS if any(c[0] in measures for measures in learners.values())]
+    rows = [
+        (name, [_cell(measures.get(key), form) for key, _, form in shown])
+        for name, measures in learners.items()
+    ]
+    return [heading for _, heading, _ in shown], rows
 
 
 def controls_table(summary: Mapping[str, Any]) -> Table:
@@ -108,7 +120,9 @@ def _title(summary: Mapping[str, Any]) -> str:
 
 
 def _cell(value: object, form: str) -> str:
-    if not isinstance(value, (int, float)) or value != value:  # None, or NaN for "does not apply"
+    if (
+        not isinstance(value, (int, float, np.integer, np.floating)) or value != value
+    ):  # None, or NaN for "does not apply"
         return ABSENT
     if form == "percent":
         return f"{100 * value:.1f}"

@@ -315,7 +315,9 @@ def test_plot(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = types.ModuleType("snn_artsy.plots")
-    module.save_figures = lambda run, directory: [directory / run.status]  # type: ignore[attr-defined]
+    module.FIGURES = {"one": None}  # type: ignore[attr-defined]
+    module.NothingRecorded = LookupError  # type: ignore[attr-defined]
+    module.save_figures = lambda run, directory, *_: [directory / run.status]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "snn_artsy.plots", module)
     assert call("plot", str(recorded)) == 0
     assert call("plot", str(recorded), "--out", "elsewhere") == 0

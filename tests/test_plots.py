@@ -157,8 +157,8 @@ def test_missing_data_is_skipped_with_a_reason(tmp_path: Path) -> None:
     skipped: dict[str, str] = {}
     with open_run(tmp_path) as run:
         written = plots.save_figures(run, tmp_path / "figures", ("png", "pdf"), skipped=skipped)
-    names = {"accuracy_per_step", "accuracy_matrix", "gate_matrix"}
-    assert {path.stem for path in written} == names and len(written) == 6
+    names = {"accuracy_per_step", "accuracy_matrix", "gate_matrix", "gate_scores"}
+    assert {path.stem for path in written} == names and len(written) == 8
     assert set(skipped) == set(plots.FIGURES) - names
     assert "did a spiking learner run?" in skipped["spike_raster"]
 

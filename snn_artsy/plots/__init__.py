@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step
 from snn_artsy.plots.conversion import ampa_occupancy, conversion_counts, conversion_raster
-from snn_artsy.plots.gates import gate_matrix
+from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
 from snn_artsy.plots.style import NothingRecorded
+from snn_artsy.plots.synapses import contact_trace, silent_survival, state_flow, weight_map
 from snn_artsy.recording.reader import Run
 
 __all__ = [
@@ -21,11 +22,16 @@ __all__ = [
     "accuracy_matrix",
     "accuracy_per_step",
     "ampa_occupancy",
+    "contact_trace",
     "conversion_counts",
     "conversion_raster",
     "gate_matrix",
+    "gate_scores",
     "save_figures",
+    "silent_survival",
     "spike_raster",
+    "state_flow",
+    "weight_map",
 ]
 
 _log = logging.getLogger(__name__)
@@ -38,6 +44,11 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "accuracy_per_step": accuracy_per_step,
     "accuracy_matrix": accuracy_matrix,
     "gate_matrix": gate_matrix,
+    "gate_scores": gate_scores,
+    "silent_survival": silent_survival,
+    "state_flow": state_flow,
+    "weight_map": weight_map,
+    "contact_trace": contact_trace,
 }
 """Every figure that needs nothing but a run, by the name of its file."""
 

@@ -1,0 +1,90 @@
+"""Runs as one HTML page that needs no network: table, figures, configuration, how to reproduce."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from snn_artsy.plots import FIGURES, NothingRecorded
+from snn_artsy.recording.about import run_facts
+from snn_artsy.recording.reader import Run
+from snn_artsy.table import LEARNER_CAPTION, learner_cells
+
+_DPI = 150
+
+
+def write_report(runs: Sequence[Run], out: Path) -> Path:
+    """Write the page; it appears whole or not at all.
+
+    Args:
+        runs: Opened runs; several are compared.
+        out: The HTML file; one that is there is replaced.
+    """
+    shown = [_section(run) for run in runs]
+    all_learners = {
+        f"{section['name']}: {learner}": measures
+        for section in shown
+        for learner, measures in section["measures"].items()
+    }
+    headings, rows = learner_cells(all_learners)
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
+    page = environment.from_string(template).render(
+        title="SNN-Artsy: " + ", ".join(section["name"] for section in shown),
+        runs=shown,
+        comparison={"headings": headings, "rows": rows},
+        caption=LEARNER_CAPTION,
+    )
+    part = out.with_name(f".{out.name}.part")
+    part.write_text(page, encoding="utf-8")
+    os.replace(part, out)
+    return out
+
+
+def _section(run: Run) -> dict[str, Any]:
+    measures = {learner: run.summary(learner) for learner in run.learners}
+    headings, rows = learner_cells(measures)
+    figures, absent = [], {}
+    for name, draw in FIGURES.items():
+        try:
+            figures.append(_figure(name, draw(run), draw.__doc__ or ""))
+        except NothingRecorded as reason:
+            absent[name.replace("_", " ")] = str(reason)
+    commit = run.attributes.get("git_commit") or "unknown"
+    return {
+        "name": run.path.parent.name,
+        "status": run.status,
+        "facts": run_facts(run),
+        "measures": measures,
+        "headings": headings,
+        "rows": rows,
+        "figures": figures,
+        "absent": absent,
+        "config": run.config,
+        "versions": run.versions,
+        "reproduce": (
+            f"# at commit {commit}, with the versions below\n"
+            f"snn-artsy run --config {run.path.parent / 'config.yaml'} --out runs/again"
+        ),
+    }
+
+
+def _figure(name: str, figure: Any, text: str) -> dict[str, str]:
+    """As PNG: a raster of tens of thousands of marks would make megabytes of SVG."""
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=_DPI)
+    # the docstring's first paragraph is the caption; arguments are for programmers
+    caption = " ".join(text.split("\n\n")[0].split())
+    return {
+        "title": name.replace("_", " "),
+        "text": caption,
+        "type": "png",
+        "data": base64.b64encode(target.getvalue()).decode(),
+    }

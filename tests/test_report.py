@@ -1,0 +1,175 @@
+"""One page that shows a run, and figures by name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_run import N_TASKS, POST, TRAIN, record
+
+from snn_artsy import plots
+from snn_artsy.plots.style import VERMILLION
+from snn_artsy.recording import Run, open_run
+from snn_artsy.report import write_report
+
+
+class Page(HTMLParser):
+    """Collects what matters: images, links, cells, text of headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.links: list[str] = []
+        self.cells: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag == "img":
+            self.images.append(str(found["src"]))
+        elif tag != "meta":
+            self.open.append(tag)
+        self.links += [str(found[k]) for k in ("href", "action") if k in found]
+        if tag == "script" and "src" in found:
+            self.links.append(str(found["src"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    made = [tmp_path_factory.mktemp("runs") / name for name in ("<b>one & two", "other")]
+    for folder in made:
+        folder.mkdir()
+        record(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(folders: list[Path]) -> Run:
+    return open_run(folders[0])
+
+
+def test_a_page_with_every_figure_and_no_network(run: Run, tmp_path: Path) -> None:
+    text = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.open and not page.links
+    assert len(page.images) == len(plots.FIGURES)
+    for image in page.images:
+        kind, data = image.split(",", 1)
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert len(text) < 5e6
+    # names are text, whatever is in them
+    assert "<b>one" not in text and "&lt;b&gt;one &amp; two" in text
+    for learner in run.learners:
+        assert learner in page.cells
+        assert f"{100 * run.summary(learner)['a_last']:.1f}" in page.cells
+    assert "http" not in text.replace("http-equiv", "")
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.html"]
+
+
+def test_several_runs_are_compared(folders: list[Path], tmp_path: Path) -> None:
+    runs = [open_run(folder) for folder in folders]
+    page = Page(write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert len(page.images) == 2 * len(plots.FIGURES)
+    for folder in folders:
+        assert f"{folder.name}: artsy_snn" in page.cells
+
+
+def test_what_was_not_recorded_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "populations", ())
+    text = write_report([run], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert len(Page(text).images) == len(plots.FIGURES) - 1
+    assert "spike raster: not drawn, no recorded spikes" in text
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys, json; from snn_artsy.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as e: print(json.dumps([e.code, 'torch' in sys.modules]))"
+    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+
+def test_commands(folders: list[Path], tmp_path: Path) -> None:
+    done = command("report", str(folders[1]))
+    assert done.stdout.splitlines()[0] == str(folders[1] / "report.html")
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, False]
+    done = command("plot", str(folders[1]), "weight_map", "--format", "svg", "--out", str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["weight_map.svg"], done.stderr
+    done = command("plot", str(folders[1]), "--list")
+    assert done.stdout.splitlines()[:-1] == list(plots.FIGURES)
+    done = command("plot", str(folders[1]), "nonsense")
+    assert "choose from conversion_counts" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])[0] == 2
+
+
+# --- figures: what is drawn is what was recorded --------------------------------------------------
+
+
+def test_silent_survival(run: Run) -> None:
+    lines = plots.silent_survival(run).axes[0].lines
+    assert len(lines) == N_TASKS
+    for task, line in enumerate(lines):
+        counts = run.counts(task).counts
+        expected = 100 * counts[:, 0] / counts.sum(1)
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        assert list(line.get_xdata()) == list(range(10, TRAIN + 1, 10))
+
+
+def test_state_flow_boxes_are_shares(run: Run) -> None:
+    boxes = plots.state_flow(run).axes[0].patches
+    # sub-network u is shown after task u and each later one, three states each
+    assert len(boxes) == 3 * sum(range(1, N_TASKS + 1))
+    widths = np.array([box.get_width() for box in boxes]).reshape(-1, 3)
+    np.testing.assert_allclose(widths.sum(1), 0.92)
+    last = run.counts(N_TASKS - 1).counts[-1]
+    np.testing.assert_allclose(widths[-1], 0.92 * last / last.sum())
+
+
+def test_weight_map_is_the_snapshot(run: Run) -> None:
+    image = plots.weight_map(run, 1).axes[0].images[0].get_array()
+    assert image is not None and image.shape[0] == POST
+    moment = run.moments(1)[-1]
+    np.testing.assert_allclose(image, run.snapshot(1, moment).ampa.mean(2))
+    with pytest.raises(plots.NothingRecorded):
+        plots.weight_map(run, 9)
+
+
+def test_contact_trace_marks_the_contact_s_own_events(run: Run) -> None:
+    axes = plots.contact_trace(run, task=0, synapse=2).axes[0]
+    traces, events = run.traces(0), run.events(0)
+    assert traces is not None
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), traces.variables["ampa"][:, 2])
+    own = (events.pre == 2) & (events.post == 2) & (events.contact == 0)
+    assert len(axes.lines) == 1 + int(own.sum())
+
+
+def test_gate_scores_split_own_and_other_tasks(run: Run) -> None:
+    axes = plots.gate_scores(run, "artsy_ann").axes[0]
+    medians = [line.get_ydata()[0] for line in axes.lines if line.get_color() == VERMILLION]
+    answers = run.predictions("artsy_ann", N_TASKS - 1)
+    assert answers.gate_scores is not None
+    task = answers.label // 2
+    own = [np.median(answers.gate_scores[task == t, t]) for t in range(N_TASKS)]
+    other = [np.median(answers.gate_scores[task != t, t]) for t in range(N_TASKS)]
+    np.testing.assert_allclose(medians, own + other)
+    with pytest.raises(plots.NothingRecorded):
+        plots.gate_scores(run, "simplecil")

@@ -76,6 +76,7 @@ setup(
             "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
             "pynwb>=3.0",
             "pytest>=8.0",
+            "ray>=2.40",
             "setuptools>=77",
         ],
         "dev": [

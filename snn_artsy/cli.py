@@ -48,7 +48,10 @@ if TYPE_CHECKING:
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
 PROG = "snn-artsy"
-_NOT_CONFIGURATION = {"config", "print_config", "help", "seeds"}
+_NOT_CONFIGURATION = {
+    "config", "print_config", "help", "seeds",
+    "grid", "address", "workers", "cpus_per_run", "gpus_per_run",
+}  # fmt: skip
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
 
@@ -93,7 +96,7 @@ def _dispatch(arguments: list[str]) -> int:
     first = next((word for word in arguments if not word.startswith("-")), None)
     parser, parsers = _build_parsers(first)
     for name in _config_files(arguments):
-        _check_config_file(name)
+        _check_config_file(name, ["grid"] if first == "sweep" else [])
     try:
         parsed = parser.parse_args(arguments)
     except _ParserError as error:
@@ -101,7 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
     commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
-    commands |= {"export": _export, "report": _report}
+    commands |= {"export": _export, "report": _report, "sweep": _sweep}
     return commands[parsed.subcommand](parsed[parsed.subcommand])
 
 
@@ -124,8 +127,16 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
         f"finished cells. data.train_share is {_COMPARED_TRAIN_SHARE:g} here unless given."
     )
+    sweep = _Parser(
+        description="Every combination of a grid's values as a run of its own, on Ray. Takes every "
+        f"key of `{PROG} run`; --out is the directory of all. The same command takes up what is "
+        "missing."
+    )
     if command == "run":
         _add_configuration(run)
+    if command == "sweep":
+        _add_configuration(sweep)
+        _add_sweep(sweep)
     if command == "compare":
         _add_configuration(compare)
         compare.set_defaults({"data.train_share": _COMPARED_TRAIN_SHARE})
@@ -187,7 +198,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
-    parsers |= {"resume": resume, "export": export, "report": report}
+    parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
@@ -197,6 +208,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         "resume": "go on with an interrupted run",
         "export": "as NWB or SONATA",
         "report": "one HTML page",
+        "sweep": "a grid of runs on Ray",
     }
     subcommands = parser.add_subcommands()
     for name, subparser in parsers.items():
@@ -225,6 +237,28 @@ def _add_configuration(parser: _Parser) -> None:
         "labels, random contacts.",
     )
     parser.set_defaults(_flat(defaults_of(RunConfig)))
+
+
+def _add_sweep(parser: _Parser) -> None:
+    parser.add_argument(
+        "--grid",
+        type=_grid,
+        metavar="KEY=A,B;KEY=C,D",
+        help="Keys and their values; in a configuration file, `grid:` with a list for each key.",
+    )
+    parser.add_argument(
+        "--address", type=str, help="Of a Ray cluster, or auto; default: this machine alone."
+    )
+    parser.add_argument("--workers", type=int, help="Runs at a time here (default: by its cores).")
+    parser.add_argument("--cpus_per_run", type=int, default=1, help="Cores of each run.")
+    parser.add_argument(
+        "--gpus_per_run", type=float, default=0.0, help="GPUs of each run; fractions share one."
+    )
+
+
+def _grid(value: str | dict[str, Any]) -> str | dict[str, Any]:
+    """Text or YAML; read by the sweep, which says what is wrong in it."""
+    return value
 
 
 def _learner_names(value: str | list[str]) -> list[str]:
@@ -279,6 +313,32 @@ def _resume(arguments: Namespace) -> int:
         result = resume(directory, console)
     _show(result, console)
     return 0
+
+
+def _sweep(arguments: Namespace) -> int:
+    given = arguments.as_dict()
+    base = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
+    if given["grid"] is None:
+        raise ConfigError("grid: not given; for example --grid 'seed=1993,1994;learners=[ease]'")
+    for key in ("workers", "cpus_per_run"):
+        require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
+    require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
+    out = Path(base["out"] or run_directory(None, "sweep")).expanduser().resolve()
+
+    from rich.console import Console
+
+    from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
+
+    cells = grid_cells(base, read_grid(given["grid"]), out)
+    console = Console()
+    names = ("address", "workers", "cpus_per_run", "gpus_per_run")
+    summary = sweep(cells, out, Resources(**{n: given[n] for n in names}), console)
+    console.print(groups_table(summary))
+    failed = [run for run in summary["runs"] if "error" in run]
+    for run in failed:
+        console.print(f"failed: {run['name']}: {run['error']}", highlight=False, soft_wrap=True)
+    console.print(f"sweep.json, sweep.csv, runs: {out}", highlight=False, soft_wrap=True)
+    return 1 if failed else 0
 
 
 @contextmanager
@@ -477,7 +537,12 @@ def _explain(
         return f"command: none given; choose from {names}, for example `{PROG} run`"
 
     keys = [*keys_of(RunConfig), "config"]
-    options = {"run": keys, "compare": [*keys, "seeds"], "protocol": ["out", "run", "seed"]}
+    options = {
+        "run": keys,
+        "compare": [*keys, "seeds"],
+        "sweep": [*keys, "grid", "workers"],
+        "protocol": ["out", "run", "seed"],
+    }
     known = options.get(command, ["out"])
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL | re.IGNORECASE):
         word, _, rest = found[1].partition(" ")
@@ -527,7 +592,7 @@ def _config_files(arguments: list[str]) -> list[str]:
     return files + [value for option, value in pairwise(arguments) if option == "--config"]
 
 
-def _check_config_file(name: str) -> None:
+def _check_config_file(name: str, also: Sequence[str]) -> None:
     """Check file, syntax and keys of a configuration file, before jsonargparse in its own words."""
     path = Path(name).expanduser()
     if path.is_dir():
@@ -549,6 +614,7 @@ def _check_config_file(name: str) -> None:
             f'config: "{name}" holds no keys with values; see `{PROG} run --print_config`'
         )
     known = keys_of(RunConfig)
+    content = {key: value for key, value in content.items() if key not in also}
     for key, value in _flat(content).items():
         if key not in known:
             raise ConfigError(unknown_key(key, value, known))

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +53,10 @@ Stream = list[tuple[Task, LabelledBatch]]
 
 # Test samples given to a learner at a time; no answer depends on it.
 TEST_BATCH = 500
+
+# Share of a run's time that checkpoints may take, with what they have the recorder write; a task or
+# an epoch that ends too soon after the last checkpoint gets none.
+CHECKPOINT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -247,15 +251,21 @@ class Keeper:
     recorder: RunRecorder
     kept: checkpoint.Checkpoint
     device: str
+    due: float = -math.inf
+    answers: list[tuple[int, StepAnswers]] = field(default_factory=list)  # not on the disk yet
 
     def save(self) -> None:
-        self.recorder.flush()
+        """A checkpoint, whatever it takes."""
+        at = time.perf_counter()
+        self.recorder.barrier()
         self.kept.recorded = self.recorder.recorded
         checkpoint.save(self.directory, self.kept)
+        now = time.perf_counter()
+        self.due = now + (now - at) * (1 / CHECKPOINT_SHARE - 1)
 
     def begin(self, name: str, learner: Learner, frozen: Frozen) -> list[StepAnswers]:
         """A learner starts, or goes on from where it was: its answers so far."""
-        kept = self.kept
+        kept, self.answers = self.kept, []
         if kept.learner != name:
             kept.begin(name)
             return []
@@ -271,12 +281,17 @@ class Keeper:
     def learnt(
         self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
     ) -> None:
-        """After a task, with its answers, or after an epoch."""
+        """After a task, with its answers, or after an epoch: a checkpoint, if one is due."""
         kept = self.kept
         assert kept.learner is not None
         if answers is not None:
-            checkpoint.save_answers(self.directory, kept.learner, kept.step, answers)
+            self.answers.append((kept.step, answers))
             kept.step += 1
+        if time.perf_counter() < self.due:
+            return
+        for step, each in self.answers:
+            checkpoint.save_answers(self.directory, kept.learner, step, each)
+        self.answers = []
         kept.seconds, kept.seconds_learning = seconds, seconds_learning
         kept.state = learner.checkpoint() | {"torch_rng": torch.get_rng_state()}
         self.save()
@@ -429,7 +444,6 @@ def run_learner(
                     spike_predicted=answers.spike_predicted,
                     scores=answers.scores,
                 )
-                recorder.barrier()
             if keeper is not None:
                 keeper.learnt(learner, elapsed(), learning, answers)
             progress.advance(bar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -11,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from synthetic_features import DIM, gaussian_stream
 
+import snn_artsy.run
 from snn_artsy import checkpoint, cli
 from snn_artsy.config import (
     LEARNERS,
@@ -217,6 +220,32 @@ def assert_same_run(directory: Path, whole: Path) -> None:
     assert left == {"run.h5", "config.yaml", "summary.json", "state", "figures"}
 
 
+@pytest.fixture(autouse=True)
+def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snn_artsy.run, "CHECKPOINT_SHARE", math.inf)
+
+
+def test_checkpoints_take_a_bounded_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk where a checkpoint takes ten times as long as a task."""
+    clock, saved = 0.0, 0
+
+    def barrier() -> None:
+        nonlocal clock, saved
+        clock, saved = clock + 10.0, saved + 1
+
+    recorder: Any = types.SimpleNamespace(barrier=barrier, recorded={})
+    keeper = snn_artsy.run.Keeper(tmp_path, recorder, checkpoint.Checkpoint({}, {}), "cpu")
+    monkeypatch.setattr(snn_artsy.run, "time", types.SimpleNamespace(perf_counter=lambda: clock))
+    monkeypatch.setattr(snn_artsy.run, "CHECKPOINT_SHARE", 0.05)
+    keeper.kept.begin("simplecil")
+    for _ in range(1000):
+        clock += 1.0
+        keeper.learnt(built("simplecil", small()), clock, clock, None)
+    assert 5 <= saved <= 6  # 190 s between two of them
+
+
 class Cut(BaseException):
     """The process dies here."""
 
@@ -282,6 +311,7 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
 def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
     """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
+    snn_artsy.run.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     with log.open("w") as stream:

@@ -4,8 +4,8 @@
 
 Time: the default run's learners on cached features, without recording and with it (run.h5 and
 checkpoints, synced), in turn; what recording takes is the median over pairs, told as a share of
-their time and of a whole `snn-artsy run` (features and figures included). Memory: the spiking learner
-with the default plan for 1, 4 and 16 epochs, each in a process of its own.
+their time and of a whole `snn-artsy run` (features and figures included). Memory: the spiking
+learner with the default plan for 1, 4 and 16 epochs, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def time_overhead(repeats: int) -> dict[str, Any]:
             without.append(learn(config, frozen, None))
             recorded.append(learn(config, frozen, Path(place) / str(k)))
         size = (Path(place) / "0" / "run.h5").stat().st_size
-    overhead = [b / a - 1 for a, b in zip(without, recorded, strict=True)]
         at = time.perf_counter()
         fresh = replace(config.backbone, cache_dir=str(Path(place) / "features"))
         execute(replace(config, backbone=fresh, out=str(Path(place) / "whole")))
         whole = time.perf_counter() - at
+    overhead = [b / a - 1 for a, b in zip(without, recorded, strict=True)]
     taken = statistics.median(b - a for a, b in zip(without, recorded, strict=True))
     return {
         "whole_run_seconds": whole,

@@ -166,6 +166,10 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
     resume.add_argument("run", type=str, metavar="RUN", help="Run directory.")
     info = _Parser(description="Say what was run, how it ended, and what the file holds.")
     info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
+    info.add_argument(
+        "--json", type=bool, nargs="?", const=True, default=False, metavar="true|false",
+        help="As JSON.",
+    )  # fmt: skip
 
     report = _Parser(
         description="Write one HTML page that needs no network: configuration, table, figures, how "
@@ -458,12 +462,19 @@ def _protocol(arguments: Namespace) -> int:
 def _info(arguments: Namespace) -> int:
     from rich.console import Console
 
-    from snn_artsy.recording.about import run_facts, run_sizes
+    from snn_artsy.recording.about import run_facts, run_integrity, run_sizes
     from snn_artsy.table import controls_table, info_table, summary_table
 
     console = Console()
     with _opened(arguments.run) as run:
-        console.print(info_table(str(run.path), run_facts(run), run_sizes(run)))
+        facts = run_facts(run) | {"integrity": run_integrity(run)}
+        sizes = run_sizes(run)
+        if arguments.json:
+            shapes = {path: list(shape) for path, shape in run.datasets().items()}
+            about = {"file": str(run.path), **facts, "recorded": sizes, "datasets": shapes}
+            print(json.dumps(about, indent=2))
+            return 0
+        console.print(info_table(str(run.path), facts, sizes))
         summary_file = run.path.parent / "summary.json"
     if summary_file.is_file():
         summary = json.loads(summary_file.read_text(encoding="utf-8"))

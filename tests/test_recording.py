@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from synthetic_run import (
     ASSEMBLY,
     CLASSES,
@@ -29,6 +32,7 @@ from synthetic_run import (
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import STATE_NAMES, NullObserver
 from snn_artsy.recording import RecordingError, Run, RunRecorder, open_run, schema, storage
+from snn_artsy.recording.about import run_integrity
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTRIBUTES = {"seed": 7, "device": "cpu"}
@@ -76,7 +80,7 @@ def test_round_trip(tmp_path: Path, flush_seconds: float, monkeypatch: pytest.Mo
         assert len(with_segments) <= 50
         recorder.barrier()
         accuracy = evaluate(recorder)
-    assert os.listdir(tmp_path) == [schema.RUN_FILE]
+    assert sorted(os.listdir(tmp_path)) == [schema.RUN_FILE, f"{schema.RUN_FILE}.sha256"]
     with open_run(tmp_path) as run:
         assert run.status == "complete" and run.config == CONFIG
         assert run.attributes["seed"] == 7 and run.attributes["end"] >= run.attributes["start"]
@@ -363,7 +367,13 @@ def test_another_format(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+def _unseal(directory: Path) -> None:
+    """Without its checksum, or a change would be noticed by that alone."""
+    (directory / "run.h5.sha256").unlink()
+
+
 def _edit(path: Path, change: str) -> None:
+    _unseal(path.parent)
     with h5py.File(path, "r+") as file:
         if change == "version":
             file.attrs["format_version"] = 99
@@ -415,6 +425,7 @@ def test_what_does_not_belong_is_refused(tmp_path: Path, change: str, message: s
 
 def test_columns_of_different_length(tmp_path: Path) -> None:
     record(tmp_path)
+    _unseal(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         file["stimulus/label"].resize(3, axis=0)
     with open_run(tmp_path) as run, pytest.raises(RecordingError, match="different length"):
@@ -440,6 +451,7 @@ def test_damaged_and_missing_segments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["spikes/retina/timestamps", "synapses/task0/events/time_ms"])
 def test_damaged_data_is_noticed(tmp_path: Path, path: str) -> None:
     record(tmp_path)
+    _unseal(tmp_path)
     with h5py.File(tmp_path / "run.h5") as file:
         chunk = file[path].id.get_chunk_info(0)
     with (tmp_path / "run.h5").open("r+b") as stream:
@@ -449,6 +461,50 @@ def test_damaged_data_is_noticed(tmp_path: Path, path: str) -> None:
         stream.write(bytes([byte ^ 0xFF]))
     with open_run(tmp_path) as run, pytest.raises(RecordingError, match=r"run\.h5: damaged"):
         _ = run.spikes("retina"), run.events(0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_damage_gets_past_the_checksum(
+    finished: bytes, seal: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any byte changed, any tail cut off: one error, whatever HDF5 would have made of it."""
+    directory = tmp_path_factory.mktemp("damaged")
+    at = data.draw(st.integers(0, len(finished) - 1))
+    if data.draw(st.booleans()):
+        changed = finished[:at]
+    else:
+        flipped = bytes([finished[at] ^ data.draw(st.integers(1, 255))])
+        changed = finished[:at] + flipped + finished[at + 1 :]
+    (directory / "run.h5").write_bytes(changed)
+    (directory / "run.h5.sha256").write_text(seal)
+    with pytest.raises(RecordingError, match=r"damaged, its checksum"):
+        open_run(directory)
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("sealed")
+    record(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(sealed: Path) -> bytes:
+    return (sealed / "run.h5").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def seal(sealed: Path) -> str:
+    return (sealed / "run.h5.sha256").read_text()
+
+
+def test_a_finished_run_has_the_checksum_that_sha256sum_writes(
+    sealed: Path, finished: bytes, seal: str
+) -> None:
+    assert seal == f"{hashlib.sha256(finished).hexdigest()}  run.h5\n"
+    with open_run(sealed) as run:
+        assert run_integrity(run) == "intact (SHA-256)"
 
 
 # --- what may be told -----------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def assert_same_run(directory: Path, whole: Path) -> None:
     for file in (whole / "state").iterdir():
         assert (directory / "state" / file.name).read_bytes() == file.read_bytes()
     left = {p.name for p in directory.iterdir()}
-    assert left == {"run.h5", "config.yaml", "summary.json", "state", "figures"}
+    assert left == {"run.h5", "run.h5.sha256", "config.yaml", "summary.json", "state", "figures"}
 
 
 @pytest.fixture(autouse=True)

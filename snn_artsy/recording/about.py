@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from snn_artsy.recording import storage
 from snn_artsy.recording.reader import Run
 
 _COUNTED = {
@@ -34,6 +35,14 @@ def run_facts(run: Run) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def run_integrity(run: Run) -> str:
+    """Whether the finished file is still what was written."""
+    found = storage.intact(run.path)
+    if found is None:
+        return "no checksum (not finished, or copied without it)"
+    return "intact (SHA-256)" if found else "damaged: its checksum differs"
 
 
 def run_sizes(run: Run) -> dict[str, str]:

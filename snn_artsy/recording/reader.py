@@ -27,6 +27,8 @@ _ATTEMPTS = 5  # openings of a run whose files its writer replaces meanwhile
 _MAX_OBJECTS = 100_000
 # deflate packs at most 1032:1; a dataset that claims more is not backed by data
 _MAX_RATIO = 1100
+# up to here a finished file's checksum is verified whenever it is opened
+_SEAL_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Run:
             raise RecordingError(
                 f"{path}: no {schema.RUN_FILE} there; give a run directory or its {schema.RUN_FILE}"
             )
+        _check_seal(self.path)
         for attempt in range(_ATTEMPTS):
             with ExitStack() as stack:
                 try:
@@ -385,6 +388,17 @@ class Run:
             lengths = {name: len(values) for name, values in columns.items()}
             raise RecordingError(f"{self.path}: {group} has columns of different length: {lengths}")
         return columns
+
+
+def _check_seal(path: Path) -> None:
+    """Refuse a finished file that is not what its checksum says, before HDF5 sees it: damage in
+    just the wrong place can make the HDF5 library itself loop. Large files are only checked by
+    ``snn-artsy info``, since that takes seconds a gigabyte."""
+    if path.stat().st_size <= _SEAL_BYTES and storage.intact(path) is False:
+        raise RecordingError(
+            f"{path}: damaged, its checksum is not that of {storage.checksum_file(path).name}; "
+            "copy it again, or delete that file if you changed this one on purpose"
+        )
 
 
 def _open(path: Path) -> h5py.File:

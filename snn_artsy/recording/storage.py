@@ -125,8 +125,24 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def checksum_file(segment: Path) -> Path:
-    return segment.with_suffix(".h5.sha256")
+def checksum_file(path: Path) -> Path:
+    """Where the checksum of a segment, or of a finished run.h5, stands."""
+    return path.with_suffix(".h5.sha256")
+
+
+def seal(path: Path) -> None:
+    """Put a finished file's checksum beside it."""
+    write_text(checksum_file(path), f"{checksum(path)}  {path.name}\n")
+
+
+def intact(path: Path) -> bool | None:
+    """Whether a file is what its checksum says; None if it has none."""
+    try:
+        return checksum_file(path).read_text(encoding="utf-8").split()[:1] == [checksum(path)]
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        return False
 
 
 def segment_path(directory: Path, number: int) -> Path:

@@ -133,6 +133,7 @@ class RunRecorder:
         """Make run.h5 what it was at a moment before."""
         with open_run(self.directory):
             pass  # whole, of this format, and with links to nowhere else
+        storage.checksum_file(self.path).unlink(missing_ok=True)
         storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
         self._lock = WriterLock(self.directory)
         try:
@@ -339,6 +340,7 @@ class RunRecorder:
         try:
             self._flush()
             self._merge(status)
+            storage.seal(self.path)
             shutil.rmtree(self.directory / schema.SEGMENT_FOLDER, ignore_errors=True)
             self._closed = True
         finally:
@@ -435,6 +437,7 @@ class RunRecorder:
 
     def _merge(self, status: str) -> None:
         """Replace run.h5 by a copy with the segments added, then remove them."""
+        storage.checksum_file(self.path).unlink(missing_ok=True)
         with storage.whole(self.path) as part:
             shutil.copyfile(self.path, part)
             with h5py.File(part, "r+") as target:

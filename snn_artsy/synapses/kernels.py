@@ -37,8 +37,8 @@ TILE = 64
 # so many time constants that costs no precision that plain float32 has.
 BLOCK_TAUS = 2.0
 
-# Inputs whose potentiation is gathered at a time: one neuron's are contiguous there, 16 KiB a tile.
-GAIN_BLOCK = 64
+# Inputs whose potentiation is gathered at a time: one neuron's are contiguous there, 32 KiB a tile.
+GAIN_BLOCK = 128
 
 BOUNDS = {"additive": 0, "soft": 1, "van_rossum": 2, "power_law": 3}
 ADDITIVE, SOFT, VAN_ROSSUM, POWER_LAW = range(4)
@@ -113,9 +113,7 @@ def learn_shared(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answe
     """`learn_private` for weights w [n_post, n_pre] that a batch shares: changes are summed over it
     in every step."""
     answer = _answer(current)
-    by_input = np.ascontiguousarray(pre.transpose(0, 2, 1)).reshape(len(pre), -1)
-    start, where = spike_list(by_input)
-    inputs, batch = np.divmod(where, np.int32(pre.shape[1]))
+    start, inputs, batch = spikes_by_input(pre)
     _shared(w, start, inputs, batch, current, *answer, c, _tile(w.shape[0], 1))
     return answer
 
@@ -150,6 +148,33 @@ def spike_list(spikes: Floats) -> tuple[Integers, NDArray[np.int32]]:
                 where[k] = i
                 k += 1
     return start, where
+
+
+@njit(cache=True, parallel=True)
+def spikes_by_input(
+    pre: Floats,
+) -> tuple[Integers, NDArray[np.int32], NDArray[np.int32]]:
+    """Spikes [T, B, n_pre] as lists of inputs and presentations: those of step t are at start[t] to
+    start[t + 1], in the order of inputs."""
+    n_steps, n_batch, n_pre = pre.shape
+    start = np.zeros(n_steps + 1, np.int64)
+    for t in prange(n_steps):
+        count = 0
+        for b in range(n_batch):
+            for i in range(n_pre):
+                count += pre[t, b, i] != 0.0
+        start[t + 1] = count
+    for t in range(n_steps):
+        start[t + 1] += start[t]
+    inputs, batch = np.empty(start[n_steps], np.int32), np.empty(start[n_steps], np.int32)
+    for t in prange(n_steps):
+        k = start[t]
+        for i in range(n_pre):
+            for b in range(n_batch):
+                if pre[t, b, i] != 0.0:
+                    inputs[k], batch[k] = i, b
+                    k += 1
+    return start, inputs, batch
 
 
 @njit(cache=True, inline="always")
@@ -307,15 +332,15 @@ def _shared(
         x = np.zeros((n_batch, n_pre), np.float32)
         gain = np.empty((size, GAIN_BLOCK), np.float32)
         loss = np.empty(size, np.float32)
-        spike_batch = np.empty(n_batch * size, np.int32)
-        spike_neuron = np.empty(n_batch * size, np.int32)
+        n_spikes = np.empty(size, np.int64)
+        spike_batch = np.empty((size, n_batch), np.int32)  # who made each neuron fire
         for t in range(n_steps):
             drive[:] = zero
             for e in range(start[t], start[t + 1]):
                 i, b = inputs[e], batch[e]
                 for p in range(size):
                     drive[b, p] += a[i, p]
-            n_spikes = 0
+            n_spikes[:] = 0
             for b in range(n_batch):
                 out = spikes[t, b, first : first + size]
                 _fire(
@@ -328,17 +353,24 @@ def _shared(
                 )
                 for p in range(size):
                     if out[p] != zero:
-                        spike_batch[n_spikes] = b
-                        spike_neuron[n_spikes] = p
-                        n_spikes += 1
+                        spike_batch[p, n_spikes[p]] = b
+                        n_spikes[p] += 1
             e, end = start[t], start[t + 1]
             for i0 in range(0, n_pre, GAIN_BLOCK):
                 width = min(GAIN_BLOCK, n_pre - i0)
-                gain[:] = zero
-                for k in range(n_spikes):
-                    b, p = spike_batch[k], spike_neuron[k]
-                    for q in range(width):
-                        gain[p, q] += x[b, i0 + q]
+                for p in range(size):
+                    gain[p, :] = zero
+                    k = 0
+                    while k + 4 <= n_spikes[p]:  # four in one go, for speed
+                        b0, b1 = spike_batch[p, k], spike_batch[p, k + 1]
+                        b2, b3 = spike_batch[p, k + 2], spike_batch[p, k + 3]
+                        for q in range(i0, i0 + width):
+                            gain[p, q - i0] += (x[b0, q] + x[b1, q]) + (x[b2, q] + x[b3, q])
+                        k += 4
+                    for rest in range(k, n_spikes[p]):
+                        b = spike_batch[p, rest]
+                        for q in range(width):
+                            gain[p, q] += x[b, i0 + q]
                 for q in range(width):
                     loss[:] = zero
                     while e < end and inputs[e] == i0 + q:

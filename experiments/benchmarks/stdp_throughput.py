@@ -1,0 +1,296 @@
+"""Throughput of pair STDP with an update in every step: ours, plain torch, and other simulators.
+
+    python experiments/benchmarks/stdp_throughput.py --make-envs --json throughput.json
+    python experiments/benchmarks/stdp_throughput.py --quick
+
+Every contestant runs in a process of its own on the same processors with as many threads, on the
+same spikes (`stdp_contestants.py`); runs are interleaved and the median counts. A throughput is
+in million synapse updates a second, N_pre N_post T B / time, with the neurons' steps included.
+``--make-envs`` gives the peers that are not installed virtual environments of their own, which see
+this one's packages, so that all use the same torch. A peer that is absent or fails is null in the
+JSON and its reason is under "reasons".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from stdp_contestants import CONTESTANTS, PULSE, Task
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "analysis"))
+
+PEERS = [name for name in CONTESTANTS if name not in ("ours", "plain")]
+PACKAGES = {"nest": "nest-simulator"}  # where the package is not called as the module is
+RULE = {"a_plus": 0.005, "a_minus": 0.00525, "tau_ms": 20.0}
+
+
+class Case(NamedTuple):
+    n_pre: int
+    n_post: int
+    batch: int
+    synapses: str
+    n_steps: int
+
+
+CASES = (
+    Case(768, 64, 1, "shared", 1000),
+    Case(768, 768, 1, "shared", 1000),
+    Case(768, 768, 32, "shared", 50),
+    Case(768, 768, 32, "per_image", 50),
+)
+
+
+def make_task(case: Case, pre_rate: float, post_rate: float, threads: int, seed: int) -> Task:
+    """Random spikes and weights; input through the weights stays far below the threshold."""
+    rng = np.random.default_rng(seed)
+
+    def spikes(n: int, rate: float) -> np.ndarray:
+        return (rng.random((case.n_steps, case.batch, n)) < rate).astype(np.float32)
+
+    private = (case.batch,) if case.synapses == "per_image" else ()
+    w = rng.random((*private, case.n_post, case.n_pre), dtype=np.float32)
+    # a mean membrane of 0.1 thresholds were all weights 1
+    gain = 0.1 / (case.n_pre * pre_rate * RULE["tau_ms"])
+    pre, post = spikes(case.n_pre, pre_rate), spikes(case.n_post, post_rate)
+    return Task(pre, post, w, **RULE, gain=gain, threads=threads)
+
+
+class Contestant:
+    """A process that runs one case again and again."""
+
+    def __init__(self, name: str, python: Path, task_file: Path, threads: int) -> None:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        extra = {key: str(threads) for key in names}
+        # threads that wait must not hold up the next contestant
+        extra |= {"OMP_WAIT_POLICY": "passive", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+        self.name, self.reason = name, ""
+        self.process = subprocess.Popen(
+            [python, HERE / "stdp_contestants.py", name, task_file],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, **extra},
+        )  # fmt: skip
+
+    def run(self, save: str = "") -> dict[str, Any] | None:
+        """Seconds and spikes, or None from a contestant that is out of the race."""
+        if self.reason:
+            return None
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(save + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has said why before it ended
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"unable": "its process died"}
+        self.reason = answer.get("unable", "")
+        return None if self.reason else answer
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def exact_weights(task: Task) -> np.ndarray:
+    """The weights after the run, by the torch reference in float64."""
+    import torch
+
+    from snn_artsy.rules import PairSTDP
+    from snn_artsy.synapses.online import LeakyUnits, learn_step_by_step
+
+    w = torch.from_numpy(task.w).double()
+    rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
+    pre, current = (torch.from_numpy(s).double() for s in (task.pre, PULSE * task.post))
+    learn_step_by_step(w, pre, current, rule, 1.0, LeakyUnits(task.keep, task.gain))
+    return w.numpy()
+
+
+def race(
+    task: Task, pythons: dict[str, Path], runs: int, scratch: Path
+) -> tuple[dict[str, float], dict[str, str], float]:
+    """Median seconds of each contestant, why others did not run, and our largest weight error."""
+    file, weights = scratch / "task.npz", scratch / "ours.npy"
+    np.savez(file, **task._asdict())
+    seconds: dict[str, list[float]] = {name: [] for name in pythons}
+    contestants = []
+    for name, python in pythons.items():  # one after the other: they compile
+        contestant = Contestant(name, python, file, task.threads)
+        contestants.append(contestant)
+        answer = contestant.run(str(weights) if name == "ours" else "")
+        expected = float(task.post.sum())
+        if answer is not None and abs(answer["spikes"] / expected - 1.0) > 0.01:
+            contestant.reason = f"{answer['spikes']:.0f} postsynaptic spikes, not {expected:.0f}"
+    for _ in range(runs):
+        for contestant in contestants:
+            answer = contestant.run()
+            if answer is not None:
+                seconds[contestant.name].append(answer["seconds"])
+    for contestant in contestants:
+        contestant.stop()
+    for needed in contestants[:2]:
+        if needed.reason:
+            raise SystemExit(f"{needed.name}: {needed.reason}")
+    shown = task
+    if task.private:  # presentations with weights of their own: the first two stand for all
+        shown = task._replace(pre=task.pre[:, :2], post=task.post[:, :2], w=task.w[:2])
+    error = np.abs(np.load(weights)[: len(shown.w)] - exact_weights(shown)).max()
+    reasons = {c.name: c.reason for c in contestants if c.reason}
+    medians = {n: median(s) for n, s in seconds.items() if s and n not in reasons}
+    return medians, reasons, float(error)
+
+
+def hardware(threads: int) -> tuple[float, float]:
+    """Measured GEMM rate (GFLOP/s, float32) and memory bandwidth (GB/s, read and written)."""
+    import torch
+
+    torch.set_num_threads(threads)
+    n = 2048
+    a, b, c = (torch.rand(n, n) for _ in range(3))
+    big = torch.rand(2**26)
+    to = torch.empty_like(big)
+    rates = []
+    for work, amount in (
+        (lambda: torch.mm(a, b, out=c), 2.0 * n**3),
+        (lambda: to.copy_(big), 2.0 * big.nbytes),
+    ):
+        times = []
+        for _ in range(8):
+            begin = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - begin)
+        rates.append(amount / median(times[1:]) / 1e9)
+    return rates[0], rates[1]
+
+
+def find_pythons(
+    envs: Path, make: bool, peers: list[str]
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The interpreter that can import each peer, and why others are absent."""
+    found, absent = {}, {}
+    for name in peers:
+        own = envs / name / "bin" / "python"
+        here = Path(sys.executable)
+        if importable(here, name):
+            found[name] = here
+        elif (own.exists() or (make and make_env(envs / name, name))) and importable(own, name):
+            found[name] = own
+        else:
+            absent[name] = "not installed; --make-envs installs it"
+    return found, absent
+
+
+def importable(python: Path, name: str) -> bool:
+    command = [python, "-c", f"import {name}"]
+    return subprocess.run(command, capture_output=True, cwd=HERE.parent).returncode == 0
+
+
+def make_env(folder: Path, name: str) -> bool:
+    """A virtual environment with one peer, which sees this environment's packages after its own."""
+    print(f"installing {name} into {folder}", file=sys.stderr)
+    venv.create(folder, with_pip=True)
+    shared = [path for path in sys.path if path.endswith("site-packages")]
+    own = next((folder / "lib").glob("python*")) / "site-packages"
+    (own / "shared.pth").write_text("\n".join(shared) + "\n")
+    command = [folder / "bin" / "python", "-m", "pip", "install", "-q", PACKAGES.get(name, name)]
+    return subprocess.run(command).returncode == 0
+
+
+def million_updates(case: Case, seconds: float) -> float:
+    return case.n_pre * case.n_post * case.n_steps * case.batch / seconds / 1e6
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Throughputs in million updates a second, and ratios."""
+    head = ["synapses", "rates pre, post", "ours", "plain torch", *PEERS]
+    head += ["ours / plain", "ours / fastest peer", "ours / dense bound", "largest weight error"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    for row in result["rows"]:
+        shape = f"{row['n_pre']} × {row['n_post']}, B {row['batch']}"
+        shape += " per image" if row["synapses"] == "per_image" else ""
+        peers = [row["peers"][name] for name in PEERS]
+        fastest = max((value for value in peers if value), default=None)
+        numbers = [row["ours_mups"], row["plain_mups"], *peers]
+        cells = [shape, f"{row['pre_rate']:g}, {row['post_rate']:g}"]
+        cells += ["–" if value is None else f"{value:,.0f}" for value in numbers]
+        cells.append(f"{row['ours_mups'] / row['plain_mups']:.1f}")
+        cells.append("–" if fastest is None else f"{row['ours_mups'] / fastest:.1f}")
+        cells.append(f"{row['ours_mups'] / row['dense_bound_mups']:.1f}")
+        lines.append("| " + " | ".join([*cells, f"{row['max_abs_dw_error']:.1e}"]) + " |")
+    lines += [
+        "",
+        f"Million synapse updates a second, {result['threads']} threads, median of "
+        f"{result['runs']} interleaved runs. Measured beside them: {result['gemm_gflops']:.0f} "
+        f"GFLOP/s (float32 GEMM), {result['memory_gbs']:.0f} GB/s (copy).",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--into", type=Path, help="a page with <!-- stdp_throughput --> markers")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.03], help="spikes a step")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 3 runs")
+    parser.add_argument("--make-envs", action="store_true", help="install absent peers")
+    parser.add_argument(
+        "--envs", type=Path, default=Path.home() / ".cache/snn_artsy/benchmark_envs"
+    )
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):  # the same processors for everybody
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
+    runs = 3 if arguments.quick else arguments.runs
+    found, absent = find_pythons(arguments.envs, arguments.make_envs, arguments.peers)
+    absent |= {name: "not asked for" for name in PEERS if name not in arguments.peers}
+    pythons = {"ours": Path(sys.executable), "plain": Path(sys.executable), **found}
+    gemm, memory = hardware(arguments.threads)
+    rows = []
+    for case in CASES:
+        for rate in arguments.rates:
+            if arguments.quick:
+                case = case._replace(n_steps=max(20, case.n_steps // 10))
+            task = make_task(case, rate, rate, arguments.threads, seed=0)
+            with tempfile.TemporaryDirectory() as scratch:
+                seconds, reasons, error = race(task, pythons, runs, Path(scratch))
+            mups = {name: million_updates(case, s) for name, s in seconds.items()}
+            # a dense update costs 6 operations; private weights are read and written in each step
+            bound = gemm / 6.0 * 1e3 if case.synapses == "shared" else memory / 8.0 * 1e3
+            rows.append({
+                "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
+                "synapses": case.synapses, "n_steps": case.n_steps, "pre_rate": float(task.pre.mean()),
+                "post_rate": float(task.post.mean()), "max_abs_dw_error": error,
+                "ours_mups": mups["ours"], "plain_mups": mups["plain"],
+                "dense_bound_mups": bound, "peers": {name: mups.get(name) for name in PEERS},
+                "reasons": absent | reasons,
+            })  # fmt: skip
+            print(case, {n: round(m) for n, m in mups.items()}, reasons, file=sys.stderr)
+    result = {
+        "rows": rows, "gemm_gflops": gemm, "memory_gbs": memory,
+        "threads": arguments.threads, "runs": runs,
+    }  # fmt: skip
+    print(markdown(result))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.into is not None:
+        from results_table import insert
+
+        insert(arguments.into, "stdp_throughput", markdown(result))
+
+
+if __name__ == "__main__":
+    main()

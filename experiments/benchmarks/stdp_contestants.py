@@ -8,8 +8,8 @@ case that a simulator cannot do is answered with its reason.
 
 All get the same presynaptic spikes; an electrode's pulse of 1.01 thresholds decides when each
 postsynaptic neuron fires, and input through the weights stays below the threshold, so that all have
-the same postsynaptic spikes too. Each uses its own neuron and its own additive pair rule, all-to-all,
-clipped to [0, 1], weights changing in every step.
+the same postsynaptic spikes too. Each uses its own neuron and its own additive pair rule,
+all-to-all, clipped to [0, 1], with weights that change in every step.
 """
 
 from __future__ import annotations

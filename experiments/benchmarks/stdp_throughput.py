@@ -272,7 +272,8 @@ def main() -> None:
             bound = gemm / 6.0 * 1e3 if case.synapses == "shared" else memory / 8.0 * 1e3
             rows.append({
                 "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
-                "synapses": case.synapses, "n_steps": case.n_steps, "pre_rate": float(task.pre.mean()),
+                "synapses": case.synapses, "n_steps": case.n_steps,
+                "pre_rate": float(task.pre.mean()),
                 "post_rate": float(task.post.mean()), "max_abs_dw_error": error,
                 "ours_mups": mups["ours"], "plain_mups": mups["plain"],
                 "dense_bound_mups": bound, "peers": {name: mups.get(name) for name in PEERS},

@@ -305,7 +305,8 @@ def brian2(task: Task) -> Run:
     for spikes in (task.pre[:, 0], task.post[:, 0]):
         at, unit = np.nonzero(spikes)
         sources.append(b2.SpikeGeneratorGroup(spikes.shape[1], unit, at * b2.ms))
-    tau, gain, pulse = task.tau_ms * b2.ms, task.gain, PULSE
+    # Brian2 adds a pulse after the step's threshold test: it decays before the next one's
+    tau, gain, pulse = task.tau_ms * b2.ms, task.gain, PULSE / task.keep
     a_plus, a_minus = task.a_plus, task.a_minus
     cells = b2.NeuronGroup(
         n_post, "dv/dt = -v/tau : 1", threshold="v > 1", reset="v = 0", method="exact"
@@ -324,7 +325,7 @@ def brian2(task: Task) -> Run:
     electrode.connect(j="i")
     seen = b2.SpikeMonitor(cells, record=False)
     b2.run(
-        len(task.pre) * b2.ms,
+        (len(task.pre) + 1) * b2.ms,  # the last step's pulses fire in the next one
         namespace={
             "tau": tau, "gain": gain, "pulse": pulse, "a_plus": a_plus, "a_minus": a_minus
         },
@@ -334,7 +335,7 @@ def brian2(task: Task) -> Run:
     def run() -> Outcome:
         b2.device.run(folder, with_output=False)
         return Outcome(
-            float(b2.device._last_run_time), float(seen.num_spikes),
+            float(b2.device._last_run_time), float(np.array(seen.count[:]).sum()),
             np.array(synapses.w[:]).reshape(n_pre, n_post).T,
         )  # fmt: skip
 

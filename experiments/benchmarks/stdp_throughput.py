@@ -223,7 +223,7 @@ def markdown(result: dict[str, Any]) -> str:
         peers = [row["peers"][name] for name in PEERS]
         fastest = max((value for value in peers if value), default=None)
         numbers = [row["ours_mups"], row["plain_mups"], *peers]
-        cells = [shape, f"{row['pre_rate']:g}, {row['post_rate']:g}"]
+        cells = [shape, f"{row['pre_rate']:.3f}, {row['post_rate']:.3f}"]
         cells += ["–" if value is None else f"{value:,.0f}" for value in numbers]
         cells.append(f"{row['ours_mups'] / row['plain_mups']:.1f}")
         cells.append("–" if fastest is None else f"{row['ours_mups'] / fastest:.1f}")

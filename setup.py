@@ -75,9 +75,11 @@ setup(
             "nwbinspector>=0.6",
             "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
             "pynwb>=3.0",
+            "pandas>=2.2",
             "pytest>=8.0",
             "ray>=2.40",
             "setuptools>=77",
+            "xarray>=2024.6",
         ],
         "dev": [
             "build>=1.2",

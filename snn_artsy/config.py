@@ -781,7 +781,7 @@ class RanPACConfig:
 
 POPULATIONS = ("retina", "tasks")
 RECORDED_SPLITS = ("train", "test")
-TRACE_VARIABLES = ("ampa", "state", "pre_trace", "post_trace")
+TRACE_VARIABLES = ("ampa", "state", "pre_trace", "post_trace", "membrane_mV", "nmda_open")
 """What a recording plan can choose from."""
 
 
@@ -797,8 +797,12 @@ class RecordConfig:
         spike_every: Every so many-th presentation, until there are ``spike_presentations``.
         splits: Presentations of which splits: ``train``, ``test``.
         traced_synapses: Contacts of each sub-network whose variables are recorded over time.
-        trace_variables: Which: ``ampa``, ``state``, ``pre_trace``, ``post_trace``.
+        trace_variables: Which: ``ampa`` (occupancy), ``state``, ``pre_trace`` (glutamate),
+            ``post_trace``, ``membrane_mV`` (of the postsynaptic neuron), ``nmda_open`` (glutamate
+            times the unblocked fraction); occupancy and state after a batch, the others its mean.
         trace_every: After every so many-th batch of training.
+        pairings: Record the lags of the traced contacts' spike pairs in each batch, and how their
+            occupancy changed: what the plasticity window of the run is measured from.
         conversions: Record every change of a contact's state.
         snapshots: Record occupancy and state of all contacts at task ends.
         scores: Record each test sample's class scores as well as its predicted class.
@@ -812,6 +816,7 @@ class RecordConfig:
     traced_synapses: int = 32
     trace_variables: list[str] = field(default_factory=lambda: list(TRACE_VARIABLES))
     trace_every: int = 1
+    pairings: bool = True
     conversions: bool = True
     snapshots: bool = True
     scores: bool = False

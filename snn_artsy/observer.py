@@ -6,6 +6,7 @@ neither torch nor the simulation's objects.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -55,6 +56,40 @@ class Conversions:
     new: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Pairings:
+    """Spike pairs of the traced contacts in one batch, all of them (not the nearest only).
+
+    Args:
+        lag_ms: Postsynaptic less presynaptic time, centres of bins, [lags].
+        pairs: Pairs at each lag, summed over the images of the batch, [n_synapses, lags].
+        post_spikes: Spikes of the postsynaptic neuron in the batch, [n_synapses].
+        competition: The presynaptic target against which input competes, f_j <x_i> of the gated
+            rule (docs/model.md), 0 for rules without one, [n_synapses].
+        before, after: Occupancy before and after the batch's update, [n_synapses].
+    """
+
+    lag_ms: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    post_spikes: NDArray[np.int64]
+    competition: NDArray[np.float32]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
+def lag_bins(steps: int, dt_ms: float) -> tuple[int, int]:
+    """Bins in which the lags of spike pairs are told: about 5 ms wide, up to 100 ms either way.
+
+    Args:
+        steps, dt_ms: Of a presentation.
+
+    Returns:
+        Width of a bin in steps; number of bins on each side of the one centred on lag 0.
+    """
+    width = max(1, round(5.0 / dt_ms))
+    return width, min(math.ceil((steps - 1) / width), max(1, round(100.0 / (width * dt_ms))))
+
+
 class SynapseObserver(Protocol):
     """What a spiking learner tells while it runs."""
 
@@ -102,6 +137,9 @@ class SynapseObserver(Protocol):
         """Sampled contacts' variables (``ampa``, ``pre_trace``, ...), each [n_times, n_synapses];
         ``synapse`` [n_synapses, 3] holds (pre, post, contact), the same in every call of a task."""
 
+    def pairings(self, task: int, time_ms: float, batch: Pairings) -> None:
+        """Spike pairs of the traced contacts in one batch, after the batch's update."""
+
 
 class NullObserver:
     """Wants nothing and keeps nothing: a spiking learner used without a recorder."""
@@ -139,4 +177,7 @@ class NullObserver:
         synapse: NDArray[np.int64],
         variables: dict[str, NDArray[np.float32]],
     ) -> None:
+        pass
+
+    def pairings(self, task: int, time_ms: float, batch: Pairings) -> None:
         pass

@@ -520,6 +520,7 @@ def evaluate(
         spike_predicted=spike_predicted,
         oracle_gate_predicted=oracle_predicted,
         vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
+        operations=None if prediction.operations is None else prediction.operations.cpu().numpy(),
         seconds=seconds,
     )
 

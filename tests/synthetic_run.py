@@ -15,6 +15,7 @@ from snn_artsy.observer import (
     FUNCTIONAL,
     SILENT,
     Conversions,
+    Pairings,
     Presentations,
     SynapseObserver,
 )
@@ -89,6 +90,7 @@ def simulate(observer: SynapseObserver, seed: int = 0) -> Truth:
             counts = np.bincount(state.ravel(), minlength=3)
             observer.counts(task, clock, counts)
             truth.counts.setdefault(task, []).append((clock, counts))
+            observer.pairings(task, clock, pairings(rng))
             values = rng.random((4, 5)).astype(np.float32)
             observer.trace(task, clock - np.arange(4.0)[::-1], synapse, {"ampa": values})
             truth.traces.setdefault(task, []).append(values)
@@ -96,6 +98,21 @@ def simulate(observer: SynapseObserver, seed: int = 0) -> Truth:
         truth.ampa[task, f"after_task_{task}"] = ampa
         show(task, "test", TEST, TEST, list(range(task + 1)))
     return truth
+
+
+LAG_MS = np.arange(-20.0, 21.0, 10.0)
+WINDOW = np.array([-0.002, -0.004, 0.0, 0.01, 0.005])  # of LAG_MS
+
+
+def pairings(rng: np.random.Generator) -> Pairings:
+    """A batch in which occupancies change by `WINDOW`."""
+    pairs, before = rng.poisson(2.0, (5, len(LAG_MS))), rng.uniform(0.3, 0.6, 5)
+    spikes = rng.poisson(4.0, 5)
+    after = before + pairs @ WINDOW - 0.003 * spikes
+    nothing = np.zeros(5, dtype=np.float32)
+    return Pairings(
+        LAG_MS, pairs, spikes, nothing, before.astype(np.float32), after.astype(np.float32)
+    )
 
 
 def evaluate(recorder: RunRecorder, seed: int = 0) -> dict[str, list[float]]:

@@ -37,6 +37,7 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
+from snn_artsy.evaluation.efficiency import synaptic_operations
 from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.learners.artsy_snn import ArtsySNN
@@ -546,3 +547,26 @@ def test_longer_test_presentations_leave_learning_as_it_is() -> None:
     ]
     assert 2.5 < float(counts[0] / counts[1]) < 3.5  # 60 steps against 20
     assert longer.report()["test_steps"] == 60
+
+
+def test_synaptic_operations_are_those_of_the_cited_definition() -> None:
+    """Against NeuroBench's count (evaluation.efficiency, tested by brute force there)."""
+    learner = learnt("artsy_snn")
+    test = STREAM.test
+    spent = learner.predict(test).operations
+    pre = learner._encode(learner.reader, test.features, test.index, "test").numpy()
+    weights = [layer.transmitted().numpy() for layer in learner.layers]
+    expected = sum(synaptic_operations(w, pre).accumulate for w in weights)
+    assert spent is not None and expected > 0
+    assert float(spent.double().mean()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_multiply_accumulates_of_gates_and_open_subnetworks() -> None:
+    learner = learnt("artsy_ann")
+    found = learner.predict(STREAM.test)
+    c = learner.config
+    gate = learner.dim * c.gate_hidden + c.gate_hidden
+    behind = 2 * learner.dim * c.bottleneck
+    assert found.gates is not None and found.operations is not None
+    expected = N_TASKS * gate + found.gates.sum(1) * behind
+    torch.testing.assert_close(found.operations, expected.float())

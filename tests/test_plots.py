@@ -11,11 +11,33 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from synthetic_run import CONFIG, N_TASKS, POST, TEST, TRAIN, Truth, evaluate, record
+from numpy.typing import NDArray
+from synthetic_run import (
+    CONFIG,
+    LAG_MS,
+    N_TASKS,
+    POST,
+    TEST,
+    TRAIN,
+    WINDOW,
+    Truth,
+    evaluate,
+    record,
+)
 
 from snn_artsy import plots
 from snn_artsy.config import RecordConfig
-from snn_artsy.plots.style import BLACK, BLUE, PURPLE, STATE_COLOURS
+from snn_artsy.learners import LEARNER_BUILDERS
+from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT, Conversions, Presentations
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    PURPLE,
+    STATE_COLOURS,
+    learner_colour,
+    learner_marker,
+)
+from snn_artsy.plots.synapses import _coarse
 from snn_artsy.recording import Run, RunRecorder, open_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,8 +179,8 @@ def test_missing_data_is_skipped_with_a_reason(tmp_path: Path) -> None:
     skipped: dict[str, str] = {}
     with open_run(tmp_path) as run:
         written = plots.save_figures(run, tmp_path / "figures", ("png", "pdf"), skipped=skipped)
-    names = {"accuracy_per_step", "accuracy_matrix", "gate_matrix", "gate_scores"}
-    assert {path.stem for path in written} == names and len(written) == 8
+    names = {"accuracy_per_step", "accuracy_matrix", "gate_matrix", "gate_scores", "ann_minus_snn"}
+    assert {path.stem for path in written} == names and len(written) == 10
     assert set(skipped) == set(plots.FIGURES) - names
     assert "did a spiking learner run?" in skipped["spike_raster"]
 
@@ -188,3 +210,172 @@ def test_analysis_scripts(recorded: Recorded, tmp_path: Path, script: str) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert out.exists()
+
+
+# --- conversion, over time and between states -----------------------------------------------------
+
+
+def test_conversion_rate_times_presentations_is_every_event(tmp_path: Path) -> None:
+    """Told by hand: 30 presentations in three updates, 6, 3 and 0 insertions, then capture."""
+    state = np.zeros(9, dtype=np.uint8)
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for update, n in enumerate((6, 3, 0)):
+            start = 1000.0 * update + 100.0 * np.arange(10)
+            recorder.presentations(
+                Presentations(start, start + 100, "train", np.arange(10), np.zeros(10, int), 0)
+            )
+            end = 1000.0 * (update + 1)
+            if n:
+                recorder.conversions(events(0, end, np.arange(n), SILENT, FUNCTIONAL))
+            recorder.counts(0, end, np.array([0, 0, 0]))
+        recorder.conversions(events(0, end, np.arange(9), FUNCTIONAL, CONSOLIDATED))
+        recorder.counts(0, end, np.array([0, 0, len(state)]))
+    with open_run(tmp_path) as run:
+        lines = [
+            line for line in plots.conversion_rate(run).axes[0].lines if len(line.get_xdata()) > 2
+        ]
+    assert len(lines) == 1  # capture is no rate
+    np.testing.assert_allclose(lines[0].get_xdata(), [5, 15, 25])
+    np.testing.assert_allclose(lines[0].get_ydata(), [0.6, 0.3, 0.0])
+
+
+def events(task: int, time_ms: float, pre: NDArray[np.int64], old: int, new: int) -> Conversions:
+    n, zero = len(pre), np.zeros(len(pre), dtype=np.int64)
+    codes = [np.full(n, code, dtype=np.uint8) for code in (old, new)]
+    return Conversions(task, np.full(n, time_ms), pre, zero, zero, *codes)
+
+
+def test_transition_flow_is_the_cross_table_of_snapshots(tmp_path: Path) -> None:
+    first = np.repeat([SILENT, FUNCTIONAL, CONSOLIDATED], [5, 3, 2]).astype(np.uint8)
+    second = first.copy()
+    second[0], second[5], second[6] = FUNCTIONAL, SILENT, CONSOLIDATED
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for task, state in enumerate((first, second)):
+            shape = (2, 5, 1)
+            recorder.snapshot(
+                0, f"after_task_{task}", np.zeros(shape, np.float32), state.reshape(shape)
+            )
+    with open_run(tmp_path) as run:
+        axes = plots.transition_flow(run).axes[0]
+    columns = np.array([bar.get_height() for bar in axes.patches]).reshape(3, 3)
+    np.testing.assert_allclose(columns, [[1, 0, 0], [0.5, 0.3, 0.2], [0.5, 0.2, 0.3]])
+    # each band is as high as the share it stands for, at either end
+    heights = []
+    for band in axes.collections:
+        x, y = band.get_paths()[0].vertices.T
+        heights.append(np.ptp(y[np.isclose(x, x.max())]))
+    np.testing.assert_allclose(
+        sorted(heights), sorted([0.5, 0.3, 0.2, 0.4, 0.1, 0.1, 0.1, 0.1, 0.2]), atol=1e-9
+    )
+
+
+def test_stdp_window_is_what_the_pairs_were_made_with(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    figure = plots.stdp_window(run)
+    drawn = {}
+    for bars in figure.axes[0].containers:
+        drawn |= dict(zip(*bars.lines[0].get_data(), strict=True))
+    expected = {lag: change for lag, change in zip(LAG_MS, WINDOW, strict=True) if lag != 0}
+    assert set(drawn) == set(expected)
+    for lag, change in expected.items():
+        assert drawn[lag] == pytest.approx(change, abs=1e-6)
+
+
+def test_many_events_are_thinned_and_it_is_said(recorded: Recorded) -> None:
+    run, truth, _ = recorded
+    total = sum(len(part.pre) for parts in truth.events.values() for part in parts)
+    figure = plots.conversion_raster(run, most=total // 7)
+    drawn = sum(len(marks.get_offsets()) for marks in figure.axes[0].collections)
+    assert abs(drawn - total / 8) <= N_TASKS
+    assert figure.axes[0].get_title() == f"one of 8 events drawn, of {total:,}"
+
+
+def test_coarse_maps_keep_the_mean() -> None:
+    values = np.random.default_rng(0).random((10, 7)).astype(np.float32)
+    found = _coarse(values, 4, 3)
+    assert found.shape == (4, 3)
+    np.testing.assert_allclose(found[0, 0], values[:3, :3].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found[3, 2], values[9:, 6:].mean(), rtol=1e-5)
+    assert _coarse(values, 10, 7) is values
+
+
+# --- ANN against SNN ------------------------------------------------------------------------------
+
+
+def test_ann_minus_snn_is_paired(tmp_path: Path) -> None:
+    """Both wrong on the same images: no difference and no spread, although accuracies have one."""
+    labels = np.repeat([0, 1], 20)
+    wrong = np.where(np.arange(40) % 4 == 0, 1 - labels, labels)
+    worse = np.where(np.arange(40) % 2 == 0, 1 - labels, labels)
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        order = np.random.default_rng(0).permutation(40)
+        recorder.evaluation("artsy_ann", 0, np.arange(40), labels, wrong)
+        recorder.evaluation(
+            "artsy_snn", 0, order, labels[order], wrong[order], spike_predicted=worse[order]
+        )
+    with open_run(tmp_path) as run:
+        with_h0, alone = plots.ann_minus_snn(run).axes[0].containers
+    assert with_h0.lines[0].get_ydata() == [0.0]
+    np.testing.assert_array_equal(with_h0.lines[2][0].get_segments()[0][:, 1], 0.0)
+    assert alone.lines[0].get_ydata() == [pytest.approx(25.0)]
+    low, high = alone.lines[2][0].get_segments()[0][:, 1]
+    # standard error of a paired difference that is 1 in a quarter of 40 images: 6.8 points
+    assert low == pytest.approx(25 - 1.96 * 6.8, abs=2.5)
+    assert high == pytest.approx(25 + 1.96 * 6.8, abs=2.5)
+
+
+def test_learners_can_be_told_apart() -> None:
+    looks = [(learner_colour(name, 0), learner_marker(name)) for name in LEARNER_BUILDERS]
+    assert len(set(looks)) == len(LEARNER_BUILDERS)
+
+
+# --- long runs ------------------------------------------------------------------------------------
+
+
+def test_blocks_of_events_are_the_events(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    whole = run.events(1)
+    blocks = list(run.event_blocks(1, rows=7))
+    assert run.n_events(1) == len(whole.time_ms) and len(blocks) > 3
+    for name in ("time_ms", "pre", "post", "contact", "old", "new"):
+        joined = np.concatenate([getattr(block, name) for block in blocks])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+
+
+def test_one_contact_s_traces_are_its_column(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    every, one = run.traces(0), run.traces(0, synapse=3)
+    assert every is not None and one is not None
+    np.testing.assert_array_equal(one.variables["ampa"][:, 0], every.variables["ampa"][:, 3])
+    np.testing.assert_array_equal(one.synapse, every.synapse[3:4])
+
+
+def test_pairings_are_thinned_evenly(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    whole, some = run.pairings(2), run.pairings(2, most=2)
+    assert whole is not None and some is not None and len(whole.time_ms) == 4
+    np.testing.assert_array_equal(some.pairs, whole.pairs[::2])
+
+
+def test_first_spike(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    times = run.spikes("retina").time_ms
+    assert run.first_spike_ms("retina", 0.0) == times[0]
+    assert run.first_spike_ms("retina", times[17] + 1e-9) == times[18]
+    assert run.first_spike_ms("retina", times[-1] + 1) is None
+    assert run.first_spike_ms("task9", 0.0) is None
+
+
+@pytest.mark.parametrize("writer", ["whole", "segments"])
+def test_figures_do_not_depend_on_how_far_segments_were_merged(tmp_path: Path, writer: str) -> None:
+    """A killed run is read from several files."""
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for update in range(6):
+            recorder.conversions(events(0, 100.0 * update, np.arange(5), SILENT, FUNCTIONAL))
+            if writer == "segments":
+                recorder.flush()
+        with open_run(tmp_path) as run:
+            blocks = list(run.event_blocks(0, rows=4))
+            n = run.n_events(0)
+    expected = 30 if writer == "segments" else 0  # nothing is on the disk before
+    assert n == expected == sum(len(block.time_ms) for block in blocks)

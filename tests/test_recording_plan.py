@@ -37,7 +37,7 @@ from snn_artsy.run import evaluate
 
 STREAM = gaussian_stream()
 SIZES = [TaskSize(PER_TASK, len(task.train), len(STREAM.test)) for task in STREAM.tasks]
-KINDS = ("stimulus", "counts", "snapshots", "traces", "populations", "predictions")
+KINDS = ("stimulus", "counts", "snapshots", "traces", "pairings", "populations", "predictions")
 
 
 def recorded(directory: Path, plan: RecordConfig, **snn: Any) -> RunConfig:
@@ -105,6 +105,7 @@ PLANS = {
         traced_synapses=3,
         trace_variables=["ampa", "pre_trace"],
         trace_every=4,
+        pairings=False,
         snapshots=False,
     ),
     "input": RecordConfig(populations=["retina"], splits=["train"], conversions=False),

@@ -23,6 +23,7 @@ class StepAnswers:
         oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without
             gates.
         vit_passes: Passes of the ViT that each sample took, [n]; None: one each.
+        operations: Synaptic operations that each sample took from h_0 on, [n]; None: not counted.
         seconds: Wall time of these answers; NaN: not measured.
     """
 
@@ -34,6 +35,7 @@ class StepAnswers:
     spike_predicted: NDArray[np.int64] | None = None
     oracle_gate_predicted: NDArray[np.int64] | None = None
     vit_passes: NDArray[np.int64] | None = None
+    operations: NDArray[np.float32] | None = None
     seconds: float = float("nan")
 
 
@@ -75,6 +77,8 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         # from h_0 on: features are extracted beforehand, for all learners alike
         "inference_ms_per_image": 1e3 * last.seconds / len(last.labels),
     }
+    if last.operations is not None:
+        found["synaptic_operations_per_image"] = float(last.operations.mean(dtype=np.float64))
     true_task = task_of_label[last.labels]
     if last.gates is not None and last.gate_scores is not None:
         found |= {

@@ -20,6 +20,7 @@ from snn_artsy.learners.subnetworks import (
     SubNetwork,
     embed_training,
     n_parameters,
+    n_products,
     rebuilt,
     states,
     train,
@@ -98,9 +99,10 @@ class ArtsyANN:
             classes = self.prototypes.scores(batch.features, gates, gained, with_h0)
         own = torch.tensor([n.vit_passes for n in self.networks], device=gates.device)
         passes = 1 + (gates * own).sum(1)  # one for h_0, which the gates see
-        if self.ablation in ("no_gates", "e0"):
-            return Prediction(classes, vit_passes=passes)  # nothing is gated
-        return Prediction(classes, calibrated, gates, vit_passes=passes)
+        operations = self._operations(gates)
+        if self.ablation in ("no_gates", "e0"):  # nothing is gated
+            return Prediction(classes, vit_passes=passes, operations=operations)
+        return Prediction(classes, calibrated, gates, vit_passes=passes, operations=operations)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.prototypes.state_dict() | self.thresholds.state_dict() | states(self.networks)
@@ -152,6 +154,19 @@ class ArtsyANN:
             return self.class_gates.scores(features)
         with torch.no_grad():
             return torch.stack([gate(features) for gate in self.gates], dim=1)
+
+    def _operations(self, gates: Tensor) -> Tensor | None:
+        """Multiply-accumulates of the MLP gates and of the sub-networks behind open ones, [B]; not
+        counted for other gates, and in the blocks, where passes of the ViT cost more."""
+        if self.class_gates is not None or any(n.vit_passes for n in self.networks):
+            return None
+        of_gates = (
+            0
+            if self.ablation in ("no_gates", "e0")
+            else sum(n_products(gate) for gate in self.gates)
+        )
+        behind = torch.tensor([n_products(net) for net in self.networks], device=gates.device)
+        return of_gates + (gates * behind).sum(1).float()
 
     def _learn_gates(self, task: Task) -> None:
         t, real = task.number, task.train.features

@@ -33,7 +33,14 @@ from snn_artsy.learners.state import (
 )
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
-from snn_artsy.observer import Conversions, NullObserver, Presentations, SynapseObserver
+from snn_artsy.observer import (
+    Conversions,
+    NullObserver,
+    Pairings,
+    Presentations,
+    SynapseObserver,
+    lag_bins,
+)
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import (
@@ -42,7 +49,8 @@ from snn_artsy.synapses.pairing import (
     shuffle_in_time,
     teaching_spikes,
 )
-from snn_artsy.synapses.traces import trace_before
+from snn_artsy.synapses.receptors import membrane_mV, mg_block
+from snn_artsy.synapses.traces import binned, pair_counts, trace_before
 
 Control = Literal[
     "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
@@ -195,6 +203,7 @@ class ArtsySNN:
                     self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
                 )
                 start = self.clock_ms + duration * np.arange(len(rows))
+                before = layer.ampa[traced[:, 0], traced[:, 1]]
                 response, change = layer.pair(pre, fires * teacher.current, duration)
                 self.clock_ms += duration * len(rows)
                 self._tell_presentations(train, rows, start, t, teaching=True)
@@ -205,6 +214,7 @@ class ArtsySNN:
                 self._tell_change(t, change)
                 if self._batches % self.observer.plan.trace_every == 0:
                     self._tell_trace(t, layer, traced, pre, response)
+                self._tell_pairings(t, layer, traced, before, pre, response)
                 self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
@@ -267,7 +277,10 @@ class ArtsySNN:
     # --- prediction -------------------------------------------------------------------------------
 
     def predict(self, batch: Batch) -> Prediction:
-        responses = self._responses(batch.features, batch.index, batch.split, record=batch)
+        shown: list[Tensor] = []
+        responses = self._responses(
+            batch.features, batch.index, batch.split, record=batch, shown=shown
+        )
         calibrated = self.thresholds.calibrated(self._gate_scores(responses))
         gates = calibrated > 0
         if batch.true_task is not None:
@@ -279,7 +292,9 @@ class ArtsySNN:
         silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
         # a network that did not fire at all has decided nothing
         votes[silent] = -torch.inf
-        return Prediction(scores, calibrated, gates, votes)
+        fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
+        operations = torch.cat(shown) @ fan_out.float()
+        return Prediction(scores, calibrated, gates, votes, operations=operations)
 
     def _encode(
         self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
@@ -294,8 +309,12 @@ class ArtsySNN:
         split: str,
         only: list[int] | None = None,
         record: Batch | None = None,
+        shown: list[Tensor] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
+
+        Args:
+            shown: Is given the spikes of each input unit, in parts [b, 2 D].
 
         Returns:
             For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
@@ -304,6 +323,8 @@ class ArtsySNN:
         parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
         for rows in torch.arange(len(features), device=features.device).split(_BATCH):
             pre = self._encode(self.reader, features[rows], index[rows], split)
+            if shown is not None:
+                shown.append(pre.sum(0))
             answers = [layer.respond(pre) for layer in chosen]
             for part, answer in zip(parts, answers, strict=True):
                 part.append((self._votes(answer), answer.counts))
@@ -499,7 +520,8 @@ class ArtsySNN:
         existing = torch.nonzero(layer.exists.cpu())
         generator = torch.Generator().manual_seed(self.seed)
         n = min(self.observer.plan.traced_synapses, len(existing))
-        return existing[torch.randperm(len(existing), generator=generator)[:n]]
+        chosen = existing[torch.randperm(len(existing), generator=generator)[:n]]
+        return chosen.to(self.device)
 
     def _tell_trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
@@ -507,15 +529,19 @@ class ArtsySNN:
         """Occupancy and state after each batch, and the mean of the traces in it."""
         if not len(traced) or not self.observer.plan.trace_variables:
             return
-        post_index, pre_index = traced.T.to(self.device)
+        post_index, pre_index = traced.T
         rule, dt = self.config.plasticity, self.config.encoding.dt
         x = trace_before(pre[:, :, pre_index], rule.tau_plus_ms, dt)
         y = trace_before(response.spikes[:, :, post_index], rule.tau_minus_ms, dt)
+        spikes = response.spikes[:, :, post_index]
+        v_mV = membrane_mV(response.membrane[:, :, post_index], x.new_ones(()), spikes)
         variables = {
             "ampa": layer.ampa[post_index, pre_index],
             "state": layer.state[post_index, pre_index].float(),
             "pre_trace": x.mean((0, 1)),
             "post_trace": y.mean((0, 1)),
+            "membrane_mV": v_mV.mean((0, 1)),
+            "nmda_open": (x * mg_block(v_mV, rule.mg_mM)).mean((0, 1)),
         }
         variables = {name: variables[name] for name in self.observer.plan.trace_variables}
         synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
@@ -525,6 +551,33 @@ class ArtsySNN:
             synapse.cpu().numpy(),
             {name: value.cpu().numpy()[None] for name, value in variables.items()},
         )
+
+    def _tell_pairings(
+        self,
+        task: int,
+        layer: SilentSynapseLayer,
+        traced: Tensor,
+        before: Tensor,
+        pre: Tensor,
+        response: Response,
+    ) -> None:
+        """Spike pairs of the traced contacts in a batch, and what became of their occupancy."""
+        if not len(traced) or not self.observer.plan.pairings:
+            return
+        post_index, pre_index = traced.T
+        post = response.spikes[:, :, post_index]
+        dt = self.config.encoding.dt
+        width, each_side = lag_bins(len(pre), dt)
+        pairs = binned(pair_counts(pre[:, :, pre_index], post), width, each_side)
+        batch = Pairings(
+            lag_ms=np.arange(-each_side, each_side + 1, dtype=np.float64) * (width * dt),
+            pairs=pairs.cpu().numpy(),
+            post_spikes=post.sum((0, 1)).long().cpu().numpy(),
+            competition=layer.competition(pre_index, post_index).cpu().numpy(),
+            before=before.cpu().numpy(),
+            after=layer.ampa[post_index, pre_index].cpu().numpy(),
+        )
+        self.observer.pairings(task, self.clock_ms, batch)
 
     def _tell_test(self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]) -> None:
         """Record some test presentations after a task, as presentations of their own."""

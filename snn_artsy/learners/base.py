@@ -69,6 +69,8 @@ class Prediction:
         gates: m_t, bool [B, N]; None without gates.
         spike_scores: Class-assembly decision from postsynaptic spikes alone, [B, C]; None if none.
         vit_passes: Passes of the ViT that each sample took, int64 [B]; None: the one for h_0.
+        operations: Synaptic operations that each sample took from h_0 on, float [B]: accumulates in
+            spiking learners, multiply-accumulates in others; None: not counted.
     """
 
     scores: Tensor
@@ -76,6 +78,7 @@ class Prediction:
     gates: Tensor | None = None
     spike_scores: Tensor | None = None
     vit_passes: Tensor | None = None
+    operations: Tensor | None = None
 
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:
@@ -84,7 +87,7 @@ class Prediction:
             return None if columns[0] is None else torch.cat(columns)
 
         scores = torch.cat([part.scores for part in parts])
-        names = ("gate_scores", "gates", "spike_scores", "vit_passes")
+        names = ("gate_scores", "gates", "spike_scores", "vit_passes", "operations")
         return Prediction(scores, *map(join, names))
 
 

@@ -199,5 +199,10 @@ def rebuilt(build: Build, state: dict[str, Tensor]) -> list[SubNetwork]:
     return networks
 
 
+def n_products(module: nn.Module) -> int:
+    """Products of one sample's pass through a module's linear layers."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+
+
 def n_parameters(networks: Sequence[SubNetwork]) -> int:
     return sum(p.numel() for network in networks for p in network.parameters())

@@ -8,12 +8,24 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step
-from snn_artsy.plots.conversion import ampa_occupancy, conversion_counts, conversion_raster
+from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step, ann_minus_snn
+from snn_artsy.plots.conversion import (
+    ampa_occupancy,
+    conversion_counts,
+    conversion_raster,
+    conversion_rate,
+)
 from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
 from snn_artsy.plots.style import NothingRecorded
-from snn_artsy.plots.synapses import contact_trace, silent_survival, state_flow, weight_map
+from snn_artsy.plots.synapses import (
+    contact_trace,
+    silent_survival,
+    state_flow,
+    transition_flow,
+    weight_map,
+)
+from snn_artsy.plots.window import stdp_window
 from snn_artsy.recording.reader import Run
 
 __all__ = [
@@ -22,15 +34,19 @@ __all__ = [
     "accuracy_matrix",
     "accuracy_per_step",
     "ampa_occupancy",
+    "ann_minus_snn",
     "contact_trace",
     "conversion_counts",
     "conversion_raster",
+    "conversion_rate",
     "gate_matrix",
     "gate_scores",
     "save_figures",
     "silent_survival",
     "spike_raster",
     "state_flow",
+    "stdp_window",
+    "transition_flow",
     "weight_map",
 ]
 
@@ -38,17 +54,21 @@ _log = logging.getLogger(__name__)
 
 FIGURES: dict[str, Callable[[Run], Figure]] = {
     "conversion_counts": conversion_counts,
+    "conversion_rate": conversion_rate,
     "conversion_raster": conversion_raster,
-    "spike_raster": spike_raster,
+    "silent_survival": silent_survival,
+    "state_flow": state_flow,
+    "transition_flow": transition_flow,
     "ampa_occupancy": ampa_occupancy,
+    "weight_map": weight_map,
+    "contact_trace": contact_trace,
+    "stdp_window": stdp_window,
+    "spike_raster": spike_raster,
     "accuracy_per_step": accuracy_per_step,
+    "ann_minus_snn": ann_minus_snn,
     "accuracy_matrix": accuracy_matrix,
     "gate_matrix": gate_matrix,
     "gate_scores": gate_scores,
-    "silent_survival": silent_survival,
-    "state_flow": state_flow,
-    "weight_map": weight_map,
-    "contact_trace": contact_trace,
 }
 """Every figure that needs nothing but a run, by the name of its file."""
 

@@ -6,10 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from snn_artsy.evaluation.metrics import wilson_interval
+from snn_artsy.evaluation.statistics import crossed_bootstrap, interval
 from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    VERMILLION,
     NothingRecorded,
     annotated_matrices,
     learner_colour,
+    learner_marker,
     learner_name,
     new_figure,
     styled,
@@ -40,8 +45,8 @@ def accuracy_per_step(run: Run) -> Figure:
                     low, high = wilson_interval(right, len(predicted))
                     points.append((step + 1, right / len(predicted), low, high))
             if points:
-                curves.append((np.array(points), style, colour, text))
-    for position, (values, style, colour, text) in enumerate(curves):
+                curves.append((np.array(points), style, colour, text, learner_marker(learner)))
+    for position, (values, style, colour, text, marker) in enumerate(curves):
         steps, share, low, high = values.T
         # Curves of learners that agree would hide each other's intervals.
         shift = 0.06 * (position - (len(curves) - 1) / 2)
@@ -51,7 +56,7 @@ def accuracy_per_step(run: Run) -> Figure:
             yerr=100 * np.abs(np.array([share - low, high - share])),
             linestyle=style,
             color=colour,
-            marker="o",
+            marker=marker,
             markersize=3.5,
             markerfacecolor=colour if style == "-" else "white",
             elinewidth=0.7,
@@ -78,3 +83,44 @@ def accuracy_matrix(run: Run, learner: str | None = None) -> Figure:
     if not matrices:
         raise NothingRecorded("no accuracy matrix was recorded")
     return annotated_matrices(matrices, "test task", "tasks learned")
+
+
+@styled
+def ann_minus_snn(run: Run, ann: str = "artsy_ann", snn: str = "artsy_snn") -> Figure:
+    """Accuracy of the ANN less that of the SNN after each task, on the same test images, with h_0
+    and from spikes alone; bars: 95 % interval, images resampled (paired)."""
+    if ann not in run.learners or snn not in run.learners:
+        raise NothingRecorded(f"{ann} and {snn} did not both take part")
+    figure = new_figure(3.5, 2.6)
+    axes = figure.add_subplot()
+    steps = sorted(set(run.steps(ann)) & set(run.steps(snn)))
+    if not steps:
+        raise NothingRecorded("no predictions were recorded")
+    for column, colour, shift, text in (
+        ("predicted", BLUE, -0.08, "SNN with $h_0$"),
+        ("spike_predicted", VERMILLION, 0.08, "SNN, spikes alone"),
+    ):
+        points = []
+        for step in steps:
+            a, b = run.predictions(ann, step), run.predictions(snn, step)
+            answered = getattr(b, column)
+            if answered is None:
+                continue
+            same, in_a, in_b = np.intersect1d(a.index, b.index, return_indices=True)
+            if len(same) == 0:
+                continue
+            right = (a.predicted == a.label)[in_a], (answered == b.label)[in_b]
+            drawn = crossed_bootstrap({"a": right[0][None], "b": right[1][None]}, 4000)
+            low, high = interval(drawn["a"] - drawn["b"])
+            points.append((step + 1, right[0].mean() - right[1].mean(), low, high))
+        if points:
+            x, mean, low, high = np.array(points).T
+            axes.errorbar(
+                x + shift, 100 * mean, yerr=100 * np.abs([mean - low, high - mean]),
+                fmt="o", color=colour, markersize=3.5, elinewidth=0.8, label=text,
+            )  # fmt: skip
+    axes.axhline(0, color=BLACK, linewidth=0.6)
+    axes.set(xlabel="tasks learned", ylabel="ANN less SNN (points)")
+    axes.set_xticks([step + 1 for step in steps][:: max(1, len(steps) // 10)])
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,7 +23,7 @@ from snn_artsy.plots.style import (
     styled,
 )
 from snn_artsy.plots.timeline import Timeline
-from snn_artsy.recording.reader import Run
+from snn_artsy.recording.reader import Events, Run
 
 _TRANSITIONS = (
     (SILENT, FUNCTIONAL, "silent → functional", BLUE),
@@ -72,25 +74,76 @@ def conversion_counts(run: Run, task: int | None = None) -> Figure:
 
 
 @styled
-def conversion_raster(run: Run) -> Figure:
+def conversion_rate(run: Run) -> Figure:
+    """Contacts that change state per training presentation, for each kind of transition, summed
+    over sub-networks: a point for each update, at the middle of the presentations it was made from.
+    What is captured at a task's end, in no presentation, is no rate and left out."""
+    timeline = Timeline.of(run)
+    updates, n_changed = _changes_per_update(run)
+    if not any(n_changed.values()):
+        raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
+    ends = timeline.presentations(updates)
+    begins = np.concatenate([[0.0], ends[:-1]])
+    figure = new_figure(PAGE_INCHES, 2.6)
+    axes = figure.add_subplot()
+    for old, new, name, colour in _TRANSITIONS:
+        n = np.array([n_changed[old, new].get(float(time_ms), 0) for time_ms in updates])
+        if n.any():
+            x, rate = 0.5 * (begins + ends), n / (ends - begins)
+            axes.plot(x, rate, ".-", color=colour, label=name, linewidth=0.9)
+    axes.set_ylabel("contacts per presentation")
+    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
+    timeline.draw(axes)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _changes_per_update(
+    run: Run,
+) -> tuple[NDArray[np.float64], dict[tuple[int, int], dict[float, int]]]:
+    """Times of all updates; of each transition, how many contacts made it at which of them."""
+    n_changed: dict[tuple[int, int], dict[float, int]] = {t[:2]: {} for t in _TRANSITIONS}
+    times: set[float] = set()
+    for task in run.synapse_tasks:
+        counted, n = np.unique(run.counts(task).time_ms, return_counts=True)
+        times |= set(counted.tolist())
+        captured = set(counted[n > 1].tolist())  # counted after the last update, and after capture
+        for block in run.event_blocks(task):
+            for (old, new), found in n_changed.items():
+                mine = block.time_ms[(block.old == old) & (block.new == new)]
+                for time_ms, k in zip(*np.unique(mine, return_counts=True), strict=True):
+                    if new != CONSOLIDATED or float(time_ms) not in captured:
+                        found[float(time_ms)] = found.get(float(time_ms), 0) + int(k)
+                        times.add(float(time_ms))
+    return np.array(sorted(times)), n_changed
+
+
+@styled
+def conversion_raster(run: Run, most: int = 200_000) -> Figure:
     """Every change of state as a mark: training presentations x contact, coloured by transition.
 
     The y axis stacks the sub-networks' postsynaptic neurons; within a neuron's row, height is the
     presynaptic unit.
+
+    Args:
+        most: Beyond so many events only every k-th is drawn; the title then says so.
     """
     timeline = Timeline.of(run)
-    events = {task: run.events(task) for task in run.synapse_tasks}
-    events = {task: found for task, found in events.items() if len(found.time_ms)}
-    if not events:
+    total = sum(run.n_events(task) for task in run.synapse_tasks)
+    if not total:
         raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
+    every = -(-total // most)
     figure = new_figure(PAGE_INCHES, 3.4)
     axes = figure.add_subplot()
-    total = sum(len(found.time_ms) for found in events.values())
-    size = float(np.clip(4e4 / total, 0.4, 12.0))
-    alpha = float(np.clip(3e4 / total, 0.05, 1.0))  # many events show as density
+    drawn = total // every
+    size = float(np.clip(4e4 / drawn, 0.4, 12.0))
+    alpha = float(np.clip(3e4 / drawn, 0.05, 1.0))  # many events show as density
     offset = 0
     handles = {}
-    for task, found in events.items():
+    for task in run.synapse_tasks:
+        found = _thinned(run, task, every)
+        if not len(found.time_ms):
+            continue
         group = run.group(f"task{task}")
         n_post = int(found.post.max()) + 1 if group is None else len(group)
         row = offset + found.post + found.pre / (found.pre.max() + 1)
@@ -106,8 +159,8 @@ def conversion_raster(run: Run) -> Figure:
                     s=size,
                     c=colour,
                     alpha=alpha,
-                    marker="|" if total < 5000 else "s",
-                    linewidths=0.5 if total < 5000 else 0,
+                    marker="|" if drawn < 5000 else "s",
+                    linewidths=0.5 if drawn < 5000 else 0,
                     rasterized=True,
                 )
                 handles[name] = Line2D([], [], color=colour, marker="s", linestyle="", label=name)
@@ -115,6 +168,8 @@ def conversion_raster(run: Run) -> Figure:
         axes.axhline(offset, color=GREY, linewidth=0.4)
     axes.set_ylim(0, offset * 1.06)
     axes.set_ylabel("postsynaptic neuron (sub-networks stacked)")
+    if every > 1:
+        axes.set_title(f"one of {every} events drawn, of {total:,}")
     timeline.draw(axes)
     figure.legend(
         handles=list(handles.values()), loc="outside lower center", ncols=3, handletextpad=0.2
@@ -122,25 +177,40 @@ def conversion_raster(run: Run) -> Figure:
     return figure
 
 
+def _thinned(run: Run, task: int, every: int) -> Events:
+    """Every so many-th event of a sub-network."""
+    kept: dict[str, list[NDArray[Any]]] = {name: [] for name in Events.__dataclass_fields__}
+    before = 0
+    for block in run.event_blocks(task):
+        for name, parts in kept.items():
+            # a copy, or the view would keep the whole block
+            parts.append(getattr(block, name)[-before % every :: every].copy())
+        before += len(block.time_ms)
+    columns = {
+        name: np.concatenate(parts) if parts else np.empty(0, int) for name, parts in kept.items()
+    }
+    return Events(**columns)
+
+
 @styled
 def ampa_occupancy(run: Run) -> Figure:
     """Distribution of AMPA occupancy over the contacts of all sub-networks at each task end."""
-    pooled: dict[str, list[NDArray[np.float32]]] = {}
+    edges = np.linspace(0.0, 1.0, 41)
+    pooled: dict[str, NDArray[np.int64]] = {}
     order: dict[str, tuple[int, str]] = {}
     for task in run.synapse_tasks:
         for position, moment in enumerate(run.moments(task)):
-            pooled.setdefault(moment, []).append(run.snapshot(task, moment).ampa.ravel())
+            values = np.clip(run.snapshot(task, moment).ampa.ravel(), 0.0, 1.0)
+            pooled[moment] = pooled.get(moment, 0) + np.histogram(values, edges)[0]
             order.setdefault(moment, (task + position, moment))  # a task's moments start at it
     if not pooled:
         raise NothingRecorded("no snapshots (did a spiking learner run with record.snapshots?)")
     figure = new_figure(3.9, 2.6)
     axes = figure.add_subplot()
-    edges = np.linspace(0.0, 1.0, 41)
     moments = sorted(pooled, key=lambda name: order[name])
     colours = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.9, len(moments)))
     for moment, colour in zip(moments, colours, strict=True):
-        values = np.concatenate(pooled[moment])
-        share = np.histogram(np.clip(values, 0.0, 1.0), edges)[0] / len(values)
+        share = pooled[moment] / pooled[moment].sum()
         number = moment.removeprefix("after_task_")
         name = f"task {int(number) + 1}" if number.isdigit() else moment
         axes.stairs(share, edges, color=colour, label=name, linewidth=1.0)

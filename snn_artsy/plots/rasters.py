@@ -30,14 +30,27 @@ def default_presentation(run: Run) -> int:
     stimulus = run.stimulus
     if "retina" not in run.populations or not len(stimulus):
         raise NothingRecorded("no recorded spikes (did a spiking learner run?)")
-    times = run.spikes("retina").time_ms
-    recorded = np.searchsorted(times, stimulus.stop_ms) > np.searchsorted(times, stimulus.start_ms)
-    train = recorded & stimulus.of_split("train")
-    if train.any():
-        recorded = train & (stimulus.task == stimulus.task[train].max())
-    if not recorded.any():
-        raise NothingRecorded("no recorded spikes fall into a recorded presentation")
-    return int(np.argmax(recorded))
+    train = stimulus.of_split("train")
+    searched = [train & (stimulus.task == t) for t in np.unique(stimulus.task[train])[::-1]]
+    for among in (*searched, np.ones(len(stimulus), dtype=bool)):
+        found = _first_recorded(run, np.flatnonzero(among))
+        if found is not None:
+            return found
+    raise NothingRecorded("no recorded spikes fall into a recorded presentation")
+
+
+def _first_recorded(run: Run, rows: NDArray[np.int64]) -> int | None:
+    """The first of ascending presentations into which an input spike falls."""
+    start, stop = run.stimulus.start_ms[rows], run.stimulus.stop_ms[rows]
+    k = 0
+    while k < len(rows):
+        spike = run.first_spike_ms("retina", float(start[k]))
+        if spike is None:
+            return None
+        k = int(np.searchsorted(stop, spike, side="right"))  # the first that ends after it
+        if k < len(rows) and start[k] <= spike:
+            return int(rows[k])
+    return None
 
 
 @styled

@@ -35,7 +35,24 @@ LEARNER_NAMES = {
     "artsy_ann_subnetworks": "Artsy ANN, without h_0",
     "artsy_snn": "Artsy SNN",
 }
-LEARNER_COLOURS = {"simplecil": BLACK, "artsy_ann": ORANGE, "artsy_snn": BLUE}
+# Baselines dark, Artsy (ANN) and its variants warm, Artsy (SNN) blue; with the marker each of them
+# is told from all others (tested).
+LEARNER_COLOURS = {
+    "simplecil": BLACK,
+    "finetune_linear": GREY,
+    "finetune_adapter": GREY,
+    "joint": GREEN,
+    "aper_adapter": SKY,
+    "ease": GREEN,
+    "ranpac": PURPLE,
+    "artsy_ann": ORANGE,
+    "artsy_ann_lda": VERMILLION,
+    "artsy_ann_ridge": VERMILLION,
+    "artsy_ann_no_gates": YELLOW,
+    "artsy_ann_e0": YELLOW,
+    "artsy_ann_subnetworks": ORANGE,
+    "artsy_snn": BLUE,
+}
 _OTHER_COLOURS = (GREEN, VERMILLION, PURPLE, SKY, YELLOW)
 
 COLUMN_INCHES = 3.5
@@ -87,6 +104,12 @@ def learner_name(learner: str) -> str:
 
 def learner_colour(learner: str, position: int) -> str:
     return LEARNER_COLOURS.get(learner, _OTHER_COLOURS[position % len(_OTHER_COLOURS)])
+
+
+def learner_marker(learner: str) -> str:
+    """Learners that share a colour differ in their marker."""
+    names = list(LEARNER_NAMES)
+    return "osD^vPX*"[names.index(learner) % 8] if learner in names else "o"
 
 
 def annotated_matrices(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from snn_artsy.observer import SILENT, STATE_NAMES
 from snn_artsy.plots.style import (
@@ -93,76 +95,176 @@ def state_flow(run: Run) -> Figure:
 
 
 @styled
-def weight_map(run: Run, task: int | None = None) -> Figure:
-    """AMPA occupancy of every contact of a sub-network, postsynaptic neurons x presynaptic units,
-    at the last snapshot.
+def transition_flow(run: Run, task: int | None = None) -> Figure:
+    """How a sub-network's contacts move between states from one task's end to the next: columns
+    are shares in each state, bands the contacts that went from one to another.
 
     Args:
-        task: The sub-network; default: the first with a snapshot.
+        task: The sub-network; default: the first with snapshots.
     """
-    known = [t for t in run.synapse_tasks if run.moments(t)]
-    if task is None and known:
-        task = known[0]
-    if task is None or task not in known:
-        raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
-    moment = run.moments(task)[-1]
-    ampa = run.snapshot(task, moment).ampa.mean(2)
-    group = run.group(f"task{task}")
+    task = _default_task(run, task)
+    moments = run.moments(task)
+    shares = [np.array([1.0, 0.0, 0.0])]  # born silent, as far as snapshots tell
+    flows = []
+    before: NDArray[np.uint8] | None = None
+    for moment in moments:
+        state = run.snapshot(task, moment).state
+        codes = state.ravel() + 3 * (np.zeros_like(state) if before is None else before).ravel()
+        flow = np.bincount(codes, minlength=9).reshape(3, 3) / state.size
+        flows.append(flow)
+        shares.append(flow.sum(0))
+        before = state
     figure = new_figure(PAGE_INCHES, 2.8)
     axes = figure.add_subplot()
-    image = axes.imshow(ampa, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")
-    if group is not None and len(group) == len(ampa):
-        for edge in np.flatnonzero(np.diff(group)):
-            axes.axhline(edge + 0.5, color="white", linewidth=0.6)
-    axes.axvline(ampa.shape[1] / 2 - 0.5, color="white", linewidth=0.8)
-    axes.set(xlabel="presynaptic unit (ON | OFF)", ylabel="postsynaptic neuron, by class",
-             title=f"sub-network {task + 1}, {_in_words(moment)}")  # fmt: skip
-    figure.colorbar(image, ax=axes, label="AMPA occupancy", shrink=0.9)
+    width = 0.16
+    for step, share in enumerate(shares):
+        axes.bar(
+            np.full(3, step), share, width, np.concatenate([[0], share.cumsum()[:-1]]),
+            color=list(STATE_COLOURS.values()),
+        )  # fmt: skip
+    for step, flow in enumerate(flows):
+        x = np.linspace(step + width / 2, step + 1 - width / 2, 30)
+        ease = 0.5 - 0.5 * np.cos(np.pi * (x - x[0]) / (x[-1] - x[0]))
+        left = np.concatenate([[0], flow.sum(1).cumsum()[:-1]])
+        right = np.concatenate([[0], flow.sum(0).cumsum()[:-1]])
+        for old, new in np.ndindex(3, 3):
+            share = flow[old, new]
+            if share > 0:
+                low = left[old] + (right[new] - left[old]) * ease
+                colour = STATE_COLOURS[STATE_NAMES[new]]
+                axes.fill_between(x, low, low + share, color=colour, alpha=0.35, linewidth=0)
+                left[old] += share
+                right[new] += share
+    axes.set_xticks(range(len(shares)), ["birth", *(_in_words(m) for m in moments)])
+    axes.set(ylim=(0, 1), ylabel=f"share of contacts, sub-network {task + 1}")
+    axes.tick_params(axis="x", length=0)
+    if len(shares) > 6:
+        axes.tick_params(axis="x", rotation=45)
+    handles = [Patch(color=colour, label=name) for name, colour in STATE_COLOURS.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
+
+
+# Rows and columns of a weight map: beyond that a printed page shows no more.
+_MAP_ROWS, _MAP_COLUMNS, _MAP_PANELS = 400, 1200, 12
+
+
+@styled
+def weight_map(run: Run, task: int | None = None) -> Figure:
+    """AMPA occupancy of every contact, postsynaptic neurons x presynaptic units, at the last
+    snapshot of each sub-network.
+
+    Args:
+        task: Only this sub-network; default: all (the first 12).
+    """
+    known = [t for t in run.synapse_tasks if run.moments(t)]
+    tasks = known[:_MAP_PANELS] if task is None else [_default_task(run, task)]
+    if not tasks:
+        raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
+    figure = new_figure(PAGE_INCHES, 2.8 if len(tasks) == 1 else 0.8 + 1.0 * len(tasks))
+    panels = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, t in zip(panels, tasks, strict=True):
+        moment = run.moments(t)[-1]
+        ampa = run.snapshot(t, moment).ampa.mean(2)
+        group = run.group(f"task{t}")
+        n_post, n_pre = ampa.shape
+        image = axes.imshow(
+            _coarse(ampa, _MAP_ROWS, _MAP_COLUMNS), cmap="cividis", vmin=0, vmax=1, aspect="auto",
+            interpolation="none", extent=(-0.5, n_pre - 0.5, n_post - 0.5, -0.5),
+        )  # fmt: skip
+        if group is not None and len(group) == n_post:
+            for edge in np.flatnonzero(np.diff(group)):
+                axes.axhline(edge + 0.5, color="white", linewidth=0.6)
+        axes.axvline(n_pre / 2 - 0.5, color="white", linewidth=0.8)
+        axes.set_title(f"sub-network {t + 1}, {_in_words(moment)}")
+    panels[-1].set_xlabel("presynaptic unit (ON | OFF)")
+    figure.supylabel("postsynaptic neuron, by class", size=8)
+    figure.colorbar(
+        image, ax=panels, label="AMPA occupancy", shrink=0.9 if len(tasks) == 1 else 0.4
+    )
+    return figure
+
+
+def _coarse(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Means of blocks, so that at most so many rows and columns remain."""
+    for axis, most in ((0, rows), (1, columns)):
+        block = -(-values.shape[axis] // most)
+        if block > 1:
+            starts = np.arange(0, values.shape[axis], block)
+            sums = np.add.reduceat(values, starts, axis=axis)
+            n = np.diff([*starts, values.shape[axis]])
+            values = (sums / (n[:, None] if axis == 0 else n)).astype(np.float32)
+    return values
+
+
+def _default_task(run: Run, task: int | None) -> int:
+    """A sub-network with snapshots: the one asked for, or the first."""
+    known = [t for t in run.synapse_tasks if run.moments(t)]
+    if task is None and known:
+        return known[0]
+    if task is None or task not in known:
+        raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
+    return task
+
+
+_TRACE_LABELS = {
+    "ampa": "AMPA\noccupancy",
+    "state": "state",
+    "pre_trace": "glutamate\ntrace",
+    "nmda_open": "NMDA open",
+    "membrane_mV": "membrane\n(mV)",
+    "post_trace": "postsynaptic\ntrace",
+}
 
 
 @styled
 def contact_trace(run: Run, task: int | None = None, synapse: int | None = None) -> Figure:
-    """Recorded variables of one contact, over the training presentations; a line marks each change
-    of its state.
+    """Receptors, membrane and traces of one contact through its conversion: occupancy and state
+    after each training batch, the others as means of the batch; lines mark changes of its state.
 
     Args:
         task: The sub-network; default: the first with traces.
-        synapse: Row of its traced contacts; default: the first that converted, else the first.
+        synapse: Row of its traced contacts; default: the one whose first change came latest, so
+            that most is seen of what led to it.
     """
-    known = [t for t in run.synapse_tasks if run.traces(t) is not None]
+    known = [t for t in run.synapse_tasks if run.traced(t) is not None]
     if task is None and known:
         task = known[0]
-    traces = run.traces(task) if task is not None else None
-    if task is None or traces is None or not len(traces.synapse):
+    traced = run.traced(task) if task is not None else None
+    if task is None or traced is None or not len(traced):
         raise NothingRecorded("no traced contacts (record.traced_synapses)")
-    events = run.events(task)
-    changes = [
-        np.flatnonzero((events.pre == pre) & (events.post == post) & (events.contact == contact))
-        for pre, post, contact in traces.synapse
-    ]
+    changes = _changes_of(run, task, traced)
     if synapse is None:
-        synapse = next((k for k, rows in enumerate(changes) if len(rows)), 0)
-    names = [name for name in ("ampa", "state", "pre_trace", "post_trace")
-             if name in traces.variables]  # fmt: skip
-    labels = {"ampa": "AMPA\noccupancy", "state": "state", "pre_trace": "glutamate\ntrace",
-              "post_trace": "postsynaptic\ntrace"}  # fmt: skip
-    figure = new_figure(PAGE_INCHES, 0.6 + 0.9 * len(names))
+        synapse = max(range(len(traced)), key=lambda k: (min(changes[k], default=-1.0), -k))
+    traces = run.traces(task, synapse)
+    assert traces is not None
+    names = [name for name in _TRACE_LABELS if name in traces.variables]
+    figure = new_figure(PAGE_INCHES, 0.6 + 0.75 * len(names))
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     seconds = traces.time_ms / 1000
     for axes, name in zip(panels, names, strict=True):
-        style = {"drawstyle": "steps-post"} if name == "state" else {}
-        axes.plot(seconds, traces.variables[name][:, synapse], color=BLUE, **style)
-        axes.set_ylabel(labels[name])
-        for row in changes[synapse]:
-            axes.axvline(events.time_ms[row] / 1000, color=VERMILLION, linewidth=0.8, zorder=0)
+        style = {"drawstyle": "steps-post"} if name == "state" else {"marker": "."}
+        axes.plot(seconds, traces.variables[name][:, 0], color=BLUE, **style)
+        axes.set_ylabel(_TRACE_LABELS[name])
+        for time_ms in changes[synapse]:
+            axes.axvline(time_ms / 1000, color=VERMILLION, linewidth=0.8, zorder=0)
         if name == "state":
             axes.set_yticks(range(3), STATE_NAMES)
-    pre, post, _ = traces.synapse[synapse]
+    pre, post, _ = traced[synapse]
     panels[0].set_title(f"sub-network {task + 1}, unit {pre} to neuron {post}; "
                         "lines: changes of state")  # fmt: skip
     panels[-1].set_xlabel("simulated time (s)")
     return figure
+
+
+def _changes_of(run: Run, task: int, traced: NDArray[np.int64]) -> list[list[float]]:
+    """Times (ms) at which each traced contact changed state."""
+    times: list[list[float]] = [[] for _ in traced]
+    for events in run.event_blocks(task):
+        for k, (pre, post, contact) in enumerate(traced):
+            own = (events.pre == pre) & (events.post == post) & (events.contact == contact)
+            times[k] += events.time_ms[own].tolist()
+    return times
 
 
 def _in_words(moment: str) -> str:

@@ -6,12 +6,11 @@ import json
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import BLUE, GREY, VERMILLION, new_figure, styled
+from snn_artsy.plots.protocols import lesion_curves
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
 from snn_artsy.protocols.trained import score, trained_run
 
@@ -60,7 +59,8 @@ def lesion(setting: Setting) -> Outcome:
     for kind, values in found.items():
         for m, name in enumerate(("with_h0", "spikes_only", "task_identified")):
             data[f"{kind}/{name}"] = Column(values[:, :, m], "1", f"[repeat, share], {kind} cuts")
-    return Outcome("lesion", checks, data, draw(found), (f"run: {directory.name}",))
+    figure = lesion_curves({name: np.asarray(column.values) for name, column in data.items()})
+    return Outcome("lesion", checks, data, figure, (f"run: {directory.name}",))
 
 
 def _drive(learner: ArtsySNN, t: int) -> Tensor:
@@ -78,20 +78,3 @@ def _cut(state: Tensor, rank: Tensor, share: float) -> Tensor:
     after = state.clone().flatten()
     after[order[: round(share * len(order))]] = SILENT
     return after.reshape(state.shape)
-
-
-@styled
-def draw(found: dict[str, np.ndarray]) -> Figure:
-    figure = new_figure(7.0, 2.6)
-    panels = figure.subplots(1, 3, sharey=True)
-    titles = ("with $h_0$", "spikes only", "task identified (spikes)")
-    for m, (axes, title) in enumerate(zip(panels, titles, strict=True)):
-        for (kind, values), colour in zip(found.items(), (BLUE, VERMILLION), strict=True):
-            y = 100 * values[:, :, m]
-            spread = y.std(0, ddof=1) if len(y) > 1 else None
-            axes.errorbar(100 * np.array(SHARES), y.mean(0), spread, color=colour, label=kind)
-        axes.axhline(100 * found["random"][0, 0, m], color=GREY, lw=0.6, ls=":")
-        axes.set(title=title, xlabel="functional contacts cut (%)")
-    panels[0].set_ylabel("test samples right (%)")
-    panels[1].legend()
-    return figure

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import BLUE, GREEN, new_figure, styled
+from snn_artsy.plots.protocols import pharmacology_bars
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
 from snn_artsy.protocols.trained import relearn, score, test_set, trained_run, with_plasticity
 
@@ -51,17 +50,10 @@ def pharmacology(setting: Setting) -> Outcome:
         "condition": Column(np.array(names, dtype="S"), "--", "order of the rows"),
         "accuracy": Column(table, "1", "[condition, (with h_0, spikes only, task from spikes)]"),
     }
-    return Outcome("pharmacology", checks, data, draw(names, table), (f"run: {directory.name}",))
-
-
-@styled
-def draw(names: tuple[str, ...], table: np.ndarray) -> Figure:
-    figure = new_figure(3.5, 2.4)
-    axes = figure.subplots()
-    x = np.arange(len(names))
-    axes.bar(x - 0.2, 100 * table[:, 0], 0.38, color=GREEN, label="with $h_0$")
-    axes.bar(x + 0.2, 100 * table[:, 1], 0.38, color=BLUE, label="spikes only")
-    axes.set_xticks(x, names)
-    axes.set_ylabel("accuracy (%)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    return figure
+    return Outcome(
+        "pharmacology",
+        checks,
+        data,
+        pharmacology_bars(names, table[None]),
+        (f"run: {directory.name}",),
+    )

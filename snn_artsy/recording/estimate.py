@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig
+from snn_artsy.observer import lag_bins
 
 # Bytes of a row of these tables (schema.py).
 _STIMULUS, _SPIKE, _EVENT, _COUNT = 49, 16, 34, 32
@@ -109,7 +110,17 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
     rule, k = snn.plasticity, snn.neuron.per_class
     contacts = [_contacts(config, dim, task) for task in tasks]
     found = dict.fromkeys(
-        ("stimulus", "spikes", "counts", "events", "snapshots", "traces", "populations"), 0
+        (
+            "stimulus",
+            "spikes",
+            "counts",
+            "events",
+            "snapshots",
+            "traces",
+            "pairings",
+            "populations",
+        ),
+        0,
     )
     neurons = 2 * dim if plan.neurons is None else min(plan.neurons, 2 * dim)
     retina_share = neurons / (2 * dim) if "retina" in plan.populations else 0.0
@@ -145,6 +156,9 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         traced = min(plan.traced_synapses, contacts[t])
         if traced and plan.trace_variables:
             found["traces"] += samples * (8 + 4 * traced * len(plan.trace_variables)) + 24 * traced
+        if traced and plan.pairings:
+            lags = 2 * lag_bins(snn.encoding.steps, snn.encoding.dt)[1] + 1
+            found["pairings"] += batches * (8 + traced * (8 * lags + 20)) + 8 * lags
     if plan.neurons is not None:
         sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
         found["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)

@@ -101,6 +101,21 @@ class Traces:
 
 
 @dataclass(frozen=True)
+class PairingTable:
+    """Spike pairs of the traced contacts in each training batch: ``lag_ms`` [lags] (post less pre),
+    ``pairs`` [n, synapses, lags]; [n, synapses]: ``post_spikes``, ``competition`` (presynaptic
+    target of the gated rule), AMPA occupancy ``before`` and ``after`` the batch's update."""
+
+    time_ms: NDArray[np.float64]
+    lag_ms: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    post_spikes: NDArray[np.int64]
+    competition: NDArray[np.float32]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Answers for the test samples after one task; [n] or [n, gates] / [n, classes]. What a learner
     does not have, or the plan left out, is None."""
@@ -266,6 +281,27 @@ class Run:
         order = np.argsort(time_all[inside], kind="stable")
         return Spikes(time_all[inside][order], node_all[inside][order])
 
+    def first_spike_ms(self, population: str, since_ms: float) -> float | None:
+        """Time of the first recorded spike at or after ``since_ms``; None if there is none.
+
+        Of sorted files only a few values are read.
+        """
+        found = []
+        for file in self._files:
+            with _damage(file):
+                group = file.get(f"spikes/{population}")
+                if group is None:
+                    continue
+                time_ms = group["timestamps"]
+                if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
+                    first = _first_at(time_ms, since_ms)
+                    found += [float(time_ms[first])] if first < len(time_ms) else []
+                else:
+                    later = _values(time_ms)
+                    later = later[later >= since_ms]
+                    found += [float(later.min())] if len(later) else []
+        return min(found, default=None)
+
     @property
     def synapse_tasks(self) -> tuple[int, ...]:
         """Tasks whose sub-network's contacts were recorded."""
@@ -285,6 +321,27 @@ class Run:
         """Changes of state."""
         return Events(**self._columns(f"/synapses/task{task}/events", Events))
 
+    def event_blocks(self, task: int, rows: int = 2**18) -> Iterator[Events]:
+        """`events` in parts of at most ``rows``, for files that do not fit into memory."""
+        names = tuple(Events.__dataclass_fields__)
+        for file in self._files:
+            with _damage(file):
+                group = file.get(f"synapses/task{task}/events")
+                if group is None or any(name not in group for name in names):
+                    continue
+                lengths = {len(group[name]) for name in names}
+                if len(lengths) != 1:
+                    raise RecordingError(f"{file.filename}: events of unequal length")
+            for start in range(0, lengths.pop(), rows):
+                with _damage(file):
+                    block = slice(start, start + rows)
+                    columns = {name: _values(group[name], block) for name in names}
+                yield Events(**columns)
+
+    def n_events(self, task: int) -> int:
+        """How many changes of state were recorded."""
+        return self._rows(f"/synapses/task{task}/events/time_ms")
+
     def moments(self, task: int) -> tuple[str, ...]:
         """Names of the snapshots of a sub-network, in order of their last number."""
 
@@ -303,19 +360,45 @@ class Run:
             raise KeyError(f"no snapshot {moment!r} of task {task}; recorded: {known}")
         return Snapshot(ampa, state)
 
-    def traces(self, task: int) -> Traces | None:
-        """Variables of the sampled contacts over time; None if not recorded."""
+    def traced(self, task: int) -> NDArray[np.int64] | None:
+        """The sampled contacts [synapses, 3] (pre, post, contact); None if not recorded."""
+        return self._read(f"/synapses/task{task}/traces/synapse")
+
+    def traces(self, task: int, synapse: int | None = None) -> Traces | None:
+        """Variables of the sampled contacts over time; None if not recorded.
+
+        Args:
+            synapse: Only this row of `traced`, of which alone is then kept in memory.
+        """
         group = f"/synapses/task{task}/traces"
-        time_ms, synapse = self._read(f"{group}/time_ms"), self._read(f"{group}/synapse")
-        if time_ms is None or synapse is None:
+        time_ms, contacts = self._read(f"{group}/time_ms"), self.traced(task)
+        if time_ms is None or contacts is None:
             return None
+        kept = slice(None) if synapse is None else slice(synapse, synapse + 1)
         names = [name for name in self._names(group) if name not in ("time_ms", "synapse")]
         variables = {}
         for name in names:
-            values = self._read(f"{group}/{name}")
+            values = self._read(f"{group}/{name}", columns=kept)
             assert values is not None
             variables[name] = values
-        return Traces(time_ms, synapse, variables)
+        return Traces(time_ms, contacts[kept], variables)
+
+    def pairings(self, task: int, most: int | None = None) -> PairingTable | None:
+        """Spike pairs of the sampled contacts and their changes; None if not recorded.
+
+        Args:
+            most: At most so many batches, evenly spaced; default: all.
+        """
+        group = f"/synapses/task{task}/pairings"
+        rows = self._rows(f"{group}/time_ms")
+        every = 1 if most is None else max(1, -(-rows // most))
+        found = {
+            name: self._read(f"{group}/{name}", every=every)
+            for name in PairingTable.__dataclass_fields__
+        }
+        if any(values is None for values in found.values()):
+            return None
+        return PairingTable(**found)  # type: ignore[arg-type]
 
     # --- evaluation -------------------------------------------------------------------------------
 
@@ -362,17 +445,36 @@ class Run:
                     names |= set(members)
         return tuple(sorted(names))
 
-    def _read(self, path: str) -> NDArray[Any] | None:
-        """A dataset: its rows from all files if it grows, its last version otherwise."""
-        entry = schema.lookup(path)
-        pieces = []
+    def _rows(self, path: str) -> int:
+        """Length of a growing dataset over all files."""
+        rows = 0
         for file in self._files:
             with _damage(file):
-                if path in file:
-                    pieces.append(_values(file[path]))
+                rows += len(file[path]) if path in file else 0
+        return rows
+
+    def _read(self, path: str, columns: slice | None = None, every: int = 1) -> NDArray[Any] | None:
+        """A dataset: its rows from all files if it grows, its last version otherwise.
+
+        Args:
+            columns: Of the second axis.
+            every: Only every so many-th row of a growing dataset, counted over all files.
+        """
+        entry = schema.lookup(path)
+        grows = entry is not None and entry.grows
+        pieces = []
+        before = 0
+        for file in self._files:
+            with _damage(file):
+                if path not in file:
+                    continue
+                rows = slice(-before % every if grows else 0, None, every if grows else 1)
+                if grows:
+                    before += len(file[path])
+                pieces.append(_values(file[path], rows, columns))
         if not pieces:
             return None
-        return np.concatenate(pieces) if entry is not None and entry.grows else pieces[-1]
+        return np.concatenate(pieces) if grows else pieces[-1]
 
     def _columns(self, group: str, table: type) -> dict[str, NDArray[Any]]:
         """Columns of a table, equally long; empty ones if the table is not there."""
@@ -493,8 +595,11 @@ def _check_tree(file: h5py.File) -> None:
             )
 
 
-def _values(dataset: h5py.Dataset, rows: slice = slice(None)) -> NDArray[Any]:
-    values = np.asarray(dataset[rows] if dataset.ndim else dataset[()])
+def _values(
+    dataset: h5py.Dataset, rows: slice = slice(None), columns: slice | None = None
+) -> NDArray[Any]:
+    chosen = () if not dataset.ndim else rows if columns is None else (rows, columns)
+    values = np.asarray(dataset[chosen])
     # h5py marks enumerations in the type; to their user they are plain codes.
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 

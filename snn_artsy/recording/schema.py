@@ -186,6 +186,53 @@ DATASETS = (
         grows=False,
     ),
     Dataset(
+        "/synapses/task<t>/traces/membrane_mV",
+        "float32",
+        ("n", "synapses"),
+        "mV",
+        "mean potential of the postsynaptic neuron in the batch",
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/time_ms", "float64", ("n",), "ms", "end of each training batch"
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/lag_ms",
+        "float64",
+        ("lags",),
+        "ms",
+        "post less pre: centres of the bins",
+        grows=False,
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/pairs",
+        "int64",
+        ("n", "synapses", "lags"),
+        "--",
+        "spike pairs of each traced contact in the batch",
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/post_spikes",
+        "int64",
+        ("n", "synapses"),
+        "--",
+        "spikes of its postsynaptic neuron",
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/competition",
+        "float32",
+        ("n", "synapses"),
+        "1",
+        "presynaptic target of the gated rule, f_j <x_i>; 0 for others",
+    ),
+    Dataset(
+        "/synapses/task<t>/pairings/before",
+        "float32",
+        ("n", "synapses"),
+        "1",
+        "its AMPA occupancy before the batch's update",
+    ),
+    Dataset("/synapses/task<t>/pairings/after", "float32", ("n", "synapses"), "1", "and after it"),
+    Dataset(
         "/synapses/task<t>/traces/<variable>",
         "float32",
         ("n", "synapses"),

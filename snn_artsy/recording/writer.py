@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from snn_artsy.config import RecordConfig
-from snn_artsy.observer import Conversions, Presentations
+from snn_artsy.observer import Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
 from snn_artsy.recording import schema, storage
 from snn_artsy.recording.lock import WriterLock
@@ -263,6 +263,19 @@ class RunRecorder:
         elif not np.array_equal(self._traced[task], synapse):
             raise ValueError(f"task {task}: traced synapses differ from those of the first call")
         self._table(group, {"time_ms": time_ms, **variables})
+
+    def pairings(self, task: int, time_ms: float, batch: Pairings) -> None:
+        group = f"/synapses/task{task}/pairings"
+        self._keep({f"{group}/lag_ms": batch.lag_ms})
+        columns = {
+            "pairs": batch.pairs,
+            "post_spikes": batch.post_spikes,
+            "competition": batch.competition,
+            "before": batch.before,
+            "after": batch.after,
+        }
+        rows = {name: np.asarray(column)[None] for name, column in columns.items()}
+        self._table(group, {"time_ms": np.array([time_ms]), **rows})
 
     # --- evaluation -------------------------------------------------------------------------------
 

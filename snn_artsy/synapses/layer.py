@@ -453,6 +453,13 @@ class SilentSynapseLayer(nn.Module):
         response = Response(torch.stack(spikes), torch.stack(peaks), state[-1] / threshold)
         return response, self._change_to(after, self.functional_ms)
 
+    def competition(self, pre: Tensor, post: Tensor) -> Tensor:
+        """Presynaptic target f_j <x_i> of the contacts (pre[k], post[k]) in the gated rule; 0 where
+        there is none. [n]."""
+        if float(self.slow_weight) == 0.0:
+            return torch.zeros_like(pre, dtype=self.slow_sum.dtype)
+        return self.target_factor[post] * self.slow_sum[pre] / self.slow_weight
+
     def _keep_slow(self, traces: Traces) -> None:
         if isinstance(self.rule, GatedSTDP):
             self.slow_sum.copy_(traces[0])

@@ -19,3 +19,31 @@ def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float) -> Tensor:
         torch.add(out[t - 1], spikes[t - 1], out=out[t])
         out[t] *= decay
     return out
+
+
+def pair_counts(pre: Tensor, post: Tensor) -> Tensor:
+    """How many spike pairs there are at each lag, post less pre in steps, all pairs counted.
+
+    Args:
+        pre, post: Spikes (0 or 1) of paired trains, [T, B, n].
+
+    Returns:
+        int64 [n, 2 T - 1], for lags -(T - 1) .. T - 1; summed over B.
+    """
+    steps = len(pre)
+    # counts are whole numbers: float64 transforms are exact after rounding
+    spectra = [torch.fft.rfft(x.double(), n=2 * steps, dim=0) for x in (pre, post)]
+    product = (spectra[0].conj() * spectra[1]).sum(1)
+    circular = torch.fft.irfft(product, n=2 * steps, dim=0).round().long()
+    return torch.cat([circular[steps + 1 :], circular[:steps]]).T
+
+
+def binned(counts: Tensor, width: int, each_side: int) -> Tensor:
+    """`pair_counts` [n, 2 T - 1] in bins of ``width`` steps, [n, 2 each_side + 1]; the middle one
+    is centred on lag 0, lags beyond the last are left out."""
+    half = counts.shape[1] // 2
+    lag = torch.arange(-half, half + 1, device=counts.device)
+    number = torch.div(lag + width // 2, width, rounding_mode="floor") + each_side
+    kept = (number >= 0) & (number <= 2 * each_side)
+    found = counts.new_zeros(len(counts), 2 * each_side + 1)
+    return found.index_add_(1, number[kept], counts[:, kept])

@@ -1,0 +1,68 @@
+"""Learners compared over seeds: from the summary of ``snn-artsy compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from snn_artsy.plots.style import (
+    BLACK,
+    GREY,
+    NothingRecorded,
+    learner_colour,
+    learner_marker,
+    learner_name,
+    new_figure,
+    styled,
+)
+
+_SPIKES = " (spikes)"
+
+
+@styled
+def differences(summary: Mapping[str, Any], against: str = "simplecil") -> Figure:
+    """A_last of each learner less that of one of them, with 95 % intervals of the crossed bootstrap
+    over seeds and test images; the small marks are single seeds, filled where Holm's p < 0.05.
+
+    Args:
+        summary: ``summary.json`` of a comparison.
+        against: The learner that is subtracted.
+
+    Raises:
+        NothingRecorded: It did not take part, or was alone.
+    """
+    rows = []
+    for pair in summary["pairs"]:
+        if against in (pair["a"], pair["b"]):
+            sign = 1.0 if pair["b"] == against else -1.0
+            other = pair["a"] if sign > 0 else pair["b"]
+            low, high = sorted(sign * 100 * bound for bound in pair["interval_95"])
+            values = [sign * 100 * v for v in pair["values"]]
+            rows.append((other, sign * 100 * pair["difference"], low, high, values, pair["p_holm"]))
+    if not rows:
+        raise NothingRecorded(f"no pair with {against} in this comparison")
+    rows.sort(key=lambda row: row[1])
+    figure = new_figure(4.6, 0.8 + 0.22 * len(rows))
+    axes = figure.add_subplot()
+    for y, (name, mean, low, high, values, p) in enumerate(rows):
+        learner = name.removesuffix(_SPIKES)
+        colour = learner_colour(learner, y)
+        axes.plot(values, [y] * len(values), "|", color=GREY, markersize=5, zorder=1)
+        axes.errorbar(
+            mean, y, xerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
+            fmt=learner_marker(learner), color=colour, markersize=4, elinewidth=1.0,
+            markerfacecolor=colour if p < 0.05 else "white",
+        )  # fmt: skip
+    axes.axvline(0, color=BLACK, linewidth=0.6)
+    names = [
+        learner_name(r[0].removesuffix(_SPIKES))
+        + (", spikes alone" if r[0].endswith(_SPIKES) else "")
+        for r in rows
+    ]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_xlabel(f"A_last less that of {learner_name(against)} (points)")
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure

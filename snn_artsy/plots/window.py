@@ -1,0 +1,63 @@
+"""The plasticity window as measured in the run."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from snn_artsy.evaluation.window import Window, measured_window
+from snn_artsy.plots.style import BLUE, GREY, VERMILLION, NothingRecorded, new_figure, styled
+from snn_artsy.recording.reader import Run
+
+# Batches of each sub-network that are looked at: memory does not grow with the run.
+_MOST = 2000
+
+
+def window_of(run: Run) -> Window:
+    """From the recorded pairs of all sub-networks' traced contacts.
+
+    Raises:
+        NothingRecorded: They were not recorded, or too few updates ended within the bounds.
+    """
+    found = [(t, table) for t in run.synapse_tasks if (table := run.pairings(t, _MOST)) is not None]
+    if not found:
+        raise NothingRecorded("no spike pairs of traced contacts (record.pairings)")
+    lags = found[0][1].lag_ms
+    columns: dict[str, list[np.ndarray]] = {"pairs": [], "contact": []}
+    for t, table in found:
+        columns["pairs"].append(table.pairs.reshape(-1, len(lags)))
+        number = 10**6 * t + np.arange(table.before.shape[1])
+        columns["contact"].append(np.broadcast_to(number, table.before.shape).ravel())
+        for name in ("post_spikes", "competition", "before", "after"):
+            columns.setdefault(name, []).append(getattr(table, name).ravel())
+    try:
+        return measured_window(lags, **{k: np.concatenate(v) for k, v in columns.items()})
+    except ValueError as error:
+        raise NothingRecorded(f"no plasticity window: {error}") from error
+
+
+@styled
+def stdp_window(run: Run) -> Figure:
+    """Change of AMPA occupancy per spike pair against its lag, measured in this run by regression
+    on the pairs of its traced contacts; bars: 95 % interval over contacts."""
+    window = window_of(run)
+    figure = new_figure(3.5, 2.6)
+    axes = figure.add_subplot()
+    for sign, colour, name in ((1, BLUE, "pre before post"), (-1, VERMILLION, "post before pre")):
+        side = np.isfinite(window.change) & (np.sign(window.lag_ms) == sign)
+        if side.any():
+            spread = [
+                window.change[side] - window.low[side],
+                window.high[side] - window.change[side],
+            ]
+            axes.errorbar(
+                window.lag_ms[side], window.change[side], np.maximum(spread, 0),
+                fmt="o", color=colour, markersize=3, elinewidth=0.7, label=name,
+            )  # fmt: skip
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.axvline(0, color=GREY, linewidth=0.6)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 2))
+    axes.set(xlabel="lag, post less pre (ms)", ylabel="change of occupancy per pair")
+    axes.set_title(f"{window.n_contacts} contacts, {window.n_updates} updates within the bounds")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

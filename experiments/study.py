@@ -46,6 +46,7 @@ COLUMNS = (
     ("test_steps", "T", 1),
     ("max_rate_hz", "max. rate (Hz)", 1),
     ("spikes_per_image", "spikes per image", 1),
+    ("synaptic_operations_per_image", "synaptic operations, thousands", 1e-3),
     ("stored_bytes", "stored, MB", 1e-6),
     ("seconds_learning", "seconds learning", 1),
 )

@@ -85,7 +85,7 @@ def test_a_page_with_every_figure_and_no_network(run: Run, tmp_path: Path) -> No
 def test_several_runs_are_compared(folders: list[Path], tmp_path: Path) -> None:
     runs = [open_run(folder) for folder in folders]
     page = Page(write_report(runs, tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert len(page.images) == 2 * len(plots.FIGURES)
+    assert len(page.images) == 2 * len(plots.FIGURES) + 1  # and the comparison
     for folder in folders:
         assert f"{folder.name}: artsy_snn" in page.cells
 

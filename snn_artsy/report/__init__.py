@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 
 from snn_artsy.plots import FIGURES, NothingRecorded
+from snn_artsy.plots.comparison import runs_compared
 from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
+from snn_artsy.report.marks import marks
 from snn_artsy.table import LEARNER_CAPTION, learner_cells
 
-_DPI = 150
+_DPI = 160
 
 
 def write_report(runs: Sequence[Run], out: Path) -> Path:
@@ -39,13 +42,22 @@ def write_report(runs: Sequence[Run], out: Path) -> Path:
     page = environment.from_string(template).render(
         title="SNN-Artsy: " + ", ".join(section["name"] for section in shown),
         runs=shown,
-        comparison={"headings": headings, "rows": rows},
+        comparison={"headings": headings, "rows": rows, "figures": _comparison(runs)},
         caption=LEARNER_CAPTION,
     )
     part = out.with_name(f".{out.name}.part")
     part.write_text(page, encoding="utf-8")
     os.replace(part, out)
     return out
+
+
+def _comparison(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    if len(runs) < 2:
+        return []
+    try:
+        return [_figure("runs compared", runs_compared(runs), runs_compared.__doc__ or "")]
+    except NothingRecorded:
+        return []
 
 
 def _section(run: Run) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def _section(run: Run) -> dict[str, Any]:
     }
 
 
-def _figure(name: str, figure: Any, text: str) -> dict[str, str]:
+def _figure(name: str, figure: Figure, text: str) -> dict[str, Any]:
     """As PNG: a raster of tens of thousands of marks would make megabytes of SVG."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=_DPI)
@@ -87,4 +99,5 @@ def _figure(name: str, figure: Any, text: str) -> dict[str, str]:
         "text": caption,
         "type": "png",
         "data": base64.b64encode(target.getvalue()).decode(),
+        "marks": marks(figure),
     }

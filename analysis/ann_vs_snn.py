@@ -1,16 +1,33 @@
-"""ANN against SNN, task by task: `python analysis/ann_vs_snn.py runs/X [--out FILE]`."""
+"""ANN against SNN, task by task and over seeds.
+
+python analysis/ann_vs_snn.py runs/X --out figures            # one run
+python analysis/ann_vs_snn.py runs/compare_tiny --out figures # `snn-artsy compare`
+"""
+
+from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from snn_artsy.plots import accuracy_per_step
+from snn_artsy.plots import save_figures
+from snn_artsy.plots.comparison import differences
 from snn_artsy.recording import open_run
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory or its run.h5")
-    parser.add_argument("--out", type=Path, default=Path("ann_vs_snn.pdf"), help="PDF, PNG or SVG")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("directory", type=Path, help="of a run or of a comparison")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="directory of the PDFs")
+    parser.add_argument("--against", default="artsy_ann", help="what comparisons are made with")
     arguments = parser.parse_args()
-    with open_run(arguments.run) as run:
-        accuracy_per_step(run).savefig(arguments.out, dpi=300)
-    print(arguments.out)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.directory.suffix == ".h5" or (arguments.directory / "run.h5").is_file():
+        with open_run(arguments.directory) as run:
+            names = ("accuracy_per_step", "ann_minus_snn")
+            for path in save_figures(run, arguments.out, ("pdf",), names):
+                print(path)
+    else:
+        text = (arguments.directory / "summary.json").read_text(encoding="utf-8")
+        target = arguments.out / "differences.pdf"
+        differences(json.loads(text), arguments.against).savefig(target)
+        print(target)

@@ -6,7 +6,16 @@ from pathlib import Path
 from snn_artsy.plots import save_figures
 from snn_artsy.recording import open_run
 
-NAMES = ("conversion_counts", "conversion_raster", "ampa_occupancy", "spike_raster")
+NAMES = (
+    "conversion_counts",
+    "conversion_rate",
+    "conversion_raster",
+    "silent_survival",
+    "transition_flow",
+    "ampa_occupancy",
+    "contact_trace",
+    "stdp_window",
+)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

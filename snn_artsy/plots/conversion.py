@@ -79,15 +79,15 @@ def conversion_rate(run: Run) -> Figure:
     over sub-networks: a point for each update, at the middle of the presentations it was made from.
     What is captured at a task's end, in no presentation, is no rate and left out."""
     timeline = Timeline.of(run)
-    updates, n_changed = _changes_per_update(run)
-    if not any(n_changed.values()):
+    updates, n_changed = _changes_per_update(run, float(timeline.stop_ms[-1]))
+    if not any(n.any() for n in n_changed.values()):
         raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
     ends = timeline.presentations(updates)
     begins = np.concatenate([[0.0], ends[:-1]])
     figure = new_figure(PAGE_INCHES, 2.6)
     axes = figure.add_subplot()
     for old, new, name, colour in _TRANSITIONS:
-        n = np.array([n_changed[old, new].get(float(time_ms), 0) for time_ms in updates])
+        n = n_changed[old, new]
         if n.any():
             x, rate = 0.5 * (begins + ends), n / (ends - begins)
             axes.plot(x, rate, ".-", color=colour, label=name, linewidth=0.9)
@@ -99,23 +99,23 @@ def conversion_rate(run: Run) -> Figure:
 
 
 def _changes_per_update(
-    run: Run,
-) -> tuple[NDArray[np.float64], dict[tuple[int, int], dict[float, int]]]:
-    """Times of all updates; of each transition, how many contacts made it at which of them."""
-    n_changed: dict[tuple[int, int], dict[float, int]] = {t[:2]: {} for t in _TRANSITIONS}
-    times: set[float] = set()
-    for task in run.synapse_tasks:
-        counted, n = np.unique(run.counts(task).time_ms, return_counts=True)
-        times |= set(counted.tolist())
-        captured = set(counted[n > 1].tolist())  # counted after the last update, and after capture
+    run: Run, stop_ms: float
+) -> tuple[NDArray[np.float64], dict[tuple[int, int], NDArray[np.int64]]]:
+    """Times of all updates; of each transition, how many contacts made it since the one before."""
+    counted = [run.counts(task).time_ms for task in run.synapse_tasks]
+    updates = np.unique(np.concatenate([*counted, [stop_ms]]))
+    n_changed = {t[:2]: np.zeros(len(updates), dtype=np.int64) for t in _TRANSITIONS}
+    for task, times in zip(run.synapse_tasks, counted, strict=True):
+        own, n = np.unique(times, return_counts=True)
+        captured = own[n > 1]  # counted after the last update, and after capture
         for block in run.event_blocks(task):
             for (old, new), found in n_changed.items():
-                mine = block.time_ms[(block.old == old) & (block.new == new)]
-                for time_ms, k in zip(*np.unique(mine, return_counts=True), strict=True):
-                    if new != CONSOLIDATED or float(time_ms) not in captured:
-                        found[float(time_ms)] = found.get(float(time_ms), 0) + int(k)
-                        times.add(float(time_ms))
-    return np.array(sorted(times)), n_changed
+                mine = (block.old == old) & (block.new == new)
+                if new == CONSOLIDATED:
+                    mine &= ~np.isin(block.time_ms, captured)
+                position = np.searchsorted(updates, block.time_ms[mine])
+                found += np.bincount(position, minlength=len(updates))[: len(updates)]
+    return updates, n_changed
 
 
 @styled

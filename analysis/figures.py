@@ -1,0 +1,89 @@
+"""Draw every figure of README, docs and RESULTS.md again, from recorded numbers.
+
+    snn-artsy run --controls --out runs/default   # 20 seconds
+    python analysis/figures.py --default runs/default
+
+What took hours is in ``experiments/recorded/`` (numbers of comparisons, studies and protocols, kept
+by `analysis/keep.py`); the figures of a single run are those of the default run. ``--out`` is
+docs/figures by default; without ``--default`` the figures of that run are left as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from snn_artsy.plots import FIGURES, save_figures
+from snn_artsy.plots.comparison import differences
+from snn_artsy.plots.protocols import lesion_curves
+from snn_artsy.recording import open_run
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import accuracy_vs_steps
+import figure3
+import figure4
+import growth
+import lesion
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDED = ROOT / "experiments" / "recorded"
+TINY_RUNS = [RECORDED / f"tiny_imagenet_{seed}" for seed in (1993, 1994, 1995)]
+LESIONS = [RECORDED / "lesion_tiny" / str(seed) for seed in (1993, 1994, 1995)]
+SHOWN = ["ease", "artsy_ann", "artsy_ann_ridge"]
+
+
+def summary(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+FROM_RECORDED: dict[str, Callable[[], Figure]] = {
+    "figure3_tiny": lambda: figure3.draw(summary(RECORDED / "compare_tiny"), SHOWN),
+    "figure3_caltech": lambda: figure3.draw(summary(RECORDED / "compare_caltech"), SHOWN),
+    "figure4": lambda: figure4.draw(
+        {
+            "Tiny-ImageNet": figure4.read(RECORDED / "gates_tiny"),
+            "Caltech-101": figure4.read(RECORDED / "gates_caltech"),
+        }
+    ),
+    "growth": lambda: growth.draw({n: summary(RECORDED / f"growth_{n}") for n in (5, 10, 20, 50)}),
+    "accuracy_vs_steps": lambda: accuracy_vs_steps.draw(
+        figure4.read(RECORDED / "steps_tiny"), [summary(run) for run in TINY_RUNS]
+    ),
+    "differences_tiny": lambda: differences(summary(RECORDED / "compare_tiny")),
+    "differences_caltech": lambda: differences(summary(RECORDED / "compare_caltech")),
+    "lesion_tiny": lambda: lesion_curves(lesion.lesions(LESIONS)),
+    "pharmacology_tiny": lambda: lesion.draw_pharmacology(LESIONS),
+}
+"""File (without .png) -> how it is drawn."""
+
+# Drawn with the bundled backbone's other files, by experiments/pretrain_backbone.py.
+ELSEWHERE = ("pretrain_curve.svg",)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--default", type=Path, help="directory of the default run")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, draw in FROM_RECORDED.items():
+        draw().savefig(given.out / f"{name}.png", dpi=150)
+        print(given.out / f"{name}.png")
+    if given.default is not None:
+        skipped: dict[str, str] = {}
+        with open_run(given.default) as run:
+            for path in save_figures(run, given.out, ("png",), list(FIGURES), skipped):
+                print(path)
+        if skipped:
+            sys.exit(f"the run lacks what these need: {', '.join(skipped)}")
+
+
+if __name__ == "__main__":
+    main()

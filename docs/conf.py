@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
 
 from snn_artsy import __version__
 
@@ -59,7 +63,21 @@ def results_here(app: Any, name: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../experiments/RESULTS.md", "](results.md")
 
 
+class CommandHelp(Directive):
+    """The help of a command, as `snn-artsy COMMAND --help` prints it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        from snn_artsy.cli import _build_parsers
+
+        os.environ["COLUMNS"] = "100"  # argparse asks the terminal
+        text = _build_parsers(self.arguments[0])[1][self.arguments[0]].format_help()
+        return [nodes.literal_block(text, text, language="text")]
+
+
 def setup(app: Any) -> None:
+    app.add_directive("command-help", CommandHelp)
     app.connect("source-read", results_here)
     # after napoleon (priority 500)
     app.connect("autodoc-process-docstring", equations_as_lines, priority=600)

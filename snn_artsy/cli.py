@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -627,6 +627,8 @@ def _check_config_file(name: str, also: Sequence[str]) -> None:
     known = keys_of(RunConfig)
     content = {key: value for key, value in content.items() if key not in also}
     for key, value in _flat(content).items():
+        if get_origin(type_of(RunConfig, key.rpartition(".")[0])) is dict:
+            continue  # a mapping with keys of the user's own
         if key not in known:
             raise ConfigError(unknown_key(key, value, known))
         if value is None and section_of(type_of(RunConfig, key)):

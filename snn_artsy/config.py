@@ -7,6 +7,7 @@ Times are in ms, rates in Hz.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from snn_artsy.checks import ConfigError as ConfigError  # what building a configuration raises
@@ -320,8 +321,10 @@ class PlasticityConfig:
 
     Args:
         rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
-            ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked).
-        base: Rule under the gate: ``pair``, ``triplet``, ``voltage`` or ``calcium``.
+            ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked); or a rule of your
+            own as ``module:Class``, of a module that Python can import (PYTHONPATH).
+        base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
+        parameters: Of a rule of your own: what its class is called with.
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
             below.
         triplet, voltage, calcium: Parameters of these rules.
@@ -347,8 +350,9 @@ class PlasticityConfig:
         epochs: Passes over a task's training samples.
     """
 
-    rule: Literal["gated", "pair", "triplet", "voltage", "calcium", "none"] = "gated"
-    base: Literal["pair", "triplet", "voltage", "calcium"] = "pair"
+    rule: str = "gated"
+    base: str = "pair"
+    parameters: dict[str, float] = field(default_factory=dict)
     bounds_of: Literal["additive", "soft", "van_rossum", "power_law"] = "additive"
     pairing: Literal["all_to_all", "nearest"] = "all_to_all"
     triplet: TripletSTDP = field(default_factory=TripletSTDP)
@@ -384,8 +388,21 @@ class PlasticityConfig:
         )
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
         known = ("pair", "triplet", "voltage", "calcium")
-        one_of("snn.plasticity.rule", self.rule, ("gated", *known, "none"))
-        one_of("snn.plasticity.base", self.base, known)
+        for name, choices in (("rule", ("gated", *known, "none")), ("base", known)):
+            value = getattr(self, name)
+            require(
+                value in choices or ":" in value,
+                f"snn.plasticity.{name}",
+                value,
+                f"choose from {', '.join(choices)}, or give a rule of your own as module:Class",
+            )
+        own = self.base if self.rule == "gated" else self.rule
+        require(
+            not self.parameters or ":" in own,
+            "snn.plasticity.parameters",
+            self.parameters,
+            "they are for a rule of your own (snn.plasticity.rule: module:Class)",
+        )
         for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
             positive(f"snn.plasticity.{name}", getattr(self, name))
         for name in ("a_minus", "mg_mM"):
@@ -420,11 +437,13 @@ class PlasticityConfig:
             "voltage": self.voltage,
             "calcium": self.calcium,
         }
+        name = self.base if self.rule == "gated" else self.rule
         if self.published is not None:
-            name = self.base if self.rule == "gated" else self.rule
             chosen[name] = _published(name, self.published)
+        elif name not in chosen:
+            chosen[name] = _own_rule(name, self.parameters)
         if self.rule != "gated":
-            return chosen[self.rule].sped_up(self.speed)
+            return chosen[name].sped_up(self.speed)
         gating = Gating(
             nmda=self.nmda,
             mg_mM=self.mg_mM,
@@ -434,7 +453,36 @@ class PlasticityConfig:
             probability=self.probability,
             window_ms=self.window_ms,
         )
-        return GatedSTDP(chosen[self.base], gating).sped_up(self.speed)
+        return GatedSTDP(chosen[name], gating).sped_up(self.speed)
+
+
+def _own_rule(name: str, parameters: dict[str, float]) -> Rule:
+    """A rule that the user wrote, from ``module:Class``."""
+    module, _, kind = name.partition(":")
+    try:
+        found = getattr(import_module(module), kind)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"snn.plasticity.rule: {name!r} cannot be imported ({error}); the module must be one "
+            "that Python finds, for example by PYTHONPATH=."
+        ) from error
+    try:
+        rule: Rule = found(**parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
+        ) from error
+    missing = [part for part in _PARTS_OF_A_RULE if not hasattr(rule, part)]
+    require(
+        not missing,
+        "snn.plasticity.rule",
+        name,
+        f"it has no {', '.join(missing)}; see snn_artsy.rules.base.Rule",
+    )
+    return rule
+
+
+_PARTS_OF_A_RULE = ("noisy", "start", "rest", "step", "presentation", "sped_up")
 
 
 def _published(rule: str, name: str) -> Rule:
@@ -445,6 +493,7 @@ def _published(rule: str, name: str) -> Rule:
         "voltage": VoltageSTDP,
         "calcium": CalciumRule,
     }
+    require(rule in kinds, "snn.plasticity.published", name, f"{rule} is a rule of your own")
     kind = kinds[rule]
     require(
         name in kind.PUBLISHED,
@@ -733,8 +782,8 @@ class JointConfig:
     """Joint linear probe on h_0: logistic regression on all data seen so far.
 
     Args:
-        l2: Penalties to choose from, on validation samples: mean cross-entropy + l2/2 |W|^2 (our
-            choice of grid).
+        l2: Penalties to choose from, on validation samples: mean cross-entropy + l2/2 W^2, W^2
+            the sum of squared weights (our choice of grid).
         max_iterations: Of L-BFGS for each penalty; 1000 in Radford et al. 2021, ours is smaller
             since each fit starts from the last one.
     """

@@ -85,3 +85,62 @@ def test_commands_are_accepted(page: str, command: str, monkeypatch: pytest.Monk
         assert cli._dispatch(words) == 0
     except ConfigError as error:
         pytest.fail(f"{page}: `{command}`: {error}")
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text("utf-8")):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_figure_is_shown_and_can_be_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "analysis"))
+    import figures
+
+    from snn_artsy.plots import FIGURES
+
+    drawn = {f"{name}.png" for name in (*figures.FROM_RECORDED, *FIGURES)} | {*figures.ELSEWHERE}
+    kept = {path.name for path in (ROOT / "docs" / "figures").iterdir()}
+    assert kept == drawn
+    shown = {Path(link).name for page in PAGES for link in LINK.findall(page.read_text("utf-8"))}
+    assert drawn <= shown
+
+
+def test_figures_are_drawn_from_kept_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "analysis"))
+    import figures
+
+    monkeypatch.setattr(sys, "argv", ["figures.py", "--out", str(tmp_path)])
+    figures.main()
+    assert {path.stem for path in tmp_path.iterdir()} == set(figures.FROM_RECORDED)
+
+
+def test_kept_numbers_name_no_machine() -> None:
+    for file in (ROOT / "experiments" / "recorded").rglob("*.json"):
+        assert not re.search(r'"/[a-z]', file.read_text("utf-8")), file
+
+
+def test_every_command_has_its_page() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    shown = re.findall(r"^```\{command-help\} (\w+)$", page, re.MULTILINE)
+    assert sorted(shown) == sorted(cli._build_parsers(None)[1])

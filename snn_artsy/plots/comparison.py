@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,20 +25,24 @@ _SPIKES = " (spikes)"
 
 
 @styled
-def differences(summary: Mapping[str, Any], against: str = "simplecil") -> Figure:
+def differences(
+    summary: Mapping[str, Any], against: str = "simplecil", leave_out: Collection[str] = ()
+) -> Figure:
     """A_last of each learner less that of one of them, with 95 % intervals of the crossed bootstrap
     over seeds and test images; the small marks are single seeds, filled where Holm's p < 0.05.
 
     Args:
         summary: ``summary.json`` of a comparison.
         against: The learner that is subtracted.
+        leave_out: Learners not to draw, such as those far below all others.
 
     Raises:
         NothingRecorded: It did not take part, or was alone.
     """
     rows = []
     for pair in summary["pairs"]:
-        if against in (pair["a"], pair["b"]):
+        shown = not {n.removesuffix(_SPIKES) for n in (pair["a"], pair["b"])} & set(leave_out)
+        if shown and against in (pair["a"], pair["b"]):
             sign = 1.0 if pair["b"] == against else -1.0
             other = pair["a"] if sign > 0 else pair["b"]
             low, high = sorted(sign * 100 * bound for bound in pair["interval_95"])

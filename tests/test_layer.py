@@ -10,7 +10,8 @@ from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.physiology import Receptors
+from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
 
 N_PRE, N_POST, DT = 24, 6, 5.0
 
@@ -364,3 +365,61 @@ def test_contacts_take_no_gradient() -> None:
     pre = random_spikes().requires_grad_()
     layer(pre).sum().backward()
     assert pre.grad is not None and float(pre.grad.abs().sum()) > 0
+
+
+# --- layers that share their input ----------------------------------------------------------------
+
+
+def some_layers(**options: Any) -> list[SilentSynapseLayer]:
+    """Three sub-networks of different sizes with half of their contacts open."""
+    options = {"neuron": NeuronConfig()} | options
+    layers = []
+    for seed, n_post in enumerate((3, 7, 5)):
+        generator = torch.Generator().manual_seed(seed)
+        layer = SilentSynapseLayer(20, n_post, generator=generator, **options)
+        layer.state.copy_((torch.rand(n_post, 20, generator=generator) < 0.5).byte() * FUNCTIONAL)
+        layer.ampa.copy_(layer.state * torch.rand(n_post, 20, generator=generator))
+        layers.append(layer)
+    return layers
+
+
+def volleys(steps: int = 30) -> Tensor:
+    """Spikes with pauses, as the encoder sends them."""
+    generator = torch.Generator().manual_seed(9)
+    pre = (torch.rand(steps, 6, 20, generator=generator) < 0.3).float()
+    pre[torch.arange(steps) % 5 >= 3] = 0
+    return pre
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"neuron": NeuronConfig(model="synaptic")},
+        {"contacts": ContactConfig(probability=0.6)},
+        {"contacts": ContactConfig(transmission="graded")},
+        {"receptors": Receptors()},
+    ],
+    ids=["leaky", "synaptic", "sparse", "graded", "conductance"],
+)
+def test_layers_answer_together_as_they_do_alone(options: dict[str, Any]) -> None:
+    layers, pre = some_layers(**options), volleys()
+    together = respond_together(layers, pre)
+    for layer, found in zip(layers, together, strict=True):
+        alone = layer.respond(pre)
+        for name in ("spikes", "membrane", "final"):
+            assert torch.equal(getattr(found, name), getattr(alone, name)), name
+    assert sum(float(found.spikes.sum()) for found in together) > 0
+
+
+def test_no_layers_answer_nothing() -> None:
+    assert respond_together([], volleys()) == []
+
+
+def test_pauses_are_left_out_of_the_product_and_nothing_else() -> None:
+    """Against the plain product of every step."""
+    layer, pre = some_layers()[1], volleys()
+    weights = layer.transmitted()
+    alpha, threshold = layer._balance_and_threshold(weights)
+    drive = pre @ weights.T - alpha * pre.sum(-1, keepdim=True)
+    assert torch.equal(layer._integrate(drive, threshold).spikes, layer.respond(pre).spikes)

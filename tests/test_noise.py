@@ -55,6 +55,7 @@ def test_a_number_does_not_depend_on_the_batch_around_it() -> None:
         assert torch.equal(uniform(1, 2, samples[b : b + 1], 6, 9)[:, 0], whole[:, b])
     # more steps or units leave the earlier ones as they are
     assert torch.equal(uniform(1, 2, samples, 8, 12)[:6, :, :9], whole)
+    assert torch.equal(uniform(1, 2, samples, 6, 9, only=torch.tensor([1, 4])), whole[[1, 4]])
 
 
 @pytest.mark.parametrize(("seed", "stream", "first"), [(2, 0, 0), (1, 1, 0), (1, 0, 1)])

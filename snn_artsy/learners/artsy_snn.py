@@ -42,7 +42,12 @@ from snn_artsy.observer import (
     lag_bins,
 )
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
-from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses.layer import (
+    Response,
+    SilentSynapseLayer,
+    StateChange,
+    respond_together,
+)
 from snn_artsy.synapses.pairing import (
     make_schedule,
     reading_schedule,
@@ -325,7 +330,7 @@ class ArtsySNN:
             pre = self._encode(self.reader, features[rows], index[rows], split)
             if shown is not None:
                 shown.append(pre.sum(0))
-            answers = [layer.respond(pre) for layer in chosen]
+            answers = respond_together(chosen, pre)
             for part, answer in zip(parts, answers, strict=True):
                 part.append((self._votes(answer), answer.counts))
             if record is not None and record.split == "test" and record.true_task is None:

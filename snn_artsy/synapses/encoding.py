@@ -113,8 +113,11 @@ class SpikeEncoder:
         on = volley[:, None, None]
         if self.config.code == "poisson":
             # a feature drives its ON or its OFF unit, never both: one number serves the pair
-            u = uniform(seed, stream, sample, len(volley), z.shape[1])
-            return (torch.cat([u, u], dim=2) < drive * per_step).logical_and_(on).float()
+            shown = torch.nonzero(volley)[:, 0]
+            u = uniform(seed, stream, sample, len(volley), z.shape[1], only=shown)
+            spikes = drive.new_zeros(len(volley), *drive.shape)
+            spikes[shown] = (torch.cat([u, u], dim=2) < drive * per_step).float()
+            return spikes
         if self.config.code == "current":
             steps_on = torch.cumsum(volley, 0).float()[:, None, None]
             level = torch.floor(steps_on * (drive * per_step) + 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -207,7 +208,7 @@ class SilentSynapseLayer(nn.Module):
         Excitation and inhibition are summed apart: with one-bit contacts both sums are integers, so
         that they are exact and do not depend on the batch size or the device.
         """
-        excitation = pre @ weights.T
+        excitation = _product(pre, weights)
         if self.unit is not None:
             _, threshold = self._balance_and_threshold(weights)
             return excitation * self.contact_current * threshold
@@ -218,6 +219,15 @@ class SilentSynapseLayer(nn.Module):
         if bool(self.exists.all()):
             return pre.sum(-1, keepdim=True)
         return pre @ self.exists.to(pre.dtype).T
+
+    def _joins(self, other: SilentSynapseLayer) -> bool:
+        """Whether the neurons of both can be integrated as one population, exactly."""
+        return (
+            self.unit is None
+            and self.receptors is None
+            and self.contacts.transmission == "binary"
+            and (self.neuron, self.dt_ms, self.n_pre) == (other.neuron, other.dt_ms, other.n_pre)
+        )
 
     def _make_neuron(self, threshold: Tensor) -> nn.Module:
         beta = torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms), dtype=threshold.dtype)
@@ -516,6 +526,45 @@ class SilentSynapseLayer(nn.Module):
         self.state.copy_(state)
         self.functional_ms.copy_(functional_ms)
         return change
+
+
+def _product(pre: Tensor, weights: Tensor) -> Tensor:
+    """`pre @ weights.T` for pre [T, B, n_pre] and weights [n_post, n_pre], computed in the steps
+    that have spikes: between volleys there are none."""
+    busy = pre.flatten(1).any(1)
+    if bool(busy.all()):
+        return pre @ weights.T
+    drive = pre.new_zeros(*pre.shape[:2], len(weights))
+    drive[busy] = pre[busy] @ weights.T
+    return drive
+
+
+def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[Response]:
+    """``[layer.respond(pre) for layer in layers]``, one product and one integration for all.
+
+    Sub-networks do not see each other, so that their neurons can be integrated as one population.
+    Where sums would not be exact (graded transmission), and for neurons and receptors that cannot
+    be joined, the layers answer one by one.
+    """
+    first = layers[0] if layers else None
+    if first is None or not all(layer._joins(first) for layer in layers):
+        return [layer.respond(pre) for layer in layers]
+    each = [layer.transmitted() for layer in layers]
+    balance = [layer._balance_and_threshold(w) for layer, w in zip(layers, each, strict=True)]
+    alpha, threshold = (torch.cat(parts) for parts in zip(*balance, strict=True))
+    pre = pre.to(each[0].dtype)
+    afferents = pre.sum(-1, keepdim=True)
+    if not all(bool(layer.exists.all()) for layer in layers):
+        afferents = torch.cat(
+            [layer._afferents(pre).expand(*pre.shape[:2], layer.n_post) for layer in layers], 2
+        )
+    drive = _product(pre, torch.cat(each)) - alpha * afferents
+    whole = first._integrate(drive, threshold)
+    sizes = [layer.n_post for layer in layers]
+    parts = zip(
+        *(x.split(sizes, -1) for x in (whole.spikes, whole.membrane, whole.final)), strict=True
+    )
+    return [Response(*part) for part in parts]
 
 
 def _forget(unit: nn.Module) -> None:

@@ -26,17 +26,25 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Logical right shift; torch's ``>>`` on int64 copies the sign bit."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def mix64(x: Tensor) -> Tensor:
     """SplitMix64's finaliser on int64 (arithmetic wraps modulo 2**64)."""
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+    x = x.clone()  # then in place: the numbers of a batch fill tens of megabytes
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+        x.bitwise_xor_(_shift_right(x, bits)).mul_(factor)
+    return x.bitwise_xor_(_shift_right(x, 31))
 
 
-def uniform(seed: int, stream: int, sample: Tensor, n_steps: int, n_units: int) -> Tensor:
+def uniform(
+    seed: int,
+    stream: int,
+    sample: Tensor,
+    n_steps: int,
+    n_units: int,
+    only: Tensor | None = None,
+) -> Tensor:
     """Uniform numbers in [0, 1), float32 [n_steps, B, n_units].
 
     Args:
@@ -45,13 +53,14 @@ def uniform(seed: int, stream: int, sample: Tensor, n_steps: int, n_units: int) 
         sample: Sample numbers, int64 [B].
         n_steps: Time steps.
         n_units: Numbers for each sample and step.
+        only: Make those of these steps alone, int64 [steps].
     """
     device = sample.device
+    step = torch.arange(n_steps, device=device) if only is None else only
     key = mix64(torch.tensor(seed, device=device) * _GOLDEN + stream)
     per_sample = mix64(key + sample * _GOLDEN)
-    step = torch.arange(n_steps, device=device)
     start = mix64(per_sample[None, :] + (step[:, None] + 1) * _GOLDEN)
     unit = (torch.arange(n_units, device=device) + 1) * _GOLDEN
     bits = mix64(start[:, :, None] + unit)
     # 24 bits fill a float32's mantissa, so that every value below is exact and below 1
-    return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
+    return _shift_right(bits, 40).to(torch.float32).mul_(2.0**-24)

@@ -36,7 +36,7 @@ Row = tuple[str, int, float, float, Operations]
 def of_snn(trained: Trained) -> Row:
     learner = trained.learner
     seen = join([test for _, test in trained.frozen.tasks])
-    pre = learner._encode(learner.reader, seen.features, seen.index, "test").cpu().numpy()
+    pre = learner.input_spikes(seen).cpu().numpy()
     weights = [layer.transmitted().cpu().numpy() for layer in learner.layers]
     total = Operations(0, 0, 0)
     post = []

@@ -554,7 +554,7 @@ def test_synaptic_operations_are_those_of_the_cited_definition() -> None:
     learner = learnt("artsy_snn")
     test = STREAM.test
     spent = learner.predict(test).operations
-    pre = learner._encode(learner.reader, test.features, test.index, "test").numpy()
+    pre = learner.input_spikes(test).numpy()
     weights = [layer.transmitted().numpy() for layer in learner.layers]
     expected = sum(synaptic_operations(w, pre).accumulate for w in weights)
     assert spent is not None and expected > 0

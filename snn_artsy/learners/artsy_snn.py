@@ -301,6 +301,10 @@ class ArtsySNN:
         operations = torch.cat(shown) @ fan_out.float()
         return Prediction(scores, calibrated, gates, votes, operations=operations)
 
+    def input_spikes(self, batch: Batch) -> Tensor:
+        """What the sub-networks see of a batch when it is answered: spikes [T, B, 2 D]."""
+        return self._encode(self.reader, batch.features, batch.index, batch.split)
+
     def _encode(
         self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
     ) -> Tensor:

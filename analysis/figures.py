@@ -69,8 +69,8 @@ FROM_RECORDED: dict[str, Callable[[], Figure]] = {
 }
 """File (without .png) -> how it is drawn."""
 
-# Drawn with the bundled backbone's other files, by experiments/pretrain_backbone.py.
-ELSEWHERE = ("pretrain_curve.svg",)
+# Drawn by experiments/pretrain_backbone.py and experiments/benchmarks/cost_model.py.
+ELSEWHERE = ("pretrain_curve.svg", "cost_model.png")
 
 
 def main() -> None:

@@ -67,7 +67,9 @@ _EPOCH_STRIDE = 8
 # Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
 # one.
 _TIE = 0.4
-_BATCH = 256
+# Samples shown at a time, and values [T, B, n] that they may make: beyond what a cache holds, time
+# grows faster than their number.
+_BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
 _COUNTERS = (
     "clock_ms",
@@ -330,7 +332,9 @@ class ArtsySNN:
         """
         chosen = self.layers if only is None else [self.layers[t] for t in only]
         parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
-        for rows in torch.arange(len(features), device=features.device).split(_BATCH):
+        widest = max(sum(layer.n_post for layer in chosen), 2 * self.dim)
+        at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
+        for rows in torch.arange(len(features), device=features.device).split(at_once):
             pre = self._encode(self.reader, features[rows], index[rows], split)
             if shown is not None:
                 shown.append(pre.sum(0))

@@ -152,6 +152,29 @@ class GatedSTDP:
             gain = gain * up
         return gain - loss * down, (slow, weight, age, *base)
 
+    def step_factors(
+        self, traces: Traces, seen: Signals, dt_ms: float
+    ) -> tuple[Factors, Tensor, Traces]:
+        """`step`'s factors and reference <x_i> of every step of presentations [T, B, n] that are
+        shown while contacts change, for a product rule as base and graded insertion.
+
+        Returns:
+            Factors [T, B, n]; reference [T, n_pre]; the traces after the last step.
+        """
+        import torch
+
+        slow, weight, age, *rest = traces
+        assert isinstance(self.base, ProductRule)
+        base, seen = tuple(rest), self._gated(seen)
+        steps, reference = [], []
+        for t in range(len(seen.pre)):
+            f, base = self.base.factors(base, seen.at(t), dt_ms)
+            slow, weight = self._average(slow, weight, f.gain_pre.mean(0), dt_ms * len(seen.pre[t]))
+            steps.append(f)
+            reference.append(slow / weight)
+        factors = Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
+        return factors, torch.stack(reference), (slow, weight, age, *base)
+
     def sped_up(self, factor: float) -> GatedSTDP:
         gating = self.gating
         if gating.insertion == "bernoulli":  # as if each coincidence came so many times

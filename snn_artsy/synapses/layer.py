@@ -15,7 +15,7 @@ from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
-from snn_artsy.synapses import states
+from snn_artsy.synapses import compiled, states
 from snn_artsy.synapses.conductance import (
     Open,
     balanced_step,
@@ -405,13 +405,11 @@ class SilentSynapseLayer(nn.Module):
             nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
             return response, StateChange(nothing, nothing, nothing.byte(), nothing.byte())
         pre = pre.to(self.ampa.dtype)
-        ones = torch.ones_like(response.final[0])
-        v_mV = membrane_mV(response.membrane, ones, response.spikes)
-        seen = Signals(pre, response.spikes, v_mV, target=self.target_factor)
+        seen = self._seen(pre, response)
         change, traces = self.rule.presentation(
-            self.ampa, self._traces(seen), seen, self.dt_ms, self._noise()
+            self.ampa, self.traces_at_rest(seen), seen, self.dt_ms, self._noise()
         )
-        self._keep_slow(traces)
+        self.keep_slow(traces)
         self._express(self._reduced(change, n_samples), n_samples * presentation_ms)
         state, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
@@ -424,12 +422,21 @@ class SilentSynapseLayer(nn.Module):
         """`pair` with an update in every step; a threshold of ours is set at the batch's start."""
         assert self.rule is not None
         pre = pre.to(self.ampa.dtype)
+        if current is not None and compiled.covers(self):
+            # the electrode decides when neurons fire, whatever the contacts do meanwhile
+            _, threshold = self._balance_and_threshold(self.transmitted())
+            response = self._integrate(current * threshold, threshold)
+            return response, self._change_to(
+                *compiled.learn(self, self._seen(pre, response), presentation_ms)
+            )
         n_steps, n_batch = pre.shape[:2]
         before = self.state.clone()
         alpha, threshold = self._balance_and_threshold(self.transmitted())
         unit = self._neuron_of(threshold)
         state = self._at_rest(unit, pre.new_zeros(n_batch, self.n_post))
-        traces = self._traces(Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre))
+        traces = self.traces_at_rest(
+            Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre)
+        )
         spikes, peaks, ones = [], [], torch.ones_like(threshold)
         opened, membrane = open_at_rest(state[-1]), None
         if self.receptors is not None:
@@ -457,7 +464,7 @@ class SilentSynapseLayer(nn.Module):
             self.functional_ms.copy_(functional_ms)
             spikes.append(fired)
             peaks.append(peak / threshold)
-        self._keep_slow(traces)
+        self.keep_slow(traces)
         after = self.state.clone()
         self.state.copy_(before)
         response = Response(torch.stack(spikes), torch.stack(peaks), state[-1] / threshold)
@@ -470,12 +477,18 @@ class SilentSynapseLayer(nn.Module):
             return torch.zeros_like(pre, dtype=self.slow_sum.dtype)
         return self.target_factor[post] * self.slow_sum[pre] / self.slow_weight
 
-    def _keep_slow(self, traces: Traces) -> None:
+    def _seen(self, pre: Tensor, response: Response) -> Signals:
+        """What the contacts know of a batch of presentations."""
+        ones = torch.ones_like(response.final[0])
+        v_mV = membrane_mV(response.membrane, ones, response.spikes)
+        return Signals(pre, response.spikes, v_mV, target=self.target_factor)
+
+    def keep_slow(self, traces: Traces) -> None:
         if isinstance(self.rule, GatedSTDP):
             self.slow_sum.copy_(traces[0])
             self.slow_weight.copy_(traces[1])
 
-    def _traces(self, seen: Signals) -> Traces:
+    def traces_at_rest(self, seen: Signals) -> Traces:
         """Fast traces at rest, the gated rule's slow average as it is."""
         assert self.rule is not None
         traces = self.rule.start(seen.pre[0], seen.post[0])

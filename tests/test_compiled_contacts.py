@@ -1,0 +1,180 @@
+"""Contacts that change in every step: the compiled loop against torch, and what it covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
+from snn_artsy.rules import (
+    CalciumRule,
+    GatedSTDP,
+    Gating,
+    PairSTDP,
+    ProductRule,
+    Rule,
+    TripletSTDP,
+    VoltageSTDP,
+)
+from snn_artsy.synapses import SilentSynapseLayer, compiled
+
+N_PRE, N_POST, DT = 30, 7, 1.0
+FAST_PAIR = PairSTDP(a_plus=0.08, a_minus=0.05)
+# fast enough for all states to occur in a few hundred steps
+LIVELY = ContactConfig(consolidate_ms=150.0)
+
+RULES: dict[str, Rule] = {
+    "gated": GatedSTDP(FAST_PAIR, Gating(target=0.6, tau_target_ms=100.0)),
+    "pair": FAST_PAIR,
+    "soft": PairSTDP(a_plus=0.2, a_minus=0.05, bounds_of="soft"),
+    "van_rossum": PairSTDP(a_plus=0.05, a_minus=0.1, bounds_of="van_rossum"),
+    "power_law": PairSTDP(a_plus=0.1, a_minus=0.05, bounds_of="power_law"),
+    "nearest": PairSTDP(a_plus=0.1, a_minus=0.05, pairing="nearest"),
+    "triplet": TripletSTDP(a3_plus=0.1, a2_minus=0.02),
+    "voltage": VoltageSTDP(a_ltd=0.002, a_ltp=0.002, spike_ms=2.0),
+    "gated triplet": GatedSTDP(TripletSTDP(a3_plus=0.1), Gating(target=0.4)),
+    "gated soft": GatedSTDP(PairSTDP(a_plus=0.2, a_minus=0.05, bounds_of="soft"), Gating()),
+}
+
+
+def layer_of(
+    rule: Rule | None, contacts: ContactConfig = LIVELY, **options: Any
+) -> SilentSynapseLayer:
+    return SilentSynapseLayer(
+        N_PRE, N_POST, DT, NeuronConfig(), rule, contacts, update="step",
+        generator=torch.Generator().manual_seed(3), **options,
+    )  # fmt: skip
+
+
+def shown(seed: int, n_steps: int = 300, n_batch: int = 1) -> tuple[Tensor, Tensor]:
+    """Input spikes, and a teacher that makes neurons fire now and then."""
+    generator = torch.Generator().manual_seed(seed)
+    pre = (torch.rand(n_steps, n_batch, N_PRE, generator=generator) < 0.05).float()
+    current = 1.5 * (torch.rand(n_steps, n_batch, N_POST, generator=generator) < 0.06)
+    return pre, current
+
+
+def learnt(layer: SilentSynapseLayer, n_batch: int, batches: int = 3) -> list[Any]:
+    """Responses and changes of some batches, one after the other."""
+    return [layer.pair(*shown(k, n_batch=n_batch)) for k in range(batches)]
+
+
+def assert_alike(ours: SilentSynapseLayer, plain: SilentSynapseLayer, theta: Tensor) -> None:
+    """Equal but for rounding; a state may differ where rounding decides it."""
+    torch.testing.assert_close(ours.ampa, plain.ampa, atol=2e-5, rtol=0)
+    near = (plain.ampa[..., None] - theta).abs().amin(-1) < 1e-4
+    assert near.float().mean() < 0.02
+    assert torch.equal(ours.state[~near], plain.state[~near])
+    torch.testing.assert_close(
+        ours.functional_ms[~near], plain.functional_ms[~near], atol=1e-2, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("n_batch", [1, 4])
+def test_it_computes_what_torch_does(
+    name: str, n_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, plain = layer_of(RULES[name]), layer_of(RULES[name])
+    assert compiled.covers(ours)
+    found = learnt(ours, n_batch)
+    monkeypatch.setattr(compiled, "covers", lambda layer: False)
+    expected = learnt(plain, n_batch)
+    assert_alike(ours, plain, torch.tensor([LIVELY.theta_up, LIVELY.theta_down]))
+    assert ours.ampa.max() > 0.05  # something was learnt
+    for (response, change), (wanted, wanted_change) in zip(found, expected, strict=True):
+        assert torch.equal(response.spikes, wanted.spikes)
+        assert abs(len(change.pre) - len(wanted_change.pre)) <= 4
+    torch.testing.assert_close(ours.slow_sum, plain.slow_sum)
+    torch.testing.assert_close(ours.slow_weight, plain.slow_weight)
+
+
+@dataclass
+class Variant:
+    contacts: ContactConfig = LIVELY
+    options: Any = None
+
+
+VARIANTS = {
+    "sparse": Variant(ContactConfig(probability=0.5, consolidate_ms=150.0)),
+    "half mature": Variant(
+        ContactConfig(silent_share=0.5, mature_plasticity=0.3, consolidation=False)
+    ),
+    "never consolidated": Variant(ContactConfig(consolidation=False)),
+    "averaged": Variant(options={"batch_reduction": "mean"}),
+    "own targets": Variant(options={"target_factor": torch.linspace(0.2, 1.4, N_POST)}),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = VARIANTS[name]
+    made = [layer_of(RULES["gated"], variant.contacts, **(variant.options or {})) for _ in range(2)]
+    learnt(made[0], n_batch=3)
+    monkeypatch.setattr(compiled, "covers", lambda layer: False)
+    learnt(made[1], n_batch=3)
+    assert_alike(made[0], made[1], torch.tensor([LIVELY.theta_up, LIVELY.theta_down]))
+
+
+def test_all_states_occur_in_these_tests() -> None:
+    layer = layer_of(RULES["gated"])
+    learnt(layer, n_batch=1)
+    assert (layer.counts() > 3).all()
+    changes = [
+        c for _, c in learnt(layer_of(RULES["pair"], ContactConfig(consolidation=False)), 1, 6)
+    ]
+    assert any((change.new == 0).any() for change in changes)  # functional -> silent
+
+
+def test_threads_do_not_matter() -> None:
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            layer = layer_of(RULES["gated"])
+            learnt(layer, n_batch=2)
+            found.append(layer.ampa.clone())
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+
+
+class OwnBounds(PairSTDP):
+    def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        return 1.0 - w * w, w
+
+
+@pytest.mark.parametrize(
+    ("rule", "contacts", "covered"),
+    [
+        (FAST_PAIR, ContactConfig(), True),
+        (OwnBounds(), ContactConfig(), False),
+        (CalciumRule(), ContactConfig(), False),
+        (GatedSTDP(CalciumRule()), ContactConfig(), False),
+        (GatedSTDP(FAST_PAIR, Gating(insertion="bernoulli")), ContactConfig(), False),
+        (FAST_PAIR, ContactConfig(decay_ms=100.0), False),
+        (PlasticityConfig().build(), ContactConfig(), True),
+    ],
+)
+def test_what_is_covered(rule: Rule, contacts: ContactConfig, covered: bool) -> None:
+    assert compiled.covers(layer_of(rule, contacts)) == covered
+    assert not compiled.covers(layer_of(rule, contacts).double())
+
+
+def test_a_rule_of_ones_own_with_plain_bounds_is_covered() -> None:
+    class Mine(PairSTDP):
+        pass
+
+    assert isinstance(Mine(), ProductRule) and compiled.covers(layer_of(Mine()))
+
+
+def test_without_a_teacher_the_torch_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then spikes depend on the contacts, step by step."""
+    monkeypatch.setattr(compiled, "learn", lambda *_: pytest.fail("compiled"))
+    layer = layer_of(RULES["gated"])
+    layer.pair(shown(0)[0], None)

@@ -57,8 +57,11 @@ def main() -> None:
             f"| {n_pre} × {n_post}, B {batch} | {ours:,.0f} | {plain:,.0f} | "
             f"{statistics.median(ratios):.1f} |"
         )
-    lines += ["", f"Million synapse updates a second, {torch.get_num_threads()} threads, median of "
-              f"{given.repeats} interleaved runs; 3 % of inputs and neurons fire in a step."]  # fmt: skip
+    lines += [
+        "",
+        f"Million synapse updates a second, {torch.get_num_threads()} threads, median of "
+        f"{given.repeats} interleaved runs; 3 % of inputs and neurons fire in a step.",
+    ]
     text = "\n".join(lines)
     print(text)
     if given.into is not None:

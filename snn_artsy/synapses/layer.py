@@ -82,7 +82,8 @@ class SilentSynapseLayer(nn.Module):
         rule: A rule of `snn_artsy.rules`, the configuration of one, or None (not plastic).
         contacts: Parameters.
         update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
-            it; ``step``: it changes in every step (states too; changes are summed over the batch).
+            it; ``step``: it changes in every step (states too; changes are summed over the batch),
+            under a teacher in a compiled loop where `compiled.covers` says so.
         contact_current: See above; with a snnTorch neuron only.
         receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
             nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is

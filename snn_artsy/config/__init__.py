@@ -1,0 +1,138 @@
+"""Typed configuration of a run: plain frozen dataclasses, checked when they are built.
+
+Every check raises :class:`ConfigError`, whose text names the key, the value and the remedy.
+Times are in ms, rates in Hz.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.config.data import BackboneConfig, DataConfig
+from snn_artsy.config.learners import (
+    ANNConfig,
+    DiscriminantConfig,
+    EaseConfig,
+    FinetuneConfig,
+    GateConfig,
+    JointConfig,
+    RanPACConfig,
+    RidgeGateConfig,
+)
+from snn_artsy.config.plasticity import PlasticityConfig
+from snn_artsy.config.record import POPULATIONS, RECORDED_SPLITS, TRACE_VARIABLES, RecordConfig
+from snn_artsy.config.spiking import (
+    ContactConfig,
+    EncodingConfig,
+    NeuronConfig,
+    SNNConfig,
+    TeacherConfig,
+)
+
+__all__ = [
+    "DEFAULT_LEARNERS",
+    "LEARNERS",
+    "POPULATIONS",
+    "RECORDED_SPLITS",
+    "TRACE_VARIABLES",
+    "ANNConfig",
+    "BackboneConfig",
+    "ConfigError",
+    "ContactConfig",
+    "DataConfig",
+    "DiscriminantConfig",
+    "EaseConfig",
+    "EncodingConfig",
+    "FinetuneConfig",
+    "GateConfig",
+    "JointConfig",
+    "NeuronConfig",
+    "PlasticityConfig",
+    "RanPACConfig",
+    "RecordConfig",
+    "RidgeGateConfig",
+    "RunConfig",
+    "SNNConfig",
+    "TeacherConfig",
+]
+
+LEARNERS = (
+    "simplecil",
+    "finetune_linear",
+    "finetune_adapter",
+    "joint",
+    "aper_adapter",
+    "ease",
+    "ranpac",
+    "artsy_ann",
+    "artsy_ann_lda",
+    "artsy_ann_ridge",
+    "artsy_ann_no_gates",
+    "artsy_ann_e0",
+    "artsy_ann_subnetworks",
+    "artsy_snn",
+)
+"""Names that ``learners`` accepts."""
+
+DEFAULT_LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
+"""Those of a run that names none."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: which images, which backbone, which learners, where to.
+
+    Args:
+        data: Images and tasks.
+        backbone: The frozen vision transformer.
+        ann: Artsy (ANN).
+        snn: Artsy (SNN).
+        gate: Thresholds and replay of the gates, shared by both.
+        artsy_lda: Artsy (ANN) with discriminant gates.
+        artsy_ridge: Artsy (ANN) with gates from a ridge regression.
+        finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
+        joint: Linear probe trained on all data seen so far.
+        ease: EASE.
+        ranpac: RanPAC.
+        record: What goes into ``run.h5``.
+        seed: Seed of everything random in the run, class order included.
+        device: Where tensors live; ``auto`` takes a GPU when there is one.
+        learners: Methods to compare, by name, separated by commas.
+        controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
+            shuffled teacher labels, shuffled spike times, no plasticity).
+        out: Directory of the run; default: ``runs/<time>-<data set>``.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    ann: ANNConfig = field(default_factory=ANNConfig)
+    snn: SNNConfig = field(default_factory=SNNConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    artsy_lda: DiscriminantConfig = field(default_factory=DiscriminantConfig)
+    artsy_ridge: RidgeGateConfig = field(default_factory=RidgeGateConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    ease: EaseConfig = field(default_factory=EaseConfig)
+    ranpac: RanPACConfig = field(default_factory=RanPACConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    seed: int = 1993
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    learners: list[str] = field(default_factory=lambda: list(DEFAULT_LEARNERS))
+    controls: bool = False
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
+        require(
+            bool(self.learners), "learners", self.learners, f"choose from {', '.join(LEARNERS)}"
+        )
+        for name in self.learners:
+            require(name in LEARNERS, "learners", name, f"choose from {', '.join(LEARNERS)}")
+        require(
+            len(set(self.learners)) == len(self.learners),
+            "learners",
+            ",".join(self.learners),
+            "name each learner once",
+        )

@@ -1,0 +1,150 @@
+"""Where images and features come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from snn_artsy.checks import one_of, require
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how their classes arrive as tasks.
+
+    Args:
+        name: ``digits`` (scikit-learn's, no download), ``imagefolder`` (any directory with train/
+            and test/ or val/, one folder a class), ``tiny_imagenet``, ``cub200``, ``imagenet_a``,
+            ``imagenet_r`` (in their published layouts), or a torchvision data set: ``cifar10``,
+            ``cifar100``, ``fashion_mnist``, ``kmnist``, ``mnist``, ``svhn``.
+        root: Directory of the images (imagefolder) or of torchvision's files.
+        download: Let torchvision download what is missing in ``root``.
+        class_range: ``[start, stop]``: only these classes, counted in name order.
+        class_order: Class indices (within the chosen classes) in order of arrival; default: a
+            permutation drawn from ``order_seed``.
+        order_seed: Seed of the class order; default: the run's seed.
+        n_tasks: Number of tasks of equal size; leave out when ``increment`` is given.
+        increment: Classes in each task after the first ("Inc").
+        base: Classes in the first task ("B"); 0 means ``increment`` (the B0 protocol).
+        validation_share: Share of each class's training images set aside for thresholds.
+        train_share: Share of each class's training images that is used, drawn by the seed.
+        train_per_class: At most so many training images a class (validation included).
+        test_per_class: At most so many test images a class.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    download: bool = False
+    class_range: list[int] | None = None
+    class_order: list[int] | None = None
+    order_seed: int | None = None
+    n_tasks: int | None = None
+    increment: int | None = None
+    base: int = 0
+    validation_share: float = 0.1
+    train_share: float = 1.0
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_tasks is None and self.increment is None:
+            object.__setattr__(self, "n_tasks", 5)
+        require(
+            self.n_tasks is None or self.increment is None,
+            "data.n_tasks",
+            self.n_tasks,
+            "give either data.n_tasks or data.increment, not both",
+        )
+        require(
+            self.n_tasks is None or self.n_tasks >= 1, "data.n_tasks", self.n_tasks, "use 1 or more"
+        )
+        require(
+            self.increment is None or self.increment >= 1,
+            "data.increment",
+            self.increment,
+            "use 1 or more",
+        )
+        require(
+            self.base >= 0, "data.base", self.base, "use 0 (B0) or the first task's class count"
+        )
+        require(
+            self.base == 0 or self.increment is not None,
+            "data.base",
+            self.base,
+            "data.base goes with data.increment",
+        )
+        require(
+            0.0 < self.validation_share < 1.0,
+            "data.validation_share",
+            self.validation_share,
+            "use a share between 0 and 1, for example 0.1",
+        )
+        require(
+            self.class_range is None
+            or (len(self.class_range) == 2 and 0 <= self.class_range[0] < self.class_range[1]),
+            "data.class_range",
+            self.class_range,
+            "give [start, stop] with 0 <= start < stop",
+        )
+        require(0 < self.train_share <= 1, "data.train_share", self.train_share, "use (0, 1]")
+        require(
+            self.train_per_class is None or self.train_per_class >= 2,
+            "data.train_per_class",
+            self.train_per_class,
+            "use 2 or more: one of them is for validation",
+        )
+        require(
+            self.test_per_class is None or self.test_per_class >= 1,
+            "data.test_per_class",
+            self.test_per_class,
+            "use 1 or more",
+        )
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The frozen vision transformer E_0.
+
+    Args:
+        name: ``bundled`` (the small ViT shipped with the package) or any timm model name.
+        pretrained: Load timm's published weights (downloaded by timm; of no effect for ``bundled``
+            and with ``checkpoint``). False without a checkpoint: random weights from a fixed seed.
+        checkpoint: Local weights for a timm model: .safetensors, or .pth read with weights_only.
+        preprocessing: ``timm``: the model's own resizing, crop, mean and standard deviation;
+            ``pilot``: as the toolbox LAMDA-PILOT, shorter side to 256/224 of the input size,
+            centre crop, pixels in [0, 1] without normalisation.
+        precision: Arithmetic of the forward pass; features are kept as float32 in either case.
+            ``bfloat16`` is about 3 times faster on many CPUs, and not exact.
+        batch_size: Images per forward pass during feature extraction.
+        workers: Threads that load images while the transformer runs.
+        cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache
+            folder.
+        cache: Keep features on disk and reuse them.
+    """
+
+    name: str = "bundled"
+    pretrained: bool = True
+    checkpoint: str | None = None
+    preprocessing: Literal["timm", "pilot"] = "timm"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = 64
+    workers: int = 2
+    cache_dir: str | None = None
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("backbone.preprocessing", self.preprocessing, ("timm", "pilot"))
+        require(self.batch_size >= 1, "backbone.batch_size", self.batch_size, "use 1 or more")
+        require(self.workers >= 1, "backbone.workers", self.workers, "use 1 or more")
+        require(
+            self.precision in ("float32", "bfloat16"),
+            "backbone.precision",
+            self.precision,
+            "use float32 or bfloat16",
+        )
+        require(
+            self.checkpoint is None or self.name != "bundled",
+            "backbone.checkpoint",
+            self.checkpoint,
+            "it goes with a timm model: set backbone.name to the model these weights belong to",
+        )

@@ -1,0 +1,191 @@
+"""Artsy (ANN), its gates, and the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from snn_artsy.checks import one_of, positive, require
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """The artificial synapse's threshold and what stands in for other tasks' data.
+
+    Args:
+        replay: ``gaussian``: features of tasks that are gone are drawn from per-class Gaussians;
+            ``exemplars``: a few training samples of each class are kept, chosen by herding
+            (Rebuffi et al. 2017); ``none``: only the current task's data is used.
+        pseudo_per_class: Gaussian samples for each class that is gone.
+        exemplars_per_class: Samples kept of each class (20: Rebuffi et al. 2017, for 100 classes).
+        shrinkage: Shrinkage of the stored covariance towards a multiple of the identity.
+        threshold: thr_t: ``balanced``: largest balanced accuracy on good against bad features;
+            ``quantile``: all but the share ``quantile`` of good features open the gate.
+        quantile: That share.
+        features: What an MLP gate is trained on: ``good`` features (its own task's), ``bad`` ones
+            (other tasks'), ``both`` or ``none``.
+    """
+
+    replay: Literal["gaussian", "exemplars", "none"] = "gaussian"
+    pseudo_per_class: int = 20
+    exemplars_per_class: int = 20
+    shrinkage: float = 0.3
+    threshold: Literal["balanced", "quantile"] = "balanced"
+    quantile: float = 0.05
+    features: Literal["both", "good", "bad", "none"] = "both"
+
+    def __post_init__(self) -> None:
+        one_of("gate.replay", self.replay, ("gaussian", "exemplars", "none"))
+        one_of("gate.threshold", self.threshold, ("balanced", "quantile"))
+        one_of("gate.features", self.features, ("both", "good", "bad", "none"))
+        for name in ("pseudo_per_class", "exemplars_per_class"):
+            require(getattr(self, name) >= 1, f"gate.{name}", getattr(self, name), "use >= 1")
+        require(0 <= self.quantile < 1, "gate.quantile", self.quantile, "use a share in [0, 1)")
+        require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
+
+
+@dataclass(frozen=True)
+class ANNConfig:
+    """Artsy (ANN): one sub-network for each task, and an MLP as its gate.
+
+    Args:
+        placement: ``head``: a bottleneck adapter on h_0, which is extracted once; ``blocks``: one
+            beside the MLP of every transformer block (EASE's geometry), which takes a pass of the
+            ViT in training and for each functional sub-network.
+        bottleneck: Hidden units r of the adapter.
+        scale: s in h_t = s * W_up ReLU(W_down h_0).
+        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.
+        gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
+    """
+
+    placement: Literal["head", "blocks"] = "head"
+    bottleneck: int = 64
+    scale: float = 0.1
+    epochs: int = 20
+    lr: float = 0.05
+    batch_size: int = 48
+    weight_decay: float = 5e-4
+    gate_hidden: int = 64
+    gate_epochs: int = 2
+    gate_lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        one_of("ann.placement", self.placement, ("head", "blocks"))
+        for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
+            value = getattr(self, name)
+            require(value >= 1, f"ann.{name}", value, "use 1 or more")
+        for name in ("scale", "lr", "gate_lr"):
+            positive(f"ann.{name}", getattr(self, name))
+        require(self.weight_decay >= 0, "ann.weight_decay", self.weight_decay, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class DiscriminantConfig:
+    """Artsy (ANN) with discriminant gates (learner ``artsy_ann_lda``; our definition).
+
+    Args:
+        scale: s in h_t in place of ``ann.scale`` where sub-networks sit on h_0: gates that err less
+            can afford larger answers. Picked on Tiny-ImageNet classes 0-99, which are not the
+            benchmark's.
+        shrinkage: Of the covariance that all classes share, towards a multiple of the identity.
+    """
+
+    scale: float = 2.0
+    shrinkage: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("artsy_lda.scale", self.scale)
+        require(0 < self.shrinkage <= 1, "artsy_lda.shrinkage", self.shrinkage, "use (0, 1]")
+
+
+@dataclass(frozen=True)
+class RidgeGateConfig:
+    """Artsy (ANN) with gates from a ridge regression (learner ``artsy_ann_ridge``; our use).
+
+    Args:
+        scale: s in h_t, as in ``artsy_lda``.
+        projection: Random features M, as in ``ranpac``.
+    """
+
+    scale: float = 2.0
+    projection: int = 2000
+
+    def __post_init__(self) -> None:
+        positive("artsy_ridge.scale", self.scale)
+        require(self.projection >= 1, "artsy_ridge.projection", self.projection, "use 1 or more")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Sequential fine-tuning, of a linear head or of one shared adapter.
+
+    The values are those with which LAMDA-PILOT trains an adapter on CIFAR-100 (its
+    ``exps/adam_adapter.json``).
+
+    Args:
+        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule, in each
+            task anew.
+    """
+
+    epochs: int = 20
+    lr: float = 0.01
+    batch_size: int = 48
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            require(value >= 1, f"finetune.{name}", value, "use 1 or more")
+        positive("finetune.lr", self.lr)
+        require(self.weight_decay >= 0, "finetune.weight_decay", self.weight_decay, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Joint linear probe on h_0: logistic regression on all data seen so far.
+
+    Args:
+        l2: Penalties to choose from, on validation samples: mean cross-entropy + l2/2 W^2, W^2
+            the sum of squared weights (our choice of grid).
+        max_iterations: Of L-BFGS for each penalty; 1000 in Radford et al. 2021, ours is smaller
+            since each fit starts from the last one.
+    """
+
+    l2: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    max_iterations: int = 200
+
+    def __post_init__(self) -> None:
+        require(bool(self.l2) and min(self.l2) > 0, "joint.l2", self.l2, "give values above 0")
+        require(self.max_iterations >= 1, "joint.max_iterations", self.max_iterations, "use >= 1")
+
+
+@dataclass(frozen=True)
+class EaseConfig:
+    """EASE; its adapters are those of ``ann``.
+
+    Args:
+        alpha: Weight of the subspaces other than a class's own (0.1: Zhou et al. 2024).
+    """
+
+    alpha: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.alpha >= 0, "ease.alpha", self.alpha, "use 0 or more")
+
+
+@dataclass(frozen=True)
+class RanPACConfig:
+    """RanPAC; the adapter of its first task is that of ``ann``.
+
+    Args:
+        projection: Random features M (10000 in McDonnell et al. 2023; fewer here, since a solution
+            takes M^3 operations in each task and 8 M^2 bytes are kept).
+        adapt_first: Train an adapter on the first task before the features are frozen (the paper's
+            first phase); false: h_0 alone.
+    """
+
+    projection: int = 2000
+    adapt_first: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.projection >= 1, "ranpac.projection", self.projection, "use 1 or more")

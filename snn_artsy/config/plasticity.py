@@ -1,0 +1,208 @@
+"""Plasticity rules and their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from snn_artsy.checks import ConfigError, one_of, positive, require
+from snn_artsy.rules import (
+    CalciumRule,
+    GatedSTDP,
+    Gating,
+    PairSTDP,
+    Rule,
+    TripletSTDP,
+    VoltageSTDP,
+)
+
+
+@dataclass(frozen=True)
+class PlasticityConfig:
+    """Plasticity of AMPA occupancy (`snn_artsy.rules`).
+
+    Args:
+        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
+            ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked); or a rule of your
+            own as ``module:Class``, of a module that Python can import (PYTHONPATH).
+        base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
+        parameters: Of a rule of your own: what its class is called with.
+        bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
+            below.
+        triplet, voltage, calcium: Parameters of these rules.
+        published: Name of a published parameter set of the rule (of the base, for ``gated``), such
+            as ``song_2000``; it takes the place of the parameters given here.
+        speed: Multiplies every change of the rule (compressed time).
+        nmda: Share of NMDA receptors not blocked by a drug (APV: 0); for ``gated``.
+        insertion, probability, window_ms: ``bernoulli`` insertion of the gated rule.
+        a_plus: Occupancy gained per unit of NMDA-gated coincidence.
+        a_minus: Occupancy lost per presynaptic spike after a postsynaptic one.
+        tau_plus_ms: Presynaptic (glutamate) trace (ms).
+        tau_minus_ms: Postsynaptic trace (ms).
+        target: Presynaptic target, in multiples of the presynaptic trace's own slow average;
+            contacts whose trace stays below it at postsynaptic spikes lose occupancy.
+        target_spread: The K neurons of an assembly have targets spread evenly over
+            target * (1 -+ spread), so that together they hold a graded memory.
+        tau_target_ms: Time constant of the slow average (ms).
+        mg_mM: Extracellular magnesium (mM), in the NMDA receptor's block.
+        update: ``presentation``: one update a batch, the contacts frozen while it is shown;
+            ``step``: contacts change in every step. Changes are summed over the batch either way.
+        batch_size: Presentations in a batch.
+        batch_reduction: Changes of a batch are summed, or averaged (``mean``).
+        epochs: Passes over a task's training samples.
+    """
+
+    rule: str = "gated"
+    base: str = "pair"
+    parameters: dict[str, float] = field(default_factory=dict)
+    bounds_of: Literal["additive", "soft", "van_rossum", "power_law"] = "additive"
+    pairing: Literal["all_to_all", "nearest"] = "all_to_all"
+    triplet: TripletSTDP = field(default_factory=TripletSTDP)
+    # an integrate-and-fire neuron has no upstroke: a spike counts as 2 ms at its peak
+    voltage: VoltageSTDP = field(default_factory=lambda: VoltageSTDP(spike_ms=2.0))
+    calcium: CalciumRule = field(default_factory=CalciumRule)
+    published: str | None = None
+    speed: float = 1.0
+    nmda: float = 1.0
+    insertion: Literal["graded", "bernoulli"] = "graded"
+    probability: float = 0.1
+    window_ms: float = 20.0
+    a_plus: float = 0.02
+    a_minus: float = 0.004
+    tau_plus_ms: float = 20.0
+    tau_minus_ms: float = 20.0
+    target: float = 1.2
+    target_spread: float = 0.4
+    tau_target_ms: float = 20000.0
+    mg_mM: float = 1.0
+    update: Literal["presentation", "step"] = "presentation"
+    batch_size: int = 50
+    batch_reduction: Literal["sum", "mean"] = "sum"
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("snn.plasticity.batch_reduction", self.batch_reduction, ("sum", "mean"))
+        require(
+            self.batch_reduction == "sum" or self.insertion == "graded",
+            "snn.plasticity.batch_reduction",
+            self.batch_reduction,
+            "stochastic insertion fills a contact or not: use sum",
+        )
+        one_of("snn.plasticity.update", self.update, ("presentation", "step"))
+        known = ("pair", "triplet", "voltage", "calcium")
+        for name, choices in (("rule", ("gated", *known, "none")), ("base", known)):
+            value = getattr(self, name)
+            require(
+                value in choices or ":" in value,
+                f"snn.plasticity.{name}",
+                value,
+                f"choose from {', '.join(choices)}, or give a rule of your own as module:Class",
+            )
+        own = self.base if self.rule == "gated" else self.rule
+        require(
+            not self.parameters or ":" in own,
+            "snn.plasticity.parameters",
+            self.parameters,
+            "they are for a rule of your own (snn.plasticity.rule: module:Class)",
+        )
+        for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
+            positive(f"snn.plasticity.{name}", getattr(self, name))
+        for name in ("a_minus", "mg_mM"):
+            value = getattr(self, name)
+            require(value >= 0, f"snn.plasticity.{name}", value, "use 0 or more")
+        require(
+            0 <= self.target_spread < 1,
+            "snn.plasticity.target_spread",
+            self.target_spread,
+            "use [0, 1)",
+        )
+        for name in ("batch_size", "epochs"):
+            value = getattr(self, name)
+            require(value >= 1, f"snn.plasticity.{name}", value, "use 1 or more")
+        self.build()
+
+    def build(self) -> Rule | None:
+        """The chosen rule; None for ``none``."""
+        if self.rule == "none":
+            return None
+        pair = PairSTDP(
+            a_plus=self.a_plus,
+            a_minus=self.a_minus,
+            tau_plus_ms=self.tau_plus_ms,
+            tau_minus_ms=self.tau_minus_ms,
+            bounds_of=self.bounds_of,
+            pairing=self.pairing,
+        )
+        chosen: dict[str, Rule] = {
+            "pair": pair,
+            "triplet": self.triplet,
+            "voltage": self.voltage,
+            "calcium": self.calcium,
+        }
+        name = self.base if self.rule == "gated" else self.rule
+        if self.published is not None:
+            chosen[name] = _published(name, self.published)
+        elif name not in chosen:
+            chosen[name] = _own_rule(name, self.parameters)
+        if self.rule != "gated":
+            return chosen[name].sped_up(self.speed)
+        gating = Gating(
+            nmda=self.nmda,
+            mg_mM=self.mg_mM,
+            target=self.target,
+            tau_target_ms=self.tau_target_ms,
+            insertion=self.insertion,
+            probability=self.probability,
+            window_ms=self.window_ms,
+        )
+        return GatedSTDP(chosen[name], gating).sped_up(self.speed)
+
+
+def _own_rule(name: str, parameters: dict[str, float]) -> Rule:
+    """A rule that the user wrote, from ``module:Class``."""
+    module, _, kind = name.partition(":")
+    try:
+        found = getattr(import_module(module), kind)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"snn.plasticity.rule: {name!r} cannot be imported ({error}); the module must be one "
+            "that Python finds, for example by PYTHONPATH=."
+        ) from error
+    try:
+        rule: Rule = found(**parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
+        ) from error
+    missing = [part for part in _PARTS_OF_A_RULE if not hasattr(rule, part)]
+    require(
+        not missing,
+        "snn.plasticity.rule",
+        name,
+        f"it has no {', '.join(missing)}; see snn_artsy.rules.base.Rule",
+    )
+    return rule
+
+
+_PARTS_OF_A_RULE = ("noisy", "start", "rest", "step", "presentation", "sped_up")
+
+
+def _published(rule: str, name: str) -> Rule:
+    """A rule with a published parameter set."""
+    kinds: dict[str, Any] = {
+        "pair": PairSTDP,
+        "triplet": TripletSTDP,
+        "voltage": VoltageSTDP,
+        "calcium": CalciumRule,
+    }
+    require(rule in kinds, "snn.plasticity.published", name, f"{rule} is a rule of your own")
+    kind = kinds[rule]
+    require(
+        name in kind.PUBLISHED,
+        "snn.plasticity.published",
+        name,
+        f"the {rule} rule has {', '.join(kind.PUBLISHED)}",
+    )
+    built: Rule = kind(**kind.PUBLISHED[name])
+    return built

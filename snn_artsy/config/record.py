@@ -1,0 +1,64 @@
+"""What goes into run.h5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snn_artsy.checks import one_of, require
+
+POPULATIONS = ("retina", "tasks")
+RECORDED_SPLITS = ("train", "test")
+TRACE_VARIABLES = ("ampa", "state", "pre_trace", "post_trace", "membrane_mV", "nmda_open")
+"""What a recording plan can choose from."""
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What of the simulation goes into ``run.h5`` (accuracies and predictions always do).
+
+    Args:
+        populations: Whose spikes: ``retina`` (the input), ``tasks`` (postsynaptic neurons).
+        neurons: At most so many neurons of each population, drawn by the seed; default: all.
+        spike_presentations: Presentations whose spikes are recorded: so many of each task's
+            training and so many of the test that follows it.
+        spike_every: Every so many-th presentation, until there are ``spike_presentations``.
+        splits: Presentations of which splits: ``train``, ``test``.
+        traced_synapses: Contacts of each sub-network whose variables are recorded over time.
+        trace_variables: Which: ``ampa`` (occupancy), ``state``, ``pre_trace`` (glutamate),
+            ``post_trace``, ``membrane_mV`` (of the postsynaptic neuron), ``nmda_open`` (glutamate
+            times the unblocked fraction); occupancy and state after a batch, the others its mean.
+        trace_every: After every so many-th batch of training.
+        pairings: Record the lags of the traced contacts' spike pairs in each batch, and how their
+            occupancy changed: what the plasticity window of the run is measured from.
+        conversions: Record every change of a contact's state.
+        snapshots: Record occupancy and state of all contacts at task ends.
+        scores: Record each test sample's class scores as well as its predicted class.
+    """
+
+    populations: list[str] = field(default_factory=lambda: list(POPULATIONS))
+    neurons: int | None = None
+    spike_presentations: int = 8
+    spike_every: int = 1
+    splits: list[str] = field(default_factory=lambda: list(RECORDED_SPLITS))
+    traced_synapses: int = 32
+    trace_variables: list[str] = field(default_factory=lambda: list(TRACE_VARIABLES))
+    trace_every: int = 1
+    pairings: bool = True
+    conversions: bool = True
+    snapshots: bool = True
+    scores: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("spike_presentations", "traced_synapses"):
+            value = getattr(self, name)
+            require(value >= 0, f"record.{name}", value, "use 0 (nothing) or more")
+        for name in ("neurons", "spike_every", "trace_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"record.{name}", value, "use 1 or more")
+        for name, known in (
+            ("populations", POPULATIONS),
+            ("splits", RECORDED_SPLITS),
+            ("trace_variables", TRACE_VARIABLES),
+        ):
+            for item in getattr(self, name):
+                one_of(f"record.{name}", item, known)

@@ -1,0 +1,299 @@
+"""The spiking learner: encoding, neurons, contacts, teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from snn_artsy.checks import one_of, positive, require
+from snn_artsy.config.plasticity import PlasticityConfig
+from snn_artsy.physiology import Receptors
+
+
+@dataclass(frozen=True)
+class EncodingConfig:
+    """From h_0 to presynaptic spikes, and the time course of a presentation.
+
+    A presentation has ``n_steps`` steps of ``dt_ms``. The stimulus comes in periodic volleys: on
+    for ``volley_ms`` at the start of each ``period_ms``. Values left out come from the preset:
+    ``physiological`` (20 steps of 5 ms, 15 ms volleys every 25 ms, 200 Hz at most) or ``fast`` (8
+    steps of 1 ms, 2 ms volleys every 4 ms, 1000 Hz: rates beyond physiology).
+
+    Args:
+        preset: Where values that are left out come from.
+        code: ``poisson`` (Bernoulli in each step), ``current`` (perfect integrator, deterministic)
+            or ``latency`` (one spike a volley, earlier for stronger features).
+        n_steps: Steps T of a presentation.
+        test_steps: Steps of a presentation without a teacher (test images, and all that the answer
+            to them is calibrated on); default: ``n_steps``.
+        dt_ms: Step (ms).
+        max_rate_hz: Rate at saturation during a volley (Hz); dt * rate may not exceed one spike.
+        volley_ms: Length of a volley (ms).
+        period_ms: From one volley's start to the next one's (ms).
+        saturation_sd: Feature value, in standard deviations, that drives a unit at its maximum
+            rate.
+        decorrelation: ``whiten`` (ZCA by task 1's within-class covariance) or ``standardise``.
+        shrinkage: Shrinkage of that covariance towards the identity.
+        isi_ms: Gap between presentations (ms), during which membranes and traces are reset.
+    """
+
+    preset: Literal["physiological", "fast"] = "physiological"
+    code: Literal["poisson", "current", "latency"] = "poisson"
+    n_steps: int | None = None
+    test_steps: int | None = None
+    dt_ms: float | None = None
+    max_rate_hz: float | None = None
+    volley_ms: float | None = None
+    period_ms: float | None = None
+    saturation_sd: float = 2.0
+    decorrelation: Literal["whiten", "standardise"] = "whiten"
+    shrinkage: float = 0.3
+    isi_ms: float = 0.0
+
+    PRESETS: ClassVar[dict[str, dict[str, float]]] = {
+        "physiological": {
+            "n_steps": 20, "dt_ms": 5.0, "max_rate_hz": 200.0, "volley_ms": 15.0, "period_ms": 25.0
+        },
+        "fast": {
+            "n_steps": 8, "dt_ms": 1.0, "max_rate_hz": 1000.0, "volley_ms": 2.0, "period_ms": 4.0
+        },
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        one_of("snn.encoding.preset", self.preset, tuple(self.PRESETS))
+        one_of("snn.encoding.code", self.code, ("poisson", "current", "latency"))
+        one_of("snn.encoding.decorrelation", self.decorrelation, ("whiten", "standardise"))
+        for name, value in self.PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        require(self.steps >= 1, "snn.encoding.n_steps", self.n_steps, "use 1 or more")
+        require(
+            self.test_steps is None or self.test_steps >= 1,
+            "snn.encoding.test_steps",
+            self.test_steps,
+            "use 1 or more",
+        )
+        for name in ("dt_ms", "max_rate_hz", "volley_ms", "period_ms", "saturation_sd"):
+            positive(f"snn.encoding.{name}", getattr(self, name))
+        require(self.isi_ms >= 0, "snn.encoding.isi_ms", self.isi_ms, "use 0 or more")
+        require(
+            self.dt * self.rate_hz <= 1000.0 + 1e-9,
+            "snn.encoding.max_rate_hz",
+            self.max_rate_hz,
+            f"one spike a step at most: use at most {1000.0 / self.dt:g} Hz at dt {self.dt:g} ms",
+        )
+        require(
+            self.volley <= self.period,
+            "snn.encoding.volley_ms",
+            self.volley_ms,
+            f"a volley must fit into its period of {self.period:g} ms",
+        )
+        for name, value in (("volley_ms", self.volley), ("period_ms", self.period)):
+            require(
+                value >= self.dt,
+                f"snn.encoding.{name}",
+                value,
+                f"use at least one step ({self.dt:g} ms)",
+            )
+        require(0.0 < self.shrinkage <= 1.0, "snn.encoding.shrinkage", self.shrinkage, "use (0, 1]")
+
+    # The same values, known to be set, for code that uses them.
+    @property
+    def steps(self) -> int:
+        return int(self.n_steps or 0)
+
+    @property
+    def dt(self) -> float:
+        return float(self.dt_ms or 0.0)
+
+    @property
+    def rate_hz(self) -> float:
+        return float(self.max_rate_hz or 0.0)
+
+    @property
+    def volley(self) -> float:
+        return float(self.volley_ms or 0.0)
+
+    @property
+    def period(self) -> float:
+        return float(self.period_ms or 0.0)
+
+    @property
+    def steps_shown(self) -> int:
+        """Steps of a presentation without a teacher."""
+        return self.steps if self.test_steps is None else self.test_steps
+
+    def duration_ms(self, teaching: bool) -> float:
+        """From the start of one presentation to the start of the next."""
+        return (self.steps if teaching else self.steps_shown) * self.dt + self.isi_ms
+
+
+@dataclass(frozen=True)
+class NeuronConfig:
+    """Postsynaptic neurons of a sub-network, in dimensionless membrane units.
+
+    Args:
+        model: ``leaky`` (snnTorch's Leaky: instantaneous current) or ``synaptic`` (snnTorch's
+            Synaptic: AMPA current decaying with tau_ampa_ms).
+        per_class: Neurons K in each class assembly.
+        tau_mem_ms: Membrane time constant (ms).
+        tau_ampa_ms: Decay of the AMPA current (ms), ``synaptic`` only.
+        threshold: Firing threshold in standard deviations of the neuron's net input to one
+            unspecific volley; it follows the neuron's number of functional contacts, so that
+            assemblies with many and with few contacts compete on equal terms.
+        floor: Lowest membrane value, in thresholds (the inhibitory reversal potential).
+    """
+
+    model: Literal["leaky", "synaptic"] = "leaky"
+    per_class: int = 8
+    tau_mem_ms: float = 20.0
+    tau_ampa_ms: float = 2.0
+    threshold: float = 0.3
+    floor: float = -2.0
+
+    def __post_init__(self) -> None:
+        one_of("snn.neuron.model", self.model, ("leaky", "synaptic"))
+        require(self.per_class >= 1, "snn.neuron.per_class", self.per_class, "use 1 or more")
+        for name in ("tau_mem_ms", "tau_ampa_ms", "threshold"):
+            positive(f"snn.neuron.{name}", getattr(self, name))
+        require(self.floor < 0, "snn.neuron.floor", self.floor, "use a value below 0")
+
+
+@dataclass(frozen=True)
+class ContactConfig:
+    """Contacts and their states.
+
+    Args:
+        probability: Probability that a pair of neurons has a contact (1: all-to-all).
+        transmission: ``binary`` (a functional contact passes a full AMPA current; one bit) or
+            ``graded`` (a current proportional to its occupancy).
+        theta_up: A silent contact becomes functional when its occupancy reaches this.
+        theta_down: A functional contact becomes silent when its occupancy falls to this.
+        consolidate_ms: A contact that stayed functional for this long (simulated ms) is
+            consolidated; hours in the animal, so time is compressed.
+        capture: Contacts functional at the end of their task are consolidated then (synaptic
+            tagging and capture).
+        tag_ms: A contact's tag lasts so long (simulated ms) from its conversion; capture finds only
+            contacts that still have it; default: until the task's end.
+        consolidation: False: nothing is ever consolidated, by time or by capture.
+        filopodia: So many contacts a postsynaptic neuron, at random units; default: by
+            ``probability``.
+        silent_share: Share of contacts born silent; the others are born mature: full occupancy,
+            consolidated (functional without ``consolidation``). 0.25 in adult layer-5 neurons
+            (Vardalaki, Chung & Harnett 2022).
+        mature_plasticity: Changes of functional and consolidated contacts are multiplied by this
+            (metaplasticity: below 1, mature contacts need more to change).
+        decay_ms: Occupancy of contacts that are not consolidated decays with this time constant
+            (simulated ms); default: not at all.
+    """
+
+    probability: float = 1.0
+    transmission: Literal["binary", "graded"] = "binary"
+    theta_up: float = 0.5
+    theta_down: float = 0.25
+    consolidate_ms: float = 60000.0
+    capture: bool = True
+    tag_ms: float | None = None
+    consolidation: bool = True
+    filopodia: int | None = None
+    silent_share: float = 1.0
+    mature_plasticity: float = 1.0
+    decay_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("snn.contacts.transmission", self.transmission, ("binary", "graded"))
+        require(
+            0 < self.probability <= 1, "snn.contacts.probability", self.probability, "use (0, 1]"
+        )
+        require(
+            0 < self.theta_up <= 1,
+            "snn.contacts.theta_up",
+            self.theta_up,
+            "occupancy lies in [0, 1]: use a threshold in (0, 1]",
+        )
+        require(
+            0 <= self.theta_down < self.theta_up,
+            "snn.contacts.theta_down",
+            self.theta_down,
+            f"hysteresis needs 0 <= theta_down < theta_up ({self.theta_up:g})",
+        )
+        positive("snn.contacts.consolidate_ms", self.consolidate_ms)
+        for name in ("silent_share", "mature_plasticity"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"snn.contacts.{name}", value, "use a share in [0, 1]")
+        for name in ("decay_ms", "tag_ms"):
+            if getattr(self, name) is not None:
+                positive(f"snn.contacts.{name}", getattr(self, name))
+        require(
+            self.filopodia is None or self.filopodia >= 1,
+            "snn.contacts.filopodia",
+            self.filopodia,
+            "use 1 or more",
+        )
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teaching current of the pairing protocol.
+
+    Args:
+        lag_ms: The taught assembly fires so long after each volley's last step.
+        reliability: Probability that a neuron of it fires at each of these times.
+        current: Strength, in thresholds; from rest, more than about 1 + exp(dt / tau_mem) causes a
+            second spike.
+    """
+
+    lag_ms: float | None = None
+    reliability: float = 0.9
+    current: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.lag_ms is not None:
+            positive("snn.teacher.lag_ms", self.lag_ms)
+        require(
+            0 < self.reliability <= 1, "snn.teacher.reliability", self.reliability, "use (0, 1]"
+        )
+        require(self.current > 1, "snn.teacher.current", self.current, "use more than 1 threshold")
+
+
+@dataclass(frozen=True)
+class SNNConfig:
+    """Artsy (SNN): spiking silent synapses between the frozen ViT and each task's sub-network.
+
+    Args:
+        mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
+            an ANN adapter.
+        readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
+            that of task 1) if one assembly alone fires in every step.
+        plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
+            while later tasks are taught.
+        fidelity: ``current``: dimensionless synaptic currents; ``conductance``: AMPA, NMDA with
+            its magnesium block and inhibition in nS, membranes in mV. Teaching is the same in both.
+        receptors: Of each contact; used in ``conductance`` fidelity.
+    """
+
+    mode: Literal["full", "gate"] = "full"
+    fidelity: Literal["current", "conductance"] = "current"
+    receptors: Receptors = field(default_factory=Receptors)
+    readout: float = 0.05
+    plastic_old: bool = False
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
+    contacts: ContactConfig = field(default_factory=ContactConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+
+    def __post_init__(self) -> None:
+        one_of("snn.mode", self.mode, ("full", "gate"))
+        one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
+        if self.fidelity == "conductance":
+            one_of(
+                "snn.neuron.model (with snn.fidelity conductance)", self.neuron.model, ("leaky",)
+            )
+            require(
+                self.receptors.mg_mM == self.plasticity.mg_mM,
+                "snn.receptors.mg_mM",
+                self.receptors.mg_mM,
+                f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
+            )
+        positive("snn.readout", self.readout)

@@ -8,33 +8,26 @@ error; ``--debug`` adds the traceback.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from snn_artsy import __version__
 from snn_artsy.checks import ConfigError, one_of, require
+from snn_artsy.cli_messages import PROG, check_config_file, config_files, explain, flat
 from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
 from snn_artsy.config_builder import (
     build,
     defaults_of,
-    keys_of,
-    section_of,
-    type_of,
-    unknown_key,
-    wanted,
 )
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rundir import run_directory
@@ -47,7 +40,6 @@ if TYPE_CHECKING:
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
-PROG = "snn-artsy"
 _NOT_CONFIGURATION = {
     "config", "print_config", "help", "seeds",
     "grid", "address", "workers", "cpus_per_run", "gpus_per_run",
@@ -95,13 +87,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _dispatch(arguments: list[str]) -> int:
     first = next((word for word in arguments if not word.startswith("-")), None)
     parser, parsers = _build_parsers(first)
-    for name in _config_files(arguments):
-        _check_config_file(name, ["grid"] if first == "sweep" else [])
+    for name in config_files(arguments):
+        check_config_file(name, ["grid"] if first == "sweep" else [])
     try:
         parsed = parser.parse_args(arguments)
     except _ParserError as error:
         command = next((word for word in arguments if word in parsers), None)
-        raise ConfigError(_explain(str(error), command, arguments, parsers)) from error
+        raise ConfigError(explain(str(error), command, arguments, parsers)) from error
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
     commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
     commands |= {"export": _export, "report": _report, "sweep": _sweep}
@@ -240,7 +232,7 @@ def _add_configuration(parser: _Parser) -> None:
         help="Also run the spiking learner's controls: permuted contacts, shuffled teacher "
         "labels, random contacts.",
     )
-    parser.set_defaults(_flat(defaults_of(RunConfig)))
+    parser.set_defaults(flat(defaults_of(RunConfig)))
 
 
 def _add_sweep(parser: _Parser) -> None:
@@ -270,16 +262,6 @@ def _learner_names(value: str | list[str]) -> list[str]:
     if isinstance(value, str):
         return [name.strip() for name in value.split(",") if name.strip()]
     return value
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -529,112 +511,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _explain(
-    message: str, command: str | None, arguments: list[str], parsers: Mapping[str, _Parser]
-) -> str:
-    """Put a message of jsonargparse into ``key: value; remedy``.
-
-    Messages differ between its releases; one that is not known is passed on, on one line.
-    """
-    if command is None:
-        names = ", ".join(parsers)
-        first = next((word for word in arguments if not word.startswith("-")), None)
-        if first is not None:
-            return f"{first}: unknown command; choose from {names}"
-        if arguments:
-            return f"{arguments[0]}: unknown option; see `{PROG} --help`"
-        return f"command: none given; choose from {names}, for example `{PROG} run`"
-
-    keys = [*keys_of(RunConfig), "config"]
-    options = {
-        "run": keys,
-        "compare": [*keys, "seeds"],
-        "sweep": [*keys, "grid", "workers"],
-        "protocol": ["out", "run", "seed"],
-    }
-    known = options.get(command, ["out"])
-    if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL | re.IGNORECASE):
-        word, _, rest = found[1].partition(" ")
-        if not word.startswith("-"):
-            return f"{command}: unexpected argument {word!r}; options are written --key value"
-        key, equals, value = word.lstrip("-").partition("=")
-        return unknown_key(key, value if equals else rest.split(" --")[0], known)
-    if found := re.search(r"does not accept option '([^']+)'", message):
-        return unknown_key(found[1], None, known)
-    if found := re.match(r"argument ([^:]+): expected (one|at least one) argument", message):
-        key = found[1].split("/")[-1].lstrip("-").split(", ")[0]
-        return f"{key}: no value given; {_remedy(key)}"
-    if found := re.match(r'(?:Parser key|Key) "([^"]+)":?(.*)', message, re.DOTALL):
-        key = found[1].removeprefix(f"{command}.")
-        quoted = re.search(
-            r"(?:Given value|Got value): (.*)|Unable to load config ['\"](.*?)['\"]", found[2]
-        )
-        value = quoted[1] or quoted[2] if quoted else _given(key, arguments)
-        shown = repr(value.strip()) if value else "the value"
-        return f"{key}: {shown} cannot be used; {_remedy(key)}"
-    if "required" in message and command == "protocol":
-        return f"protocol: none given; choose from {', '.join(PROTOCOLS)}, all"
-    if "required" in message and command in ("plot", "info", "resume"):
-        return f"run: none given; give a run directory, for example `{PROG} {command} runs/NAME`"
-    return f"{command}: {' '.join(message.split())}; see `{PROG} {command} --help`"
-
-
-def _remedy(key: str) -> str:
-    if key == "config":
-        return "give a YAML file"
-    annotation = type_of(RunConfig, key)
-    return f"give {wanted(annotation)}" if annotation is not None else "see --help"
-
-
-def _given(key: str, arguments: list[str]) -> str | None:
-    """Value of ``key`` on the command line."""
-    for word, following in pairwise([*arguments, ""]):
-        if word == f"--{key}":
-            return following
-        if word.startswith(f"--{key}="):
-            return word.partition("=")[2]
-    return None
-
-
-def _config_files(arguments: list[str]) -> list[str]:
-    files = [word.split("=", 1)[1] for word in arguments if word.startswith("--config=")]
-    return files + [value for option, value in pairwise(arguments) if option == "--config"]
-
-
-def _check_config_file(name: str, also: Sequence[str]) -> None:
-    """Check file, syntax and keys of a configuration file, before jsonargparse in its own words."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        raise ConfigError(f'config: "{name}" is a directory; give a YAML file')
-    if not path.is_file():
-        raise ConfigError(f'config: no file "{name}" here; give a YAML file')
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f'config: "{name}" is not valid YAML{where}: {error.problem}; correct it there'
-        ) from error
-    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
-        raise ConfigError(f'config: "{name}" cannot be read ({error}); give a YAML file') from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f'config: "{name}" holds no keys with values; see `{PROG} run --print_config`'
-        )
-    known = keys_of(RunConfig)
-    content = {key: value for key, value in content.items() if key not in also}
-    for key, value in _flat(content).items():
-        if get_origin(type_of(RunConfig, key.rpartition(".")[0])) is dict:
-            continue  # a mapping with keys of the user's own
-        if key not in known:
-            raise ConfigError(unknown_key(key, value, known))
-        if value is None and section_of(type_of(RunConfig, key)):
-            raise ConfigError(
-                f'{key}: nothing follows it in "{name}"; give its keys or leave it out'
-            )
 
 
 if __name__ == "__main__":

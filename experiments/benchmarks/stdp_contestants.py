@@ -324,7 +324,9 @@ def brian2(task: Task) -> Run:
     electrode = b2.Synapses(sources[1], cells, on_pre="v_post += pulse")
     electrode.connect(j="i")
     seen = b2.SpikeMonitor(cells, record=False)
-    b2.run(
+    # by hand: the "magic" network leaves out objects in lists, such as the two sources
+    network = b2.Network(*sources, cells, synapses, electrode, seen)
+    network.run(
         (len(task.pre) + 1) * b2.ms,  # the last step's pulses fire in the next one
         namespace={
             "tau": tau, "gain": gain, "pulse": pulse, "a_plus": a_plus, "a_minus": a_minus

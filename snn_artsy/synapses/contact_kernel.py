@@ -62,7 +62,7 @@ def _changed(a: np.float32, gain: np.float32, loss: np.float32, d: Dynamics) -> 
 def _clock(
     state: NDArray[np.uint8], clock: Floats, seen: Integers, i: int, t: int, d: Dynamics
 ) -> None:
-    """Bring a functional contact's clock up to the start of step t."""
+    """Bring a functional contact's clock from step ``seen`` up to the start of step t."""
     if state[i] == _FUNCTIONAL:
         clock[i] += np.float32(t - seen[i]) * d.elapsed_ms
         if d.consolidates and clock[i] >= d.consolidate_ms:
@@ -72,38 +72,45 @@ def _clock(
 
 
 @njit(cache=True, inline="always")
-def _contact(
-    ampa: Floats,
-    state: NDArray[np.uint8],
-    clock: Floats,
-    seen: Integers,
-    i: int,
-    t: int,
-    gain: np.float32,
-    loss: np.float32,
-    exists: bool,
+def _convert(
+    ampa: Floats, state: NDArray[np.uint8], clock: Floats, seen: Integers, i: int, t: int,
     d: Dynamics,
-) -> None:
-    """Step t of contact i: occupancy, then state."""
-    _clock(state, clock, seen, i, t, d)
-    change = d.scale * _changed(ampa[i], gain, loss, d)
-    if state[i] != _SILENT:
-        change *= d.mature
-    a = min(max(ampa[i] + change, np.float32(0.0)), np.float32(1.0))
-    ampa[i] = a if exists else np.float32(0.0)
+) -> None:  # fmt: skip
+    """State of contact i after step t. Its clock waits until somebody has to know it: whether it is
+    consolidated matters only when it would fall silent."""
     if state[i] == _SILENT:
         if ampa[i] >= d.theta_up:
-            state[i] = _FUNCTIONAL  # its clock starts with the next step
-    elif state[i] == _FUNCTIONAL:
-        if ampa[i] <= d.theta_down:
+            state[i] = _FUNCTIONAL
+            clock[i] = np.float32(0.0)
+            seen[i] = t + 1  # its clock starts with the next step
+    elif state[i] == _FUNCTIONAL and ampa[i] <= d.theta_down:
+        _clock(state, clock, seen, i, t, d)
+        if state[i] == _FUNCTIONAL:
             state[i] = _SILENT
             clock[i] = np.float32(0.0)
-        else:
-            clock[i] += d.elapsed_ms
-            if d.consolidates and clock[i] >= d.consolidate_ms:
-                state[i] = _CONSOLIDATED
-                clock[i] = np.float32(0.0)
-    seen[i] = t + 1
+
+
+@njit(cache=True, inline="always", fastmath=FAST)
+def _all_contacts(
+    ampa: Floats, state: NDArray[np.uint8], gain: Floats, loss: Floats, exists: Floats, d: Dynamics
+) -> None:  # fmt: skip
+    """New occupancies of a neuron's contacts: plain loops, which become vector instructions."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    if d.mature == one:
+        for i in range(len(ampa)):
+            a = ampa[i] + d.scale * _changed(ampa[i], gain[i], loss[i], d)
+            ampa[i] = min(max(a, zero), one) * exists[i]
+    else:
+        for i in range(len(ampa)):
+            share = one if state[i] == _SILENT else d.mature
+            a = ampa[i] + share * d.scale * _changed(ampa[i], gain[i], loss[i], d)
+            ampa[i] = min(max(a, zero), one) * exists[i]
+
+
+@njit(cache=True, inline="always", fastmath=FAST)
+def _add(sums: Floats, factor: np.float32, values: Floats) -> None:
+    for i in range(len(sums)):
+        sums[i] += factor * values[i]
 
 
 @njit(cache=True, parallel=True)
@@ -135,9 +142,10 @@ def learn_contacts(
     """
     n_post, n_pre = ampa.shape
     n_steps, n_batch = gain_post.shape[:2]
-    zero = np.float32(0.0)
+    zero, one = np.float32(0.0), np.float32(1.0)
     for j in prange(n_post):
         gain, loss = np.zeros(n_pre, np.float32), np.zeros(n_pre, np.float32)
+        own = exists[j].astype(np.float32)
         seen = np.zeros(n_pre, np.int64)  # step up to which a contact's clock is right
         for t in range(n_steps):
             total = zero
@@ -145,25 +153,26 @@ def learn_contacts(
                 g = gain_post[t, b, j]
                 if g != zero:
                     total += g
-                    for i in range(n_pre):
-                        gain[i] += g * gain_pre[t, b, i]
+                    _add(gain, g, gain_pre[t, b])
             for k in range(start[t], start[t + 1]):
                 i, b = inputs[k], batch[k]
                 loss[i] += loss_post[t, b, j] * loss_pre[t, b, i]
             if total != zero or t == 0:
-                for i in range(n_pre):
-                    g = gain[i] - total * target[j] * reference[t, i]
-                    _contact(ampa[j], state[j], clock[j], seen, i, t, g, loss[i], exists[j, i], d)
+                _add(gain, -total * target[j], reference[t])
+                _all_contacts(ampa[j], state[j], gain, loss, own, d)
                 gain[:] = zero
                 loss[:] = zero
+                for i in range(n_pre):
+                    _convert(ampa[j], state[j], clock[j], seen, i, t, d)
                 continue
             last = -1
             for k in range(start[t], start[t + 1]):  # in the order of inputs
                 i = inputs[k]
                 if i != last:
-                    _contact(
-                        ampa[j], state[j], clock[j], seen, i, t, zero, loss[i], exists[j, i], d
-                    )
+                    share = one if state[j, i] == _SILENT else d.mature
+                    a = ampa[j, i] + share * d.scale * _changed(ampa[j, i], zero, loss[i], d)
+                    ampa[j, i] = min(max(a, zero), one) * own[i]
+                    _convert(ampa[j], state[j], clock[j], seen, i, t, d)
                     loss[i] = zero
                     last = i
         for i in range(n_pre):

@@ -326,6 +326,8 @@ def brian2(task: Task) -> Run:
     seen = b2.SpikeMonitor(cells, record=False)
     # by hand: the "magic" network leaves out objects in lists, such as the two sources
     network = b2.Network(*sources, cells, synapses, electrode, seen)
+    # resets before synapses, or the reset of a neuron that fired wipes out the next pulse
+    network.schedule = ["start", "groups", "thresholds", "resets", "synapses", "end"]
     network.run(
         (len(task.pre) + 1) * b2.ms,  # the last step's pulses fire in the next one
         namespace={

@@ -14,8 +14,10 @@ import pytest
 from synthetic_run import N_TASKS, record
 
 from snn_artsy import plots
+from snn_artsy.config import RunConfig
 from snn_artsy.recording import open_run
 from snn_artsy.report import write_report
+from snn_artsy.run import execute
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -141,3 +143,17 @@ def test_a_heading_sorts_the_table(driver: Any) -> None:
         column,
     )
     assert len(shown) == 6 and shown == sorted(shown, reverse=True)
+
+
+def test_the_default_run_s_report(driver: Any, tmp_path: Path) -> None:
+    """Every figure, under 5 MB, silent console: what a new user opens first."""
+    execute(RunConfig(out=str(tmp_path / "default")))
+    with open_run(tmp_path / "default") as run:
+        written = write_report([run], tmp_path / "report.html")
+    assert written.stat().st_size < 5e6
+    driver.get_log("browser")  # what earlier tests said
+    driver.get(written.as_uri())
+    assert driver.get_log("browser") == []
+    drawn = driver.execute_script("return [...document.images].map(i => i.alt)")
+    assert drawn == [name.replace("_", " ") for name in plots.FIGURES]
+    assert driver.find_elements("css selector", ".absent, .warning") == []

@@ -55,6 +55,9 @@ def draw(cells: Cells, summaries: list[dict[str, Any]]) -> Figure:
             values = 100 * np.array([measures["a_last"] for measures in found])
             style = {"color": GREY, "linewidth": 0.8, "linestyle": ("-", ":")[k % 2]}
             accuracy.axhline(values.mean(), label=learner_name(name), **style)
+            if len(values) > 1:
+                low, high = values.mean() + values.std(ddof=1) * np.array([-1.0, 1.0])
+                accuracy.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
             if "synaptic_operations_per_image" in found[0]:
                 spent = np.array([m["synaptic_operations_per_image"] for m in found])
                 sd = values.std(ddof=1) if len(values) > 1 else None

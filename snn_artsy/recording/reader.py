@@ -7,8 +7,8 @@ types and sizes that the file cannot hold are refused with a :class:`RecordingEr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_artsy.recording import schema, storage
+from snn_artsy.recording.files import (
+    attributes_of,
+    check_format,
+    check_seal,
+    check_tree,
+    damage_in,
+    first_at,
+    open_file,
+    read_values,
+    walk,
+)
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 
 _ATTEMPTS = 5  # openings of a run whose files its writer replaces meanwhile
-_MAX_OBJECTS = 100_000
-# deflate packs at most 1032:1; a dataset that claims more is not backed by data
-_MAX_RATIO = 1100
-# up to here a finished file's checksum is verified whenever it is opened
-_SEAL_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -157,18 +163,18 @@ class Run:
             raise RecordingError(
                 f"{path}: no {schema.RUN_FILE} there; give a run directory or its {schema.RUN_FILE}"
             )
-        _check_seal(self.path)
+        check_seal(self.path)
         for attempt in range(_ATTEMPTS):
             with ExitStack() as stack:
                 try:
-                    self._files = [stack.enter_context(_open(self.path))]
-                    with _damage(self._files[0]):
-                        self.attributes = _attributes(self._files[0])
-                    _check_format(self.path, self.attributes)
+                    self._files = [stack.enter_context(open_file(self.path))]
+                    with damage_in(self._files[0]):
+                        self.attributes = attributes_of(self._files[0])
+                    check_format(self.path, self.attributes)
                     alive = writer_alive(directory)
                     merged = int(self.attributes["merged_segments"])
                     for segment in storage.newer_segments(directory, merged):
-                        self._files.append(stack.enter_context(_open(segment)))
+                        self._files.append(stack.enter_context(open_file(segment)))
                 except FileNotFoundError as error:
                     # The writer merged and removed segments between our two looks.
                     if attempt == _ATTEMPTS - 1:
@@ -178,8 +184,8 @@ class Run:
                         ) from error
                     continue
                 for file in self._files:
-                    with _damage(file):
-                        _check_tree(file)
+                    with damage_in(file):
+                        check_tree(file)
                 self._stack = stack.pop_all()
             break
         self.status = str(self.attributes["status"])
@@ -220,8 +226,8 @@ class Run:
         """Path -> shape of everything recorded."""
         shapes: dict[str, tuple[int, ...]] = {}
         for file in self._files:
-            with _damage(file):
-                found = _walk(file)
+            with damage_in(file):
+                found = walk(file)
             for path, dataset in found:
                 if not isinstance(dataset, h5py.Dataset):
                     continue
@@ -263,16 +269,16 @@ class Run:
         """Spikes in [start_ms, stop_ms); of sorted files only that part is read."""
         times, nodes = [], []
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 group = file.get(f"spikes/{population}")
                 if group is None:
                     continue
                 rows = slice(None)
                 if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
                     time_ms = group["timestamps"]
-                    rows = slice(_first_at(time_ms, start_ms), _first_at(time_ms, stop_ms))
-                times.append(_values(group["timestamps"], rows))
-                nodes.append(_values(group["node_ids"], rows).astype(np.int64))
+                    rows = slice(first_at(time_ms, start_ms), first_at(time_ms, stop_ms))
+                times.append(read_values(group["timestamps"], rows))
+                nodes.append(read_values(group["node_ids"], rows).astype(np.int64))
         if not times:
             known = ", ".join(self.populations) or "none"
             raise KeyError(f"no spikes of population {population!r}; recorded: {known}")
@@ -288,16 +294,16 @@ class Run:
         """
         found = []
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 group = file.get(f"spikes/{population}")
                 if group is None:
                     continue
                 time_ms = group["timestamps"]
                 if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
-                    first = _first_at(time_ms, since_ms)
+                    first = first_at(time_ms, since_ms)
                     found += [float(time_ms[first])] if first < len(time_ms) else []
                 else:
-                    later = _values(time_ms)
+                    later = read_values(time_ms)
                     later = later[later >= since_ms]
                     found += [float(later.min())] if len(later) else []
         return min(found, default=None)
@@ -325,7 +331,7 @@ class Run:
         """`events` in parts of at most ``rows``, for files that do not fit into memory."""
         names = tuple(Events.__dataclass_fields__)
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 group = file.get(f"synapses/task{task}/events")
                 if group is None or any(name not in group for name in names):
                     continue
@@ -333,9 +339,9 @@ class Run:
                 if len(lengths) != 1:
                     raise RecordingError(f"{file.filename}: events of unequal length")
             for start in range(0, lengths.pop(), rows):
-                with _damage(file):
+                with damage_in(file):
                     block = slice(start, start + rows)
-                    columns = {name: _values(group[name], block) for name in names}
+                    columns = {name: read_values(group[name], block) for name in names}
                 yield Events(**columns)
 
     def n_events(self, task: int) -> int:
@@ -412,9 +418,9 @@ class Run:
         group = f"/evaluation/{learner}"
         measures: dict[str, Any] = {}
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 if group in file:
-                    measures |= _attributes(file[group])
+                    measures |= attributes_of(file[group])
         for name in self._names(group):
             if name != "predictions":
                 measures[name] = self._read(f"{group}/{name}")
@@ -439,7 +445,7 @@ class Run:
         """Members of a group over all files, by name."""
         names: set[str] = set()
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 members = file.get(group)
                 if isinstance(members, h5py.Group):
                     names |= set(members)
@@ -449,7 +455,7 @@ class Run:
         """Length of a growing dataset over all files."""
         rows = 0
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 rows += len(file[path]) if path in file else 0
         return rows
 
@@ -465,13 +471,13 @@ class Run:
         pieces = []
         before = 0
         for file in self._files:
-            with _damage(file):
+            with damage_in(file):
                 if path not in file:
                     continue
                 rows = slice(-before % every if grows else 0, None, every if grows else 1)
                 if grows:
                     before += len(file[path])
-                pieces.append(_values(file[path], rows, columns))
+                pieces.append(read_values(file[path], rows, columns))
         if not pieces:
             return None
         return np.concatenate(pieces) if grows else pieces[-1]
@@ -490,131 +496,3 @@ class Run:
             lengths = {name: len(values) for name, values in columns.items()}
             raise RecordingError(f"{self.path}: {group} has columns of different length: {lengths}")
         return columns
-
-
-def _check_seal(path: Path) -> None:
-    """Refuse a finished file that is not what its checksum says, before HDF5 sees it: damage in
-    just the wrong place can make the HDF5 library itself loop. Large files are only checked by
-    ``snn-artsy info``, since that takes seconds a gigabyte."""
-    if path.stat().st_size <= _SEAL_BYTES and storage.intact(path) is False:
-        raise RecordingError(
-            f"{path}: damaged, its checksum is not that of {storage.checksum_file(path).name}; "
-            "copy it again, or delete that file if you changed this one on purpose"
-        )
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RecordingError(
-            f"{path}: not a readable HDF5 file (truncated or another format): {error}"
-        ) from error
-
-
-@contextmanager
-def _damage(file: h5py.File) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file (nearly anything) into a RecordingError."""
-    try:
-        yield
-    except RecordingError:
-        raise
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RecordingError(f"{file.filename}: damaged ({error})") from error
-
-
-def _attributes(item: h5py.Group) -> dict[str, Any]:
-    values = {name: item.attrs[name] for name in item.attrs}
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in values.items()
-    }
-
-
-def _check_format(path: Path, attributes: Mapping[str, Any]) -> None:
-    if attributes.get("format") != schema.FORMAT:
-        raise RecordingError(
-            f"{path}: format {attributes.get('format', 'not named')}, expected {schema.FORMAT}; "
-            "only runs recorded by snn-artsy can be opened"
-        )
-    version = attributes.get("format_version")
-    if version != schema.FORMAT_VERSION:
-        raise RecordingError(
-            f"{path}: format version {version!r}, but this release of snn-artsy reads version "
-            f"{schema.FORMAT_VERSION}; install the release that made the run"
-        )
-    for name, kind in (("status", str), ("merged_segments", int)):
-        if not isinstance(attributes.get(name), kind):
-            raise RecordingError(f"{path}: attribute {name} is missing or of another type")
-
-
-def _walk(file: h5py.File) -> list[tuple[str, h5py.Group | h5py.Dataset]]:
-    """Everything in the file with its absolute path; refuses links that are not hard links."""
-    found: list[tuple[str, h5py.Group | h5py.Dataset]] = []
-    waiting: list[tuple[str, h5py.Group]] = [("", file)]
-    while waiting:
-        prefix, group = waiting.pop()
-        for name in group:
-            path = f"{prefix}/{name}"
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise RecordingError(f"{file.filename}: {path} is a link; run files hold none")
-            item = group[name]
-            found.append((path, item))
-            # Hard links can form a cycle: bounded by the number of objects, not by trust.
-            if len(found) > _MAX_OBJECTS or path.count("/") > 8:
-                raise RecordingError(f"{file.filename}: more objects or levels than a run file has")
-            if isinstance(item, h5py.Group):
-                waiting.append((path, item))
-    return found
-
-
-def _check_tree(file: h5py.File) -> None:
-    """Types, axes and sizes are those of the schema."""
-    path = file.filename
-    for name, item in _walk(file):
-        entry = schema.lookup(name)
-        if not isinstance(item, h5py.Dataset):
-            if entry is not None and entry.shape:
-                raise RecordingError(f"{path}: {name} is a group, expected a dataset")
-            continue
-        if item.is_virtual or item.external:
-            raise RecordingError(f"{path}: {name} takes its data from another file")
-        if entry is None:
-            continue
-        if item.dtype != entry.numpy_dtype or (entry.shape and item.ndim != len(entry.shape)):
-            raise RecordingError(
-                f"{path}: {name} is {item.dtype} {item.shape}, expected {entry.dtype} "
-                f"[{', '.join(entry.shape) or 'any'}]"
-            )
-        held = item.id.get_storage_size()
-        if item.nbytes > _MAX_RATIO * held + 4096:
-            raise RecordingError(
-                f"{path}: {name} declares {item.nbytes} bytes but holds {held}; the file is damaged"
-            )
-
-
-def _values(
-    dataset: h5py.Dataset, rows: slice = slice(None), columns: slice | None = None
-) -> NDArray[Any]:
-    chosen = () if not dataset.ndim else rows if columns is None else (rows, columns)
-    values = np.asarray(dataset[chosen])
-    # h5py marks enumerations in the type; to their user they are plain codes.
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _first_at(times: h5py.Dataset, value: float) -> int:
-    """Position of the first time >= value in a sorted dataset, by bisection on the disk."""
-    if value == -np.inf:
-        return 0
-    low, high = 0, len(times)
-    if value == np.inf:
-        return high
-    while low < high:
-        middle = (low + high) // 2
-        if times[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -272,7 +272,7 @@ class _ray:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"address: no Ray cluster at {ours.address!r} ({error}); start one with `ray start "
-                "--head`, with this process's RAY_AUTH_TOKEN if it wants one, or leave --address out"
+                "--head`, with the token it wants (docs/sweep.md), or leave --address out"
             ) from error
 
     def __exit__(self, *_: object) -> None:

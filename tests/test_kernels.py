@@ -17,7 +17,7 @@ from snn_artsy.synapses.online import LeakyUnits, Trains, learn_online, learn_st
 
 # changes so large that many weights reach both bounds
 RULE = PairSTDP(a_plus=0.06, a_minus=0.05, tau_plus_ms=12.0, tau_minus_ms=25.0)
-N_PRE, N_POST = 37, 70  # the last tile is not full
+N_PRE, N_POST = 37, 70  # the last tile and the last columns are not full
 SHAPES = {"single": (1, False), "shared": (5, False), "private": (3, True)}
 
 
@@ -171,3 +171,15 @@ def test_shapes_that_do_not_fit() -> None:
         online.learn_online(w, pre[1:], current, RULE, 1.0)
     with pytest.raises(ValueError, match="T at least 1"):
         online.learn_online(w, pre[:0], current[:0], RULE, 1.0)
+
+
+def test_more_inputs_than_are_gathered_at_a_time() -> None:
+    n_pre = kernels.GAIN_BLOCK + 13
+    g = torch.Generator().manual_seed(2)
+    pre = (torch.rand(40, 3, n_pre, generator=g) < 0.05).float()
+    current = 1.5 * (torch.rand(40, 3, 5, generator=g) < 0.1)
+    w = torch.rand(5, n_pre, generator=g)
+    fast, found, exact, expected = both(w, pre, current, RULE, 1.0, LeakyUnits(gain=0.0))
+    assert torch.equal(found.spikes.double(), expected.spikes) and found.spikes.sum() > 20
+    assert (fast - exact).abs().max() < 1e-5
+    assert (exact - w).abs().mean() > 0.02

@@ -32,13 +32,19 @@ FAST = {"nnan", "ninf", "nsz", "contract"}
 
 # Neurons of a tile: four AVX-512 vectors; 768 inputs of them (192 KiB) stay in a core's L2 cache.
 TILE = 64
+# With shared weights loops over a tile are short beside what surrounds them; 576 KiB at 768 inputs.
+SHARED_TILE = 192
 
 # Lazy potentiation is a difference of sums that are scaled by exp(t/tau) from a block's start; over
 # so many time constants that costs no precision that plain float32 has.
 BLOCK_TAUS = 2.0
 
-# Inputs whose potentiation is gathered at a time: one neuron's are contiguous there, 32 KiB a tile.
-GAIN_BLOCK = 128
+# Inputs whose potentiation is gathered at a time, one neuron's beside each other: long loops. The
+# padding keeps one input's values in a column of different cache sets.
+GAIN_BLOCK = 768
+GAIN_PADDING = 16
+# Columns of it that are transposed at a time.
+COLUMNS = 8
 
 BOUNDS = {"additive": 0, "soft": 1, "van_rossum": 2, "power_law": 3}
 ADDITIVE, SOFT, VAN_ROSSUM, POWER_LAW = range(4)
@@ -96,9 +102,8 @@ def learn_private(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answ
     answer = _answer(current)
     if c.bounds in (ADDITIVE, VAN_ROSSUM):
         start, where = spike_list(pre.reshape(-1, n_pre))
-        block = max(1, int(-BLOCK_TAUS / np.log(c.keep_x)))
-        tile = _tile(w.shape[1], n_batch)
-        _private_lazy(w, start, where, current, *answer, c, min(block, n_steps), tile)
+        tile = _tile(w.shape[1], n_batch, TILE)
+        _private_lazy(w, start, where, current, *answer, c, _block(c, n_steps), tile)
         return answer
     for b in range(n_batch):
         one = slice(b, b + 1)
@@ -113,8 +118,9 @@ def learn_shared(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answe
     """`learn_private` for weights w [n_post, n_pre] that a batch shares: changes are summed over it
     in every step."""
     answer = _answer(current)
-    start, inputs, batch = spikes_by_input(pre)
-    _shared(w, start, inputs, batch, current, *answer, c, _tile(w.shape[0], 1))
+    by_input, by_batch = spikes_by_input(pre), spike_list(pre.reshape(-1, pre.shape[2]))
+    block = _block(c, len(pre))
+    _shared(w, *by_input, *by_batch, current, *answer, c, block, _tile(w.shape[0], 1, SHARED_TILE))
     return answer
 
 
@@ -122,10 +128,24 @@ def _answer(current: Floats) -> Answer:
     return np.empty_like(current), np.empty_like(current), np.empty_like(current[0])
 
 
-def _tile(n_post: int, n_batch: int) -> int:
+def _block(c: Constants, n_steps: int) -> int:
+    """Steps between which presynaptic traces are scaled anew."""
+    return min(n_steps, max(1, int(-BLOCK_TAUS / np.log(c.keep_x))))
+
+
+def _tile(n_post: int, n_batch: int, most: int) -> int:
     """Neurons of a tile: fewer where there would be less than one tile a thread."""
     share = -(-n_post * n_batch // numba.get_num_threads())
-    return max(1, min(TILE, share))
+    return max(1, min(most, share))
+
+
+@njit(cache=True)
+def _scales(keep: np.float32, block: int) -> Floats:
+    """keep^k for k = 0..block."""
+    scale = np.empty(block + 1, np.float32)
+    for k in range(block + 1):
+        scale[k] = math.pow(keep, k)
+    return scale
 
 
 @njit(cache=True, parallel=True)
@@ -221,9 +241,7 @@ def _private_lazy(
     n_steps = len(spikes)
     tiles = (n_post + tile - 1) // tile
     zero, one = np.float32(0.0), np.float32(1.0)
-    scale = np.empty(block + 1, np.float32)
-    for k in range(block + 1):
-        scale[k] = math.pow(c.keep_x, k)
+    scale = _scales(c.keep_x, block)
     for job in prange(n_batch * tiles):
         b, first = job // tiles, (job % tiles) * tile
         size = min(tile, n_post - first)
@@ -295,31 +313,73 @@ def _private_lazy(
             final[b, first + p] = v[p]
 
 
+# In the loops below, rows are taken out of their arrays first: an index that is a sum of two might be
+# negative for all the compiler knows, and then it makes no vector instructions.
+
+
+@njit(cache=True, inline="always", fastmath=FAST)
+def _add_rows(total: Floats, rows: Floats, where: NDArray[np.int32]) -> None:
+    """total += the sum of the rows at ``where``, four in one go."""
+    k, n = 0, len(where)
+    while k + 4 <= n:
+        a, b, c, d = rows[where[k]], rows[where[k + 1]], rows[where[k + 2]], rows[where[k + 3]]
+        for p in range(len(total)):
+            total[p] += (a[p] + b[p]) + (c[p] + d[p])
+        k += 4
+    while k < n:
+        a = rows[where[k]]
+        for p in range(len(total)):
+            total[p] += a[p]
+        k += 1
+
+
+@njit(cache=True)
+def _columns(rows: Floats, first: int, out: Floats) -> None:
+    """Eight columns of ``rows`` from ``first`` on, as rows of ``out``."""
+    for p in range(out.shape[1]):
+        row = rows[p, first : first + COLUMNS]
+        out[0, p] = row[0]
+        out[1, p] = row[1]
+        out[2, p] = row[2]
+        out[3, p] = row[3]
+        out[4, p] = row[4]
+        out[5, p] = row[5]
+        out[6, p] = row[6]
+        out[7, p] = row[7]
+
+
 @njit(cache=True, parallel=True, fastmath=FAST)
 def _shared(
     w: Floats,
     start: Integers,
     inputs: NDArray[np.int32],
     batch: NDArray[np.int32],
+    row_start: Integers,
+    where: NDArray[np.int32],
     current: Floats,
     spikes: Floats,
     membrane: Floats,
     final: Floats,
     c: Constants,
+    block: int,
     tile: int,
 ) -> None:
     """Weights w [n_post, n_pre] shared by the batch, changes summed over it in every step.
 
+    Presynaptic traces are kept over keep_x^k, k steps into a block, so that they need no decay.
+
     Args:
         start, inputs, batch: Presynaptic spikes; those of step t are start[t] to start[t + 1], in
-            the order of inputs.
+            the order of inputs (`spikes_by_input`).
+        row_start, where: The same in the order of presentations (`spike_list` of [T * B, n_pre]).
         current, spikes, membrane: [T, B, n_post]; the last two are written.
         final: Membrane after the last step, [B, n_post], written.
-        tile: Neurons of a tile.
+        block: Steps after which traces are scaled anew. tile: Neurons of a tile.
     """
     n_post, n_pre = w.shape
     n_steps, n_batch = spikes.shape[:2]
     zero, one = np.float32(0.0), np.float32(1.0)
+    scale = _scales(c.keep_x, block)
     for job in prange((n_post + tile - 1) // tile):
         first = job * tile
         size = min(tile, n_post - first)
@@ -330,18 +390,23 @@ def _shared(
         v, y = np.zeros((n_batch, size), np.float32), np.zeros((n_batch, size), np.float32)
         drive = np.empty((n_batch, size), np.float32)
         x = np.zeros((n_batch, n_pre), np.float32)
-        gain = np.empty((size, GAIN_BLOCK), np.float32)
+        gain = np.zeros((size, GAIN_BLOCK + GAIN_PADDING), np.float32)
+        columns = np.empty((COLUMNS, size), np.float32)
         loss = np.empty(size, np.float32)
         n_spikes = np.empty(size, np.int64)
         spike_batch = np.empty((size, n_batch), np.int32)  # who made each neuron fire
         for t in range(n_steps):
+            k = t % block
+            if k == 0 and t > 0:
+                for b in range(n_batch):
+                    trace = x[b]
+                    for i in range(n_pre):
+                        trace[i] *= scale[block]
             drive[:] = zero
-            for e in range(start[t], start[t + 1]):
-                i, b = inputs[e], batch[e]
-                for p in range(size):
-                    drive[b, p] += a[i, p]
             n_spikes[:] = 0
             for b in range(n_batch):
+                r = t * n_batch + b
+                _add_rows(drive[b], a, where[row_start[r] : row_start[r + 1]])
                 out = spikes[t, b, first : first + size]
                 _fire(
                     drive[b],
@@ -355,36 +420,27 @@ def _shared(
                     if out[p] != zero:
                         spike_batch[p, n_spikes[p]] = b
                         n_spikes[p] += 1
-            e, end = start[t], start[t + 1]
+            e, end, up = start[t], start[t + 1], c.a_plus * scale[k]
             for i0 in range(0, n_pre, GAIN_BLOCK):
                 width = min(GAIN_BLOCK, n_pre - i0)
                 for p in range(size):
-                    gain[p, :] = zero
-                    k = 0
-                    while k + 4 <= n_spikes[p]:  # four in one go, for speed
-                        b0, b1 = spike_batch[p, k], spike_batch[p, k + 1]
-                        b2, b3 = spike_batch[p, k + 2], spike_batch[p, k + 3]
-                        for q in range(i0, i0 + width):
-                            gain[p, q - i0] += (x[b0, q] + x[b1, q]) + (x[b2, q] + x[b3, q])
-                        k += 4
-                    for rest in range(k, n_spikes[p]):
-                        b = spike_batch[p, rest]
-                        for q in range(width):
-                            gain[p, q] += x[b, i0 + q]
+                    row = gain[p, :width]
+                    row[:] = zero
+                    _add_rows(row, x[:, i0 : i0 + width], spike_batch[p, : n_spikes[p]])
                 for q in range(width):
+                    if q % COLUMNS == 0:
+                        _columns(gain, q, columns)
                     loss[:] = zero
                     while e < end and inputs[e] == i0 + q:
-                        b = batch[e]
+                        back = y[batch[e]]
                         for p in range(size):
-                            loss[p] += y[b, p]
+                            loss[p] += back[p]
                         e += 1
-                    _apply(a, gain, loss, i0, q, c)
-            for k in range(start[t], end):
-                i, b = inputs[k], batch[k]
-                x[b, i] = one if c.nearest else x[b, i] + one
-            for b in range(n_batch):
-                for i in range(n_pre):
-                    x[b, i] *= c.keep_x
+                    _apply(a[i0 + q], up, columns[q % COLUMNS], loss, c)
+            spike = one / scale[k]
+            for e in range(start[t], end):
+                i, b = inputs[e], batch[e]
+                x[b, i] = spike if c.nearest else x[b, i] + spike
             for b in range(n_batch):
                 out, back = spikes[t, b, first : first + size], y[b]
                 for p in range(size):
@@ -399,26 +455,26 @@ def _shared(
 
 
 @njit(cache=True, inline="always", fastmath=FAST)
-def _apply(a: Floats, gain: Floats, loss: Floats, i0: int, q: int, c: Constants) -> None:
-    """Weights of input i0 + q: w <- clip(w + a_plus up(w) gain - a_minus down(w) loss)."""
-    zero, one, i = np.float32(0.0), np.float32(1.0), i0 + q
+def _apply(w: Floats, up: np.float32, gain: Floats, loss: Floats, c: Constants) -> None:
+    """Weights of one input: w <- clip(w + up(w) up gain - a_minus down(w) loss)."""
+    zero, one = np.float32(0.0), np.float32(1.0)
     if c.bounds == ADDITIVE:
-        for p in range(len(loss)):
-            u = a[i, p] + c.a_plus * gain[p, q] - c.a_minus * loss[p]
-            a[i, p] = min(max(u, zero), one)
+        for p in range(len(w)):
+            u = w[p] + up * gain[p] - c.a_minus * loss[p]
+            w[p] = min(max(u, zero), one)
     elif c.bounds == SOFT:
-        for p in range(len(loss)):
-            u = a[i, p]
-            u += c.a_plus * (one - u) * gain[p, q] - c.a_minus * u * loss[p]
-            a[i, p] = min(max(u, zero), one)
+        for p in range(len(w)):
+            u = w[p]
+            u += up * (one - u) * gain[p] - c.a_minus * u * loss[p]
+            w[p] = min(max(u, zero), one)
     elif c.bounds == VAN_ROSSUM:
-        for p in range(len(loss)):
-            u = a[i, p]
-            u += c.a_plus * gain[p, q] - c.a_minus * u * loss[p]
-            a[i, p] = min(max(u, zero), one)
+        for p in range(len(w)):
+            u = w[p]
+            u += up * gain[p] - c.a_minus * u * loss[p]
+            w[p] = min(max(u, zero), one)
     else:
-        for p in range(len(loss)):
-            u = a[i, p]
-            up = c.power * max(u, c.w_floor) ** c.mu
-            u += c.a_plus * up * gain[p, q] - c.a_minus * u * loss[p]
-            a[i, p] = min(max(u, zero), one)
+        for p in range(len(w)):
+            u = w[p]
+            rise = up * c.power * max(u, c.w_floor) ** c.mu
+            u += rise * gain[p] - c.a_minus * u * loss[p]
+            w[p] = min(max(u, zero), one)

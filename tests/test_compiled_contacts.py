@@ -105,6 +105,10 @@ VARIANTS = {
         ContactConfig(silent_share=0.5, mature_plasticity=0.3, consolidation=False)
     ),
     "never consolidated": Variant(ContactConfig(consolidation=False)),
+    "decaying": Variant(ContactConfig(decay_ms=400.0, consolidate_ms=150.0)),
+    "decaying, mature": Variant(
+        ContactConfig(decay_ms=400.0, silent_share=0.5, mature_plasticity=0.3, consolidate_ms=60.0)
+    ),
     "averaged": Variant(options={"batch_reduction": "mean"}),
     "own targets": Variant(options={"target_factor": torch.linspace(0.2, 1.4, N_POST)}),
 }
@@ -157,7 +161,7 @@ class OwnBounds(PairSTDP):
         (CalciumRule(), ContactConfig(), False),
         (GatedSTDP(CalciumRule()), ContactConfig(), False),
         (GatedSTDP(FAST_PAIR, Gating(insertion="bernoulli")), ContactConfig(), False),
-        (FAST_PAIR, ContactConfig(decay_ms=100.0), False),
+        (FAST_PAIR, ContactConfig(decay_ms=100.0), True),
         (PlasticityConfig().build(), ContactConfig(), True),
     ],
 )
@@ -173,8 +177,30 @@ def test_a_rule_of_ones_own_with_plain_bounds_is_covered() -> None:
     assert isinstance(Mine(), ProductRule) and compiled.covers(layer_of(Mine()))
 
 
-def test_without_a_teacher_the_torch_path_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then spikes depend on the contacts, step by step."""
-    monkeypatch.setattr(compiled, "learn", lambda *_: pytest.fail("compiled"))
-    layer = layer_of(RULES["gated"])
-    layer.pair(shown(0)[0], None)
+def spontaneous(seed: int, n_batch: int) -> Tensor:
+    """Input that makes neurons fire through their contacts."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(200, n_batch, N_PRE, generator=generator) < 0.15).float()
+
+
+@pytest.mark.parametrize("n_batch", [1, 4])
+@pytest.mark.parametrize("transmission", ["binary", "graded"])
+@pytest.mark.parametrize("name", ["gated", "soft", "gated triplet"])
+def test_without_a_teacher_each_step_is_one_call(
+    name: str, transmission: Any, n_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spikes depend on the contacts then, and one that goes the other way by a rounding would
+    change all that follows: with graded transmission the first steps are compared."""
+    contacts = ContactConfig(
+        silent_share=0.3, transmission=transmission, consolidate_ms=60.0, decay_ms=1000.0
+    )
+    made = [layer_of(RULES[name], contacts) for _ in range(2)]
+    pre = spontaneous(5, n_batch)[: 200 if transmission == "binary" else 40]
+    found, change = made[0].pair(pre, None)
+    monkeypatch.setattr(compiled, "covers", lambda layer: False)
+    expected, wanted = made[1].pair(pre, None)
+    assert torch.equal(found.spikes, expected.spikes) and expected.spikes.sum() > 20
+    assert_alike(made[0], made[1], torch.tensor([contacts.theta_up, contacts.theta_down]))
+    assert abs(len(change.pre) - len(wanted.pre)) <= 4 and len(wanted.pre) > 0
+    assert (made[0].ampa - layer_of(RULES[name], contacts).ampa).abs().max() > 0.05
+    torch.testing.assert_close(made[0].slow_sum, made[1].slow_sum)

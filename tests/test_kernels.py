@@ -13,7 +13,13 @@ from torch import Tensor
 
 from snn_artsy.rules import PairSTDP
 from snn_artsy.synapses import kernels, online
-from snn_artsy.synapses.online import LeakyUnits, Trains, learn_online, learn_step_by_step
+from snn_artsy.synapses.online import (
+    LeakyUnits,
+    Trains,
+    learn_by_products,
+    learn_online,
+    learn_step_by_step,
+)
 
 # changes so large that many weights reach both bounds
 RULE = PairSTDP(a_plus=0.06, a_minus=0.05, tau_plus_ms=12.0, tau_minus_ms=25.0)
@@ -151,16 +157,52 @@ def test_weights_that_are_a_view_change_in_place() -> None:
     assert torch.equal(stored.T, expected)
 
 
-def test_precision_alone_decides_about_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pairing", ["all_to_all", "nearest"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_over_concatenated_factors_equal_the_rule(shape: str, pairing: Any) -> None:
+    n_batch, private = SHAPES[shape]
+    w, pre, current = trains(n_batch, seed=1)
+    rule, units = replace(RULE, pairing=pairing), LeakyUnits(gain=0.05)
+    found_w, expected_w = ((w if private else w[0]).double() for _ in range(2))
+    found = learn_by_products(found_w, pre, current, rule, 1.0, units)
+    expected = learn_step_by_step(expected_w, pre, current, rule, 1.0, units)
+    assert torch.equal(found.spikes, expected.spikes)
+    torch.testing.assert_close(found_w, expected_w, atol=1e-12, rtol=0)
+    torch.testing.assert_close(found.membrane, expected.membrane, atol=1e-12, rtol=0)
+    torch.testing.assert_close(found.final, expected.final, atol=1e-12, rtol=0)
+    assert ((found_w == 0) | (found_w == 1)).double().mean() > 0.01
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("bounds_of", ["additive", "soft"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cuda_gives_the_cpu_s_weights(shape: str, bounds_of: Any) -> None:
+    n_batch, private = SHAPES[shape]
+    w, pre, current = trains(n_batch, seed=1)
+    start, rule = w if private else w[0], replace(RULE, bounds_of=bounds_of)
+    here, there = start.clone(), start.cuda()
+    expected = learn_online(here, pre, current, rule, 1.0, LeakyUnits(gain=0.05))
+    found = learn_online(there, pre.cuda(), current.cuda(), rule, 1.0, LeakyUnits(gain=0.05))
+    assert torch.equal(found.spikes.cpu(), expected.spikes)
+    assert (there.cpu() - here).abs().max() < 2e-5
+
+
+def test_rule_and_precision_decide_about_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    for name in ("learn_private", "learn_shared"):
-        own = getattr(kernels, name)
-        monkeypatch.setattr(kernels, name, lambda *a, f=own, n=name: (called.append(n), f(*a))[1])
+    for module, name in (
+        (kernels, "learn_private"),
+        (kernels, "learn_shared"),
+        (online, "learn_by_products"),
+        (online, "learn_step_by_step"),
+    ):
+        own = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, f=own, n=name: (called.append(n), f(*a))[1])
     w, pre, current = trains(2, n_steps=3)
     learn_online(w.clone(), pre, current, RULE, 1.0)
     learn_online(w[0].clone(), pre, current, RULE, 1.0)
     learn_online(w[0].double(), pre, current, RULE, 1.0)
-    assert called == ["learn_private", "learn_shared"]
+    learn_online(w[0].double(), pre, current, replace(RULE, bounds_of="soft"), 1.0)
+    assert called == ["learn_private", "learn_shared", "learn_by_products", "learn_step_by_step"]
 
 
 def test_shapes_that_do_not_fit() -> None:

@@ -36,7 +36,7 @@ class Task(NamedTuple):
     Args:
         pre, post: Spikes [T, B, n], float32. w: Start, [n_post, n_pre] or [B, n_post, n_pre].
         tau_ms: Of both traces and the membrane. gain: Input of a spike through a weight of 1, in
-            thresholds. threads: To be used.
+            thresholds. threads: To be used. device: ``cpu`` or ``cuda``.
     """
 
     pre: np.ndarray
@@ -47,6 +47,7 @@ class Task(NamedTuple):
     tau_ms: float
     gain: float
     threads: int
+    device: str = "cpu"
 
     @property
     def private(self) -> bool:
@@ -69,22 +70,44 @@ class Outcome(NamedTuple):
 Run = Callable[[], Outcome]
 
 
-def ours(task: Task) -> Run:
+def torch_spikes(task: Task) -> tuple[Any, Any]:
+    """Presynaptic spikes and the electrode's current as tensors on the device."""
     import torch
 
+    torch.set_num_threads(task.threads)
+    pre, post = (torch.from_numpy(s).to(task.device) for s in (task.pre, task.post))
+    return pre, PULSE * post
+
+
+def torch_weights(task: Task) -> Any:
+    """A copy of the weights on the device."""
+    import torch
+
+    return torch.from_numpy(task.w.copy()).to(task.device)
+
+
+def now(task: Task) -> float:
+    """Seconds, once the device has done all it was given."""
+    if task.device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def ours(task: Task) -> Run:
     from snn_artsy.rules import PairSTDP
     from snn_artsy.synapses import LeakyUnits, learn_online
 
-    torch.set_num_threads(task.threads)
     rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
     units = LeakyUnits(beta=task.keep, gain=task.gain)
-    pre, current = torch.from_numpy(task.pre), PULSE * torch.from_numpy(task.post)
+    pre, current = torch_spikes(task)
 
     def run() -> Outcome:
-        w = torch.from_numpy(task.w.copy())
-        begin = time.perf_counter()
+        w = torch_weights(task)
+        begin = now(task)
         trains = learn_online(w, pre, current, rule, 1.0, units)
-        return Outcome(time.perf_counter() - begin, float(trains.spikes.sum()), w)
+        return Outcome(now(task) - begin, float(trains.spikes.sum()), w)
 
     return run
 
@@ -94,16 +117,14 @@ def plain(task: Task) -> Run:
     the rule, in place."""
     import torch
 
-    torch.set_num_threads(task.threads)
-    pre = torch.from_numpy(task.pre)
-    current = PULSE * torch.from_numpy(task.post)
+    pre, current = torch_spikes(task)
 
     @torch.no_grad()
     def run() -> Outcome:
-        w = torch.from_numpy(task.w.copy())
+        w = torch_weights(task)
         x, y = torch.zeros_like(pre[0]), torch.zeros_like(current[0])
-        v, spikes = torch.zeros_like(current[0]), 0.0
-        begin = time.perf_counter()
+        v, spikes = torch.zeros_like(current[0]), current.new_zeros(())
+        begin = now(task)
         for t in range(len(pre)):
             s = pre[t]
             drive = torch.bmm(w, s.unsqueeze(2)).squeeze(2) if task.private else s @ w.T
@@ -118,8 +139,8 @@ def plain(task: Task) -> Run:
                 w.addmm_(left.T, torch.cat([x, s])).clamp_(0.0, 1.0)
             x.add_(s).mul_(task.keep)
             y.add_(fired).mul_(task.keep)
-            spikes += float(fired.sum())
-        return Outcome(time.perf_counter() - begin, spikes, w)
+            spikes += fired.sum()
+        return Outcome(now(task) - begin, float(spikes), w)
 
     return run
 
@@ -130,6 +151,8 @@ def only_shared(task: Task) -> None:
 
 
 def only_single(task: Task) -> None:
+    if task.device != "cpu":
+        raise Unable("it takes part on the CPU only")
     if task.pre.shape[1] > 1:
         raise Unable("no batches")
 
@@ -142,7 +165,6 @@ def bindsnet(task: Task) -> Run:
     from bindsnet.network.nodes import Input, LIFNodes
     from bindsnet.network.topology import Connection
 
-    torch.set_num_threads(task.threads)
     n_post, n_pre = task.w.shape
     network = Network(dt=1.0, batch_size=task.pre.shape[1])
     traces = {"traces": True, "traces_additive": True, "tc_trace": task.tau_ms}
@@ -162,15 +184,16 @@ def bindsnet(task: Task) -> Run:
         reduction=torch.sum, wmin=0.0, wmax=1.0, w=torch.from_numpy(task.w.T.copy()),
     )  # fmt: skip
     network.add_connection(connection, "pre", "post")
-    pre = torch.from_numpy(task.pre)
+    network.to(task.device)
+    pre, current = torch_spikes(task)
     # injected before the membrane decays by one step, read after it
-    pulses = torch.from_numpy(task.post) * (PULSE / task.gain / task.keep)
-    fired: list[float] = []
+    pulses = current / (task.gain * task.keep)
+    fired: list[torch.Tensor] = []
     own = cells.forward
 
     def counted(x: torch.Tensor) -> None:
         own(x)
-        fired.append(float(cells.s.sum()))
+        fired.append(cells.s.sum())
 
     cells.forward = counted
 
@@ -178,9 +201,9 @@ def bindsnet(task: Task) -> Run:
         network.reset_state_variables()
         connection.w.data.copy_(torch.from_numpy(task.w.T))
         fired.clear()
-        begin = time.perf_counter()
+        begin = now(task)
         network.run({"pre": pre}, time=len(pre), injects_v={"post": pulses})
-        return Outcome(time.perf_counter() - begin, sum(fired), connection.w.data.T)
+        return Outcome(now(task) - begin, float(sum(fired)), connection.w.data.T)
 
     return run
 
@@ -189,26 +212,25 @@ def torch_learner(task: Task, neuron: Any, learner_of: Any, reset: Any) -> Run:
     """The loop that SpikingJelly's and snnTorch's documentation show for their STDPLearner."""
     import torch
 
-    torch.set_num_threads(task.threads)
     n_post, n_pre = task.w.shape
-    pre = torch.from_numpy(task.pre)
-    current = PULSE * torch.from_numpy(task.post)
-    fc = torch.nn.Linear(n_pre, n_post, bias=False)
+    pre, current = torch_spikes(task)
+    fc = torch.nn.Linear(n_pre, n_post, bias=False, device=task.device)
+    neuron.to(task.device)
 
     @torch.no_grad()
     def run() -> Outcome:
         fc.weight.data.copy_(torch.from_numpy(task.w))
         reset()
         learner = learner_of(fc, neuron)
-        spikes = 0.0
-        begin = time.perf_counter()
+        spikes = current.new_zeros(())
+        begin = now(task)
         for t in range(len(pre)):
             fired = neuron(fc(pre[t]) * task.gain + current[t])
             fc.weight.data.add_(learner.step(on_grad=False)).clamp_(0.0, 1.0)
-            spikes += float(fired.sum())
-        seconds = time.perf_counter() - begin
+            spikes += fired.sum()
+        seconds = now(task) - begin
         learner.disable()
-        return Outcome(seconds, spikes, fc.weight.data)
+        return Outcome(seconds, float(spikes), fc.weight.data)
 
     return run
 
@@ -238,7 +260,7 @@ def snntorch(task: Task) -> Run:
     cell = Leaky(beta=task.keep, init_hidden=True, reset_mechanism="zero", reset_delay=False)
 
     def reset() -> None:
-        cell.mem = torch.zeros(task.post.shape[1:])
+        cell.mem = torch.zeros(task.post.shape[1:], device=task.device)
 
     return torch_learner(
         task, cell,
@@ -259,11 +281,9 @@ def norse(task: Task) -> Run:
     )
     from norse.torch.functional.stdp import STDPParameters, STDPState, stdp_step_linear
 
-    torch.set_num_threads(task.threads)
-    pre = torch.from_numpy(task.pre)
-    current = PULSE * torch.from_numpy(task.post)
-    rate = torch.tensor(1000.0 / task.tau_ms)  # 1/s
-    scale = torch.tensor(task.tau_ms)  # a spike raises its trace by dt/tau times this
+    pre, current = torch_spikes(task)
+    rate = current.new_tensor(1000.0 / task.tau_ms)  # 1/s
+    scale = current.new_tensor(task.tau_ms)  # a spike raises its trace by dt/tau times this
     rule = STDPParameters(
         a_pre=scale, a_post=scale, tau_pre_inv=rate, tau_post_inv=rate,
         eta_plus=task.a_plus, eta_minus=task.a_minus,
@@ -272,17 +292,17 @@ def norse(task: Task) -> Run:
 
     @torch.no_grad()
     def run() -> Outcome:
-        w = torch.from_numpy(task.w.copy())
+        w = torch_weights(task)
         state = LIFBoxFeedForwardState(v=torch.zeros_like(current[0]))
         traces = STDPState(torch.zeros_like(pre[0]), torch.zeros_like(current[0]))
-        spikes = 0.0
-        begin = time.perf_counter()
+        spikes = current.new_zeros(())
+        begin = now(task)
         for t in range(len(pre)):
             drive = (pre[t] @ w.T * task.gain + current[t]) * task.tau_ms
             fired, state = lif_box_feed_forward_step(drive, state, cell)
             w, traces = stdp_step_linear(pre[t], fired, w, traces, rule)
-            spikes += float(fired.sum())
-        return Outcome(time.perf_counter() - begin, spikes, w)
+            spikes += fired.sum()
+        return Outcome(now(task) - begin, float(spikes), w)
 
     return run
 
@@ -464,7 +484,8 @@ def main() -> None:
         for line in sys.stdin:
             found = run()
             if line.strip():  # the weights are wanted
-                np.save(line.strip(), np.asarray(found.w))
+                on_cpu = found.w.cpu() if hasattr(found.w, "cpu") else found.w
+                np.save(line.strip(), np.asarray(on_cpu))
             answer = {"seconds": found.seconds, "spikes": found.spikes}
             print(json.dumps(answer), file=answers, flush=True)
     except Unable as error:

@@ -2,13 +2,16 @@
 
     python experiments/benchmarks/stdp_throughput.py --make-envs --json throughput.json
     python experiments/benchmarks/stdp_throughput.py --quick
+    python experiments/benchmarks/stdp_throughput.py --device cuda --json cuda.json
 
 Every contestant runs in a process of its own on the same processors with as many threads, on the
 same spikes (`stdp_contestants.py`); runs are interleaved and the median counts. A throughput is
 in million synapse updates a second, N_pre N_post T B / time, with the neurons' steps included.
 ``--make-envs`` gives the peers that are not installed virtual environments of their own, which see
 this one's packages, so that all use the same torch. A peer that is absent or fails is null in the
-JSON and its reason is under "reasons".
+JSON and its reason is under "reasons". On a GPU (``--device cuda``) those of torch take
+part, a large layer is added, and the bound is what a step must move and compute in float32 at the
+measured rates.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT / "analysis"))
 
 PEERS = [name for name in CONTESTANTS if name not in ("ours", "plain")]
-PACKAGES = {"nest": "nest-simulator"}  # where the package is not called as the module is
+# what is installed, where that is not just a package of the module's name; Brian2 2.9 uses
+# ndarray.ptp, which NumPy 2.4 has no longer
+PACKAGES = {"nest": ["nest-simulator"], "brian2": ["brian2", "numpy<2.4"]}
 RULE = {"a_plus": 0.005, "a_minus": 0.00525, "tau_ms": 20.0}
 
 
@@ -51,21 +56,22 @@ CASES = (
     Case(768, 768, 32, "shared", 50),
     Case(768, 768, 32, "per_image", 50),
 )
+CUDA_CASES = (*CASES, Case(4096, 4096, 256, "shared", 50))
 
 
-def make_task(case: Case, pre_rate: float, post_rate: float, threads: int, seed: int) -> Task:
+def make_task(case: Case, rate: float, threads: int, device: str, seed: int) -> Task:
     """Random spikes and weights; input through the weights stays far below the threshold."""
     rng = np.random.default_rng(seed)
 
-    def spikes(n: int, rate: float) -> np.ndarray:
+    def spikes(n: int) -> np.ndarray:
         return (rng.random((case.n_steps, case.batch, n)) < rate).astype(np.float32)
 
     private = (case.batch,) if case.synapses == "per_image" else ()
     w = rng.random((*private, case.n_post, case.n_pre), dtype=np.float32)
     # a mean membrane of 0.1 thresholds were all weights 1
-    gain = 0.1 / (case.n_pre * pre_rate * RULE["tau_ms"])
-    pre, post = spikes(case.n_pre, pre_rate), spikes(case.n_post, post_rate)
-    return Task(pre, post, w, **RULE, gain=gain, threads=threads)
+    gain = 0.1 / (case.n_pre * rate * RULE["tau_ms"])
+    pre, post = spikes(case.n_pre), spikes(case.n_post)
+    return Task(pre, post, w, **RULE, gain=gain, threads=threads, device=device)
 
 
 class Contestant:
@@ -111,11 +117,13 @@ def exact_weights(task: Task) -> np.ndarray:
     from snn_artsy.rules import PairSTDP
     from snn_artsy.synapses.online import LeakyUnits, learn_step_by_step
 
-    w = torch.from_numpy(task.w).double()
+    w = torch.from_numpy(task.w).double().to(task.device)
     rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
-    pre, current = (torch.from_numpy(s).double() for s in (task.pre, PULSE * task.post))
+    pre, current = (
+        torch.from_numpy(s).double().to(task.device) for s in (task.pre, PULSE * task.post)
+    )
     learn_step_by_step(w, pre, current, rule, 1.0, LeakyUnits(task.keep, task.gain))
-    return w.numpy()
+    return w.cpu().numpy()
 
 
 def race(
@@ -152,14 +160,14 @@ def race(
     return medians, reasons, float(error)
 
 
-def hardware(threads: int) -> tuple[float, float]:
+def hardware(threads: int, device: str) -> tuple[float, float]:
     """Measured GEMM rate (GFLOP/s, float32) and memory bandwidth (GB/s, read and written)."""
     import torch
 
     torch.set_num_threads(threads)
-    n = 2048
-    a, b, c = (torch.rand(n, n) for _ in range(3))
-    big = torch.rand(2**26)
+    n, size = (2048, 2**26) if device == "cpu" else (8192, 2**29)
+    a, b, c = (torch.rand(n, n, device=device) for _ in range(3))
+    big = torch.rand(size, device=device)
     to = torch.empty_like(big)
     rates = []
     for work, amount in (
@@ -170,9 +178,20 @@ def hardware(threads: int) -> tuple[float, float]:
         for _ in range(8):
             begin = time.perf_counter()
             work()
+            if device == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - begin)
         rates.append(amount / median(times[1:]) / 1e9)
     return rates[0], rates[1]
+
+
+def dense_bound(case: Case, gemm_gflops: float, memory_gbs: float, device: str) -> float:
+    """Million updates a second of a dense update: it costs 6 operations, and weights are read and
+    written in each step (shared ones stay in a CPU's cache)."""
+    computed, moved = gemm_gflops / 6.0 * 1e3, memory_gbs / 8.0 * 1e3
+    if case.synapses == "per_image":
+        return moved
+    return computed if device == "cpu" else min(computed, moved * case.batch)
 
 
 def find_pythons(
@@ -204,8 +223,21 @@ def make_env(folder: Path, name: str) -> bool:
     shared = [path for path in sys.path if path.endswith("site-packages")]
     own = next((folder / "lib").glob("python*")) / "site-packages"
     (own / "shared.pth").write_text("\n".join(shared) + "\n")
-    command = [folder / "bin" / "python", "-m", "pip", "install", "-q", PACKAGES.get(name, name)]
+    command = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
+    command += PACKAGES.get(name, [name])
     return subprocess.run(command).returncode == 0
+
+
+def cuda_is_here() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
 def million_updates(case: Case, seconds: float) -> float:
@@ -231,9 +263,9 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append("| " + " | ".join([*cells, f"{row['max_abs_dw_error']:.1e}"]) + " |")
     lines += [
         "",
-        f"Million synapse updates a second, {result['threads']} threads, median of "
-        f"{result['runs']} interleaved runs. Measured beside them: {result['gemm_gflops']:.0f} "
-        f"GFLOP/s (float32 GEMM), {result['memory_gbs']:.0f} GB/s (copy).",
+        f"Million synapse updates a second, {result['device']}, {result['threads']} threads, "
+        f"median of {result['runs']} interleaved runs. Measured beside them: "
+        f"{result['gemm_gflops']:.0f} GFLOP/s (float32 GEMM), {result['memory_gbs']:.0f} GB/s (copy).",
     ]
     return "\n".join(lines)
 
@@ -246,6 +278,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 3 runs")
     parser.add_argument("--make-envs", action="store_true", help="install absent peers")
     parser.add_argument(
@@ -258,31 +291,33 @@ def main() -> None:
     found, absent = find_pythons(arguments.envs, arguments.make_envs, arguments.peers)
     absent |= {name: "not asked for" for name in PEERS if name not in arguments.peers}
     pythons = {"ours": Path(sys.executable), "plain": Path(sys.executable), **found}
-    gemm, memory = hardware(arguments.threads)
+    device = arguments.device
+    if device == "cuda" and not cuda_is_here():
+        raise SystemExit("--device cuda: torch finds no GPU here")
+    gemm, memory = hardware(arguments.threads, device)
     rows = []
-    for case in CASES:
+    for case in CASES if device == "cpu" else CUDA_CASES:
         for rate in arguments.rates:
             if arguments.quick:
                 case = case._replace(n_steps=max(20, case.n_steps // 10))
-            task = make_task(case, rate, rate, arguments.threads, seed=0)
+            task = make_task(case, rate, arguments.threads, device, seed=0)
             with tempfile.TemporaryDirectory() as scratch:
                 seconds, reasons, error = race(task, pythons, runs, Path(scratch))
             mups = {name: million_updates(case, s) for name, s in seconds.items()}
-            # a dense update costs 6 operations; private weights are read and written in each step
-            bound = gemm / 6.0 * 1e3 if case.synapses == "shared" else memory / 8.0 * 1e3
             rows.append({
                 "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
                 "synapses": case.synapses, "n_steps": case.n_steps,
                 "pre_rate": float(task.pre.mean()),
                 "post_rate": float(task.post.mean()), "max_abs_dw_error": error,
                 "ours_mups": mups["ours"], "plain_mups": mups["plain"],
-                "dense_bound_mups": bound, "peers": {name: mups.get(name) for name in PEERS},
+                "dense_bound_mups": dense_bound(case, gemm, memory, device),
+                "peers": {name: mups.get(name) for name in PEERS},
                 "reasons": absent | reasons,
             })  # fmt: skip
             print(case, {n: round(m) for n, m in mups.items()}, reasons, file=sys.stderr)
     result = {
         "rows": rows, "gemm_gflops": gemm, "memory_gbs": memory,
-        "threads": arguments.threads, "runs": runs,
+        "threads": arguments.threads, "runs": runs, "device": device_name(device),
     }  # fmt: skip
     print(markdown(result))
     if arguments.json is not None:
@@ -290,7 +325,7 @@ def main() -> None:
     if arguments.into is not None:
         from results_table import insert
 
-        insert(arguments.into, "stdp_throughput", markdown(result))
+        insert(arguments.into, f"stdp_throughput{'_cuda' * (device == 'cuda')}", markdown(result))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,37 @@
 """Which layers learn in compiled loops, and how they do it.
 
-Under ``update: step`` and a teacher, on the CPU in float32, for rules that are sums of products
+Under ``update: step``, on the CPU in float32, for rules that are sums of products
 (`contact_kernel`); everything else takes the layer's own path in torch. That depends on
-configuration and device only.
+configuration and device only. Under a teacher all steps of a batch run at once (`learn`); without
+one spikes depend on the contacts, and each step is a call (`step`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn_artsy.rules import GatedSTDP, PairSTDP, ProductRule, Rule, Signals
-from snn_artsy.rules.base import all_factors
+from snn_artsy.rules import GatedSTDP, PairSTDP, ProductRule, Rule, Signals, Traces
+from snn_artsy.rules.base import Factors, all_factors, decay
 
 if TYPE_CHECKING:
     from snn_artsy.synapses.layer import SilentSynapseLayer
 
-Bounds = tuple[int, np.float32, np.float32, np.float32]
+
+class Bounds(NamedTuple):
+    """A rule's dependence on the weight: those numbers of `contact_kernel.Dynamics`."""
+
+    up: np.float32
+    down_0: np.float32
+    down: np.float32
+    power_law: bool = False
+    power: np.float32 = np.float32(1.0)
+    mu: np.float32 = np.float32(0.0)
+    w_floor: np.float32 = np.float32(0.0)
 
 
 def covers(layer: SilentSynapseLayer) -> bool:
@@ -28,7 +39,6 @@ def covers(layer: SilentSynapseLayer) -> bool:
     return (
         layer.ampa.device.type == "cpu"
         and layer.ampa.dtype == torch.float32
-        and layer.contacts.decay_ms is None
         and layer.rule is not None
         and bounds_of(layer.rule) is not None
     )
@@ -40,14 +50,19 @@ def bounds_of(rule: Rule) -> Bounds | None:
     base: object = rule.base if isinstance(rule, GatedSTDP) else rule
     if rule.noisy or not isinstance(base, ProductRule):
         return None
-    zero = np.float32(0.0)
+    zero, one = np.float32(0.0), np.float32(1.0)
     if type(base).bounds is ProductRule.bounds:
-        return 0, zero, zero, zero
+        return Bounds(zero, one, zero)
     if isinstance(base, PairSTDP) and type(base).bounds is PairSTDP.bounds:
-        from snn_artsy.synapses.kernels import BOUNDS
-
         power = np.float32(base.w_reference ** (1.0 - base.mu))
-        return BOUNDS[base.bounds_of], power, np.float32(base.mu), np.float32(base.w_floor)
+        return {
+            "additive": Bounds(zero, one, zero),
+            "soft": Bounds(-one, zero, one),
+            "van_rossum": Bounds(zero, zero, one),
+            "power_law": Bounds(
+                zero, zero, one, True, power, np.float32(base.mu), np.float32(base.w_floor)
+            ),
+        }[base.bounds_of]
     return None
 
 
@@ -60,34 +75,72 @@ def learn(
     Returns:
         States and clocks (ms) after the last step.
     """
-    from snn_artsy.synapses import contact_kernel, kernels  # Numba takes a while to import
-
     rule: object = layer.rule
     n_steps, n_batch = seen.pre.shape[:2]
     if isinstance(rule, GatedSTDP):
-        traces = layer.traces_at_rest(seen)
-        factors, reference, traces = rule.step_factors(traces, seen, layer.dt_ms)
+        factors, reference, traces = rule.step_factors(
+            layer.traces_at_rest(seen), seen, layer.dt_ms
+        )
         layer.keep_slow(traces)
     else:
         assert isinstance(rule, ProductRule)
         factors, _ = all_factors(rule, seen, layer.dt_ms)
         reference = seen.pre.new_zeros(n_steps, layer.n_pre)
+    state, clock = layer.state.clone(), layer.functional_ms.clone()
+    _change(layer, factors, reference, n_batch * presentation_ms / n_steps, state, clock)
+    return state, clock
+
+
+@torch.no_grad()
+def step(layer: SilentSynapseLayer, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
+    """One step: occupancy, state and clock of the layer's contacts change in place.
+
+    Args:
+        seen: Of this step, [B, n].
+
+    Returns:
+        The rule's traces after it.
+    """
+    rule: object = layer.rule
+    if isinstance(rule, GatedSTDP):
+        one = Signals(seen.pre[None], seen.post[None], seen.v_mV[None], target=seen.target)
+        factors, reference, traces = rule.step_factors(traces, one, layer.dt_ms)
+    else:
+        assert isinstance(rule, ProductRule)
+        parts, traces = rule.factors(traces, seen, layer.dt_ms)
+        factors = Factors(*(part.unsqueeze(0) for part in parts))
+        reference = seen.pre.new_zeros(1, layer.n_pre)
+    _change(layer, factors, reference, elapsed_ms, layer.state, layer.functional_ms)
+    return traces
+
+
+def _change(
+    layer: SilentSynapseLayer,
+    factors: Factors,
+    reference: Tensor,
+    elapsed_ms: float,
+    state: Tensor,
+    clock: Tensor,
+) -> None:
+    """Run the compiled loop over factors [T, B, n] and reference [T, n_pre], all in place."""
+    from snn_artsy.synapses import contact_kernel, kernels  # Numba takes a while to import
+
     assert layer.rule is not None
     bounds = bounds_of(layer.rule)
     assert bounds is not None
     c, number = layer.contacts, np.float32
+    n_batch = factors.gain_pre.shape[1]
     dynamics = contact_kernel.Dynamics(
         *bounds,
         scale=number(1.0 / n_batch if layer.batch_reduction == "mean" else 1.0),
         mature=number(c.mature_plasticity),
+        kept=number(1.0 if c.decay_ms is None else decay(elapsed_ms, c.decay_ms)),
         theta_up=number(c.theta_up),
         theta_down=number(c.theta_down),
-        elapsed_ms=number(n_batch * presentation_ms / n_steps),
-        consolidate_ms=number(c.consolidate_ms),
-        consolidates=c.consolidation,
+        elapsed_ms=number(elapsed_ms),
+        consolidate_ms=number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER,
     )
     kernels.set_threads(torch.get_num_threads())
-    state, clock = layer.state.clone(), layer.functional_ms.clone()
     loss_pre = _array(factors.loss_pre)
     contact_kernel.learn_contacts(
         layer.ampa.numpy(), state.numpy(), clock.numpy(), layer.exists.numpy(),
@@ -95,7 +148,6 @@ def learn(
         *kernels.spikes_by_input(loss_pre), _array(reference), _array(layer.target_factor),
         dynamics,
     )  # fmt: skip
-    return state, clock
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

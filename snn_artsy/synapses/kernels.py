@@ -313,13 +313,13 @@ def _private_lazy(
             final[b, first + p] = v[p]
 
 
-# In the loops below, rows are taken out of their arrays first: an index that is a sum of two might be
-# negative for all the compiler knows, and then it makes no vector instructions.
+# In the loops below, rows are taken out of their arrays first: an index that is a sum of two might
+# be negative for all the compiler knows, and then it makes no vector instructions.
 
 
 @njit(cache=True, inline="always", fastmath=FAST)
 def _add_rows(total: Floats, rows: Floats, where: NDArray[np.int32]) -> None:
-    """total += the sum of the rows at ``where``, four in one go."""
+    """Add to ``total`` the sum of the rows at ``where``, four in one go."""
     k, n = 0, len(where)
     while k + 4 <= n:
         a, b, c, d = rows[where[k]], rows[where[k + 1]], rows[where[k + 2]], rows[where[k + 3]]

@@ -83,7 +83,7 @@ class SilentSynapseLayer(nn.Module):
         contacts: Parameters.
         update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
             it; ``step``: it changes in every step (states too; changes are summed over the batch),
-            under a teacher in a compiled loop where `compiled.covers` says so.
+            in a compiled loop where `compiled.covers` says so.
         contact_current: See above; with a snnTorch neuron only.
         receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
             nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is
@@ -442,7 +442,7 @@ class SilentSynapseLayer(nn.Module):
         opened, membrane = open_at_rest(state[-1]), None
         if self.receptors is not None:
             membrane = self._membrane(unit)
-        elapsed_ms = n_batch * presentation_ms / n_steps
+        elapsed_ms, by_loop = n_batch * presentation_ms / n_steps, compiled.covers(self)
         for t in range(n_steps):
             if current is None and membrane is not None:
                 excitation, afferent = pre[t] @ self.transmitted().T, self._afferents(pre[t])
@@ -456,13 +456,10 @@ class SilentSynapseLayer(nn.Module):
             fired, peak, state = self._fire(unit, drive, state, threshold)
             v_mV = membrane_mV(peak / threshold, ones, fired)
             seen = Signals(pre[t], fired, v_mV, target=self.target_factor)
-            change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
-            self._express(self._reduced(change, n_batch), elapsed_ms)
-            new, functional_ms = states.update_states(
-                self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts
-            )
-            self.state.copy_(new)
-            self.functional_ms.copy_(functional_ms)
+            if by_loop:
+                traces = compiled.step(self, traces, seen, elapsed_ms)
+            else:
+                traces = self._learn_in_step(traces, seen, elapsed_ms)
             spikes.append(fired)
             peaks.append(peak / threshold)
         self.keep_slow(traces)
@@ -470,6 +467,18 @@ class SilentSynapseLayer(nn.Module):
         self.state.copy_(before)
         response = Response(torch.stack(spikes), torch.stack(peaks), state[-1] / threshold)
         return response, self._change_to(after, self.functional_ms)
+
+    def _learn_in_step(self, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
+        """Change of all contacts in one step, seen [B, n]; the traces after it."""
+        assert self.rule is not None
+        change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
+        self._express(self._reduced(change, len(seen.pre)), elapsed_ms)
+        new, functional_ms = states.update_states(
+            self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts
+        )
+        self.state.copy_(new)
+        self.functional_ms.copy_(functional_ms)
+        return traces
 
     def competition(self, pre: Tensor, post: Tensor) -> Tensor:
         """Presynaptic target f_j <x_i> of the contacts (pre[k], post[k]) in the gated rule; 0 where

@@ -1,9 +1,10 @@
 """Learning with a weight update in every step: leaky neurons under pair-based STDP.
 
 `learn_online` is the hot loop for trains of spikes through graded weights. On the CPU it runs
-compiled loops (`kernels`) in float32; on other devices and in other precisions
-`learn_step_by_step`, plain torch, which is also the reference of the compiled loops. Which of them
-runs depends on the device type and precision of the weights only.
+compiled loops (`kernels`) in float32. On other devices and in other precisions an additive rule
+takes `learn_by_products`, one matrix product a step for both halves of the rule, and every other
+one `learn_step_by_step`, plain torch, which is also the reference that the two are tested against.
+Which of them runs depends on the rule and on the weights' device type and precision only.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from snn_artsy.checks import require
 from snn_artsy.rules import PairSTDP, Signals
+from snn_artsy.rules.base import decay
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def learn_online(
     _check(w, pre, current)
     if w.device.type == "cpu" and w.dtype == torch.float32:
         return _learn_compiled(w, pre, current, rule, dt_ms, units)
+    if rule.bounds_of == "additive" and type(rule) is PairSTDP:
+        return learn_by_products(w, pre, current, rule, dt_ms, units)
     return learn_step_by_step(w, pre, current, rule, dt_ms, units)
 
 
@@ -105,6 +109,51 @@ def learn_step_by_step(
         change, traces = rule.step(w, traces, Signals(pre[t], fired, peak), dt_ms)
         w.add_(change).clamp_(0.0, 1.0)
         spikes[t], membrane[t] = fired, peak
+    return Trains(spikes, membrane, v)
+
+
+@torch.no_grad()
+def learn_by_products(
+    w: Tensor,
+    pre: Tensor,
+    current: Tensor,
+    rule: PairSTDP,
+    dt_ms: float,
+    units: LeakyUnits = LeakyUnits(),
+) -> Trains:
+    """`learn_step_by_step` for an additive rule: w <- clip(w + [a+ post, -a- y]^T [x, pre]) is one
+    product over concatenated factors, in place, and nothing of the size of ``w`` is ever made."""
+    _check(w, pre, current)
+    pre, current = pre.to(w), current.to(w)
+    private, nearest = w.ndim == 3, rule.pairing == "nearest"
+    # [2, B, n]: a step's potentiation, then its depression; traces live in them
+    left, right = current.new_zeros(2, *current.shape[1:]), pre.new_zeros(2, *pre.shape[1:])
+    gain_post, loss_post, x, loss_pre = *left, *right
+    if private:  # [B, n_post, 2] and [B, 2, n_pre]
+        factors = left.permute(1, 2, 0), right.transpose(0, 1)
+    else:  # [n_post, 2 B] and [2 B, n_pre]
+        factors = left.flatten(0, 1).T, right.flatten(0, 1)
+    change = w.baddbmm_ if private else w.addmm_
+    keep_x, keep_y = decay(dt_ms, rule.tau_plus_ms), decay(dt_ms, rule.tau_minus_ms)
+    v = current.new_zeros(current.shape[1:])
+    spikes, membrane = torch.empty_like(current), torch.empty_like(current)
+    for t in range(len(pre)):
+        drive = (w @ pre[t].unsqueeze(2)).squeeze(2) if private else pre[t] @ w.T
+        peak = torch.add(current[t], v, alpha=units.beta, out=membrane[t])
+        peak.add_(drive, alpha=units.gain)
+        fired = torch.gt(peak, 1.0, out=spikes[t])
+        torch.sub(peak, fired, out=v).clamp_min_(units.floor)
+        torch.mul(fired, rule.a_plus, out=gain_post)
+        loss_pre.copy_(pre[t])
+        change(*factors).clamp_(0.0, 1.0)
+        if nearest:
+            x.addcmul_(pre[t], 1.0 - x)
+            loss_post.addcmul_(fired, -rule.a_minus - loss_post)
+        else:
+            x.add_(pre[t])
+            loss_post.sub_(fired, alpha=rule.a_minus)
+        x.mul_(keep_x)
+        loss_post.mul_(keep_y)
     return Trains(spikes, membrane, v)
 
 

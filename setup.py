@@ -95,7 +95,7 @@ setup(
         "docs": ["myst-parser>=4.0", "sphinx>=8.0"],
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.40"],
-        "bench": ["brian2>=2.8", "numpy<2.4"],
+        "bench": ["brian2>=2.9", "numpy<2.4"],
         "nest": ["nest-simulator>=3.8; platform_system == 'Linux'"],
     },
     entry_points={"console_scripts": ["snn-artsy = snn_artsy.cli:main"]},

@@ -26,8 +26,9 @@ from rich.console import Console
 
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
+from snn_artsy.frozen import choose_device, prepare
 from snn_artsy.provenance import provenance
-from snn_artsy.run import choose_device, prepare, run_learner
+from snn_artsy.run import run_learner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
 from results_table import cell, insert

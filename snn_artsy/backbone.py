@@ -338,7 +338,8 @@ def _compute(
     config: BackboneConfig,
     on_progress: Callable[[int, int], None] | None,
 ) -> NDArray[np.float32]:
-    """Features of ``index``; the next batch is loaded while this one is computed."""
+    """Features of ``index``; the next batch is loaded while this one is computed, and on a GPU
+    copied there from pinned memory while the last one's features come back."""
     features = np.empty((len(index), backbone.dim), dtype=np.float32)
     batches = [index[i : i + config.batch_size] for i in range(0, len(index), config.batch_size)]
 
@@ -348,6 +349,15 @@ def _compute(
     # Threads, not processes: Pillow decodes and resizes without the interpreter lock, and nothing
     # is forked beside torch's own threads.
     done = 0
+    computed: tuple[slice, Tensor] | None = None
+
+    def collect() -> None:
+        if computed is not None:
+            rows, embedding = computed
+            features[rows] = embedding.cpu().numpy()
+            if on_progress is not None:
+                on_progress(rows.stop, len(index))
+
     with ThreadPoolExecutor(config.workers) as pool:
         ahead = [pool.submit(load, int(i)) for i in batches[0]] if batches else []
         for number in range(len(batches)):
@@ -359,11 +369,13 @@ def _compute(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+            if backbone.device.type == "cuda":
+                images = images.pin_memory()
             embedding = backbone(images.to(backbone.device, non_blocking=True))
-            features[done : done + len(images)] = embedding.cpu().numpy()
+            collect()
+            computed = slice(done, done + len(images)), embedding
             done += len(images)
-            if on_progress is not None:
-                on_progress(done, len(index))
+        collect()
     return features
 
 

@@ -22,9 +22,10 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import keys_of
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import crossed_bootstrap, holm, interval, p_value
+from snn_artsy.frozen import Frozen, choose_device, prepare
 from snn_artsy.learners.tasks import join
 from snn_artsy.provenance import provenance
-from snn_artsy.run import Frozen, choose_device, prepare, run_learner
+from snn_artsy.run import run_learner
 from snn_artsy.rundir import run_directory
 
 SPIKES_ONLY = " (spikes)"

@@ -6,8 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,29 +15,20 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from safetensors.torch import load_file
 
 from snn_artsy import checkpoint
-from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.data import build_stream, load_source
-from snn_artsy.data.stream import TaskStream
 from snn_artsy.evaluation.measures import StepAnswers, measure
-from snn_artsy.learners import LEARNER_BUILDERS, Setting, build_snn
+from snn_artsy.frozen import Frozen, choose_device, prepare
+from snn_artsy.keeper import Keeper
+from snn_artsy.learners import LEARNER_BUILDERS, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
-from snn_artsy.learners.base import LabelledBatch, Learner, Prediction, Split, Task
-from snn_artsy.learners.tasks import feature_task_stream, join, take
-from snn_artsy.observer import SynapseObserver
+from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
+from snn_artsy.learners.tasks import join, take
+from snn_artsy.progress import progress_bar
 from snn_artsy.provenance import provenance
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
@@ -49,14 +39,8 @@ from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
 from snn_artsy.synapses.pairing import make_schedule
 
-Stream = list[tuple[Task, LabelledBatch]]
-
 # Test samples given to a learner at a time; no answer depends on it.
 TEST_BATCH = 500
-
-# Share of a run's time that checkpoints may take, with what they have the recorder write; a task or
-# an epoch that ends too soon after the last checkpoint gets none.
-CHECKPOINT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,24 +49,6 @@ class RunResult:
 
     directory: Path
     summary: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """Everything that the learners share: the tasks with their frozen features, and the backbone
-    if learners put adapters into it."""
-
-    tasks: Stream
-    stream: TaskStream
-    dim: int
-    backbone_sha256: str
-    seconds: float
-    backbone: FrozenBackbone | None = None
-
-    def setting(
-        self, config: RunConfig, device: str, observer: SynapseObserver | None = None
-    ) -> Setting:
-        return Setting(config, self.dim, device, observer, self.backbone)
 
 
 def execute(config: RunConfig, console: Console | None = None) -> RunResult:
@@ -243,60 +209,6 @@ def _carry_out(
     return RunResult(directory, summary)
 
 
-@dataclass
-class Keeper:
-    """Writes a run's checkpoints, each with what was recorded until then."""
-
-    directory: Path
-    recorder: RunRecorder
-    kept: checkpoint.Checkpoint
-    device: str
-    due: float = -math.inf
-    answers: list[tuple[int, StepAnswers]] = field(default_factory=list)  # not on the disk yet
-
-    def save(self) -> None:
-        """A checkpoint, whatever it takes."""
-        at = time.perf_counter()
-        self.recorder.barrier()
-        self.kept.recorded = self.recorder.recorded
-        checkpoint.save(self.directory, self.kept)
-        now = time.perf_counter()
-        self.due = now + (now - at) * (1 / CHECKPOINT_SHARE - 1)
-
-    def begin(self, name: str, learner: Learner, frozen: Frozen) -> list[StepAnswers]:
-        """A learner starts, or goes on from where it was: its answers so far."""
-        kept, self.answers = self.kept, []
-        if kept.learner != name:
-            kept.begin(name)
-            return []
-        seen = [task for task, _ in frozen.tasks[: kept.step]]
-        if kept.state:
-            try:
-                learner.restore({k: v.to(self.device) for k, v in kept.state.items()}, seen)
-                torch.set_rng_state(kept.state["torch_rng"])
-            except (KeyError, RuntimeError) as error:
-                raise ConfigError(f"checkpoint: it does not fit {name} ({error})") from error
-        return checkpoint.load_answers(self.directory, name, kept.step)
-
-    def learnt(
-        self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
-    ) -> None:
-        """After a task, with its answers, or after an epoch: a checkpoint, if one is due."""
-        kept = self.kept
-        assert kept.learner is not None
-        if answers is not None:
-            self.answers.append((kept.step, answers))
-            kept.step += 1
-        if time.perf_counter() < self.due:
-            return
-        for step, each in self.answers:
-            checkpoint.save_answers(self.directory, kept.learner, step, each)
-        self.answers = []
-        kept.seconds, kept.seconds_learning = seconds, seconds_learning
-        kept.state = learner.checkpoint() | {"torch_rng": torch.get_rng_state()}
-        self.save()
-
-
 def state_path(directory: Path, learner: str) -> Path:
     """Where a run keeps what a learner has learnt."""
     return directory / "state" / f"{learner}.safetensors"
@@ -335,61 +247,6 @@ def load_trained(directory: Path) -> Trained:
     return Trained(config, frozen, learner, device)
 
 
-def choose_device(wanted: str) -> str:
-    """``auto`` takes a GPU when there is one.
-
-    Raises:
-        ConfigError: ``cuda`` is asked for and absent.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ConfigError("device: 'cuda' cannot be used, torch finds no GPU here; use auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
-
-
-def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
-    """Images -> task stream -> frozen features."""
-    started = time.perf_counter()
-    source = load_source(config.data)
-    stream = build_stream(config.data, source, config.seed)
-    # Features of every image that a seed could draw, so that seeds share them in the cache.
-    whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
-    every = np.union1d(whole.train_index, stream.train_index)
-    backbone = FrozenBackbone.build(config.backbone, device)
-    before = backbone.weights_sha256()
-    features: dict[str, NDArray[np.float32]] = {}
-    with _progress(console) as progress:
-        for name, split, index in (
-            ("train", source.train, every),
-            ("test", source.test, stream.test_index),
-        ):
-            bar = progress.add_task(f"features ({name})", total=len(index))
-            features[name] = extract_features(
-                backbone,
-                split,
-                index,
-                config.backbone,
-                lambda done, total, bar=bar: progress.update(bar, completed=done, total=total),  # type: ignore[misc]
-            )
-            progress.update(bar, completed=len(index))
-    if backbone.weights_sha256() != before:
-        raise RuntimeError("the frozen backbone changed while features were extracted")
-    features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
-    in_blocks = config.ann.placement == "blocks"
-
-    def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
-        return backbone.load_images(source.test if split == "test" else source.train, index)
-
-    tasks = list(
-        feature_task_stream(
-            stream, features["train"], features["test"], device, load_images if in_blocks else None
-        )
-    )
-    seconds = time.perf_counter() - started
-    kept = backbone if in_blocks else None
-    return Frozen(tasks, stream, backbone.dim, before, seconds, kept)
-
-
 def run_learner(
     name: str,
     config: RunConfig,
@@ -416,7 +273,7 @@ def run_learner(
     def elapsed() -> float:
         return time.perf_counter() - started
 
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
         for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
             begun = elapsed() - learning
@@ -466,7 +323,7 @@ def run_controls(
     names = [name for name in get_args(Control) if name != "none"] + ["no_plasticity"]
     found = keeper.kept.controls
     names = [name for name in names if name not in found]
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task("controls", total=len(names) * len(frozen.tasks))
         for name in names:
             if name == "no_plasticity":
@@ -529,19 +386,6 @@ def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
     """`Learner.predict` in parts, so that memory does not grow with the test set."""
     rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
     return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])
-
-
-@contextmanager
-def _progress(console: Console) -> Any:
-    with Progress(
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        yield progress
 
 
 def _draw(directory: Path, console: Console) -> None:

@@ -231,7 +231,7 @@ def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extract(cells: Sequence[Cell], console: Console) -> None:
     """Features into the cache, once for each data set and backbone, before workers ask for them."""
-    from snn_artsy.run import choose_device, prepare
+    from snn_artsy.frozen import choose_device, prepare
 
     seen = set()
     for cell in cells:
@@ -304,6 +304,8 @@ def _work(
                     errors[cell.name] = f"{type(cause).__name__}: {cause}"
                     status[cell.name] = "failed"
             live.update(_progress(status))
+    if not console.is_terminal:  # there the last line stays open
+        console.print()
 
 
 def _progress(status: Mapping[str, str]) -> Table:

@@ -26,6 +26,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from synthetic_features import DIM, gaussian_stream
 
+import snn_artsy.keeper
 import snn_artsy.run
 from snn_artsy import checkpoint, cli
 from snn_artsy.config import (
@@ -222,7 +223,7 @@ def assert_same_run(directory: Path, whole: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snn_artsy.run, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", math.inf)
 
 
 def test_checkpoints_take_a_bounded_share_of_the_time(
@@ -236,9 +237,9 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
         clock, saved = clock + 10.0, saved + 1
 
     recorder: Any = types.SimpleNamespace(barrier=barrier, recorded={})
-    keeper = snn_artsy.run.Keeper(tmp_path, recorder, checkpoint.Checkpoint({}, {}), "cpu")
-    monkeypatch.setattr(snn_artsy.run, "time", types.SimpleNamespace(perf_counter=lambda: clock))
-    monkeypatch.setattr(snn_artsy.run, "CHECKPOINT_SHARE", 0.05)
+    keeper = snn_artsy.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint({}, {}), "cpu")
+    monkeypatch.setattr(snn_artsy.keeper, "time", types.SimpleNamespace(perf_counter=lambda: clock))
+    monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", 0.05)
     keeper.kept.begin("simplecil")
     for _ in range(1000):
         clock += 1.0
@@ -311,7 +312,7 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
 def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
     """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
-    snn_artsy.run.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
+    snn_artsy.keeper.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     with log.open("w") as stream:

@@ -265,7 +265,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"Million synapse updates a second, {result['device']}, {result['threads']} threads, "
         f"median of {result['runs']} interleaved runs. Measured beside them: "
-        f"{result['gemm_gflops']:.0f} GFLOP/s (float32 GEMM), {result['memory_gbs']:.0f} GB/s (copy).",
+        f"{result['gemm_gflops']:.0f} GFLOP/s (float32 GEMM), "
+        f"{result['memory_gbs']:.0f} GB/s (copy).",
     ]
     return "\n".join(lines)
 

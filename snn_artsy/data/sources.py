@@ -186,7 +186,7 @@ def _imagefolder(config: DataConfig) -> ImageSource:
     ):
         if missing:
             raise ConfigError(
-                f"data.root: {len(missing)} class folders of {root / present} are not in {absent}/ "
+                f"data.root: {len(missing)} class folder{'s' * (len(missing) > 1)} of {root / present} are not in {absent}/ "
                 f"({_some(missing)}); every class needs a folder in both"
             )
     return ImageSource(

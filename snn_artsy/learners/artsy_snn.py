@@ -13,13 +13,13 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import (
     Batch,
-    LabelledBatch,
     Prediction,
     Task,
     all_training,
     stored_bytes,
 )
 from snn_artsy.learners.gating import GateThresholds
+from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import build_replay
 from snn_artsy.learners.state import (
@@ -33,29 +33,15 @@ from snn_artsy.learners.state import (
 )
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
-from snn_artsy.observer import (
-    Conversions,
-    NullObserver,
-    Pairings,
-    Presentations,
-    SynapseObserver,
-    lag_bins,
-)
+from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
-from snn_artsy.synapses.layer import (
-    Response,
-    SilentSynapseLayer,
-    StateChange,
-    respond_together,
-)
+from snn_artsy.synapses.layer import Response, SilentSynapseLayer, respond_together
 from snn_artsy.synapses.pairing import (
     make_schedule,
     reading_schedule,
     shuffle_in_time,
     teaching_spikes,
 )
-from snn_artsy.synapses.receptors import membrane_mV, mg_block
-from snn_artsy.synapses.traces import binned, pair_counts, trace_before
 
 Control = Literal[
     "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
@@ -71,15 +57,7 @@ _TIE = 0.4
 # grows faster than their number.
 _BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
-_COUNTERS = (
-    "clock_ms",
-    "epoch",
-    "_to_record",
-    "_presented",
-    "_batches",
-    "_spikes_shown",
-    "_images_shown",
-)
+_COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 
 
 class ArtsySNN:
@@ -115,7 +93,7 @@ class ArtsySNN:
         control: Control = "none",
     ) -> None:
         self.config, self.ann, self.dim, self.device, self.seed = config, ann, dim, device, seed
-        self.observer: SynapseObserver = NullObserver() if observer is None else observer
+        self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
         self.control = control
         self.schedule = make_schedule(config.encoding, config.teacher)
         self.encoder = SpikeEncoder(config.encoding, self.schedule)
@@ -128,10 +106,9 @@ class ArtsySNN:
         self.replay = build_replay(gate, seed)
         self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
-        self.clock_ms = 0.0
         self.epoch = 0  # of the task that is being learnt, finished ones
         self.after_epoch: Callable[[], None] | None = None
-        self._to_record = self._presented = self._batches = 0
+        self._batches = 0
         self._spikes_shown = 0.0
         self._images_shown = 0
 
@@ -142,11 +119,11 @@ class ArtsySNN:
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
                 self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
-                self.observer.population("retina", np.repeat([0, 1], self.dim))
+                self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
             self._add_subnetwork(len(task.classes))
             k = self.config.neuron.per_class
-            self.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
-            self._wait_for_spikes("train")
+            self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
+            self.probe.wait_for_spikes("train")
             self._batches = 0
         self._pair(task)
         self.epoch = 0
@@ -166,7 +143,7 @@ class ArtsySNN:
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
         self.prototypes.add(class_means(features, labels, task.classes), means, self._replayed(t))
         self._calibrate(task)
-        self._wait_for_spikes("test")
+        self.probe.wait_for_spikes("test")
 
     def _add_subnetwork(self, n_classes: int) -> None:
         k = self.config.neuron.per_class
@@ -196,7 +173,7 @@ class ArtsySNN:
         if self.control == "shuffled_labels":
             labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
         assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
-        traced = self._choose_traced(layer)
+        traced = self.probe.choose_traced(layer)
         for epoch in range(self.epoch, self.config.plasticity.epochs):
             offset = _EPOCH_STRIDE * epoch
             order = torch.randperm(len(labels), generator=self.generator).to(self.device)
@@ -209,28 +186,28 @@ class ArtsySNN:
                 fires = teaching_spikes(
                     self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
                 )
-                start = self.clock_ms + duration * np.arange(len(rows))
+                start = self.probe.clock_ms + duration * np.arange(len(rows))
                 before = layer.ampa[traced[:, 0], traced[:, 1]]
                 response, change = layer.pair(pre, fires * teacher.current, duration)
-                self.clock_ms += duration * len(rows)
-                self._tell_presentations(train, rows, start, t, teaching=True)
-                chosen = self._recorded_of(len(rows))
+                self.probe.clock_ms += duration * len(rows)
+                self.probe.presentations(train, rows, start, t, teaching=True)
+                chosen = self.probe.recorded_of(len(rows))
                 if len(chosen):
                     told = {t: response.spikes[:, chosen]}
-                    self._tell_spikes(pre[:, chosen], told, start[chosen.numpy()])
-                self._tell_change(t, change)
-                if self._batches % self.observer.plan.trace_every == 0:
-                    self._tell_trace(t, layer, traced, pre, response)
-                self._tell_pairings(t, layer, traced, before, pre, response)
+                    self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
+                self.probe.change(t, layer, change)
+                if self._batches % self.probe.observer.plan.trace_every == 0:
+                    self.probe.trace(t, layer, traced, pre, response)
+                self.probe.pairings(t, layer, traced, before, pre, response)
                 self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
-                        self._tell_change(u, old.pair(pre, None, duration)[1])
+                        self.probe.change(u, old, old.pair(pre, None, duration)[1])
             self.epoch = epoch + 1
             if self.after_epoch is not None:
                 self.after_epoch()
         if self.config.contacts.capture and self.config.plasticity.rule != "none":
-            self._tell_change(t, layer.capture())
+            self.probe.change(t, layer, layer.capture())
 
     def _apply_contact_control(self) -> None:
         layer = self.layers[-1]
@@ -344,7 +321,7 @@ class ArtsySNN:
             if record is not None and record.split == "test" and record.true_task is None:
                 self._spikes_shown += float(sum(a.counts.sum() for a in answers))
                 self._images_shown += len(rows)
-                self._tell_test(record, rows, pre, answers)
+                self.probe.test(record, rows, pre, answers)
         return [(torch.cat([v for v, _ in p]), torch.cat([c for _, c in p])) for p in parts]
 
     def _votes(self, response: Response) -> Tensor:
@@ -384,6 +361,10 @@ class ArtsySNN:
             [self.config.readout * r @ m for r, m in zip(rates, recall, strict=True)], dim=1
         )
 
+    def snapshot(self, moment: str) -> None:
+        """Tell the observer the occupancy and state of every contact."""
+        self.probe.snapshot(self.layers, moment)
+
     # --- what is kept and reported ----------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -421,6 +402,7 @@ class ArtsySNN:
     def checkpoint(self) -> dict[str, Tensor]:
         """Also between the epochs of a task, from `after_epoch`."""
         numbers = {name: number(getattr(self, name)) for name in _COUNTERS}
+        numbers |= {name: number(getattr(self.probe, name)) for name in Probe.COUNTERS}
         return (
             self.state_dict()
             | self.thresholds.checkpoint()
@@ -434,7 +416,11 @@ class ArtsySNN:
         self.thresholds.restore(state)
         self.replay.restore(state, [task.train for task in seen])
         for name, value in below(state, "counters.").items():
-            setattr(self, name, value.item())
+            plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
+            if plain in Probe.COUNTERS:
+                setattr(self.probe, plain, value.item())
+            else:
+                setattr(self, name, value.item())
         # last: making the layers drew from it
         set_generator(self.generator, state["generator"])
 
@@ -462,145 +448,5 @@ class ArtsySNN:
             "n_steps": self.config.encoding.steps,
             "test_steps": self.config.encoding.steps_shown,
             "max_rate_hz": self.config.encoding.rate_hz,
-            "simulated_ms": self.clock_ms,
+            "simulated_ms": self.probe.clock_ms,
         }
-
-    # --- telling the observer ---------------------------------------------------------------------
-
-    def _wait_for_spikes(self, split: str) -> None:
-        """From here on, presentations of ``split`` are counted for the plan."""
-        plan = self.observer.plan
-        self._to_record = plan.spike_presentations if split in plan.splits else 0
-        self._presented = 0
-
-    def _recorded_of(self, n: int) -> Tensor:
-        """Which of the next ``n`` presentations are recorded, int64."""
-        number = torch.arange(self._presented, self._presented + n)
-        every = self.observer.plan.spike_every
-        chosen = torch.nonzero(number % every == 0)[: self._to_record, 0]
-        self._presented += n
-        self._to_record -= len(chosen)
-        return chosen
-
-    def _tell_presentations(
-        self, batch: LabelledBatch, rows: Tensor, start: np.ndarray, task: int, teaching: bool
-    ) -> None:
-        encoding = self.config.encoding
-        first = float(torch.nonzero(self.schedule.teach)[0, 0]) * encoding.dt
-        self.observer.presentations(
-            Presentations(
-                start_ms=start,
-                stop_ms=start
-                + (encoding.steps if teaching else encoding.steps_shown) * encoding.dt,
-                split=batch.split,
-                index=batch.index[rows].cpu().numpy(),
-                label=batch.labels[rows].cpu().numpy(),
-                task=task,
-                teacher_ms=start + first if teaching else None,
-            )
-        )
-
-    def _tell_spikes(self, pre: Tensor, post: dict[int, Tensor], start: np.ndarray) -> None:
-        """Spikes [T, b, n] of presentations that start at ``start`` (the first b are used)."""
-        for name, spikes in [("retina", pre), *((f"task{t}", s) for t, s in post.items())]:
-            step, shown, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
-            self.observer.spikes(name, start[shown] + step * self.config.encoding.dt, node)
-
-    def _tell_change(self, task: int, change: StateChange) -> None:
-        layer, plan = self.layers[task], self.observer.plan
-        self.observer.counts(task, self.clock_ms, layer.counts().cpu().numpy())
-        if plan.conversions and len(change.pre):
-            self.observer.conversions(
-                Conversions(
-                    task=task,
-                    time_ms=np.full(len(change.pre), self.clock_ms),
-                    pre=change.pre.cpu().numpy(),
-                    post=change.post.cpu().numpy(),
-                    contact=np.zeros(len(change.pre), dtype=np.int64),
-                    old=change.old.cpu().numpy(),
-                    new=change.new.cpu().numpy(),
-                )
-            )
-
-    def snapshot(self, moment: str) -> None:
-        """Tell the observer the occupancy and state of every contact."""
-        for t, layer in enumerate(self.layers):
-            ampa, state = layer.ampa.cpu().numpy(), layer.state.cpu().numpy()
-            self.observer.snapshot(t, moment, ampa[:, :, None], state[:, :, None])
-
-    def _choose_traced(self, layer: SilentSynapseLayer) -> Tensor:
-        """Contacts whose variables are recorded, int64 [n, 2] (post, pre)."""
-        existing = torch.nonzero(layer.exists.cpu())
-        generator = torch.Generator().manual_seed(self.seed)
-        n = min(self.observer.plan.traced_synapses, len(existing))
-        chosen = existing[torch.randperm(len(existing), generator=generator)[:n]]
-        return chosen.to(self.device)
-
-    def _tell_trace(
-        self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
-    ) -> None:
-        """Occupancy and state after each batch, and the mean of the traces in it."""
-        if not len(traced) or not self.observer.plan.trace_variables:
-            return
-        post_index, pre_index = traced.T
-        rule, dt = self.config.plasticity, self.config.encoding.dt
-        x = trace_before(pre[:, :, pre_index], rule.tau_plus_ms, dt)
-        y = trace_before(response.spikes[:, :, post_index], rule.tau_minus_ms, dt)
-        spikes = response.spikes[:, :, post_index]
-        v_mV = membrane_mV(response.membrane[:, :, post_index], x.new_ones(()), spikes)
-        variables = {
-            "ampa": layer.ampa[post_index, pre_index],
-            "state": layer.state[post_index, pre_index].float(),
-            "pre_trace": x.mean((0, 1)),
-            "post_trace": y.mean((0, 1)),
-            "membrane_mV": v_mV.mean((0, 1)),
-            "nmda_open": (x * mg_block(v_mV, rule.mg_mM)).mean((0, 1)),
-        }
-        variables = {name: variables[name] for name in self.observer.plan.trace_variables}
-        synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
-        self.observer.trace(
-            task,
-            np.array([self.clock_ms]),
-            synapse.cpu().numpy(),
-            {name: value.cpu().numpy()[None] for name, value in variables.items()},
-        )
-
-    def _tell_pairings(
-        self,
-        task: int,
-        layer: SilentSynapseLayer,
-        traced: Tensor,
-        before: Tensor,
-        pre: Tensor,
-        response: Response,
-    ) -> None:
-        """Spike pairs of the traced contacts in a batch, and what became of their occupancy."""
-        if not len(traced) or not self.observer.plan.pairings:
-            return
-        post_index, pre_index = traced.T
-        post = response.spikes[:, :, post_index]
-        dt = self.config.encoding.dt
-        width, each_side = lag_bins(len(pre), dt)
-        pairs = binned(pair_counts(pre[:, :, pre_index], post), width, each_side)
-        batch = Pairings(
-            lag_ms=np.arange(-each_side, each_side + 1, dtype=np.float64) * (width * dt),
-            pairs=pairs.cpu().numpy(),
-            post_spikes=post.sum((0, 1)).long().cpu().numpy(),
-            competition=layer.competition(pre_index, post_index).cpu().numpy(),
-            before=before.cpu().numpy(),
-            after=layer.ampa[post_index, pre_index].cpu().numpy(),
-        )
-        self.observer.pairings(task, self.clock_ms, batch)
-
-    def _tell_test(self, batch: Batch, rows: Tensor, pre: Tensor, answers: list[Response]) -> None:
-        """Record some test presentations after a task, as presentations of their own."""
-        chosen = self._recorded_of(len(rows))
-        if len(chosen) == 0 or not isinstance(batch, LabelledBatch):
-            return
-        duration = self.config.encoding.duration_ms(teaching=False)
-        start = self.clock_ms + duration * np.arange(len(chosen))
-        told = rows[chosen.to(rows.device)]
-        self._tell_presentations(batch, told, start, len(self.layers) - 1, teaching=False)
-        post = {t: a.spikes[:, chosen] for t, a in enumerate(answers)}
-        self._tell_spikes(pre[:, chosen], post, start)
-        self.clock_ms += duration * len(chosen)

@@ -1,0 +1,97 @@
+"""What every learner of a run is given: images -> task stream -> frozen features."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from snn_artsy.backbone import FrozenBackbone, extract_features
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import RunConfig
+from snn_artsy.data import build_stream, load_source
+from snn_artsy.data.stream import TaskStream
+from snn_artsy.learners import Setting
+from snn_artsy.learners.base import LabelledBatch, Split, Task
+from snn_artsy.learners.tasks import feature_task_stream
+from snn_artsy.observer import SynapseObserver
+from snn_artsy.progress import progress_bar
+
+Stream = list[tuple[Task, LabelledBatch]]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Everything that the learners share: the tasks with their frozen features, and the backbone
+    if learners put adapters into it."""
+
+    tasks: Stream
+    stream: TaskStream
+    dim: int
+    backbone_sha256: str
+    seconds: float
+    backbone: FrozenBackbone | None = None
+
+    def setting(
+        self, config: RunConfig, device: str, observer: SynapseObserver | None = None
+    ) -> Setting:
+        return Setting(config, self.dim, device, observer, self.backbone)
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` takes a GPU when there is one.
+
+    Raises:
+        ConfigError: ``cuda`` is asked for and absent.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("device: 'cuda' cannot be used, torch finds no GPU here; use auto or cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
+    """Images -> task stream -> frozen features."""
+    started = time.perf_counter()
+    source = load_source(config.data)
+    stream = build_stream(config.data, source, config.seed)
+    # Features of every image that a seed could draw, so that seeds share them in the cache.
+    whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
+    every = np.union1d(whole.train_index, stream.train_index)
+    backbone = FrozenBackbone.build(config.backbone, device)
+    before = backbone.weights_sha256()
+    features: dict[str, NDArray[np.float32]] = {}
+    with progress_bar(console) as progress:
+        for name, split, index in (
+            ("train", source.train, every),
+            ("test", source.test, stream.test_index),
+        ):
+            bar = progress.add_task(f"features ({name})", total=len(index))
+            features[name] = extract_features(
+                backbone,
+                split,
+                index,
+                config.backbone,
+                lambda done, total, bar=bar: progress.update(bar, completed=done, total=total),  # type: ignore[misc]
+            )
+            progress.update(bar, completed=len(index))
+    if backbone.weights_sha256() != before:
+        raise RuntimeError("the frozen backbone changed while features were extracted")
+    features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
+    in_blocks = config.ann.placement == "blocks"
+
+    def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        return backbone.load_images(source.test if split == "test" else source.train, index)
+
+    tasks = list(
+        feature_task_stream(
+            stream, features["train"], features["test"], device, load_images if in_blocks else None
+        )
+    )
+    seconds = time.perf_counter() - started
+    kept = backbone if in_blocks else None
+    return Frozen(tasks, stream, backbone.dim, before, seconds, kept)

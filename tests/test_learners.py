@@ -459,7 +459,7 @@ def test_observed_presentations_cover_the_training_in_order() -> None:
     duration = learner.config.encoding.duration_ms(teaching=True)
     np.testing.assert_allclose(np.diff(start), duration)
     np.testing.assert_allclose(stop - start, duration)  # no gap between presentations by default
-    assert learner.clock_ms == pytest.approx(stop[-1])
+    assert learner.probe.clock_ms == pytest.approx(stop[-1])
     tests = [p for p in listener.shown if p.split == "test"]
     assert [len(p.index) for p in tests] == [3] * N_TASKS
     assert all(p.teacher_ms is None for p in tests)

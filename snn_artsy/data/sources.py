@@ -186,8 +186,8 @@ def _imagefolder(config: DataConfig) -> ImageSource:
     ):
         if missing:
             raise ConfigError(
-                f"data.root: {len(missing)} class folder{'s' * (len(missing) > 1)} of {root / present} are not in {absent}/ "
-                f"({_some(missing)}); every class needs a folder in both"
+                f"data.root: class folders of {root / present} that are not in {absent}/: "
+                f"{len(missing)} ({_some(missing)}); every class needs a folder in both"
             )
     return ImageSource(
         "imagefolder",

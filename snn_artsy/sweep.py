@@ -263,7 +263,7 @@ class _ray:
                 local["num_cpus"] = ours.workers * ours.cpus_per_run
         try:
             self.ray.init(
-                address=ours.address,
+                address=ours.address or "local",  # not one that happens to run here
                 runtime_env={"env_vars": environment},
                 log_to_driver=False,
                 logging_level="ERROR",

@@ -30,7 +30,8 @@ class _Module(_DummyBackendModule):
 
 
 @cache
-def _register() -> None:
+def register() -> None:
+    """Make the device known to torch: before the first backward pass, which counts devices."""
     _setup_privateuseone_for_python_backend(NAME, _Module())
 
 
@@ -118,6 +119,6 @@ class _Makers(TorchFunctionMode):
 @contextmanager
 def standin_device() -> Iterator[str]:
     """The device's name, while it can be used."""
-    _register()
+    register()
     with _Makers(), _Operations():
         yield NAME

@@ -163,7 +163,7 @@ RULES = {
 @pytest.mark.parametrize("taught", [True, False])
 @pytest.mark.parametrize("name", RULES)
 def test_layers(name: str, taught: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "covers", lambda layer: False)  # it runs on the CPU only
+    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)  # it runs on the CPU only
 
     def learnt(device: str) -> list[Tensor]:
         generator = torch.Generator().manual_seed(4)

@@ -2,45 +2,65 @@
 
     python experiments/benchmarks/layer_throughput.py --into docs/benchmarks.md
 
-The default rule (NMDA-gated pair STDP with a presynaptic target), states and clocks of all contacts
-included, under a teacher and by the neurons' own synaptic input; interleaved, medians.
+The default rule (NMDA-gated pair STDP with a presynaptic target), under a teacher and by the
+neurons' own synaptic input, and rules that compute their change in torch; states and clocks of all
+contacts included; interleaved, medians.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from snn_artsy.config import ContactConfig, NeuronConfig
-from snn_artsy.rules import GatedSTDP
+from snn_artsy.rules import CalciumRule, GatedSTDP, Gating
 from snn_artsy.synapses import SilentSynapseLayer, compiled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
 from results_table import insert
 
 SIZES = ((768, 64, 1, 400), (768, 768, 1, 300), (768, 768, 32, 60))
-PATHS = {"compiled": compiled.covers, "torch": lambda layer: False}
+PATHS = {"compiled": compiled.runs_here, "torch": lambda layer: False}
+RULES = {
+    "gated": GatedSTDP(),
+    "calcium": CalciumRule(),
+    "bernoulli": GatedSTDP(gating=Gating(insertion="bernoulli")),
+}
 
 
-def throughput(
-    n_pre: int, n_post: int, batch: int, steps: int, path: str, taught: bool
-) -> tuple[float, float]:
+class Case(NamedTuple):
+    n_pre: int
+    n_post: int
+    batch: int
+    steps: int
+    rule: str = "gated"
+    taught: bool = True
+
+
+CASES = (
+    *(Case(*size, taught=taught) for taught in (True, False) for size in SIZES),
+    *(Case(768, 768, 1, 30, rule) for rule in ("calcium", "bernoulli")),
+)
+
+
+def throughput(case: Case, path: str) -> tuple[float, float]:
     """Million synapse updates a second of one batch, after another that warms up; and the share of
     steps in which a neuron fires."""
+    n_pre, n_post, batch, steps, rule, taught = case
     generator = torch.Generator().manual_seed(0)
     pre = (torch.rand(steps, batch, n_pre, generator=generator) < 0.03).float()
     current = 1.5 * (torch.rand(steps, batch, n_post, generator=generator) < 0.03)
-    compiled.covers = PATHS[path]
+    compiled.runs_here = PATHS[path]
     # untaught neurons fire by the contacts that are not silent
     contacts = ContactConfig(silent_share=1.0 if taught else 0.7)
     layer = SilentSynapseLayer(
-        n_pre, n_post, 1.0, NeuronConfig(), GatedSTDP(), contacts, update="step",
+        n_pre, n_post, 1.0, NeuronConfig(), RULES[rule], contacts, update="step",
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
     shown = (pre, current if taught else None)
@@ -57,19 +77,20 @@ def main() -> None:
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
     lines = [
-        "| synapses | teacher | neurons that fire in a step | compiled | torch | ratio |",
-        "|---|---|---:|---:|---:|---:|",
+        "| synapses | rule | teacher | neurons that fire in a step | compiled | torch | ratio |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
-    for taught, (n_pre, n_post, batch, steps) in itertools.product((True, False), SIZES):
+    for case in CASES:
         found: dict[str, list[float]] = {path: [] for path in PATHS}
         for _ in range(given.repeats):
             for path in PATHS:
-                rate, fired = throughput(n_pre, n_post, batch, steps, path, taught)
+                rate, fired = throughput(case, path)
                 found[path].append(rate)
         ours, plain = (statistics.median(values) for values in found.values())
         ratios = [a / b for a, b in zip(*found.values(), strict=True)]
         lines.append(
-            f"| {n_pre} × {n_post}, B {batch} | {'yes' if taught else 'no'} | "
+            f"| {case.n_pre} × {case.n_post}, B {case.batch} | {case.rule} | "
+            f"{'yes' if case.taught else 'no'} | "
             f"{100 * fired:.1f} % | {ours:,.0f} | {plain:,.0f} | {statistics.median(ratios):.1f} |"
         )
     lines += [

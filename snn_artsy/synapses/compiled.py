@@ -1,9 +1,10 @@
 """Which layers learn in compiled loops, and how they do it.
 
-Under ``update: step``, on the CPU in float32, for rules that are sums of products
-(`contact_kernel`); everything else takes the layer's own path in torch. That depends on
-configuration and device only. Under a teacher all steps of a batch run at once (`learn`); without
-one spikes depend on the contacts, and each step is a call (`step`).
+Under ``update: step``, on the CPU in float32 (`contact_kernel`); everything else takes the layer's
+own path in torch. That depends on configuration and device only. For rules that are sums of
+products all steps of a batch run at once under a teacher (`learn`); without one spikes depend on
+the contacts, and each step is a call (`step`). Other rules compute their change in torch, and
+`express` does with it what is left.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from snn_artsy.rules import GatedSTDP, PairSTDP, ProductRule, Rule, Signals, Tra
 from snn_artsy.rules.base import Factors, all_factors, decay
 
 if TYPE_CHECKING:
+    from snn_artsy.synapses import contact_kernel
     from snn_artsy.synapses.layer import SilentSynapseLayer
 
 
@@ -34,14 +36,18 @@ class Bounds(NamedTuple):
     w_floor: np.float32 = np.float32(0.0)
 
 
+# of a change that a rule has computed by itself
+AS_GIVEN = Bounds(np.float32(0.0), np.float32(0.0), np.float32(0.0))
+
+
+def runs_here(layer: SilentSynapseLayer) -> bool:
+    """Whether compiled loops can hold this layer's contacts."""
+    return layer.ampa.device.type == "cpu" and layer.ampa.dtype == torch.float32
+
+
 def covers(layer: SilentSynapseLayer) -> bool:
-    """Whether the compiled loop computes what this layer does."""
-    return (
-        layer.ampa.device.type == "cpu"
-        and layer.ampa.dtype == torch.float32
-        and layer.rule is not None
-        and bounds_of(layer.rule) is not None
-    )
+    """Whether the compiled loop computes what this layer does, its rule included."""
+    return runs_here(layer) and layer.rule is not None and bounds_of(layer.rule) is not None
 
 
 def bounds_of(rule: Rule) -> Bounds | None:
@@ -128,9 +134,37 @@ def _change(
     assert layer.rule is not None
     bounds = bounds_of(layer.rule)
     assert bounds is not None
+    dynamics = _dynamics(layer, bounds, elapsed_ms, factors.gain_pre.shape[1])
+    kernels.set_threads(torch.get_num_threads())
+    loss_pre = _array(factors.loss_pre)
+    contact_kernel.learn_contacts(
+        layer.ampa.numpy(), state.numpy(), clock.numpy(), layer.exists.numpy(),
+        _array(factors.gain_post), _array(factors.gain_pre), _array(factors.loss_post), loss_pre,
+        *kernels.spikes_by_input(loss_pre), _array(reference), _array(layer.target_factor),
+        dynamics,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def express(layer: SilentSynapseLayer, change: Tensor, elapsed_ms: float, n_batch: int) -> None:
+    """Add a change [n_post, n_pre], summed over a batch, to a layer's contacts: occupancy, state
+    and clock after ``elapsed_ms`` more, in place."""
+    from snn_artsy.synapses import contact_kernel, kernels
+
+    kernels.set_threads(torch.get_num_threads())
+    contact_kernel.express_change(
+        layer.ampa.numpy(), layer.state.numpy(), layer.functional_ms.numpy(),
+        layer.exists.numpy(), _array(change), _dynamics(layer, AS_GIVEN, elapsed_ms, n_batch),
+    )  # fmt: skip
+
+
+def _dynamics(
+    layer: SilentSynapseLayer, bounds: Bounds, elapsed_ms: float, n_batch: int
+) -> contact_kernel.Dynamics:
+    from snn_artsy.synapses import contact_kernel
+
     c, number = layer.contacts, np.float32
-    n_batch = factors.gain_pre.shape[1]
-    dynamics = contact_kernel.Dynamics(
+    return contact_kernel.Dynamics(
         *bounds,
         scale=number(1.0 / n_batch if layer.batch_reduction == "mean" else 1.0),
         mature=number(c.mature_plasticity),
@@ -140,14 +174,6 @@ def _change(
         elapsed_ms=number(elapsed_ms),
         consolidate_ms=number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER,
     )
-    kernels.set_threads(torch.get_num_threads())
-    loss_pre = _array(factors.loss_pre)
-    contact_kernel.learn_contacts(
-        layer.ampa.numpy(), state.numpy(), clock.numpy(), layer.exists.numpy(),
-        _array(factors.gain_post), _array(factors.gain_pre), _array(factors.loss_post), loss_pre,
-        *kernels.spikes_by_input(loss_pre), _array(reference), _array(layer.target_factor),
-        dynamics,
-    )  # fmt: skip
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -146,6 +146,24 @@ def _add(sums: Floats, factor: np.float32, values: Floats) -> None:
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
+def express_change(
+    ampa: Floats,
+    state: NDArray[np.uint8],
+    clock: Floats,
+    exists: NDArray[np.bool_],
+    change: Floats,
+    d: Dynamics,
+) -> None:
+    """One step of all contacts, in place, for a change [n_post, n_pre] that is known already; the
+    weight dependence of ``d`` is not used (`compiled.AS_GIVEN`)."""
+    n_post, n_pre = ampa.shape
+    for j in prange(n_post):
+        none, seen = np.zeros(n_pre, np.float32), np.zeros(n_pre, np.int32)
+        own = exists[j].astype(np.float32)
+        _all_contacts(ampa[j], state[j], clock[j], seen, change[j], none, own, 0, d)
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
 def learn_contacts(
     ampa: Floats,
     state: NDArray[np.uint8],

@@ -472,6 +472,9 @@ class SilentSynapseLayer(nn.Module):
         """Change of all contacts in one step, seen [B, n]; the traces after it."""
         assert self.rule is not None
         change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
+        if compiled.runs_here(self):
+            compiled.express(self, change, elapsed_ms, len(seen.pre))
+            return traces
         self._express(self._reduced(change, len(seen.pre)), elapsed_ms)
         new, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts

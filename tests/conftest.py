@@ -1,0 +1,5 @@
+"""What has to be done before any test."""
+
+from standin_device import register
+
+register()

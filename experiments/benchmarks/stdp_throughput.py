@@ -204,7 +204,9 @@ def find_pythons(
         here = Path(sys.executable)
         if importable(here, name):
             found[name] = here
-        elif (own.exists() or (make and make_env(envs / name, name))) and importable(own, name):
+        elif (own.exists() and importable(own, name)) or (
+            make and make_env(envs / name, name) and importable(own, name)
+        ):
             found[name] = own
         else:
             absent[name] = "not installed; --make-envs installs it"

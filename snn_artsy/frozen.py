@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,9 @@ from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.data import build_stream, load_source
+from snn_artsy.data.sources import ImageSplit
 from snn_artsy.data.stream import TaskStream
+from snn_artsy.facts import Facts
 from snn_artsy.learners import Setting
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
@@ -27,12 +30,13 @@ Stream = list[tuple[Task, LabelledBatch]]
 @dataclass(frozen=True)
 class Frozen:
     """Everything that the learners share: the tasks with their frozen features, and the backbone
-    if learners put adapters into it."""
+    if learners put adapters into it; ``images``: fingerprint of each split (`Facts.images`)."""
 
     tasks: Stream
     stream: TaskStream
     dim: int
     backbone_sha256: str
+    images: dict[str, str]
     seconds: float
     backbone: FrozenBackbone | None = None
 
@@ -40,6 +44,12 @@ class Frozen:
         self, config: RunConfig, device: str, observer: SynapseObserver | None = None
     ) -> Setting:
         return Setting(config, self.dim, device, observer, self.backbone)
+
+    def facts(self, config: RunConfig, device: str) -> Facts:
+        """What the numbers of a run on these features depend on."""
+        return Facts.gather(
+            config, self.images, self.backbone_sha256, device, torch.get_num_threads()
+        )
 
 
 def choose_device(wanted: str) -> str:
@@ -94,4 +104,12 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     )
     seconds = time.perf_counter() - started
     kept = backbone if in_blocks else None
-    return Frozen(tasks, stream, backbone.dim, before, seconds, kept)
+    images = {"train": _fingerprint(source.train), "test": _fingerprint(source.test)}
+    return Frozen(tasks, stream, backbone.dim, before, images, seconds, kept)
+
+
+def _fingerprint(split: ImageSplit) -> str:
+    """SHA-256 of a split's images and labels; some data sets keep labels in a list of their own."""
+    digest = hashlib.sha256(split.fingerprint().encode())
+    digest.update(split.labels.tobytes())
+    return digest.hexdigest()

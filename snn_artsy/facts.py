@@ -1,0 +1,202 @@
+"""What the numbers of a run depend on: one record, made at its start and compared as a whole.
+
+``run.h5`` (root attributes), ``summary.json``, checkpoints and the cells of a comparison all carry
+this record, so that none of them is taken for a part of another run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import yaml
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import build
+from snn_artsy.provenance import provenance
+
+NO_DIFFERENCE = frozenset(
+    (
+        # where results and images lie; of images and weights, what is in them counts
+        "out",
+        "data.root",
+        "data.download",
+        "backbone.pretrained",
+        "backbone.checkpoint",
+        # how fast features are made and whether they are kept
+        "backbone.workers",
+        "backbone.cache",
+        "backbone.cache_dir",
+        # recorded as what came of them: `Facts.device` and `Facts.threads`
+        "device",
+        "threads",
+    )
+)
+"""Keys of the configuration that cannot change a number."""
+
+FILES_ONLY = frozenset(("h5py", "safetensors", "jsonargparse"))
+"""Packages that read and write, and compute nothing."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a result depends on, as plain data.
+
+    Args:
+        config: The whole configuration, by key; `NO_DIFFERENCE` are no difference.
+        images: Fingerprint of each split's images and labels: ``train``, ``test``.
+        backbone_sha256: Of the frozen backbone's weights.
+        device: ``cpu`` or ``cuda``.
+        versions: Package -> version; `FILES_ONLY` are no difference.
+        threads: Of the computation. Last digits can depend on it, so what goes on takes it over.
+        platform: System and machine; recorded, no difference.
+        git_commit: Of the checkout, ``-dirty`` if changed, or ``unknown``; no difference.
+    """
+
+    config: dict[str, Any]
+    images: dict[str, Any]
+    backbone_sha256: str
+    device: str
+    versions: dict[str, Any]
+    threads: int
+    platform: str
+    git_commit: str
+
+    @classmethod
+    def gather(
+        cls,
+        config: RunConfig,
+        images: Mapping[str, str],
+        backbone_sha256: str,
+        device: str,
+        threads: int,
+    ) -> Facts:
+        """The facts of what is about to run, here and now."""
+        here = provenance(threads)
+        commit = here["git_commit"] or "unknown"
+        return cls(
+            # what JSON makes of it, so that a record that was read compares equal
+            config=json.loads(json.dumps(asdict(config))),
+            images=dict(images),
+            backbone_sha256=backbone_sha256,
+            device=device,
+            versions=here["versions"],
+            threads=threads,
+            platform=here["platform"],
+            git_commit=f"{commit}-dirty" if here["git_dirty"] else commit,
+        )
+
+    @classmethod
+    def read(cls, record: object, where: str) -> Facts:
+        """From a file that holds `plain`, among other things.
+
+        Args:
+            record: What the file holds.
+            where: Key and file, for the error: ``run: "runs/x/summary.json"``.
+
+        Raises:
+            ConfigError: The record is not whole, or of other types.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(record, Mapping):
+            raise ConfigError(f"{where} holds no record of a run; give one that snn-artsy wrote")
+        if missing := [name for name in names if name not in record]:
+            raise ConfigError(
+                f"{where} does not say its {', '.join(missing)}, so nothing can be told from "
+                "another run's; it is damaged or older than this program, make it anew"
+            )
+        try:
+            return build(cls, {name: record[name] for name in names})
+        except ConfigError as error:
+            raise ConfigError(f"{where} holds a damaged record ({error}); make it anew") from error
+
+    @classmethod
+    def of_attributes(cls, attributes: Mapping[str, Any], where: str) -> Facts:
+        """From the root attributes of a run.h5 (`attributes`).
+
+        Raises:
+            ConfigError: The record is not whole, or of other types.
+        """
+        record = dict(attributes)
+        try:
+            for name in ("images", "versions"):
+                if name in record:
+                    record[name] = json.loads(record[name])
+            if "config" in record:
+                record["config"] = yaml.safe_load(record["config"])
+        except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{where} holds a damaged record ({reason}); make it anew") from error
+        return cls.read(record, where)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types, by name."""
+        return asdict(self)
+
+    def attributes(self) -> dict[str, Any]:
+        """As root attributes of a run.h5: numbers and text."""
+        return self.plain() | {
+            "config": self.config_yaml(),
+            "images": json.dumps(self.images),
+            "versions": json.dumps(self.versions),
+            "seed": self.config["seed"],
+        }
+
+    def config_yaml(self) -> str:
+        """The configuration as YAML text, which ``snn-artsy run --config`` takes."""
+        return yaml.safe_dump(self.config, sort_keys=False)
+
+
+def differences(old: Facts, new: Facts) -> list[str]:
+    """What can change a number and is not the same, in words; empty if nothing is.
+
+    ``["seed was 1993 and is 4", "the test images changed", "torch was 2.4.0 and is 2.5.1"]``
+    """
+    return [
+        *config_differences(old.config, new.config),
+        *(
+            f"the {split} images changed"
+            for split in sorted({*old.images, *new.images})
+            if old.images.get(split) != new.images.get(split)
+        ),
+        *(["the backbone's weights changed"] if old.backbone_sha256 != new.backbone_sha256 else []),
+        *_changed({"device": old.device}, {"device": new.device}),
+        *_changed(
+            {k: v for k, v in old.versions.items() if k not in FILES_ONLY},
+            {k: v for k, v in new.versions.items() if k not in FILES_ONLY},
+        ),
+    ]
+
+
+def remarks(old: Facts, new: Facts) -> list[str]:
+    """What is not the same and is told, but keeps nothing from going on."""
+    names = ("platform", "git_commit")
+    return _changed({n: getattr(old, n) for n in names}, {n: getattr(new, n) for n in names})
+
+
+def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The part of `differences` that two configurations make; the order of learners is none."""
+    return _changed(dict(_that_matter(old)), dict(_that_matter(new)))
+
+
+def _that_matter(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _that_matter(value, f"{key}.")
+        elif key == "learners" and isinstance(value, list):
+            yield key, sorted(map(str, value))
+        elif key not in NO_DIFFERENCE:
+            yield key, value
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]

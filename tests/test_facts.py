@@ -1,0 +1,123 @@
+"""The one record of what a run's numbers depend on: what is a difference and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
+from snn_artsy.config_builder import build, keys_of
+from snn_artsy.data.sources import FolderSplit
+from snn_artsy.facts import NO_DIFFERENCE, Facts, differences, remarks
+from snn_artsy.frozen import _fingerprint
+
+IMAGES = {"train": "a" * 64, "test": "b" * 64}
+
+
+def facts(config: RunConfig | None = None, **changes: Any) -> Facts:
+    made = Facts.gather(config or RunConfig(), IMAGES, "c" * 64, "cpu", 1)
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"seed": 4}, "seed was 1993 and is 4"),
+        ({"snn": {"teacher": {"current": 2.0}}}, "snn.teacher.current was 1.5 and is 2.0"),
+        ({"data": {"increment": 2}}, "data.increment was None and is 2"),
+    ],
+)
+def test_a_difference_of_configuration_is_named(values: dict[str, Any], words: str) -> None:
+    assert words in differences(facts(), facts(build(RunConfig, values)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": IMAGES | {"test": "0"}}, "the test images changed"),
+        ({"images": IMAGES | {"train": "0"}}, "the train images changed"),
+        ({"backbone_sha256": "0"}, "the backbone's weights changed"),
+        ({"device": "cuda"}, "device was 'cpu' and is 'cuda'"),
+    ],
+)
+def test_a_difference_is_named(changes: dict[str, Any], words: str) -> None:
+    assert differences(facts(), facts(**changes)) == [words]
+
+
+def test_labels_from_a_list_are_part_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"1")
+    (tmp_path / "y.png").write_bytes(b"2")
+    splits = [
+        FolderSplit(tmp_path, ["x.png", "y.png"], np.array(each)) for each in ([0, 1], [1, 0])
+    ]
+    assert _fingerprint(splits[0]) != _fingerprint(splits[1])
+
+
+def test_versions_that_compute_are_a_difference_and_others_are_not() -> None:
+    old = facts(versions={"torch": "2.4.0", "h5py": "3.10"})
+    assert differences(old, facts(versions={"torch": "2.4.0", "h5py": "3.11"})) == []
+    new = facts(versions={"torch": "2.5.1", "h5py": "3.10"})
+    assert differences(old, new) == ["torch was '2.4.0' and is '2.5.1'"]
+
+
+def test_what_cannot_change_a_number_is_no_difference() -> None:
+    other = RunConfig(
+        data=DataConfig(root="elsewhere", download=True),
+        backbone=BackboneConfig(
+            pretrained=False, workers=7, cache=False, cache_dir="there", checkpoint=None
+        ),
+        device="cpu",
+        learners=list(reversed(RunConfig().learners)),
+        out="elsewhere",
+    )
+    assert differences(facts(), facts(other)) == []
+    assert differences(facts(), facts(threads=8, platform="another", git_commit="0")) == []
+    assert set(keys_of(RunConfig)) >= NO_DIFFERENCE - {"threads"}  # none is misspelt
+
+
+def test_other_learners_are_a_difference() -> None:
+    (found,) = differences(facts(), facts(RunConfig(learners=["simplecil"])))
+    assert found.startswith("learners was ['artsy_ann'")
+
+
+def test_what_is_only_told() -> None:
+    assert remarks(facts(), facts(threads=8)) == []
+    (told,) = remarks(facts(git_commit="a"), facts(git_commit="b-dirty"))
+    assert told == "git_commit was 'a' and is 'b-dirty'"
+
+
+def test_both_files_say_the_same() -> None:
+    made = facts()
+    assert Facts.read(made.plain(), "x") == made == Facts.of_attributes(made.attributes(), "x")
+    assert build(RunConfig, yaml.safe_load(made.config_yaml())) == RunConfig()
+    assert differences(made, Facts.of_attributes(made.attributes(), "x")) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ([], "no record"),
+        ({}, "does not say its config, images"),
+        (facts().plain() | {"threads": "many"}, "threads: 'many'"),
+        (facts().plain() | {"images": ["x"]}, "images: "),
+        (facts().plain() | {"config": 3}, "config: 3"),
+    ],
+)
+def test_a_record_of_another_shape_is_refused(record: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=r'^run: "f" ') as raised:
+        Facts.read(record, 'run: "f"')
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"images": 3}, {"images": "{"}, {"versions": "[1]"}, {"config": "a: ["}]
+)
+def test_attributes_of_another_shape_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="damaged record"):
+        Facts.of_attributes(facts().attributes() | changes, 'run: "f"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -213,6 +214,7 @@ LOW_LEVEL = [
     (os, "unlink"),
     (shutil, "copyfile"),
     (Path, "write_text"),
+    (Path, "write_bytes"),
     (h5py.File, "__init__"),
     (h5py.File, "close"),
     (h5py.Group, "create_dataset"),
@@ -301,6 +303,77 @@ def test_a_failing_disk_is_a_clear_error(
     with open_run(tmp_path) as run:
         assert run.status == "interrupted" and run.counts(0).time_ms.tolist() == [1.0]
     assert not list(tmp_path.rglob("*.part"))  # nothing half written takes up the full disk
+
+
+def _recorded_within(limit: int, directory: Path) -> None:
+    """Record in a process whose files cannot grow beyond ``limit`` bytes: exit code 0 if they need
+    not, 1 with the error in a file, anything else if the process dies."""
+    messages = os.open(directory.with_suffix(".messages"), os.O_WRONLY | os.O_CREAT)
+    os.dup2(messages, 2)
+    code = 0
+    try:
+        recorder = RunRecorder(directory, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.05)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        with recorder:
+            simulate(recorder)
+            recorder.barrier()
+            evaluate(recorder)
+    except RecordingError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        os.write(messages, str(error).encode())
+        code = 1
+    os._exit(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_files_that_cannot_grow_end_a_run_with_one_error(tmp_path: Path) -> None:
+    """HDF5 crashes the process, or prints thousands of lines, where its own writes fail."""
+    codes = []
+    for limit in (*range(2_000, 400_000, 40_000), 2**20, 2**24):
+        directory = tmp_path / str(limit)
+        if (pid := os.fork()) == 0:
+            try:
+                _recorded_within(limit, directory)
+            finally:
+                os._exit(9)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        message = directory.with_suffix(".messages").read_text()
+        if codes[-1]:
+            assert codes[-1] == 1 and message.count("cannot be written") == 1
+            assert "File too large" in message and "\n" not in message
+        with open_run(directory) as run:
+            assert run.status == ("interrupted" if codes[-1] else "complete")
+            run.counts(0)
+        assert not list(tmp_path.rglob("*.part"))
+    assert 1 in codes and codes[-1] == 0
+
+
+def test_a_merge_sets_aside_enough_and_gives_the_rest_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What HDF5 has used when it closes run.h5 is less than what was set aside for it."""
+    before, after = [], []
+    real = storage.publish
+
+    def seen(part: Path, path: Path) -> None:
+        if path.name == "run.h5":
+            after.append(part.stat().st_size)
+        real(part, path)
+
+    def set_aside(descriptor: int, start: int, n_bytes: int) -> None:
+        before.append(start + n_bytes)
+
+    monkeypatch.setattr(os, "posix_fallocate", set_aside)
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0) as recorder:
+        monkeypatch.setattr(storage, "publish", seen)
+        for seed in range(2):
+            simulate(recorder, seed)
+            recorder.barrier()
+    assert len(after) == len(before) >= 3
+    assert all(used < given for used, given in zip(after, before, strict=True))
+    monkeypatch.undo()
+    assert (tmp_path / "run.h5").stat().st_size == after[-1]
 
 
 def test_a_vanished_directory_is_a_clear_error(tmp_path: Path) -> None:

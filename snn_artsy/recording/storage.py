@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -68,6 +70,35 @@ def merge(target: h5py.File, segment: h5py.File) -> None:
             group.attrs.create(key, item.attrs[key], dtype=item.attrs.get_id(key).dtype)
 
     segment.visititems(add)
+
+
+@contextmanager
+def in_memory(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that is written at the end, by Python. HDF5 itself (2.0) crashes the process
+    when a disk fills up, or a file gets too large, while it closes a file."""
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        yield file
+    path.write_bytes(image.getbuffer())
+
+
+@contextmanager
+def extended(path: Path, n_bytes: int) -> Iterator[h5py.File]:
+    """An HDF5 file that is too large for memory, open to get about ``n_bytes`` more. The system
+    sets room for them aside first, so that HDF5 does not meet a full disk (see `in_memory`).
+
+    Raises:
+        OSError: There is no room.
+    """
+    # Replaced chunks leave gaps, and the indexes of the datasets grow.
+    room = 2 * n_bytes + 2**20
+    with path.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), path.stat().st_size, room)
+        elif shutil.disk_usage(path).free < room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with h5py.File(path, "r+") as file:  # cuts off what it has not used when it is closed
+        yield file
 
 
 def sync(path: Path) -> None:
@@ -228,3 +259,9 @@ def segment_numbers(directory: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(file.stem) for file in folder.glob("*.h5") if file.stem.isdigit())
+
+
+def segment_bytes(directory: Path) -> int:
+    """Size of the finished segments together."""
+    paths = (segment_path(directory, number) for number in segment_numbers(directory))
+    return sum(path.stat().st_size for path in paths)

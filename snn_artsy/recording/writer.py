@@ -124,7 +124,7 @@ class RunRecorder:
             self._lock = WriterLock(self.directory)
         except OSError as error:
             raise storage.cannot_write(self.path, error) from error
-        with storage.whole(self.path) as part, h5py.File(part, "w") as file:
+        with storage.whole(self.path) as part, storage.in_memory(part) as file:
             for name, value in root.items():
                 if value is not None:
                     file.attrs[name] = value
@@ -139,7 +139,7 @@ class RunRecorder:
         try:
             with storage.whole(self.path) as part:
                 shutil.copyfile(self.path, part)
-                with h5py.File(part, "r+") as file:
+                with storage.extended(part, storage.segment_bytes(self.directory)) as file:
                     merged = int(file.attrs["merged_segments"])
                     segments = storage.newer_segments(self.directory, merged)
                     for path in segments:
@@ -430,7 +430,7 @@ class RunRecorder:
             return
         path = storage.segment_path(self.directory, self._segment + 1)
         with storage.whole(path) as part:
-            with h5py.File(part, "w") as file:
+            with storage.in_memory(part) as file:
                 for name, pieces in rows.items():
                     storage.store(file, name, np.concatenate(pieces) if pieces[1:] else pieces[0])
                 for group, scalars in self._scalars.items():
@@ -453,7 +453,7 @@ class RunRecorder:
         storage.checksum_file(self.path).unlink(missing_ok=True)
         with storage.whole(self.path) as part:
             shutil.copyfile(self.path, part)
-            with h5py.File(part, "r+") as target:
+            with storage.extended(part, storage.segment_bytes(self.directory)) as target:
                 # The file's own number: a signal may have come after it was replaced.
                 self._merged = int(target.attrs["merged_segments"])
                 for number in range(self._merged + 1, self._segment + 1):

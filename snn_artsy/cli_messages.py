@@ -8,12 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
-
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import keys_of, section_of, type_of, unknown_key, wanted
 from snn_artsy.protocols import PROTOCOLS
+from snn_artsy.yaml_file import read_yaml
 
 PROG = "snn-artsy"
 
@@ -107,16 +106,7 @@ def check_config_file(name: str, also: Sequence[str]) -> None:
         raise ConfigError(f'config: "{name}" is a directory; give a YAML file')
     if not path.is_file():
         raise ConfigError(f'config: no file "{name}" here; give a YAML file')
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f'config: "{name}" is not valid YAML{where}: {error.problem}; correct it there'
-        ) from error
-    except (UnicodeDecodeError, yaml.YAMLError, OSError) as error:
-        raise ConfigError(f'config: "{name}" cannot be read ({error}); give a YAML file') from error
+    content = read_yaml(path, f'config: "{name}"')
     if not isinstance(content, dict):
         raise ConfigError(
             f'config: "{name}" holds no keys with values; see `{PROG} run --print_config`'

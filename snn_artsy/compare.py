@@ -13,7 +13,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from snn_artsy.learners.tasks import join
 from snn_artsy.provenance import provenance
 from snn_artsy.run import run_learner
 from snn_artsy.rundir import run_directory
+from snn_artsy.yaml_file import read_mapping, yaml_text
 
 SPIKES_ONLY = " (spikes)"
 CURVES = ("a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only")
@@ -232,7 +232,7 @@ def _directory(config: RunConfig) -> Path:
     wanted = asdict(replace(config, learners=["simplecil"], out=None))
     file = directory / "config.yaml"
     if file.is_file():
-        kept = yaml.safe_load(file.read_text(encoding="utf-8"))
+        kept = read_mapping(file, f'out: "{file}"')
         for key in keys_of(RunConfig):
             if _at(kept, key) != _at(wanted, key) and not isinstance(_at(wanted, key), dict):
                 raise ConfigError(
@@ -242,7 +242,7 @@ def _directory(config: RunConfig) -> Path:
     elif directory.is_dir() and any(directory.iterdir()):
         raise ConfigError(f'out: "{directory}" holds something else; choose another directory')
     directory.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    file.write_text(yaml_text(wanted), encoding="utf-8")
     return directory
 
 

@@ -2,7 +2,7 @@
 
 Works for any nested frozen dataclass, so that a new field needs no code here::
 
-    config = build(RunConfig, yaml.safe_load(text))
+    config = build(RunConfig, read_mapping(Path("my.yaml"), 'config: "my.yaml"'))
 """
 
 from __future__ import annotations

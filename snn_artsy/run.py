@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_file
@@ -38,6 +37,7 @@ from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
 from snn_artsy.synapses.pairing import make_schedule
+from snn_artsy.yaml_file import read_mapping, yaml_text
 
 # Test samples given to a learner at a time; no answer depends on it.
 TEST_BATCH = 500
@@ -112,8 +112,10 @@ def _interrupted(
         raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
     file = directory / "config.yaml"
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
-    config = build(RunConfig, {**yaml.safe_load(text), "out": str(directory)})
+        values = read_mapping(file, f'run: "{file}"')
+    else:
+        values = read_mapping(text, f'run: "{directory / "run.h5"}", its attribute config,')
+    config = build(RunConfig, {**values, "out": str(directory)})
     if kept is not None:
         ours = _plain({**asdict(config), "out": None})
         changed = checkpoint.differences(ours, {**kept.config, "out": None})
@@ -143,7 +145,7 @@ def _carry_out(
         soft_wrap=True,
     )
     facts = provenance(torch.get_num_threads())
-    config_yaml = yaml.safe_dump(asdict(config), sort_keys=False)
+    config_yaml = yaml_text(asdict(config))
     attributes = {
         "versions": facts["versions"],
         "git_commit": _commit(facts),
@@ -236,7 +238,7 @@ def load_trained(directory: Path) -> Trained:
             f'run: no trained artsy_snn at "{directory}"; give the directory of a finished '
             "`snn-artsy run` whose learners include artsy_snn"
         )
-    config = build(RunConfig, yaml.safe_load(config_file.read_text(encoding="utf-8")))
+    config = build(RunConfig, read_mapping(config_file, f'run: "{config_file}"'))
     device = choose_device(config.device)
     frozen = prepare(config, device, Console(quiet=True))
     summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))

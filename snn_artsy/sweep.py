@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -24,6 +23,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build, keys_of, section_of, type_of, unknown_key
 from snn_artsy.recording.storage import whole
+from snn_artsy.yaml_file import read_yaml
 
 # A worker that dies (killed, out of memory, node gone) has its run begun again so many times.
 RETRIES = 3
@@ -354,5 +354,5 @@ def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
         key, equals, values = part.partition("=")
         if not equals or not values.strip():
             raise ConfigError(f"grid: {part!r} is not key=value,value; for example seed=1993,1994")
-        grid[key.strip()] = yaml.safe_load(f"[{values}]")
+        grid[key.strip()] = read_yaml(f"[{values}]", f"grid: {part!r}")
     return grid

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from snn_artsy.recording import storage
 from snn_artsy.recording.reader import Run
+from snn_artsy.yaml_file import read_mapping
 
 _COUNTED = {
     "presentations": "/stimulus/start_ms",
@@ -20,7 +19,7 @@ _COUNTED = {
 
 def run_facts(run: Run) -> dict[str, str]:
     """What was run, with what, and how it ended."""
-    config: Any = yaml.safe_load(run.config) or {}
+    config: Any = read_mapping(run.config, f'run: "{run.path}", its attribute config,')
     get = run.attributes.get
     facts = {
         "status": run.status,

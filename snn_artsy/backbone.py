@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
 
@@ -161,6 +161,9 @@ def extract_features(
     of torch, torchvision, timm and Pillow. (CPU and CUDA differ in the last bits, so each keeps its
     own.) A damaged file is recomputed. ``on_progress(done, total)`` counts images; from the cache
     it is called once.
+
+    Raises:
+        NotFinite: A feature is NaN or infinite; nothing is kept then.
     """
     config = config or BackboneConfig()
     index = np.asarray(index, dtype=np.int64)
@@ -175,10 +178,30 @@ def extract_features(
             on_progress(len(wanted), len(wanted))
     if features is None:
         features = _compute(backbone, split, wanted, config, on_progress)
+        _require_finite(features, wanted, backbone, split)
         if config.cache:
             _write_cache(path, features, key)
     # Asked for in order, as a task stream does, the memory map itself is handed out.
     return features if np.array_equal(wanted, index) else features[rows]
+
+
+def _require_finite(
+    features: NDArray[np.float32],
+    index: NDArray[np.int64],
+    backbone: FrozenBackbone,
+    split: ImageSplit,
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise NotFinite(
+            f"backbone: {backbone.name} gives features that are NaN or infinite for {len(bad)} of "
+            f"{len(features)} images, first for {split.name(int(index[bad[0]]))}; "
+            + (
+                "use backbone.precision float32"
+                if backbone.precision != "float32"
+                else "look at these images, or use other weights"
+            )
+        )
 
 
 def cache_directory(config: BackboneConfig) -> Path:
@@ -407,6 +430,8 @@ def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | Non
         features: NDArray[np.float32] = np.load(path, mmap_mode="c", allow_pickle=False)
         if features.shape != shape or features.dtype != np.float32:
             raise ValueError(f"{features.dtype} {features.shape}")
+        if not np.isfinite(features).all():
+            raise ValueError("values that are NaN or infinite")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as e:

@@ -38,6 +38,7 @@ class Checkpoint:
         facts: What else the numbers depend on: ``device``, ``backbone_sha256``.
         recorded: Rows of each dataset of ``run.h5`` at this moment (`RunRecorder.recorded`).
         finished: Measures of the learners that are done.
+        failed: Learners that were given up because their numbers were not finite, and where.
         controls: Measures of the controls that are done.
         learner: The learner at work; its ``state`` goes with it.
         step: Tasks that it has learnt and given answers after.
@@ -49,6 +50,7 @@ class Checkpoint:
     facts: dict[str, Any]
     recorded: dict[str, int] = field(default_factory=dict)
     finished: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
     learner: str | None = None
     step: int = 0
@@ -65,6 +67,12 @@ class Checkpoint:
         """The learner at work is done."""
         assert self.learner is not None
         self.finished[self.learner] = measures
+        self.learner, self.state = None, {}
+
+    def fail(self, why: str) -> None:
+        """The learner at work is given up."""
+        assert self.learner is not None
+        self.failed[self.learner] = why
         self.learner, self.state = None, {}
 
 

@@ -1,10 +1,39 @@
-"""Checks of values that a user gives; every failure names the key, the value and the remedy."""
+"""Checks of values that a user gives; every failure names the key, the value and the remedy.
+
+And of numbers that come out of them: what is computed must be finite.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 
 class ConfigError(ValueError):
     """A configuration value that cannot be used: ``key: what is wrong; what to do``."""
+
+
+class NotFinite(RuntimeError):
+    """A number that was computed is NaN or infinite: ``where: what, how many of how many``."""
+
+
+def require_finite(where: str, values: Mapping[str, Any]) -> None:
+    """Raise :class:`NotFinite` unless every number in these arrays or tensors is finite.
+
+    Args:
+        where: Begins the message, for example the learner and the task.
+        values: Arrays or tensors, on any device, by what they are called in the message.
+    """
+    for name, value in values.items():
+        finite = value.isfinite() if hasattr(value, "isfinite") else np.isfinite(value)
+        if not finite.all():
+            total = int(np.prod(finite.shape))
+            raise NotFinite(
+                f"{where}: {total - int(finite.sum())} of {total} numbers in {name} are NaN or "
+                "infinite"
+            )
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:

@@ -281,8 +281,7 @@ def _run(arguments: Namespace) -> int:
     console = Console()
     with _can_go_on(directory):
         result = execute(replace(config, out=str(directory)), console)
-    _show(result, console)
-    return 0
+    return _show(result, console)
 
 
 def _resume(arguments: Namespace) -> int:
@@ -297,8 +296,7 @@ def _resume(arguments: Namespace) -> int:
     console = Console()
     with _can_go_on(directory):
         result = resume(directory, console)
-    _show(result, console)
-    return 0
+    return _show(result, console)
 
 
 def _sweep(arguments: Namespace) -> int:
@@ -338,14 +336,15 @@ def _can_go_on(directory: Path) -> Iterator[None]:
         raise
 
 
-def _show(result: RunResult, console: Console) -> None:
-    """What came out of a run, and where it lies."""
+def _show(result: RunResult, console: Console) -> int:
+    """What came out of a run, and where it lies; the exit code: 1 if a learner failed."""
     from snn_artsy.table import controls_table, summary_table
 
     console.print(summary_table(result.summary))
     if result.summary.get("controls"):
         console.print(controls_table(result.summary))
     console.print(f"Run directory: {result.directory}", soft_wrap=True, highlight=False)
+    return 1 if result.summary.get("failed") else 0
 
 
 def _compare(arguments: Namespace) -> int:

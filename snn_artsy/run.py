@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from snn_artsy import checkpoint
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, NotFinite, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
@@ -55,7 +56,8 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     """Run the configured learners over the task stream; leaves the run's directory.
 
     The directory gets ``run.h5`` from the start, ``summary.json`` and ``figures/`` at the end. An
-    interrupted run keeps what was recorded until then, marked interrupted.
+    interrupted run keeps what was recorded until then, marked interrupted. A learner whose numbers
+    are no longer finite is given up and named in the summary as ``failed``; the others go on.
 
     Raises:
         ConfigError: The configuration does not fit the data, the backbone or the machine.
@@ -166,17 +168,24 @@ def _carry_out(
             kept = checkpoint.Checkpoint(_plain(asdict(config)), needs)
         keeper = Keeper(directory, recorder, kept, device)
         for name in config.learners:
-            if name not in kept.finished:
-                file = state_path(directory, name)
+            if name in kept.finished or name in kept.failed:
+                continue
+            file = state_path(directory, name)
+            try:
                 measures = run_learner(
                     name, config, frozen, device, console, recorder, file, keeper=keeper
                 )
                 kept.finish(_plain(measures))
-                keeper.save()
+            except NotFinite as error:
+                kept.fail(str(error))
+            keeper.save()
+        learners, failed = kept.finished, dict(kept.failed)
         controls: dict[str, dict[str, float]] = {}
         if config.controls:
-            controls = run_controls(config, frozen, device, console, keeper)
-        learners = kept.finished
+            try:
+                controls = run_controls(config, frozen, device, console, keeper)
+            except NotFinite as error:
+                failed["controls"] = str(error)
         if controls and "artsy_snn" in learners:
             reference = learners["artsy_snn"]["a_last_spikes_only"]
             shuffled = controls["shuffled_timing"]["a_last_spikes_only"]
@@ -196,11 +205,15 @@ def _carry_out(
     }
     if controls:
         summary["controls"] = controls
+    if failed:
+        summary["failed"] = failed
     summary = _plain(summary)
     text = json.dumps(summary, indent=2, allow_nan=False)
     storage.write_text(directory / "summary.json", text + "\n")
     checkpoint.remove(directory)
     _draw(directory, console)
+    for why in failed.values():
+        console.print(f"failed: {why}", highlight=False, markup=False, soft_wrap=True)
     for name, measures in summary["learners"].items():
         if measures.get("gates_uninformative"):
             console.print(
@@ -283,13 +296,15 @@ def run_learner(
                 learner.after_epoch = lambda begun=begun: keeper.learnt(
                     learner, elapsed(), elapsed() - begun, None
                 )
-            learner.learn(task)
+            with _finite(learner, f"{name}, task {step}"):
+                learner.learn(task)
             learning = elapsed() - begun
             if isinstance(learner, ArtsySNN) and config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
             seen = join([test for _, test in frozen.tasks[: step + 1]])
             last = step == len(frozen.tasks) - 1
-            answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=last)
+            with _finite(learner, f"{name}, task {step}"):
+                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=last)
             steps.append(answers)
             if recorder is not None:
                 recorder.evaluation(
@@ -334,11 +349,12 @@ def run_controls(
                 learner = build_snn(frozen.setting(changed, device))
             else:
                 learner = build_snn(frozen.setting(config, device), name)
-            for task, _ in frozen.tasks:
-                learner.learn(task)
-                progress.advance(bar)
-            seen = join([test for _, test in frozen.tasks])
-            answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
+            with _finite(learner, f"control {name}"):
+                for task, _ in frozen.tasks:
+                    learner.learn(task)
+                    progress.advance(bar)
+                seen = join([test for _, test in frozen.tasks])
+                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
             assert answers.spike_predicted is not None
             found[name] = {
                 "a_last_spikes_only": float(np.mean(answers.spike_predicted == answers.labels)),
@@ -352,16 +368,23 @@ def run_controls(
 def evaluate(
     learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
 ) -> StepAnswers:
-    """A learner's answers for test samples; ``oracle``: also with the true task's gate."""
+    """A learner's answers for test samples; ``oracle``: also with the true task's gate.
+
+    Raises:
+        NotFinite: A score is not.
+    """
     at = time.perf_counter()
     prediction = predict(learner, seen)
     if seen.features.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - at
+    given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
+    require_finite("answers", {k: v for k, v in given.items() if v is not None})
     predicted = prediction.scores.argmax(1)
     spike_predicted = None
     if prediction.spike_scores is not None:
         silent = torch.isneginf(prediction.spike_scores).all(1)
+        require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
         spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1).cpu().numpy()
     oracle_predicted = None
     if oracle and prediction.gates is not None:
@@ -382,6 +405,21 @@ def evaluate(
         operations=None if prediction.operations is None else prediction.operations.cpu().numpy(),
         seconds=seconds,
     )
+
+
+@contextmanager
+def _finite(learner: Learner, where: str) -> Iterator[None]:
+    """What a learner has learnt must be finite afterwards; ``where`` begins the message if not.
+
+    Raises:
+        NotFinite: A number is not, there or in the answers. LAPACK's failures are the same thing:
+            with finite numbers of a usual size it has none.
+    """
+    try:
+        yield
+        require_finite("state", learner.state_dict())
+    except (NotFinite, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        raise NotFinite(f"{where}: {error}") from error
 
 
 def predict(learner: Learner, batch: LabelledBatch) -> Prediction:

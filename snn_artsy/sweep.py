@@ -170,6 +170,8 @@ def summarise(cells: Sequence[Cell], errors: Mapping[str, str]) -> dict[str, Any
             directory = Path(str(cell.config.out))
             found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
             entry["directory"] = str(directory)
+            if "failed" in found:  # learners whose numbers were not finite; the others count
+                entry["error"] = "; ".join(found["failed"].values())
             entry["learners"] = {
                 name: {k: v for k, v in measures.items() if isinstance(v, int | float)}
                 for name, measures in found["learners"].items()

@@ -64,6 +64,9 @@ class Counting:
         self.loaded.append(i)
         return self.split.load(i)
 
+    def name(self, i: int) -> str:
+        return self.split.name(i)
+
     def fingerprint(self) -> str:
         return self.split.fingerprint()
 

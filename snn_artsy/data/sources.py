@@ -52,6 +52,10 @@ class ImageSplit(Protocol):
         """Image ``i`` as RGB, in its stored size."""
         ...
 
+    def name(self, i: int) -> str:
+        """What image ``i`` is called in messages."""
+        ...
+
     def fingerprint(self) -> str:
         """Hex digest that changes with the images, never with dates or the place on disk."""
         ...
@@ -85,6 +89,9 @@ class ArraySplit:
     def load(self, i: int) -> Image.Image:
         return Image.fromarray(self.images[i]).convert("RGB")
 
+    def name(self, i: int) -> str:
+        return f"image {i}"
+
     def fingerprint(self) -> str:
         """SHA-256 of shape, images and labels."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
@@ -116,6 +123,9 @@ class FolderSplit:
             raise ConfigError(
                 f"data.root: cannot read the image {path} ({e}); replace or remove this file"
             ) from e
+
+    def name(self, i: int) -> str:
+        return str(self.root / self.paths[i])
 
     def fingerprint(self) -> str:
         """SHA-256 over relative paths, sizes and contents.

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
@@ -36,6 +37,9 @@ def train_gate(
     """Binary cross-entropy, both kinds of features weighing the same: good [n, D], bad [m, D].
 
     Without bad features all the gate can learn is to open, and without good ones to stay shut.
+
+    Raises:
+        NotFinite: Training diverged.
     """
     if len(good) + len(bad) == 0:
         return
@@ -53,6 +57,7 @@ def train_gate(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+    require_finite("training of a gate", gate.state_dict())
 
 
 class ClassGates(Protocol):

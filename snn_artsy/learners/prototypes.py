@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.learners.state import listed, numbered
@@ -16,7 +15,16 @@ def class_means(features: Tensor, labels: Tensor, classes: tuple[int, ...]) -> T
 
 def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine of each feature with each prototype: [B, D], [C, D] -> [B, C]."""
-    return F.normalize(features, dim=-1) @ F.normalize(prototypes, dim=-1).T
+    return _unit(features) @ _unit(prototypes).T
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Unit vectors x / |x|, [..., D]; 0 where |x| is, and NaN where |x| overflows.
+
+    There ``F.normalize`` gives 0, and every class would get the same score without a word.
+    """
+    norm = x.norm(dim=-1, keepdim=True)
+    return x / norm.clamp_min(1e-12).masked_fill(norm.isinf(), torch.nan)
 
 
 def complete(base_old: Tensor, base_new: Tensor, gained_new: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from snn_artsy.checks import require_finite
+
 
 class SGDSettings(Protocol):
     """What a configuration section says of it."""
@@ -37,7 +39,11 @@ def minimise(
         n: Number of samples.
         settings: epochs, lr, batch_size, weight_decay.
         generator: Order of the samples.
+
+    Raises:
+        NotFinite: Training diverged.
     """
+    parameters = list(parameters)
     optimiser = torch.optim.SGD(
         parameters, lr=settings.lr, momentum=0.9, weight_decay=settings.weight_decay
     )
@@ -49,3 +55,4 @@ def minimise(
             value.backward()
             optimiser.step()
         schedule.step()
+    require_finite("training", {f"parameter {i}": p for i, p in enumerate(parameters)})

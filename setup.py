@@ -60,6 +60,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "scikit-learn>=1.4",
+        "threadpoolctl>=3.1",
         "jsonargparse[signatures]>=4.40",
         "rich>=13.0",
         "safetensors>=0.4.3",

@@ -24,7 +24,7 @@ from jsonargparse import ArgumentParser, Namespace
 from snn_artsy import __version__
 from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.cli_messages import PROG, check_config_file, config_files, explain, flat
-from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
+from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig, check_threads
 from snn_artsy.config_builder import (
     build,
     defaults_of,
@@ -192,6 +192,7 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         "--run", type=str, help=f"Trained run directory, for {' and '.join(ON_A_RUN)}."
     )
     protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
+    protocol.add_argument("--threads", type=int, help="Threads to compute with (default: one).")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
@@ -420,6 +421,8 @@ def _protocol(arguments: Namespace) -> int:
             raise ConfigError(f"run: {name!r} works on no run; leave --run out")
         if not Path(arguments.run).is_dir():
             raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
+    threads = arguments.threads
+    check_threads(threads)
     out = Path(arguments.out).expanduser()
 
     from rich.console import Console
@@ -432,7 +435,8 @@ def _protocol(arguments: Namespace) -> int:
     run = None if arguments.run is None else Path(arguments.run)
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
-    rows = run_protocols(chosen, Setting(arguments.seed, run), out, console, name == "all")
+    setting = Setting(arguments.seed, run, threads=threads)
+    rows = run_protocols(chosen, setting, out, console, name == "all")
     console.print(protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         console.print(f"Figure: {out / figure}", soft_wrap=True, highlight=False)

@@ -26,6 +26,7 @@ from snn_artsy.learners.tasks import join
 from snn_artsy.provenance import provenance
 from snn_artsy.run import run_learner
 from snn_artsy.rundir import run_directory
+from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 SPIKES_ONLY = " (spikes)"
@@ -77,6 +78,7 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
             if not file.is_file():
                 if frozen is None:
                     frozen = prepare(seeded, device, console)
+                    set_threads(threads_of(config))
                 _write(file, _run(name, seeded, frozen, device, console))
             cells[name].append(_read(file))
     summary = summarise(cells, config.seed)

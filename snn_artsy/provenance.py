@@ -44,7 +44,7 @@ def provenance(threads: int | None = None) -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": dirty,
         "platform": platform.platform(),
-        "cpus": _available_cpus(),
+        "cpus": available_cores(),
         "threads": threads,
     }
 
@@ -88,7 +88,8 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _available_cpus() -> int:
+def available_cores() -> int:
+    """Cores that the system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

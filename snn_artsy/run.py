@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from snn_artsy import checkpoint
 from snn_artsy.checks import ConfigError, NotFinite, require_finite
-from snn_artsy.config import RunConfig
+from snn_artsy.config import MAX_THREADS, RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
 from snn_artsy.frozen import Frozen, choose_device, prepare
@@ -38,6 +38,7 @@ from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import run_directory
 from snn_artsy.synapses.pairing import make_schedule
+from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 # Test samples given to a learner at a time; no answer depends on it.
@@ -67,6 +68,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     device = choose_device(config.device)
     make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
     frozen = prepare(config, device, console)
+    set_threads(threads_of(config))
     return _carry_out(config, directory, device, frozen, console, None)
 
 
@@ -74,15 +76,15 @@ def resume(directory: Path, console: Console | None = None) -> RunResult:
     """Go on with an interrupted run from its checkpoint: after the last task that a learner
     finished, in the spiking learner after the last epoch. Finished learners are not run again.
 
-    On the CPU, with the same packages and number of threads, the numbers are those of a run that
-    was never interrupted.
+    On the CPU, with the same packages, the numbers are those of a run that was never interrupted;
+    it computes with as many threads as the run began with.
 
     Raises:
         ConfigError: No run there, a finished one or one that is still being written, or its
             checkpoint is of another configuration, backbone, device or newer version.
     """
     console = console or Console(quiet=True)
-    config, kept, found = _interrupted(directory)
+    config, kept, found, threads = _interrupted(directory)
     device = choose_device(config.device)
     frozen = prepare(config, device, console)
     now = {"device": device, "backbone_sha256": frozen.backbone_sha256}
@@ -95,16 +97,18 @@ def resume(directory: Path, console: Console | None = None) -> RunResult:
                 f"{name} was {found.get(name)} and is {version}: numbers can differ",
                 highlight=False,
             )
+    set_threads(threads)
     return _carry_out(config, directory, device, frozen, console, kept)
 
 
 def _interrupted(
     directory: Path,
-) -> tuple[RunConfig, checkpoint.Checkpoint | None, dict[str, str]]:
-    """Configuration, checkpoint and package versions of a run that can go on."""
+) -> tuple[RunConfig, checkpoint.Checkpoint | None, dict[str, str], int]:
+    """Configuration, checkpoint, package versions and threads of a run that can go on."""
     try:
         with open_run(directory) as run:
             text, versions, status = run.config, run.versions, run.status
+            threads: Any = run.attributes.get("threads")
     except RecordingError as error:
         raise ConfigError(f"run: {error}") from error
     if status == "running" and CAN_LOCK:
@@ -126,7 +130,8 @@ def _interrupted(
                 f"checkpoint: made with another configuration: {'; '.join(changed)}; give "
                 f'"{file}" back its values, or start a new run'
             )
-    return config, kept, versions
+    recorded = isinstance(threads, int) and 1 <= threads <= MAX_THREADS
+    return config, kept, versions, threads if recorded else threads_of(config)
 
 
 def _carry_out(

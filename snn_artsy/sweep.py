@@ -142,11 +142,8 @@ def finished(cell: Cell) -> bool:
 
 def run_cell(config: dict[str, Any]) -> None:
     """One run, in a worker: begun anew, or gone on with where it has a checkpoint."""
-    import torch
-
     from snn_artsy.run import execute, resume
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     directory = Path(config["out"])
     if (directory / "checkpoint").is_dir():
         try:

@@ -76,8 +76,17 @@ LEARNERS = (
 )
 """Names that ``learners`` accepts."""
 
+MAX_THREADS = 1024
+"""More are a slip, and systems refuse to start them."""
+
 DEFAULT_LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
 """Those of a run that names none."""
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads (:class:`ConfigError`) that no machine is asked for."""
+    possible = threads is None or 1 <= threads <= MAX_THREADS
+    require(possible, "threads", threads, f"use 1 to {MAX_THREADS}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,9 @@ class RunConfig:
         record: What goes into ``run.h5``.
         seed: Seed of everything random in the run, class order included.
         device: Where tensors live; ``auto`` takes a GPU when there is one.
+        threads: Threads that the run computes with. Default: one, since learners on features work
+            on small matrices; all cores for the extraction of features, and for learners that run
+            the transformer themselves (``ann.placement: blocks``). A resumed run keeps its number.
         learners: Methods to compare, by name, separated by commas.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
@@ -119,12 +131,14 @@ class RunConfig:
     record: RecordConfig = field(default_factory=RecordConfig)
     seed: int = 1993
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
     learners: list[str] = field(default_factory=lambda: list(DEFAULT_LEARNERS))
     controls: bool = False
     out: str | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
+        check_threads(self.threads)
         require(
             bool(self.learners), "learners", self.learners, f"choose from {', '.join(LEARNERS)}"
         )

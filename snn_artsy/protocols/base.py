@@ -70,8 +70,10 @@ class Setting:
         seed: Of everything random in it.
         run: Trained run directory, for protocols that work on one; None: train the default.
         scratch: Directory for what the protocol has to train.
+        threads: To compute with; None: one.
     """
 
     seed: int = 1993
     run: Path | None = None
     scratch: Path | None = None
+    threads: int | None = None

@@ -13,6 +13,7 @@ from rich.console import Console
 from snn_artsy.protocols import load
 from snn_artsy.protocols.base import Setting
 from snn_artsy.protocols.store import failed, rows, save
+from snn_artsy.threads import set_threads
 
 
 def run_protocols(
@@ -24,6 +25,7 @@ def run_protocols(
         go_on: A protocol that breaks off is an entry that fails, and the next one runs.
     """
     found: list[dict[str, Any]] = []
+    set_threads(setting.threads)
     for k, name in enumerate(names):
         started = time.perf_counter()
         try:

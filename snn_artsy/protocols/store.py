@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from snn_artsy.protocols.base import Check, Column, Outcome
 from snn_artsy.provenance import provenance
@@ -22,11 +23,12 @@ def save(outcome: Outcome, directory: Path, seed: int) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"{outcome.protocol}.h5"
     part = target.with_suffix(".part")
-    facts = provenance(1)
+    facts = provenance(torch.get_num_threads())
     with h5py.File(part, "w") as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         file.attrs["protocol"], file.attrs["seed"] = outcome.protocol, seed
         file.attrs["versions"] = json.dumps(facts["versions"])
+        file.attrs["threads"] = facts["threads"]
         file.attrs["git_commit"] = facts["git_commit"] or ""
         file.attrs["notes"] = "\n".join(outcome.notes)
         file.attrs["checks"] = json.dumps([asdict(check) for check in outcome.checks])

@@ -32,8 +32,8 @@ def trained_run(setting: Setting) -> tuple[Trained, Path]:
     if setting.run is not None:
         return load_trained(setting.run), setting.run
     scratch = setting.scratch or Path(tempfile.mkdtemp(prefix="snn-artsy-"))
-    config = RunConfig(learners=["artsy_snn"], seed=setting.seed, out=str(scratch / "digits"))
-    directory = execute(config).directory
+    config = RunConfig(learners=["artsy_snn"], seed=setting.seed, threads=setting.threads)
+    directory = execute(replace(config, out=str(scratch / "digits"))).directory
     return load_trained(directory), directory
 
 

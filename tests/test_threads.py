@@ -1,0 +1,123 @@
+"""How many threads a run computes with: the rule, what is set, what is recorded and taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numba
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import ANNConfig, DataConfig, RunConfig
+from snn_artsy.recording import open_run
+from snn_artsy.run import execute, resume
+from snn_artsy.threads import cores, set_threads, threads_of
+
+SMALL = RunConfig(data=DataConfig(train_per_class=8, n_tasks=2), learners=["simplecil"])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_again() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    set_threads(before)
+
+
+def in_use() -> set[int]:
+    """Thread counts of every library that has some."""
+    return {torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info())}
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 1), (1, 1), (2, 2), (3, 3)])
+def test_every_library_gets_the_same_number(given: int | None, expected: int) -> None:
+    assert set_threads(given) == expected
+    assert in_use() == {expected}
+    most = numba.config.NUMBA_NUM_THREADS
+    assert numba.get_num_threads() == min(expected, most)
+
+
+def test_learners_on_features_take_one_and_in_the_blocks_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_blocks = RunConfig(ann=ANNConfig(placement="blocks"))
+    monkeypatch.setattr("snn_artsy.threads.available_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_of(RunConfig()) == 1
+    assert threads_of(in_blocks) == 6
+    assert threads_of(replace(in_blocks, threads=4)) == threads_of(RunConfig(threads=4)) == 4
+    for limit, expected in (("2", 2), ("64", 6), ("0", 6), ("4,2", 6), ("", 6)):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert cores() == expected
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2**40])
+def test_impossible_numbers_are_refused(wrong: int) -> None:
+    with pytest.raises(ConfigError, match=f"threads: {wrong} "):
+        RunConfig(threads=wrong)
+
+
+def recorded(directory: Path) -> tuple[int, int]:
+    """What run.h5 and summary.json say."""
+    with open_run(directory) as run:
+        in_file = int(run.attributes["threads"])
+    return in_file, json.loads((directory / "summary.json").read_text())["threads"]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 1), (2, 2)])
+def test_a_run_records_what_it_computed_with(
+    given: int | None, expected: int, tmp_path: Path
+) -> None:
+    torch.set_num_threads(3)  # of no effect
+    directory = execute(replace(SMALL, threads=given, out=str(tmp_path / "run"))).directory
+    assert recorded(directory) == (expected, expected)
+    assert in_use() == {expected}
+
+
+def test_a_resumed_run_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "run"
+    config = replace(SMALL, threads=2, learners=["simplecil", "artsy_ann"], out=str(directory))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("snn_artsy.learners.artsy_ann.ArtsyANN.learn", interrupt)
+        execute(config)
+    set_threads(1)
+    seen: list[int] = []
+    monkeypatch.setattr("snn_artsy.run._draw", lambda *_: seen.append(torch.get_num_threads()))
+    resume(directory)
+    assert seen == [2] and recorded(directory) == (2, 2)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "protocol"])
+def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
+    """In a process of its own, whose libraries would take two threads by themselves."""
+    out = ["--out", str(tmp_path / "out"), "--threads"]
+    if command == "protocol":
+        words = ["protocol", "mg_block", *out]
+    else:
+        words = [command, "--learners", "simplecil", "--data.train_per_class", "8", *out]
+        words[1:1] = ["--seeds", "2"] if command == "compare" else []
+    program = (
+        "import sys, torch\nfrom snn_artsy.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print('threads', torch.get_num_threads())\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+
+    def started(*more: str) -> subprocess.CompletedProcess[str]:
+        python = [sys.executable, "-c", program, *words, *more]
+        return subprocess.run(python, capture_output=True, text=True, env=environment)
+
+    done = started("3")
+    assert done.returncode == 0 and "threads 3" in done.stdout, done.stderr
+    refused = started("0")
+    assert refused.returncode == 2 and "threads: 0 " in refused.stderr

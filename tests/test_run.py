@@ -86,6 +86,9 @@ def test_the_synapses_do_the_work(finished: Path) -> None:
         assert controls[name]["a_last_spikes_only"] <= 3 * summary["chance"], name
     assert controls["no_plasticity"]["spikes_per_image"] == 0
     assert controls["no_plasticity"]["functional_share"] == 0
+    # the accuracy that is lost when spikes are shuffled in time
+    lost = snn["a_last_spikes_only"] - controls["shuffled_timing"]["a_last_spikes_only"]
+    assert snn["timing_index"] == pytest.approx(lost) and lost != 0
 
 
 def test_simplecil_is_the_nearest_class_mean_of_the_same_features(

@@ -1,0 +1,233 @@
+"""Wrong versions of the code that once passed the tests named for it, and the tests that refuse
+them now: each is made in a copy of the package, and one of its tests has to fail.
+
+    python experiments/mutation/named.py [NAME ...]
+
+prints one line for each (killed or SURVIVED) and ends with 1 if one survived, 2 if a change no
+longer applies: then the code has moved, and the change has to be written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# what a test needs beside itself
+COPIED = ("snn_artsy", "tests", "pyproject.toml")
+SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong version.
+
+    Args:
+        name: What is wrong with it.
+        file: The file that is changed, below ``snn_artsy/``.
+        old, new: What stands there, once, and what takes its place.
+        tests: Which tests refuse it.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SNN = "learners/artsy_snn.py"
+ANN = "learners/artsy_ann.py"
+SNN_ANSWERS = ("tests/test_spiking_learner_by_hand.py",)
+ANN_ANSWERS = ("tests/test_artsy_ann_by_hand.py",)
+EVALUATE = ("tests/test_evaluate.py",)
+
+MUTANTS = (
+    Mutant(
+        "an honest evaluation is given the true task",
+        "run.py",
+        "    prediction = predict(learner, seen)\n",
+        "    prediction = predict(learner, replace(seen, true_task="
+        "torch.from_numpy(task_of_label)[seen.labels]))\n",
+        EVALUATE,
+    ),
+    Mutant(
+        "the oracle-gate measure goes without the oracle",
+        "run.py",
+        "predict(learner, replace(seen, true_task=task)).scores",
+        "predict(learner, seen).scores",
+        EVALUATE,
+    ),
+    Mutant(
+        "h_t = 0: the readout is never used",
+        SNN,
+        "[self.config.readout * r @ m for",
+        "[0 * r @ m for",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "h_t does not reach the answer",
+        SNN,
+        "batch.features, gates, self._gained(batch.features, responses)",
+        "batch.features, gates, 0 * self._gained(batch.features, responses)",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "recall means of the wrong class",
+        SNN,
+        "class_means(train.features, train.labels, task.classes) - self.scaling",
+        "class_means(train.features, train.labels, task.classes[::-1]) - self.scaling",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "recall means of another sub-network",
+        SNN,
+        "recall = [self.recall[t] for t in chosen]",
+        "recall = [self.recall[0] for t in chosen]",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "no lateral inhibition in the readout",
+        SNN,
+        "(r - r.mean(1, keepdim=True)).clamp_min(0)",
+        "r",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "S_t is the mean of the votes",
+        SNN,
+        "torch.where(counts.sum(1) > 0, votes.max(1).values, 0.0)",
+        "torch.where(counts.sum(1) > 0, votes.mean(1), 0.0)",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "thresholds of spiking gates are not updated with later tasks",
+        SNN,
+        "            self.thresholds.add_bad(u, scores[:, u])\n",
+        "            pass\n",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "thresholds of spiking gates are calibrated on training samples",
+        SNN,
+        "t, validation = task.number, task.validation",
+        "t, validation = task.number, task.train",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "stand-ins for old tasks are left out of a new gate's calibration",
+        SNN,
+        "self.thresholds.add_task(scores[:, t], bad)",
+        "self.thresholds.add_task(scores[:, t], bad[:0])",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "thresholds of ANN gates are not updated with later tasks",
+        ANN,
+        "        self.thresholds.refresh()\n",
+        "        if t == 0:\n            self.thresholds.refresh()\n"
+        "        else:\n            self.thresholds.fixed(t + 1)\n",
+        ANN_ANSWERS,
+    ),
+    Mutant(
+        "thresholds of ANN gates are calibrated on training samples",
+        ANN,
+        "self._gate_scores(task.validation.features)",
+        "self._gate_scores(task.train.features)",
+        ANN_ANSWERS,
+    ),
+    Mutant(
+        "older ANN gates are never refreshed",
+        ANN,
+        "            self._train_gate(self.gates[u], good, real)\n",
+        "            pass\n",
+        ANN_ANSWERS,
+    ),
+    Mutant(
+        "older ANN gates are refreshed the wrong way round",
+        ANN,
+        "self._train_gate(self.gates[u], good, real)",
+        "self._train_gate(self.gates[u], real, good)",
+        ANN_ANSWERS,
+    ),
+    Mutant(
+        "plastic_old does nothing",
+        SNN,
+        "old.pair(pre, None, duration)[1]",
+        "old._change_to(old.state, old.functional_ms)",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "old sub-networks are taught by the newest one's teacher",
+        SNN,
+        "old.pair(pre, None, duration)",
+        "old.pair(pre, fires * teacher.current, duration)",
+        SNN_ANSWERS,
+    ),
+    Mutant(
+        "every epoch has the first one's noise",
+        SNN,
+        "offset = _EPOCH_STRIDE * epoch",
+        "offset = 0 * epoch",
+        SNN_ANSWERS,
+    ),
+)
+
+
+def apply(mutant: Mutant, package: Path) -> None:
+    """Change the package in place.
+
+    Raises:
+        ValueError: What is to be changed does not stand there exactly once.
+    """
+    file = package / mutant.file
+    text = file.read_text(encoding="utf-8")
+    if (found := text.count(mutant.old)) != 1:
+        raise ValueError(f"{mutant.name}: {mutant.file} has {found} times {mutant.old!r}, not 1")
+    file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def is_killed(mutant: Mutant, directory: Path) -> bool:
+    """Whether one of its tests fails where it was made: not the collection, a test."""
+    env = os.environ | {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests],
+        cwd=directory, env=env, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}")
+    return done.returncode == 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("names", nargs="*", help="only those whose name contains one of these")
+    names = parser.parse_args().names
+    chosen = [m for m in MUTANTS if not names or any(name in m.name for name in names)]
+    survived = 0
+    for mutant in chosen:
+        with tempfile.TemporaryDirectory() as temporary:
+            directory = Path(temporary)
+            for name in COPIED:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+                copy(ROOT / name, directory / name)
+            try:
+                apply(mutant, directory / "snn_artsy")
+            except ValueError as error:
+                print(error, file=sys.stderr)
+                return 2
+            killed = is_killed(mutant, directory)
+        survived += not killed
+        print(f"{'killed  ' if killed else 'SURVIVED'}  {mutant.name}", flush=True)
+    print(f"{len(chosen) - survived} of {len(chosen)} killed")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""What a learner is asked in an evaluation, and what becomes of its answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from snn_artsy import run
+from snn_artsy.learners.base import Batch, LabelledBatch, Prediction
+
+N = 7
+TASK_OF_LABEL = np.array([0, 0, 1, 1])
+LABELS = torch.tensor([3, 0, 1, 2, 2, 0, 3])
+
+
+def seen_samples() -> LabelledBatch:
+    """Sample b has the feature b; its number says where it came from."""
+    features = torch.arange(N, dtype=torch.float32)[:, None]
+    return LabelledBatch(features, 100 + torch.arange(N), "test", labels=LABELS)
+
+
+@dataclass
+class Scripted:
+    """Answers class b mod 4 to sample b, and to one that tells its task that task's last class."""
+
+    gated: bool = True
+    spiking: bool = True
+    asked: list[Any] = field(default_factory=list)
+
+    def predict(self, batch: Batch) -> Prediction:
+        told = batch.true_task
+        self.asked.append(None if told is None else told.tolist())
+        number = batch.features[:, 0].long()
+        answer = number % 4 if told is None else 2 * told + 1
+        scores = torch.nn.functional.one_hot(answer, 4).float()
+        spikes = torch.nn.functional.one_hot((number + 1) % 4, 4).float()
+        spikes[number == 5] = -torch.inf
+        spikes[number == 6, 0] = -torch.inf  # silent in one class is no silence
+        gates = torch.stack([number % 2 == 0, number > 3], dim=1)
+        return Prediction(
+            scores,
+            gate_scores=torch.stack([number / 10, -number / 10], dim=1) if self.gated else None,
+            gates=gates if self.gated else None,
+            spike_scores=spikes if self.spiking else None,
+            vit_passes=1 + number,
+            operations=2.0 * number,
+        )
+
+
+def evaluated(learner: Scripted, oracle: bool) -> run.StepAnswers:
+    return run.evaluate(learner, seen_samples(), TASK_OF_LABEL, oracle=oracle)  # type: ignore[arg-type]
+
+
+def test_an_honest_evaluation_tells_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "TEST_BATCH", 3)
+    learner = Scripted()
+    answers = evaluated(learner, oracle=False)
+    assert learner.asked == [None] * 3  # parts of 3, 3 and 1
+    assert answers.predicted.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert answers.oracle_gate_predicted is None
+
+
+def test_the_oracle_is_asked_apart_and_told_the_true_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "TEST_BATCH", 4)
+    learner = Scripted()
+    answers = evaluated(learner, oracle=True)
+    assert learner.asked == [None, None, [1, 0, 0, 1], [1, 0, 1]]
+    assert answers.predicted.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert answers.oracle_gate_predicted is not None
+    # the last class of each sample's own task, which is another answer than the honest one
+    assert answers.oracle_gate_predicted.tolist() == [3, 1, 1, 3, 3, 1, 3]
+
+
+def test_without_gates_there_is_no_oracle() -> None:
+    learner = Scripted(gated=False, spiking=False)
+    answers = evaluated(learner, oracle=True)
+    assert learner.asked == [None]
+    assert answers.oracle_gate_predicted is None
+    assert answers.gates is None and answers.gate_scores is None
+    assert answers.spike_predicted is None
+
+
+def test_every_answer_is_handed_on() -> None:
+    answers = evaluated(Scripted(), oracle=False)
+    assert answers.labels.tolist() == LABELS.tolist()
+    np.testing.assert_array_equal(answers.scores, np.eye(4)[[0, 1, 2, 3, 0, 1, 2]])
+    # nothing fired for sample 5, and a part of the classes for sample 6
+    assert answers.spike_predicted is not None
+    assert answers.spike_predicted.tolist() == [1, 2, 3, 0, 1, -1, 3]
+    assert answers.gates is not None and answers.gate_scores is not None
+    assert answers.gates.T.tolist() == [[b % 2 == 0 for b in range(N)], [b > 3 for b in range(N)]]
+    np.testing.assert_allclose(answers.gate_scores[:, 1], [-b / 10 for b in range(N)], rtol=1e-6)
+    assert answers.vit_passes is not None and answers.operations is not None
+    assert answers.vit_passes.tolist() == [1 + b for b in range(N)]
+    assert answers.operations.tolist() == [2.0 * b for b in range(N)]
+    assert 0 <= answers.seconds < 60

@@ -61,6 +61,7 @@ setup(
         "matplotlib>=3.8",
         "scikit-learn>=1.4",
         "threadpoolctl>=3.1",
+        "scipy>=1.11",
         "jsonargparse[signatures]>=4.40",
         "rich>=13.0",
         "safetensors>=0.4.3",

@@ -16,6 +16,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import cell, insert
 
+from snn_artsy.table import shown_p
+
 COLUMNS = (
     ("a_last", "A_last", 100),
     ("a_last_spikes_only", "A_last, spikes only", 100),
@@ -41,7 +43,7 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
         cells = [cell(measures[k]["values"] if k in measures else [], s) for k, _, s in used]
         low, high = measures["a_last"]["interval_95"]
         lines.append(f"| {name} | {' | '.join(cells)} | {100 * low:.1f} to {100 * high:.1f} |")
-    lines += ["", "| a - b | points | 95 % | d_z | p (Holm) |", "|---|---:|---:|---:|---:|"]
+    lines += ["", "| a - b | points | 95 % | h | p (Holm) |", "|---|---:|---:|---:|---:|"]
     for pair in summary["pairs"]:
         if pair["b"] in against or pair["a"] in against:
             sign = 1 if pair["b"] in against else -1
@@ -49,12 +51,11 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
             # + 0.0 makes a plain zero of -0.0
             low, high = sorted(sign * 100 * bound + 0.0 for bound in pair["interval_95"])
             points = sign * 100 * pair["difference"] + 0.0
-            effect = pair["effect_size_dz"]
             lines.append(
                 f"| {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} "
-                f"| {'–' if effect is None else f'{sign * effect:+.1f}'} | {pair['p_holm']:.4f} |"
+                f"| {sign * pair['cohens_h']:+.2f} | {shown_p(pair['p_holm'])} |"
             )
-    config = summary["config"]
+    config, alike = summary["config"], summary["alike"]
     seeds = summary["seeds"]
     commits = ", ".join(commit[:10] for commit in summary["git_commits"])
     lines += [
@@ -63,9 +64,10 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
         f"seeds {seeds[0]}-{seeds[-1]} "
         f"(class order, {100 * config['data']['train_share']:.0f} % of the training images, "
         f"noise), {summary['device']}, {summary['threads']} threads, commit {commits}. "
-        "Mean ± sd over seeds, percent; intervals: crossed bootstrap over seeds and test images; "
-        "p corrected for all "
-        f"{len(summary['pairs'])} pairs.",
+        "Mean ± sd over seeds, percent; intervals and p: t, seeds and test images crossed "
+        f"(docs/statistics.md); h: Cohen's; p corrected for all {len(summary['pairs'])} pairs.",
+        *(f"{', '.join(others)}: the same answers as {name}." for name, *others in alike),
+        *(f"{text}." for text in summary["warnings"]),
     ]
     return "\n".join(lines)
 

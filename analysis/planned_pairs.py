@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_artsy.evaluation.statistics import holm
+from snn_artsy.table import shown_p
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert
@@ -24,6 +25,9 @@ from results_table import insert
 
 def found(summary: dict[str, Any], a: str, b: str) -> tuple[float, tuple[float, float], float]:
     """Difference a - b, its 95 % interval, both in points, and p."""
+    # of entries that answered alike, the first stands for all
+    stands = {name: group[0] for group in summary.get("alike", ()) for name in group}
+    a, b = stands.get(a, a), stands.get(b, b)
     for pair in summary["pairs"]:
         if {pair["a"], pair["b"]} == {a, b}:
             sign = 1 if pair["a"] == a else -1
@@ -40,8 +44,8 @@ def table(pairs: list[tuple[str, str]], summaries: dict[str, dict[str, Any]]) ->
         rows, holm([row[-1] for row in rows]), strict=True
     ):
         lines.append(
-            f"| {name} | {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} | {p:.4f} "
-            f"| {corrected:.4f} |"
+            f"| {name} | {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} | {shown_p(p)} "
+            f"| {shown_p(corrected)} |"
         )
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import keys_of
 from snn_artsy.evaluation.measures import StepAnswers
-from snn_artsy.evaluation.statistics import crossed_bootstrap, holm, interval, p_value
+from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
 from snn_artsy.frozen import Frozen, choose_device, prepare
 from snn_artsy.learners.tasks import join
 from snn_artsy.provenance import provenance
@@ -81,7 +81,7 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
                     set_threads(threads_of(config))
                 _write(file, _run(name, seeded, frozen, device, console))
             cells[name].append(_read(file))
-    summary = summarise(cells, config.seed)
+    summary = summarise(cells)
     facts = provenance(torch.get_num_threads())
     summary |= {
         "seeds": seeds,
@@ -97,23 +97,24 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     return directory, summary
 
 
-def summarise(cells: dict[str, list[Cell]], seed: int) -> dict[str, Any]:
-    """``{"learners": {name: {measure: {mean, sd, values}}}, "pairs": [...]}``.
+def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
+    """``{"learners": {name: {measure: {mean, sd, values}}}, "pairs": [...], ...}``.
 
-    ``a_last`` and ``a_last_spikes_only`` also have ``interval_95``; ``curves`` has mean, sd and
-    values of `CURVES` at each step. Pairs are of A_last; a decision
-    from spikes alone takes part as an entry of its own.
+    ``a_last`` and ``a_last_spikes_only`` also have ``interval_95`` (`crossed_mean`); ``curves`` has
+    mean, sd and values of `CURVES` at each step. Pairs are of A_last; a decision from spikes alone
+    takes part as an entry of its own. Entries that gave the very same answers (``alike``, the first
+    of each group stands for it) are counted once, or p would be corrected for tests that nobody
+    made. ``warnings`` says what the seeds are too few for.
     """
     first = next(iter(cells.values()))[0]
-    correct: dict[str, NDArray[np.bool_]] = {}
+    correct: dict[str, NDArray[np.float64]] = {}
     for name, each in cells.items():
         if any(not np.array_equal(cell.image, first.image) for cell in each):
             raise ConfigError("data: test images differ between seeds or learners")
-        correct[name] = np.stack([cell.correct for cell in each])
+        correct[name] = np.stack([cell.correct for cell in each]).astype(np.float64)
         spikes = [cell.spikes_correct for cell in each if cell.spikes_correct is not None]
         if spikes:
-            correct[name + SPIKES_ONLY] = np.stack(spikes)
-    replicates = crossed_bootstrap(correct, seed=seed)
+            correct[name + SPIKES_ONLY] = np.stack(spikes).astype(np.float64)
     learners: dict[str, dict[str, Any]] = {}
     for name, each in cells.items():
         shared = [k for k in each[0].measures if all(k in cell.measures for cell in each)]
@@ -121,30 +122,70 @@ def summarise(cells: dict[str, list[Cell]], seed: int) -> dict[str, Any]:
         learners[name]["curves"] = {
             key: _curve([cell.curves[key] for cell in each]) for key in each[0].curves
         }
-        learners[name]["a_last"]["interval_95"] = interval(replicates[name])
+        learners[name]["a_last"]["interval_95"] = _interval(correct[name])
         if name + SPIKES_ONLY in correct:
-            found = interval(replicates[name + SPIKES_ONLY])
+            found = _interval(correct[name + SPIKES_ONLY])
             learners[name]["a_last_spikes_only"]["interval_95"] = found
-    pairs = []
-    for a, b in combinations(correct, 2):
-        by_seed = correct[a].mean(1) - correct[b].mean(1)
-        differences = replicates[a] - replicates[b]
-        sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0
-        pairs.append(
-            {
-                "a": a,
-                "b": b,
-                "measure": "a_last",
-                "difference": float(by_seed.mean()),
-                "values": by_seed.tolist(),
-                "interval_95": interval(differences),
-                "effect_size_dz": float(by_seed.mean()) / sd if sd > 0 else None,
-                "p": p_value(differences),
-            }
-        )
+    alike = _alike(correct)
+    pairs = [
+        _pair(a, b, correct[a], correct[b])
+        for a, b in combinations([group[0] for group in alike], 2)
+    ]
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = corrected
-    return {"learners": learners, "pairs": pairs}
+    return {
+        "learners": learners,
+        "pairs": pairs,
+        "alike": [group for group in alike if len(group) > 1],
+        "warnings": _few_seeds(len(correct[next(iter(correct))])),
+    }
+
+
+def _interval(correct: NDArray[np.float64]) -> list[float]:
+    """Of an accuracy, which lies between 0 and 1."""
+    low, high = crossed_mean(correct).interval()
+    return [max(low, 0.0), min(high, 1.0)]
+
+
+def _pair(a: str, b: str, of_a: NDArray[np.float64], of_b: NDArray[np.float64]) -> dict[str, Any]:
+    """The difference of two entries, right or wrong at each seed and image [n_seeds, n_images]."""
+    difference = crossed_mean(of_a - of_b)
+    return {
+        "a": a,
+        "b": b,
+        "measure": "a_last",
+        "difference": difference.mean,
+        "values": (of_a.mean(1) - of_b.mean(1)).tolist(),
+        "interval_95": list(difference.interval()),
+        "cohens_h": cohens_h(float(of_a.mean()), float(of_b.mean())),
+        "p": difference.p_value(),
+    }
+
+
+def _alike(correct: dict[str, NDArray[np.float64]]) -> list[list[str]]:
+    """Entries in groups of those that were right and wrong at the same seeds and images."""
+    groups: list[list[str]] = []
+    for name, values in correct.items():
+        group = next((g for g in groups if np.array_equal(correct[g[0]], values)), None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    return groups
+
+
+def _few_seeds(n: int) -> list[str]:
+    if n == 1:
+        return [
+            "1 seed: intervals and p are about other test images, and say nothing about other "
+            f"class orders, training images and noise; use {FEW_SEEDS} seeds or more"
+        ]
+    if n < FEW_SEEDS:
+        return [
+            f"{n} seeds: their spread is hardly known, intervals are wide and less reliable; use "
+            f"{FEW_SEEDS} seeds or more"
+        ]
+    return []
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

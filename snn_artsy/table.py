@@ -150,7 +150,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         )
     table.caption = (
         f"Mean ± sd over {len(summary['seeds'])} seeds (class order, training images, noise), "
-        "percent. 95 %: of mean A_last, crossed bootstrap over seeds and test images. spikes: "
+        "percent. 95 %: of mean A_last, over seeds and test images. spikes: "
         "A_last from postsynaptic spikes alone. ViT: passes of the ViT an image. kparam: trained "
         "parameters, thousands; MB: stored; s: wall time."
     )
@@ -160,23 +160,35 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 def pairs_table(summary: Mapping[str, Any]) -> Table:
     """One row a pair: difference of A_last, its interval, Holm-corrected p."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
-    for heading in ("a - b", "difference", "95 %", "d_z", "p (Holm)"):
+    for heading in ("a - b", "difference", "95 %", "h", "p (Holm)"):
         left = heading == "a - b"
         table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for pair in summary["pairs"]:
         low, high = (100 * bound for bound in pair["interval_95"])
-        effect = pair["effect_size_dz"]
         table.add_row(
             f"{pair['a']} - {pair['b']}",
             f"{100 * pair['difference']:+.2f}",
             f"{low:+.2f} to {high:+.2f}",
-            ABSENT if effect is None else f"{effect:+.1f}",
-            f"{pair['p_holm']:.4f}",
+            f"{pair['cohens_h']:+.2f}",
+            shown_p(pair["p_holm"]),
         )
-    table.caption = (
-        "Points of A_last, paired over seeds and test images. d_z: mean over sd of seeds."
+    table.caption = " ".join(
+        [
+            "Points of A_last, paired over seeds and test images; t intervals and p over both. "
+            "h: Cohen's, of the two accuracies.",
+            *(
+                f"{', '.join(others)} answered as {name} did everywhere and is counted once."
+                for name, *others in summary["alike"]
+            ),
+            *(f"{text[0].upper()}{text[1:]}." for text in summary["warnings"]),
+        ]
     )
     return table
+
+
+def shown_p(p: float) -> str:
+    """A p value with four digits; smaller ones are not told apart."""
+    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
 def _spread(measures: Mapping[str, Any], key: str, scale: float) -> str:

@@ -30,7 +30,7 @@ def test_summary_of_hand_made_cells() -> None:
         "x": [cell([1, 1, 1, 0], seconds=1.0), cell([1, 1, 0, 0], seconds=3.0)],
         "y": [cell([1, 0, 0, 0], [0, 0, 0, 0]), cell([1, 0, 0, 0], [1, 0, 0, 0])],
     }
-    summary = module.summarise(cells, seed=0)
+    summary = module.summarise(cells)
     x = summary["learners"]["x"]
     assert x["a_last"]["values"] == [0.75, 0.5] and x["a_last"]["mean"] == 0.625
     assert x["a_last"]["sd"] == pytest.approx(0.1767767)
@@ -42,12 +42,47 @@ def test_summary_of_hand_made_cells() -> None:
     assert set(pairs) == {("x", "y"), ("x", "y (spikes)"), ("y", "y (spikes)")}
     pair = pairs["x", "y"]
     assert pair["difference"] == 0.375 and pair["values"] == [0.5, 0.25]
-    assert pair["effect_size_dz"] == pytest.approx(0.375 / 0.1767767)
+    # 2 arcsin sqrt(5/8) - 2 arcsin sqrt(1/4) = 1.823477 - pi/3
+    assert pair["cohens_h"] == pytest.approx(0.776279, abs=1e-5)
     assert pair["p_holm"] >= pair["p"]
     low, high = pair["interval_95"]
     assert low <= 0.375 <= high
+    assert summary["alike"] == [] and "2 seeds" in summary["warnings"][0]
     with pytest.raises(ConfigError, match="test images differ"):
-        module.summarise({"x": [cell([1, 1]), cell([1, 1, 1])]}, 0)
+        module.summarise({"x": [cell([1, 1]), cell([1, 1, 1])]})
+
+
+def test_the_same_answers_are_counted_once() -> None:
+    answers = ([1, 1, 1, 0], [1, 1, 0, 0])
+    cells = {
+        "simplecil": [cell(a) for a in answers],
+        "joint": [cell([1, 0, 0, 0]), cell([0, 0, 0, 1])],
+        "artsy_ann_e0": [cell(a) for a in answers],
+        "ease": [cell([1, 1, 1, 0]), cell([1, 1, 0, 1])],  # the first seed's alone are the same
+    }
+    summary = module.summarise(cells)
+    assert summary["alike"] == [["simplecil", "artsy_ann_e0"]]
+    assert "a_last" in summary["learners"]["artsy_ann_e0"]
+    pairs = [(p["a"], p["b"]) for p in summary["pairs"]]
+    assert pairs == [("simplecil", "joint"), ("simplecil", "ease"), ("joint", "ease")]
+    # Holm corrects for three tests, not for six.
+    largest = min(summary["pairs"], key=lambda p: p["p"])
+    assert largest["p_holm"] == pytest.approx(min(1.0, 3 * largest["p"]))
+    console = Console(width=200, record=True)
+    console.print(pairs_table(summary))
+    text = " ".join(console.export_text().split())
+    assert "artsy_ann_e0 answered as simplecil did everywhere and is counted once" in text
+    assert "2 seeds: their spread is hardly known" in text
+
+
+@pytest.mark.parametrize(("n", "said"), [(1, "1 seed:"), (4, "4 seeds:"), (5, None), (6, None)])
+def test_few_seeds_are_warned_of(n: int, said: str | None) -> None:
+    draws = np.random.default_rng(n)
+    cells = {
+        name: [cell(draws.integers(0, 2, 50).tolist()) for _ in range(n)] for name in ("x", "y")
+    }
+    warnings = module.summarise(cells)["warnings"]
+    assert warnings == [] if said is None else warnings[0].startswith(said)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +125,7 @@ def test_finished_cells_are_kept(compared: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("nothing is left to run"))
     before = json.loads((compared / "summary.json").read_text())
     _, again = module.compare(config, 2, Console(quiet=True))
-    assert again["learners"]["simplecil"] == before["learners"]["simplecil"] | {
-        "a_last": before["learners"]["simplecil"]["a_last"]
-        | {"interval_95": tuple(before["learners"]["simplecil"]["a_last"]["interval_95"])}
-    }
+    assert again["learners"]["simplecil"] == before["learners"]["simplecil"]
 
 
 def test_what_is_refused(compared: Path, tmp_path: Path) -> None:

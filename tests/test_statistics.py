@@ -1,56 +1,89 @@
-"""The crossed bootstrap against closed forms; Holm's method by hand."""
+"""Means over seeds and test images against closed forms, hand-made tables and a simulation."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from snn_artsy.evaluation.statistics import crossed_bootstrap, holm, interval, p_value
-
-
-def test_one_seed_gives_the_binomial_error() -> None:
-    correct = np.arange(2000)[None] < 1400
-    replicates = crossed_bootstrap({"a": correct}, 4000)["a"]
-    assert replicates.mean() == pytest.approx(0.7, abs=0.001)
-    assert replicates.std() == pytest.approx(math.sqrt(0.7 * 0.3 / 2000), rel=0.05)
+from snn_artsy.evaluation.statistics import cohens_h, crossed_mean, holm
 
 
-def test_seeds_that_differ_add_their_variance() -> None:
-    share = np.array([0.2, 0.4, 0.6, 0.8])  # whole images: no variance but between seeds and images
-    n = 5000
-    images = np.random.default_rng(1).random((4, n)) < share[:, None]
-    replicates = crossed_bootstrap({"a": images}, 4000)["a"]
-    between = share.var() / 4
-    assert replicates.std() == pytest.approx(math.sqrt(between), rel=0.05)
-    low, high = interval(replicates)
-    assert low < 0.35 and high > 0.65
+def test_one_seed_gives_the_error_of_the_images() -> None:
+    found = crossed_mean(np.arange(2000)[None] < 1400)
+    assert found.mean == 0.7 and found.degrees_of_freedom == 1999
+    assert found.standard_error == pytest.approx(math.sqrt(0.7 * 0.3 / 1999))
+    low, high = found.interval()
+    half = 1.9612 * found.standard_error  # t of 1999 degrees of freedom
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=1e-5)
 
 
-def test_pairs_share_their_draws() -> None:
-    draws = np.random.default_rng(2)
-    a = draws.random((3, 1000)) < 0.6
-    b = a.copy()
-    b[:, :20] = False  # a is right where b is, and on some more
-    both = crossed_bootstrap({"a": a, "b": b, "same": a}, 2000)
-    gain = a[:, :20].mean() * 20 / 1000
-    assert (both["a"] - both["same"] == 0).all() and p_value(both["a"] - both["same"]) == 1.0
-    paired = both["a"] - both["b"]
-    assert paired.mean() == pytest.approx(gain, rel=0.05)
-    assert interval(paired)[0] > 0 and p_value(paired) < 0.01
-    # without pairing the difference would drown
-    assert both["a"].std() > 3 * paired.std()
-    with pytest.raises(ValueError, match="share seeds and images"):
-        crossed_bootstrap({"a": a, "b": b[:, 1:]})
+def test_images_alike_give_the_t_interval_of_the_seeds() -> None:
+    of_seed = np.array([0.2, 0.4, 0.6, 0.8])
+    found = crossed_mean(np.repeat(of_seed[:, None], 50, axis=1))
+    # unbiased: divided by 3, not by 4
+    assert found.standard_error == pytest.approx(of_seed.std(ddof=1) / 2)
+    assert found.degrees_of_freedom == pytest.approx(3)
+    expected = stats.t.interval(0.95, 3, loc=0.5, scale=stats.sem(of_seed))
+    assert found.interval() == pytest.approx(expected)
+    assert found.p_value() == pytest.approx(stats.ttest_1samp(of_seed, 0.0).pvalue)
 
 
-def test_the_p_value_is_uniform_without_a_difference() -> None:
-    draws = np.random.default_rng(3)
-    p = []
-    for k in range(200):
-        a, b = draws.random((2, 1, 300)) < 0.5
-        found = crossed_bootstrap({"a": a, "b": b}, 400, seed=k)
-        p.append(p_value(found["a"] - found["b"]))
-    assert abs(np.mean(np.array(p) < 0.1) - 0.1) < 4 * math.sqrt(0.09 / 200)
+def test_mean_squares_by_hand() -> None:
+    # rows 5, 3 less 4; columns 1, 3, 8 less 4; the rest is 1, -1, 0 and the reverse
+    y = np.array([[3.0, 3.0, 9.0], [-1.0, 3.0, 7.0]])
+    # MS_S = 3 (1 + 1) / 1 = 6, MS_I = 2 (9 + 1 + 16) / 2 = 26, MS_E = 4 / 2 = 2
+    found = crossed_mean(y)
+    assert found.mean == 4
+    assert found.standard_error == pytest.approx(math.sqrt((6 - 2 + 26) / 6))
+    assert found.degrees_of_freedom == pytest.approx(30**2 / (6**2 / 1 + 26**2 / 2 + 2**2 / 2))
+
+
+def test_a_negative_variance_of_seeds_counts_as_none() -> None:
+    y = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
+    # every seed has the mean 1/2; images 1/3, 2/3, 1/3, 2/3
+    found = crossed_mean(y)
+    ms_image = 3 * 4 * (1 / 6) ** 2 / 3
+    assert found.standard_error == pytest.approx(math.sqrt(ms_image / 12))
+
+
+def test_the_same_everywhere() -> None:
+    nothing = crossed_mean(np.zeros((3, 10)))
+    assert nothing.interval() == (0.0, 0.0) and nothing.p_value() == 1.0
+    all_right = crossed_mean(np.ones((3, 10)))
+    assert all_right.interval() == (1.0, 1.0) and all_right.p_value() == 0.0
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 4), (3, 1), (2, 3, 4)])
+def test_what_has_no_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="n_seeds, n_images"):
+        crossed_mean(np.zeros(shape))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_intervals_hold_what_they_promise(spread: float) -> None:
+    """5 seeds of 300 images; docs/statistics.md has the large simulation."""
+    draws = np.random.default_rng(round(1000 * spread))
+    n, held, rejected = 600, 0, 0
+    for _ in range(n):
+        image = draws.normal(size=300)
+        a, b = (
+            draws.normal(size=(5, 1)) * spread / 0.25 + image + draws.normal(size=(5, 300)) > 0
+            for _ in range(2)
+        )
+        low, high = crossed_mean(a).interval()
+        held += low <= 0.5 <= high
+        rejected += crossed_mean(a.astype(float) - b).p_value() < 0.05
+    error = 3 * math.sqrt(0.05 * 0.95 / n)
+    assert held / n == pytest.approx(0.95, abs=error)
+    assert rejected / n < 0.05 + error
+
+
+def test_cohens_h() -> None:
+    # table 6.2.2 of Cohen 1988: phi(.50) = 1.571, phi(.65) = 1.875, phi(.05) = .451, phi(1) = 3.142
+    assert cohens_h(0.65, 0.5) == pytest.approx(1.875 - 1.571, abs=1e-3)
+    assert cohens_h(0.05, 1.0) == pytest.approx(0.451 - 3.142, abs=1e-3)
+    assert cohens_h(0.3, 0.3) == 0
 
 
 def test_holm_by_hand() -> None:

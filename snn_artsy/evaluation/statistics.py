@@ -1,64 +1,97 @@
-"""Uncertainty of accuracies over seeds and test images; NumPy only."""
+"""Uncertainty of accuracies over seeds and test images; NumPy and SciPy only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-Values = NDArray[np.float64]
+FEW_SEEDS = 5
+"""With fewer seeds than these a spread over seeds is hardly known (docs/statistics.md)."""
 
-_CHUNK = 500
 
-
-def crossed_bootstrap(
-    correct: Mapping[str, NDArray[np.bool_]], n_replicates: int = 10_000, seed: int = 0
-) -> dict[str, Values]:
-    """Bootstrap replicates of mean accuracy, seeds and test images resampled together.
-
-    Every seed is tested on the same images, so both are crossed: a replicate draws seeds with
-    replacement and, independently, images with replacement (Owen 2007, "pigeonhole bootstrap").
-    All entries share the draws, so that differences of replicates are paired.
+@dataclass(frozen=True)
+class CrossedMean:
+    """A mean over seeds and test images with its standard error (`crossed_mean`).
 
     Args:
-        correct: For each entry, whether each image was answered rightly, [n_seeds, n_images].
+        mean: Over all seeds and images.
+        standard_error: Of ``mean``, if other seeds and other images had been drawn.
+        degrees_of_freedom: Of that standard error; infinite where it is 0.
+    """
 
-    Returns:
-        For each entry, [n_replicates].
+    mean: float
+    standard_error: float
+    degrees_of_freedom: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's t interval of the mean; of no width where every value was the same."""
+        half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.standard_error
+        return self.mean - half, self.mean + half
+
+    def p_value(self) -> float:
+        """Two-sided p of a mean of 0; 1 or 0 where every value was the same."""
+        if self.standard_error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.degrees_of_freedom))
+
+
+def crossed_mean(values: NDArray[np.float64]) -> CrossedMean:
+    """Mean of ``values`` [n_seeds, n_images] and its standard error over both.
+
+    Every seed is tested on the same images, so that seeds and images are crossed random effects,
+    y_si = m + a_s + b_i + e_si, of which the two-way analysis of variance gives the mean squares
+    MS_S, MS_I and MS_E (Searle, Casella & McCulloch 1992, ch. 4). With S seeds and I images
+
+        Var(mean) = (max(MS_S - MS_E, 0) + MS_I) / (S I),
+
+    whose degrees of freedom are Satterthwaite's (1946) for MS_S + MS_I - MS_E. A negative estimate
+    of the seeds' variance counts as 0. One seed has no spread: then the standard error is that of
+    the images alone, and nothing is said about other seeds.
+
+    Args:
+        values: Right (1) or wrong (0), or the difference of two learners' (-1, 0, 1).
 
     Raises:
-        ValueError: Entries of different shapes.
+        ValueError: Not two axes, fewer than two images, or no seed.
     """
-    shapes = {values.shape for values in correct.values()}
-    if len(shapes) != 1:
-        raise ValueError(f"entries must share seeds and images, got shapes {sorted(shapes)}")
-    n_seeds, n_images = shapes.pop()
-    generator = np.random.default_rng(seed)
-    parts: dict[str, list[Values]] = {name: [] for name in correct}
-    for start in range(0, n_replicates, _CHUNK):
-        n = min(_CHUNK, n_replicates - start)
-        seeds = generator.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), n) / n_seeds
-        images = generator.multinomial(n_images, np.full(n_images, 1 / n_images), n) / n_images
-        for name, values in correct.items():
-            parts[name].append(((seeds @ values.astype(np.float64)) * images).sum(1))
-    return {name: np.concatenate(found) for name, found in parts.items()}
+    y = np.asarray(values, dtype=np.float64)
+    if y.ndim != 2 or len(y) < 1 or y.shape[1] < 2:
+        raise ValueError(f"values: shape {y.shape}, expected [n_seeds, n_images], 2 images or more")
+    n_seeds, n_images = y.shape
+    mean = float(y.mean())
+    of_seed, of_image = y.mean(1) - mean, y.mean(0) - mean
+    ms_image = n_seeds * float(of_image @ of_image) / (n_images - 1)
+    if n_seeds == 1:
+        variance, freedom = ms_image / n_images, float(n_images - 1)
+    else:
+        ms_seed = n_images * float(of_seed @ of_seed) / (n_seeds - 1)
+        rest = y - mean - of_seed[:, None] - of_image
+        ms_rest = float((rest**2).sum()) / ((n_seeds - 1) * (n_images - 1))
+        total = max(ms_seed - ms_rest, 0.0) + ms_image
+        spread = (
+            ms_seed**2 / (n_seeds - 1)
+            + ms_image**2 / (n_images - 1)
+            + ms_rest**2 / ((n_seeds - 1) * (n_images - 1))
+        )
+        variance = total / (n_seeds * n_images)
+        freedom = total**2 / spread if spread > 0 else math.inf
+    if variance == 0:
+        freedom = math.inf
+    return CrossedMean(mean, math.sqrt(variance), freedom)
 
 
-def interval(replicates: Values, level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval."""
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def cohens_h(a: float, b: float) -> float:
+    """Difference of two proportions, 2 arcsin sqrt(a) - 2 arcsin sqrt(b) (Cohen 1988, eq. 6.2.1).
 
-
-def p_value(differences: Values) -> float:
-    """Two-sided bootstrap p of "no difference": how often replicates fall on either side of 0.
-
-    (r + 1) / (n + 1) instead of r / n, so that it is never 0 (Davison & Hinkley 1997).
+    0.2 is small, 0.5 medium, 0.8 large (Cohen's words). Unlike a mean over the seeds' standard
+    deviation, it does not grow when seeds share their images.
     """
-    n = len(differences)
-    below, above = ((sign * differences <= 0).sum() for sign in (1, -1))
-    return float(min(1.0, 2.0 * (min(below, above) + 1) / (n + 1)))
+    return 2 * math.asin(math.sqrt(a)) - 2 * math.asin(math.sqrt(b))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -28,8 +28,8 @@ _SPIKES = " (spikes)"
 def differences(
     summary: Mapping[str, Any], against: str = "simplecil", leave_out: Collection[str] = ()
 ) -> Figure:
-    """A_last of each learner less that of one of them, with 95 % intervals of the crossed bootstrap
-    over seeds and test images; the small marks are single seeds, filled where Holm's p < 0.05.
+    """A_last of each learner less that of one of them, with 95 % intervals over seeds and test
+    images; the small marks are single seeds, filled where Holm's p < 0.05.
 
     Args:
         summary: ``summary.json`` of a comparison.
@@ -40,6 +40,8 @@ def differences(
         NothingRecorded: It did not take part, or was alone.
     """
     rows = []
+    # of entries that answered alike, the first stands for all
+    against = next((g[0] for g in summary.get("alike", ()) if against in g), against)
     for pair in summary["pairs"]:
         shown = not {n.removesuffix(_SPIKES) for n in (pair["a"], pair["b"])} & set(leave_out)
         if shown and against in (pair["a"], pair["b"]):

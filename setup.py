@@ -62,7 +62,7 @@ setup(
         "scikit-learn>=1.4",
         "threadpoolctl>=3.1",
         "scipy>=1.11",
-        "jsonargparse[signatures]>=4.40",
+        "docstring-parser>=0.15",
         "rich>=13.0",
         "safetensors>=0.4.3",
         "PyYAML>=6.0.1",

@@ -19,19 +19,26 @@ with that number.
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
-from jsonargparse import auto_cli
 
 from pretraining.card import measured, write_results
 from pretraining.images import load_images, split
 from pretraining.settings import FLIPS, Settings
 from pretraining.student import train
+from snn_artsy.checks import ConfigError
+from snn_artsy.config_builder import build
+from snn_artsy.options import Parser
 
 
 def main() -> None:
     """Run the command line."""
-    settings: Settings = auto_cli(Settings, as_positional=False)
+    parser = Parser(prog="pretrain_backbone.py", description=__doc__, configuration=Settings)
+    try:
+        settings = build(Settings, vars(parser.read(sys.argv[1:])))
+    except ConfigError as error:
+        parser.exit(2, f"{error}\n")
     torch.set_num_threads(settings.threads)
     settings.out.mkdir(parents=True, exist_ok=True)
     data = load_images(settings, "train", settings.data, tokens=True, flips=FLIPS)

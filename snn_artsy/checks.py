@@ -5,7 +5,8 @@ And of numbers that come out of them: what is computed must be finite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,28 @@ def require_finite(where: str, values: Mapping[str, Any]) -> None:
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
     """Raise :class:`ConfigError` for ``key`` unless ``condition`` holds."""
     if not condition:
-        raise ConfigError(f"{key}: {value!r} cannot be used; {remedy}")
+        raise ConfigError(f"{key}: {in_short(value)} cannot be used; {remedy}")
+
+
+def in_short(value: object) -> str:
+    """``repr`` of a value, cut where it would be longer than a line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
+
+
+@contextmanager
+def named(prefix: str, instead: str) -> Iterator[None]:
+    """Errors whose key begins with ``prefix`` get ``instead`` in its place: a rule knows its own
+    name only, a user the key in the configuration."""
+    try:
+        yield
+    except ConfigError as error:
+        if prefix == instead or not str(error).startswith(prefix):
+            raise
+        raise ConfigError(instead + str(error).removeprefix(prefix)) from error
 
 
 def positive(key: str, value: float) -> None:

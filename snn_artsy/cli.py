@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import threading
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,16 +20,12 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
-
 from snn_artsy import __version__
 from snn_artsy.checks import ConfigError, one_of, require
-from snn_artsy.cli_messages import PROG, check_config_file, config_files, explain, flat
-from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig, check_threads
-from snn_artsy.config_builder import (
-    build,
-    defaults_of,
-)
+from snn_artsy.config import RunConfig, check_threads
+from snn_artsy.config_builder import build, keys_of
+from snn_artsy.config_sources import as_file, layered, read_config
+from snn_artsy.options import Parser
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rundir import run_directory
 
@@ -40,27 +37,13 @@ if TYPE_CHECKING:
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
-_NOT_CONFIGURATION = {
-    "config", "print_config", "help", "seeds",
-    "grid", "address", "workers", "cpus_per_run", "gpus_per_run",
-}  # fmt: skip
+PROG = "snn-artsy"
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, delivered as an interrupt so that a run closes its files either way."""
-
-
-class _ParserError(Exception):
-    """What jsonargparse found wrong, before it is put in our words."""
-
-
-class _Parser(ArgumentParser):
-    """Raises instead of printing usage and exiting: `main` says it in one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise _ParserError(message) from ex
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -85,114 +68,123 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    parser, parsers = _build_parsers(first)
-    for name in config_files(arguments):
-        check_config_file(name, ["grid"] if first == "sweep" else [])
-    try:
-        parsed = parser.parse_args(arguments)
-    except _ParserError as error:
-        command = next((word for word in arguments if word in parsers), None)
-        raise ConfigError(explain(str(error), command, arguments, parsers)) from error
-    commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot, "info": _info}
-    commands |= {"protocol": _protocol, "compare": _compare, "resume": _resume}
+    commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot}
+    commands |= {"info": _info, "protocol": _protocol, "compare": _compare, "resume": _resume}
     commands |= {"export": _export, "report": _report, "sweep": _sweep}
-    return commands[parsed.subcommand](parsed[parsed.subcommand])
+    if not arguments:
+        names = ", ".join(commands)
+        raise ConfigError(f"command: none given; choose from {names}, for example `{PROG} run`")
+    command, *words = arguments
+    parser, parsers = _build_parsers(command)
+    if command in ("--help", "-h", "--version"):
+        parser.parse_args([command])
+    if command.startswith("-"):
+        raise ConfigError(f"{command}: unknown option; see `{PROG} --help`")
+    if command not in commands:
+        raise ConfigError(f"{command}: unknown command; choose from {', '.join(commands)}")
+    return commands[command](parsers[command].read(words))
 
 
-@lru_cache(maxsize=8)  # a tenth of a second each, for programs that call `main` often
-def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
-    """All commands; a run's keys for the ``command`` that takes them, since jsonargparse loads
-    torch for them."""
-    parser = _Parser(
-        prog=PROG,
-        version=__version__,
-        description="Continual learning with silent synapses between a frozen ViT and its "
-        "sub-networks. --debug, anywhere, shows the traceback of a failure.",
-    )
-    run = _Parser(
+@lru_cache(maxsize=8)
+def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parser]]:
+    """All commands; a run's keys for the ``command`` that takes them: there are two hundred."""
+
+    def configuration(name: str) -> type | None:
+        return RunConfig if name == command else None
+
+    run = Parser(
+        prog=f"{PROG} run",
         description="Learn the tasks, evaluate after each, record. Without any argument: the "
-        "bundled backbone and scikit-learn's digits, in under two minutes."
+        "bundled backbone and scikit-learn's digits, in under two minutes.",
+        configuration=configuration("run"),
     )
-    compare = _Parser(
+    compare = Parser(
+        prog=f"{PROG} compare",
         description="Learners x seeds on one protocol, compared pair by pair. Takes every key of "
         f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
-        f"finished cells. data.train_share is {_COMPARED_TRAIN_SHARE:g} here unless given."
+        f"finished cells. data.train_share is {_COMPARED_TRAIN_SHARE:g} here unless given.",
+        configuration=configuration("compare"),
     )
-    sweep = _Parser(
+    compare.option("seeds", int, 5, "How many seeds.")
+    sweep = Parser(
+        prog=f"{PROG} sweep",
         description="Every combination of a grid's values as a run of its own, on Ray. Takes every "
         f"key of `{PROG} run`; --out is the directory of all. The same command takes up what is "
-        "missing."
+        "missing.",
+        configuration=configuration("sweep"),
     )
-    if command == "run":
-        _add_configuration(run)
-    if command == "sweep":
-        _add_configuration(sweep)
-        _add_sweep(sweep)
-    if command == "compare":
-        _add_configuration(compare)
-        compare.set_defaults({"data.train_share": _COMPARED_TRAIN_SHARE})
-        compare.add_argument("--seeds", type=int, default=5, help="How many seeds.")
+    sweep.option(
+        "grid",
+        str | None,
+        None,
+        "Keys and their values; in a configuration file, `grid:` with a list for each key.",
+        "KEY=A,B;KEY=C,D",
+    )
+    sweep.option("address", str | None, None, "Of a Ray cluster, or auto; default: this machine.")
+    sweep.option("workers", int | None, None, "Runs at a time here (default: by its cores).")
+    sweep.option("cpus_per_run", int, 1, "Cores of each run.")
+    sweep.option("gpus_per_run", float, 0.0, "GPUs of each run; fractions share one.")
+    for parser in (run, compare, sweep):
+        parser.add_argument(
+            "--config", action="append", default=[], metavar="FILE",
+            help="YAML file with any of the keys below; what is typed beats it.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--print_config", action="store_true", help="Print the configuration as YAML, and stop."
+        )
 
-    plot = _Parser(description="Draw figures of a recorded run.")
-    plot.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
-    plot.add_argument("names", type=str, nargs="*", metavar="NAME", help="Figures (default: all).")
-    plot.add_argument("--format", type=str, default="png", metavar="png|pdf|svg", help="Of files.")
-    plot.add_argument(
-        "--list",
-        type=bool,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="true|false",
-        help="Only list the names of the figures.",
+    plot = Parser(prog=f"{PROG} plot", description="Draw figures of a recorded run.")
+    plot.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
+    plot.add_argument("names", nargs="*", metavar="NAME", help="Figures (default: all).")
+    plot.option("format", str, "png", "Of files.", "png|pdf|svg")
+    plot.option("list", bool, False, "Only list the names of the figures.")
+    plot.option(
+        "out", str | None, None, "Directory (default: figures/ in the run directory).", "DIR"
     )
-    plot.add_argument(
-        "--out", type=str, help="Directory of the figures (default: figures/ in the run directory)."
-    )
-    resume = _Parser(
+    resume = Parser(
+        prog=f"{PROG} resume",
         description="Go on with an interrupted run after the last task that a learner finished (in "
         "the spiking learner, after the last epoch), with the configuration it began with. On the "
-        "CPU its numbers are those of a run that was never interrupted."
+        "CPU its numbers are those of a run that was never interrupted.",
     )
-    resume.add_argument("run", type=str, metavar="RUN", help="Run directory.")
-    info = _Parser(description="Say what was run, how it ended, and what the file holds.")
-    info.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
-    info.add_argument(
-        "--json", type=bool, nargs="?", const=True, default=False, metavar="true|false",
-        help="As JSON.",
-    )  # fmt: skip
-
-    report = _Parser(
+    resume.add_argument("run", metavar="RUN", help="Run directory.")
+    info = Parser(
+        prog=f"{PROG} info",
+        description="Say what was run, how it ended, and what the file holds.",
+    )
+    info.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
+    info.option("json", bool, False, "As JSON.")
+    report = Parser(
+        prog=f"{PROG} report",
         description="Write one HTML page that needs no network: configuration, table, figures, how "
-        "to reproduce; with several runs, their comparison."
+        "to reproduce; with several runs, their comparison.",
     )
-    report.add_argument("runs", type=str, nargs="+", metavar="RUN", help="Run directories.")
-    report.add_argument(
-        "--out", type=str, help="The page (default: report.html in the first run's directory)."
+    report.add_argument("runs", nargs="+", metavar="RUN", help="Run directories.")
+    report.option(
+        "out", str | None, None, "The page (default: report.html in the first run's directory).",
+        "FILE",
+    )  # fmt: skip
+    export = Parser(
+        prog=f"{PROG} export", description="Write a run in a format that other tools open."
     )
-
-    export = _Parser(description="Write a run in a format that other tools open.")
-    export.add_argument("run", type=str, metavar="RUN", help="Run directory or its run.h5.")
-    export.add_argument("--to", type=str, required=True, metavar="nwb|sonata", help="Format.")
-    export.add_argument(
-        "--out", type=str, help="File (nwb) or directory (sonata) to make; default: beside run.h5."
+    export.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
+    export.option("to", str | None, None, "Format (required).", "nwb|sonata")
+    export.option(
+        "out", str | None, None, "File (nwb) or directory (sonata); default: beside run.h5.", "PATH"
     )
-
-    protocol = _Parser(
+    protocol = Parser(
+        prog=f"{PROG} protocol",
         description="Run virtual experiments beside their published values: "
         + "; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items())
-        + "; all: every one of them."
+        + "; all: every one of them.",
     )
-    protocol.add_argument("name", type=str, metavar="NAME", help="A protocol, or all.")
-    protocol.add_argument(
-        "--out", type=str, default="protocols", help="Directory of data, figures, protocols.json."
+    protocol.add_argument("name", nargs="?", metavar="NAME", help="A protocol, or all.")
+    protocol.option("out", str, "protocols", "Directory of data, figures, protocols.json.", "DIR")
+    protocol.option(
+        "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
     )
-    protocol.add_argument(
-        "--run", type=str, help=f"Trained run directory, for {' and '.join(ON_A_RUN)}."
-    )
-    protocol.add_argument("--seed", type=int, default=1993, help="Of everything random.")
-    protocol.add_argument("--threads", type=int, help="Threads to compute with (default: one).")
+    protocol.option("seed", int, 1993, "Of everything random.")
+    protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
 
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
@@ -207,71 +199,27 @@ def _build_parsers(command: str | None) -> tuple[_Parser, dict[str, _Parser]]:
         "report": "one HTML page",
         "sweep": "a grid of runs on Ray",
     }
-    subcommands = parser.add_subcommands()
-    for name, subparser in parsers.items():
-        subcommands.add_subcommand(name, subparser, help=helps[name])
-    return parser, parsers
-
-
-def _add_configuration(parser: _Parser) -> None:
-    """Every key of a run's configuration."""
-    parser.add_argument("--config", action="config", help="YAML file with any of the keys below.")
-    parser.add_class_arguments(RunConfig, None, skip={"learners", "controls"})
-    parser.add_argument(
-        "--learners",
-        type=_learner_names,
-        metavar="A,B",
-        help=f"Methods to compare, separated by commas: {', '.join(LEARNERS)} "
-        f"(default: {','.join(DEFAULT_LEARNERS)}).",
+    top = ArgumentParser(
+        prog=PROG,
+        description="Continual learning with silent synapses between a frozen ViT and its "
+        "sub-networks. --debug, anywhere, shows the traceback of a failure.",
     )
-    parser.add_argument(
-        "--controls",
-        type=bool,
-        nargs="?",
-        const=True,
-        metavar="true|false",
-        help="Also run the spiking learner's controls: permuted contacts, shuffled teacher "
-        "labels, random contacts.",
-    )
-    parser.set_defaults(flat(defaults_of(RunConfig)))
-
-
-def _add_sweep(parser: _Parser) -> None:
-    parser.add_argument(
-        "--grid",
-        type=_grid,
-        metavar="KEY=A,B;KEY=C,D",
-        help="Keys and their values; in a configuration file, `grid:` with a list for each key.",
-    )
-    parser.add_argument(
-        "--address", type=str, help="Of a Ray cluster, or auto; default: this machine alone."
-    )
-    parser.add_argument("--workers", type=int, help="Runs at a time here (default: by its cores).")
-    parser.add_argument("--cpus_per_run", type=int, default=1, help="Cores of each run.")
-    parser.add_argument(
-        "--gpus_per_run", type=float, default=0.0, help="GPUs of each run; fractions share one."
-    )
-
-
-def _grid(value: str | dict[str, Any]) -> str | dict[str, Any]:
-    """Text or YAML; read by the sweep, which says what is wrong in it."""
-    return value
-
-
-def _learner_names(value: str | list[str]) -> list[str]:
-    """Names from the command line (commas) or from YAML (a list)."""
-    if isinstance(value, str):
-        return [name.strip() for name in value.split(",") if name.strip()]
-    return value
+    top.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    names = top.add_subparsers(metavar="COMMAND", title="commands")
+    for name in parsers:
+        names.add_parser(name, help=helps[name])
+    return top, parsers
 
 
 # --- commands -------------------------------------------------------------------------------------
 
 
 def _run(arguments: Namespace) -> int:
-    given = arguments.as_dict()
-    values = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
+    values = _values(arguments)
     config = build(RunConfig, values)
+    if arguments.print_config:
+        print(as_file(config, values), end="")
+        return 0
     # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
     directory = run_directory(config.out, config.data.name)
 
@@ -301,20 +249,22 @@ def _resume(arguments: Namespace) -> int:
 
 
 def _sweep(arguments: Namespace) -> int:
-    given = arguments.as_dict()
-    base = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
-    if given["grid"] is None:
+    given = vars(arguments)
+    base = _values(arguments)
+    grid = base.pop("grid", None)
+    grid = grid if given["grid"] is None else given["grid"]
+    if grid is None:
         raise ConfigError("grid: not given; for example --grid 'seed=1993,1994;learners=[ease]'")
     for key in ("workers", "cpus_per_run"):
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
-    out = Path(base["out"] or run_directory(None, "sweep")).expanduser().resolve()
+    out = Path(base.get("out") or run_directory(None, "sweep")).expanduser().resolve()
 
     from rich.console import Console
 
     from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
 
-    cells = grid_cells(base, read_grid(given["grid"]), out)
+    cells = grid_cells(base, read_grid(grid), out)
     console = Console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
     summary = sweep(cells, out, Resources(**{n: given[n] for n in names}), console)
@@ -324,6 +274,17 @@ def _sweep(arguments: Namespace) -> int:
         console.print(f"failed: {run['name']}: {run['error']}", highlight=False, soft_wrap=True)
     console.print(f"sweep.json, sweep.csv, runs: {out}", highlight=False, soft_wrap=True)
     return 1 if failed else 0
+
+
+def _values(arguments: Namespace, *below: dict[str, Any]) -> dict[str, Any]:
+    """Values of a run's configuration from files and command line, nested.
+
+    Args:
+        below: Defaults of the command's own, which files and options beat.
+    """
+    typed = {key: value for key, value in vars(arguments).items() if key in keys_of(RunConfig)}
+    also = ["grid"] if "grid" in arguments else []
+    return layered(*below, *(read_config(name, also) for name in arguments.config), typed)
 
 
 @contextmanager
@@ -349,10 +310,12 @@ def _show(result: RunResult, console: Console) -> int:
 
 
 def _compare(arguments: Namespace) -> int:
-    given = arguments.as_dict()
-    values = {key: value for key, value in given.items() if key not in _NOT_CONFIGURATION}
+    values = _values(arguments, {"data.train_share": _COMPARED_TRAIN_SHARE})
     config = build(RunConfig, values)
-    require(given["seeds"] >= 1, "seeds", given["seeds"], "use 1 or more")
+    if arguments.print_config:
+        print(as_file(config, values), end="")
+        return 0
+    require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
 
     from rich.console import Console
 
@@ -360,7 +323,7 @@ def _compare(arguments: Namespace) -> int:
     from snn_artsy.table import comparison_table, pairs_table
 
     console = Console()
-    directory, summary = compare(config, given["seeds"], console)
+    directory, summary = compare(config, arguments.seeds, console)
     console.print(comparison_table(summary))
     if summary["pairs"]:
         console.print(pairs_table(summary))
@@ -414,6 +377,8 @@ def _export(arguments: Namespace) -> int:
 
 def _protocol(arguments: Namespace) -> int:
     name, names = arguments.name, list(PROTOCOLS)
+    if name is None:
+        raise ConfigError(f"protocol: none given; choose from {', '.join(names)}, all")
     if name != "all" and name not in PROTOCOLS:
         raise ConfigError(f"protocol: {name!r} is unknown; choose from {', '.join(names)}, all")
     if arguments.run is not None:

@@ -3,6 +3,9 @@
 Works for any nested frozen dataclass, so that a new field needs no code here::
 
     config = build(RunConfig, read_mapping(Path("my.yaml"), 'config: "my.yaml"'))
+
+A text is read by the type of its key, wherever it comes from: ``1e-3`` on the command line, in a
+grid, in YAML and in Python are one number.
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from snn_artsy.checks import ConfigError, require
+from snn_artsy.checks import ConfigError, in_short, named, require
+from snn_artsy.yaml_file import read_yaml
 
 T = TypeVar("T")
 
@@ -28,18 +36,47 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     Raises:
         ConfigError: For an unknown key, a value of the wrong type, or a failed check.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    annotations = typing.get_type_hints(cls)
+    annotations = hints(cls)
     for key in values:
-        if key not in fields:
+        if key not in annotations:
             raise ConfigError(unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix)))
-    return cls(
-        **{
-            name: _convert(annotations[name], values[name], f"{prefix}{name}")
-            for name in fields
-            if name in values
-        }
-    )
+    given = {
+        name: convert(annotation, values[name], f"{prefix}{name}")
+        for name, annotation in annotations.items()
+        if name in values
+    }
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in given:
+            remedy = wanted(annotations[field.name])
+            raise ConfigError(f"{prefix}{field.name}: no value given; give {remedy}")
+    # a class that is also used by itself names its fields by its own section alone
+    section = prefix.rstrip(".").rpartition(".")[2]
+    with named(f"{section}.", prefix):
+        return cls(**given)
+
+
+def take_types(instance: Any, prefix: str = "") -> None:
+    """Give every field of a frozen dataclass its declared type: NumPy's scalars and arrays, paths
+    and tuples become plain numbers, texts and lists. Comes first in ``__post_init__``.
+
+    Raises:
+        ConfigError: A value of another type.
+    """
+    for name, annotation in hints(type(instance)).items():
+        value = convert(annotation, getattr(instance, name), f"{prefix}{name}")
+        object.__setattr__(instance, name, value)
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """Fields of a dataclass with their annotations."""
+    return _hints(typing.cast(Any, cls))
+
+
+@lru_cache(maxsize=64)
+def _hints(cls: Any) -> dict[str, Any]:
+    found = typing.get_type_hints(cls)
+    return {field.name: found[field.name] for field in dataclasses.fields(cls)}
 
 
 def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
@@ -51,18 +88,17 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
         last = key.rsplit(".", 1)[-1]
         near = [name for name in names if name.rsplit(".", 1)[-1] == last][:1]
     remedy = f"did you mean {near[0]}?" if near else "see --help"
-    shown = "" if value in (None, "") else f" (value {value!r})"
+    shown = "" if value in (None, "") else f" (value {in_short(value)})"
     return f"{key}: unknown key{shown}; {remedy}"
 
 
 def keys_of(cls: type, prefix: str = "") -> list[str]:
     """All dotted keys of a configuration class, sections included."""
-    annotations = typing.get_type_hints(cls)
     keys: list[str] = []
-    for field in dataclasses.fields(cls):
-        key = f"{prefix}{field.name}"
+    for name, annotation in hints(cls).items():
+        key = f"{prefix}{name}"
         keys.append(key)
-        section = section_of(annotations[field.name])
+        section = section_of(annotation)
         if section is not None:
             keys += keys_of(section, f"{key}.")
     return keys
@@ -71,7 +107,7 @@ def keys_of(cls: type, prefix: str = "") -> list[str]:
 def type_of(cls: type, key: str) -> Any:
     """Annotation of the dotted ``key`` in ``cls``; None when there is no such key."""
     head, _, rest = key.partition(".")
-    annotation = typing.get_type_hints(cls).get(head)
+    annotation = hints(cls).get(head)
     if annotation is None or not rest:
         return annotation
     section = section_of(annotation)
@@ -80,7 +116,7 @@ def type_of(cls: type, key: str) -> Any:
 
 def section_of(annotation: Any) -> type | None:
     """The dataclass that ``annotation`` stands for (``X`` or ``X | None``), or None."""
-    for choice in _choices(annotation):
+    for choice in choices_of(annotation):
         if isinstance(choice, type) and dataclasses.is_dataclass(choice):
             return choice
     return None
@@ -92,7 +128,7 @@ def defaults_of(cls: type) -> dict[str, Any]:
     Not those of an instance, whose checks may have filled in values that depend on what else is
     given (such as ``data.n_tasks`` when there is no ``data.increment``).
     """
-    annotations = typing.get_type_hints(cls)
+    annotations = hints(cls)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         section = section_of(annotations[field.name])
@@ -110,7 +146,7 @@ def defaults_of(cls: type) -> dict[str, Any]:
 
 def wanted(annotation: Any) -> str:
     """Describe in words what a value of this type looks like, as the remedy of an error."""
-    return " or ".join(_describe(choice) for choice in _choices(annotation))
+    return " or ".join(_describe(choice) for choice in choices_of(annotation))
 
 
 def _describe(choice: Any) -> str:
@@ -119,6 +155,7 @@ def _describe(choice: Any) -> str:
         float: "a number",
         bool: "true or false",
         str: "a text",
+        Path: "a path",
         type(None): "null",
     }
     if choice in plain:
@@ -135,48 +172,106 @@ def _describe(choice: Any) -> str:
     return str(getattr(choice, "__name__", choice))
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
+def choices_of(annotation: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
 
 
-def _convert(annotation: Any, value: Any, key: str) -> Any:
+def convert(annotation: Any, value: Any, key: str) -> Any:
+    """``value`` as ``annotation`` wants it.
+
+    Raises:
+        ConfigError: It can't be; the error names ``key``.
+    """
     if annotation is Any:
         return value
-    for choice in _choices(annotation):
-        if isinstance(choice, type) and dataclasses.is_dataclass(choice):
-            if isinstance(value, choice):
-                return value
-            if isinstance(value, Mapping):
-                return build(choice, value, f"{key}.")
-        elif choice is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            require(math.isfinite(value), key, value, "give a finite number")
-            return float(value)
-        elif typing.get_origin(choice) in (list, tuple) and isinstance(value, (list, tuple)):
-            return _convert_sequence(choice, value, key)
-        elif _is_plain(choice, value):
-            return value
+    value = _plain(value)
+    choices = choices_of(annotation)
+    if type(None) in choices and (value is None or value == "null"):
+        return None
+    for choice in choices:
+        if choice is not type(None) and _fits(choice, value := _read(choice, value)):
+            return _converted(choice, value, key)
     require(False, key, value, f"give {wanted(annotation)}")
     raise AssertionError("unreachable")
 
 
-def _convert_sequence(annotation: Any, value: Iterable[Any], key: str) -> Any:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    items = list(value)
-    if origin is list:
-        return [_convert(arguments[0], item, key) for item in items]
-    if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_convert(arguments[0], item, key) for item in items)
-    require(len(items) == len(arguments), key, items, f"give {len(arguments)} values")
-    return tuple(_convert(kind, item, key) for kind, item in zip(arguments, items, strict=True))
+def _plain(value: Any) -> Any:
+    """What Python has for a NumPy scalar or array, and for a path; other values as they are."""
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _is_plain(choice: Any, value: Any) -> bool:
-    if typing.get_origin(choice) is Literal:
-        return value in typing.get_args(choice)
-    if typing.get_origin(choice) is dict:
-        return isinstance(value, dict)
-    if choice is int:  # true and false are integers to Python, not to a user
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(choice, type) and isinstance(value, choice)
+def _read(choice: Any, value: Any) -> Any:
+    """A text as what it says, where another type than text is wanted; else the value itself."""
+    if not isinstance(value, str) or choice is str or typing.get_origin(choice) is Literal:
+        return value
+    text = value.strip()
+    if choice is bool:
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), value)
+    if choice is int:
+        return int(text) if re.fullmatch(r"[+-]?[0-9]{1,400}", text) else value
+    if choice is float:
+        try:
+            return float(text)
+        except ValueError:
+            return value
+    if typing.get_origin(choice) in (list, tuple, dict) and text[:1] in ("[", "{"):
+        try:
+            return read_yaml(text, "value")
+        except ConfigError:
+            return value
+    if typing.get_origin(choice) in (list, tuple):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return value
+
+
+def _fits(choice: Any, value: Any) -> bool:
+    origin = typing.get_origin(choice)
+    if origin is Literal:
+        return isinstance(value, str) and value in typing.get_args(choice)
+    if dataclasses.is_dataclass(choice) and isinstance(value, Mapping):
+        return True
+    if choice in (int, float):  # true and false are integers to Python, not to a user
+        kinds = int if choice is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    if choice is Path:
+        return isinstance(value, str)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple))
+    return isinstance(value, origin or choice)
+
+
+def _converted(choice: Any, value: Any, key: str) -> Any:
+    """A value that fits, with what lies in it."""
+    origin, arguments = typing.get_origin(choice), typing.get_args(choice)
+    if dataclasses.is_dataclass(choice):
+        if isinstance(value, Mapping):
+            return build(typing.cast(type, choice), value, f"{key}.")
+        take_types(value, f"{key}.")
+    elif choice is float:
+        require(abs(value) <= _LARGEST and math.isfinite(value), key, value, "give a finite number")
+        return float(value)
+    elif choice in (str, Path):
+        require(bool(value.strip()), key, value, "give a text that is not empty")
+        plain = not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value)
+        require(plain, key, value, "leave out line breaks and control characters")
+        require(len(value) <= _LONGEST, key, value, f"give at most {_LONGEST:,} characters")
+        return choice(value)
+    elif origin is dict:
+        return {
+            convert(arguments[0], name, key): convert(arguments[1], item, f"{key}.{name}")
+            for name, item in value.items()
+        }
+    elif origin is list or arguments[1:] == (Ellipsis,):
+        return origin(convert(arguments[0], item, key) for item in value)
+    elif origin is tuple:
+        require(len(value) == len(arguments), key, list(value), f"give {len(arguments)} values")
+        return tuple(convert(kind, item, key) for kind, item in zip(arguments, value, strict=True))
+    return value
+
+
+_LARGEST, _LONGEST = 1e308, 4096

@@ -23,7 +23,6 @@ PACKAGES = (
     "h5py",
     "scikit-learn",
     "safetensors",
-    "jsonargparse",
 )
 """Distributions whose version can change a result or its file."""
 

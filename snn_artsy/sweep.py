@@ -21,7 +21,8 @@ from rich.table import Table
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
-from snn_artsy.config_builder import build, keys_of, section_of, type_of, unknown_key
+from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
+from snn_artsy.config_sources import layered
 from snn_artsy.recording.storage import whole
 from snn_artsy.yaml_file import read_yaml
 
@@ -84,9 +85,12 @@ def grid_cells(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], out: 
             raise ConfigError(f"grid: {key} has no list of values ({values!r}); give [a, b, ...]")
     cells = []
     for combination in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, combination, strict=True))
+        chosen = {
+            key: convert(type_of(RunConfig, key), value, key)
+            for key, value in zip(grid, combination, strict=True)
+        }
         name = _name(chosen)
-        tree = _with(base, chosen | {"out": str(out / "runs" / name)})
+        tree = layered(base, chosen, {"out": str(out / "runs" / name)})
         try:
             config = build(RunConfig, tree)
         except ConfigError as error:
@@ -214,18 +218,6 @@ def _name(values: Mapping[str, Any]) -> str:
     words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, value in values.items())
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', words)[:80]}-{digest}"
-
-
-def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested tree with dotted keys put in."""
-    tree: dict[str, Any] = json.loads(json.dumps(base))
-    for key, value in values.items():
-        *sections, last = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
-    return tree
 
 
 def _extract(cells: Sequence[Cell], console: Console) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import types
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ import pytest
 import yaml
 
 from snn_artsy import __version__, cli
-from snn_artsy.config import ConfigError, RecordConfig, RunConfig
+from snn_artsy.config import (
+    ConfigError,
+    DataConfig,
+    EncodingConfig,
+    PlasticityConfig,
+    RecordConfig,
+    RunConfig,
+    SNNConfig,
+)
 from snn_artsy.config_builder import build
 from snn_artsy.recording import RunRecorder
 from snn_artsy.rundir import run_directory
+from snn_artsy.sweep import grid_cells, read_grid
 
 SUMMARY: dict[str, Any] = {
     "learners": {
@@ -84,7 +93,12 @@ def write(name: str, text: str) -> str:
         (["--data.incremnt=5"], ["data.incremnt", "'5'", "did you mean data.increment?"]),
         (["--increment", "5"], ["increment", "'5'", "did you mean data.increment?"]),
         (["--data.increment", "x"], ["data.increment", "'x'", "give an integer or null"]),
-        (["--data.class_range", "7"], ["data.class_range", "'7'", "a list of integers"]),
+        (["--data.class_range", "7"], ["data.class_range", "[7]", "give [start, stop]"]),
+        (["--data.class_range", "a,b"], ["data.class_range", "'a'", "give an integer"]),
+        (["--data.n_task", "2"], ["data.n_task", "'2'", "did you mean data.n_tasks?"]),
+        (["--data.n_tasks", "--seed", "2"], ["data.n_tasks", "no value given", "an integer"]),
+        (["--seed", "1", "--seed", "2"], ["seed", "given twice", "'1'", "'2'"]),
+        (["-x"], ["x", "unknown key", "--help"]),
         (["--data", "5"], ["data", "'5'", "give a section with some of name, root"]),
         (["--seed", "1.5"], ["seed", "'1.5'", "give an integer"]),
         (["--seed", "-1"], ["seed", "-1", "use 0 to 2147483647"]),
@@ -144,6 +158,10 @@ def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
         (["rum"], ["rum", "choose from run, plot, info"]),
         (["--nope"], ["--nope", "snn-artsy --help"]),
         (["plot"], ["run", "none given", "snn-artsy plot runs/NAME"]),
+        (["report"], ["run", "none given", "snn-artsy report runs/NAME"]),
+        (["protocol"], ["protocol", "none given", "stdp-window"]),
+        (["plot", "x", "--list", "--list"], ["list", "given twice"]),
+        (["info", "x", "y"], ["info", "unexpected argument", "'y'"]),
         (["plot", "nowhere"], ["run", '"nowhere"', "give a run directory"]),
         (["info", "nowhere"], ["run", '"nowhere"', "give a run directory"]),
         (["plot", "runs/x", "--outt", "y"], ["outt", "'y'", "did you mean out?"]),
@@ -228,6 +246,91 @@ def test_command_line_over_yaml_over_defaults(executed: list[RunConfig]) -> None
     (config,) = executed
     assert (config.seed, config.learners) == (2, ["simplecil"])
     assert (config.data.increment, config.data.base, config.data.n_tasks) == (2, 6, None)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_command_line_wins_wherever_it_stands(executed: list[RunConfig], order: int) -> None:
+    """A configuration file is beaten by what is typed before it, too; a later file beats it."""
+    files = [("--config", write("a.yaml", "seed: 1\ndevice: cpu\ncontrols: true\n"))]
+    files += [("--config", write("b.yaml", "seed: 2\ncontrols: false\n"))]
+    pairs = [("--seed", "5"), *files] if order == 1 else [*files, ("--seed", "5")]
+    assert call("run", *(word for pair in pairs for word in pair)) == 0
+    (config,) = executed
+    assert (config.seed, config.device, config.controls) == (5, "cpu", False)
+
+
+def test_numbers_and_texts_are_read_alike_everywhere(executed: list[RunConfig]) -> None:
+    path = write("run.yaml", "ann: {lr: 1e-3}\nsnn: {neuron: {floor: -5e-1}}\n")
+    assert call("run", "--ann.lr", "1e-3", "--snn.neuron.floor", "-5e-1", "--out", "#1") == 0
+    assert call("run", "--config", path, "--out=#2") == 0
+    grid = read_grid("ann.lr=1e-3,1e-2;snn.neuron.floor=-5e-1")
+    cells = grid_cells({}, grid, Path("s"))
+    assert [cell.values["ann.lr"] for cell in cells] == [0.001, 0.01]
+    for config in (*executed, cells[0].config):
+        assert (config.ann.lr, config.snn.neuron.floor) == (0.001, -0.5)
+    assert [config.out for config in executed] == ["#1", "#2"]
+
+
+def written(config: RunConfig, name: str) -> str:
+    """As a run leaves it."""
+    return write(name, yaml.safe_dump(asdict(config), sort_keys=False))
+
+
+def test_a_preset_counts_beside_a_runs_own_file(executed: list[RunConfig]) -> None:
+    fast = EncodingConfig(preset="fast")
+    path = written(RunConfig(), "config.yaml")
+    assert call("run", "--config", path, "--snn.encoding.preset", "fast") == 0
+    assert call("run", "--snn.encoding.n_steps", "9", "--config", path,
+                "--snn.encoding.preset", "fast") == 0  # fmt: skip
+    assert call("run", "--config", path, "--snn.encoding.dt_ms", "2.5") == 0
+    both = write("both.yaml", "snn: {encoding: {preset: fast, n_steps: 9}}\n")
+    assert call("run", "--config", path, "--config", both) == 0
+    first, second, third, fourth = (config.snn.encoding for config in executed)
+    assert first == fast
+    assert second == fourth == replace(fast, n_steps=9)
+    assert third == replace(EncodingConfig(), dt_ms=2.5)
+    cells = grid_cells(
+        yaml.safe_load(Path(path).read_text()),
+        {"snn.encoding.preset": ["fast", "physiological"]},
+        Path("s"),
+    )
+    assert [cell.config.snn.encoding for cell in cells] == [fast, EncodingConfig()]
+    # a file that names one preset and holds the values of another was edited by hand
+    text = Path(path).read_text().replace("preset: physiological", "preset: fast")
+    assert call("run", "--config", write("edited.yaml", text)) == 2
+
+
+def test_keys_given_in_place_of_others(executed: list[RunConfig]) -> None:
+    increment = written(RunConfig(data=DataConfig(increment=2, base=4)), "increment.yaml")
+    tasks = written(RunConfig(), "tasks.yaml")
+    assert call("run", "--config", increment, "--data.n_tasks", "2") == 0
+    assert call("run", "--config", tasks, "--data.increment", "2") == 0
+    own = PlasticityConfig(rule="pair", a_plus=0.03)
+    path = written(RunConfig(snn=SNNConfig(plasticity=own)), "own.yaml")
+    assert call("run", "--config", path, "--snn.plasticity.published", "morrison_2007") == 0
+    assert executed[0].data == DataConfig(n_tasks=2)
+    assert executed[1].data == DataConfig(increment=2)
+    assert executed[2].snn.plasticity == PlasticityConfig(rule="pair", published="morrison_2007")
+
+
+@pytest.mark.parametrize("learners", ["simplecil", "artsy_snn"])
+def test_the_written_file_reproduces_the_run(executed: list[RunConfig], learners: str) -> None:
+    given = ["--snn.encoding.preset", "fast", "--data.increment", "2", "--learners", learners]
+    assert call("run", *given, "--snn.plasticity.rule", "triplet", "--ann.lr", "1e-2") == 0
+    assert call("run", "--config", written(executed[0], "config.yaml"), "--out", "again") == 0
+    assert replace(executed[1], out=executed[0].out) == executed[0]
+
+
+def test_options_in_any_order(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["--out", "d", str(recorded), "no_such_figure"],
+        [str(recorded), "--out", "d", "no_such_figure"],
+        [str(recorded), "no_such_figure", "--out=d"],
+    ):
+        assert call("plot", *words) == 2
+        _one_line(capsys, ["name", "'no_such_figure'", "choose from"])
+    assert call("plot", "--list", str(recorded)) == 0
+    assert call("plot", str(recorded), "--list", "true") == 0
 
 
 @pytest.mark.parametrize(

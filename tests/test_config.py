@@ -1,14 +1,26 @@
 """Typed configuration: what is built, and what every kind of mistake says."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import yaml
 
-from snn_artsy.config import LEARNERS, ConfigError, PlasticityConfig, RunConfig
+from snn_artsy.config import (
+    LEARNERS,
+    ConfigError,
+    DataConfig,
+    EncodingConfig,
+    JointConfig,
+    PlasticityConfig,
+    RunConfig,
+    SNNConfig,
+)
 from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unknown_key, wanted
+from snn_artsy.rules import TripletSTDP
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -52,6 +64,113 @@ def test_nested_values_are_built_and_converted() -> None:
     assert isinstance(config.pair, tuple)
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("inner.tau", "1e-3", 0.001),  # a text to YAML 1.1
+        ("inner.tau", "-5e-1", ConfigError),
+        ("inner.tau", "nan", ConfigError),
+        ("inner.tau", "1e400", ConfigError),
+        ("inner.steps", "+3", 3),
+        ("inner.steps", "1e3", ConfigError),
+        ("inner.steps", "٣", ConfigError),  # a digit, but nobody's configuration
+        ("inner.steps", "9" * 5000, ConfigError),
+        ("mode", "gate", "gate"),
+        ("names", "a, b", ["a", "b"]),
+        ("names", "[a, b]", ["a", "b"]),
+        ("pair", "1e-1,2", (0.1, 2.0)),
+        ("pair", "[[[1", ConfigError),
+        ("name", "#1", "#1"),
+        ("name", "1e-3", "1e-3"),
+        ("name", "null", None),
+        ("name", " ", ConfigError),
+        ("name", "a\x00b", ConfigError),
+        ("name", "a" * 5000, ConfigError),
+        ("on", "True", True),
+        ("on", "maybe", ConfigError),
+    ],
+)
+def test_text_is_read_by_the_type_of_its_key(key: str, text: str, value: Any) -> None:
+    section, _, last = key.rpartition(".")
+
+    def tree(given: Any) -> dict[str, Any]:
+        return {section: {last: given}} if section else {last: given}
+
+    if value is ConfigError:
+        with pytest.raises(ConfigError, match=key) as raised:
+            build(Outer, tree(text))
+        assert len(str(raised.value)) < 300
+        return
+    config = build(Outer, tree(text))
+    assert config == build(Outer, tree(value))
+    found = getattr(config.inner, last) if section else getattr(config, last)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_python_values_become_plain() -> None:
+    """What a scientist naturally passes can be written to config.yaml."""
+    config = RunConfig(
+        seed=np.int64(7),  # type: ignore[arg-type]
+        learners=("simplecil", np.str_("ease")),  # type: ignore[arg-type]
+        out=Path("runs/x"),  # type: ignore[arg-type]
+        controls=np.bool_(False),  # type: ignore[arg-type]
+        data=DataConfig(class_order=np.arange(10)[::-1], train_share=np.float32(0.5)),  # type: ignore[arg-type]
+        joint=JointConfig(l2=np.array([0.5, 1])),  # type: ignore[arg-type]
+        snn=SNNConfig(
+            plasticity=PlasticityConfig(
+                rule="triplet",
+                triplet=TripletSTDP(tau_x_ms=np.float64(50)),
+                batch_size=np.int32(4),  # type: ignore[arg-type]
+            )
+        ),
+    )
+    assert config.learners == ["simplecil", "ease"] and config.out == "runs/x"
+    assert config.data.class_order == list(range(9, -1, -1)) and config.joint.l2 == [0.5, 1.0]
+    again = yaml.safe_load(yaml.safe_dump(asdict(config)))  # safe_dump takes plain values only
+    assert build(RunConfig, again) == config
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: RunConfig(seed=1.5), "seed"),  # type: ignore[arg-type]
+        (lambda: RunConfig(learners=[1]), "learners"),  # type: ignore[list-item]
+        (lambda: RunConfig(snn=3), "snn"),  # type: ignore[arg-type]
+        (lambda: DataConfig(train_share=float("nan")), "data.train_share"),
+        (lambda: EncodingConfig(n_steps=np.float64(2.5)), "snn.encoding.n_steps"),  # type: ignore[arg-type]
+        (lambda: EncodingConfig(dt_ms="fast"), "snn.encoding.dt_ms"),  # type: ignore[arg-type]
+        (lambda: PlasticityConfig(triplet=object()), "snn.plasticity.triplet"),  # type: ignore[arg-type]
+        (lambda: PlasticityConfig(nmda=2.0), "snn.plasticity.nmda"),
+        (lambda: PlasticityConfig(rule="gated", a_minus=-1.0), "snn.plasticity.a_minus"),
+    ],
+)
+def test_other_python_values_are_refused_when_the_object_is_built(
+    make: Callable[[], Any], key: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        make()
+    assert str(raised.value).startswith(f"{key}: ")
+
+
+def test_errors_name_keys_that_exist() -> None:
+    for tree, key in (
+        ({"receptors": {"g_ampa_nS": -1}}, "snn.receptors.g_ampa_nS"),
+        ({"plasticity": {"triplet": {"tau_x_ms": -1}}}, "snn.plasticity.triplet.tau_x_ms"),
+        ({"plasticity": {"voltage": {"spike_ms": -1}}}, "snn.plasticity.voltage.spike_ms"),
+        ({"plasticity": {"calcium": {"tau_ms": -1}}}, "snn.plasticity.calcium.tau_ms"),
+        ({"plasticity": {"nmda": 2}}, "snn.plasticity.nmda"),
+        ({"plasticity": {"probability": 2}}, "snn.plasticity.probability"),
+        (
+            {"plasticity": {"insertion": "bernoulli", "base": "calcium"}},
+            "snn.plasticity.insertion",
+        ),
+        ({"fidelity": "conductance", "neuron": {"model": "synaptic"}}, "snn.neuron.model"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            build(RunConfig, {"snn": tree})
+        assert str(raised.value).startswith(f"{key}: ") and key in keys_of(RunConfig)
+
+
 def test_nested_checks_run() -> None:
     with pytest.raises(ConfigError, match=r"inner\.tau: -1\.0 cannot be used"):
         build(Outer, {"inner": {"tau": -1}})
@@ -67,7 +186,7 @@ def test_nested_checks_run() -> None:
         ({"inner": {"steps": 1.5}}, "inner.steps: 1.5 cannot be used; give an integer"),
         ({"inner": {"steps": True}}, "inner.steps: True cannot be used; give an integer"),
         ({"mode": "both"}, "mode: 'both' cannot be used; give one of gate, full"),
-        ({"names": "a"}, "names: 'a' cannot be used; give a list of names, such as [a, b]"),
+        ({"names": 5}, "names: 5 cannot be used; give a list of names, such as [a, b]"),
         ({"names": [1]}, "names: 1 cannot be used; give a text"),
         ({"pair": [1]}, "pair: [1] cannot be used; give 2 values"),
         ({"name": 5}, "name: 5 cannot be used; give a text or null"),

@@ -30,6 +30,7 @@ from snn_artsy.config.spiking import (
     SNNConfig,
     TeacherConfig,
 )
+from snn_artsy.config_builder import take_types
 
 __all__ = [
     "DEFAULT_LEARNERS",
@@ -111,7 +112,10 @@ class RunConfig:
         threads: Threads that the run computes with. Default: one, since learners on features work
             on small matrices; all cores for the extraction of features, and for learners that run
             the transformer themselves (``ann.placement: blocks``). A resumed run keeps its number.
-        learners: Methods to compare, by name, separated by commas.
+        learners: Methods to compare, separated by commas, of ``simplecil``, ``finetune_linear``,
+            ``finetune_adapter``, ``joint``, ``aper_adapter``, ``ease``, ``ranpac``, ``artsy_ann``,
+            ``artsy_ann_lda``, ``artsy_ann_ridge``, ``artsy_ann_no_gates``, ``artsy_ann_e0``,
+            ``artsy_ann_subnetworks`` and ``artsy_snn``.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
@@ -137,6 +141,7 @@ class RunConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
+        take_types(self)
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
         check_threads(self.threads)
         require(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from snn_artsy.checks import one_of, require
+from snn_artsy.config_builder import take_types
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class DataConfig:
     test_per_class: int | None = None
 
     def __post_init__(self) -> None:
+        take_types(self, "data.")
         if self.n_tasks is None and self.increment is None:
             object.__setattr__(self, "n_tasks", 5)
         require(
@@ -133,6 +135,7 @@ class BackboneConfig:
     cache: bool = True
 
     def __post_init__(self) -> None:
+        take_types(self, "backbone.")
         one_of("backbone.preprocessing", self.preprocessing, ("timm", "pilot"))
         require(self.batch_size >= 1, "backbone.batch_size", self.batch_size, "use 1 or more")
         require(self.workers >= 1, "backbone.workers", self.workers, "use 1 or more")

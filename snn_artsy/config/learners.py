@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from snn_artsy.checks import one_of, positive, require
+from snn_artsy.config_builder import take_types
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class GateConfig:
     features: Literal["both", "good", "bad", "none"] = "both"
 
     def __post_init__(self) -> None:
+        take_types(self, "gate.")
         one_of("gate.replay", self.replay, ("gaussian", "exemplars", "none"))
         one_of("gate.threshold", self.threshold, ("balanced", "quantile"))
         one_of("gate.features", self.features, ("both", "good", "bad", "none"))
@@ -70,6 +72,7 @@ class ANNConfig:
     gate_lr: float = 1e-3
 
     def __post_init__(self) -> None:
+        take_types(self, "ann.")
         one_of("ann.placement", self.placement, ("head", "blocks"))
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
             value = getattr(self, name)
@@ -94,6 +97,7 @@ class DiscriminantConfig:
     shrinkage: float = 0.1
 
     def __post_init__(self) -> None:
+        take_types(self, "artsy_lda.")
         positive("artsy_lda.scale", self.scale)
         require(0 < self.shrinkage <= 1, "artsy_lda.shrinkage", self.shrinkage, "use (0, 1]")
 
@@ -111,6 +115,7 @@ class RidgeGateConfig:
     projection: int = 2000
 
     def __post_init__(self) -> None:
+        take_types(self, "artsy_ridge.")
         positive("artsy_ridge.scale", self.scale)
         require(self.projection >= 1, "artsy_ridge.projection", self.projection, "use 1 or more")
 
@@ -133,6 +138,7 @@ class FinetuneConfig:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
+        take_types(self, "finetune.")
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             require(value >= 1, f"finetune.{name}", value, "use 1 or more")
@@ -155,6 +161,7 @@ class JointConfig:
     max_iterations: int = 200
 
     def __post_init__(self) -> None:
+        take_types(self, "joint.")
         require(bool(self.l2) and min(self.l2) > 0, "joint.l2", self.l2, "give values above 0")
         require(self.max_iterations >= 1, "joint.max_iterations", self.max_iterations, "use >= 1")
 
@@ -170,6 +177,7 @@ class EaseConfig:
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
+        take_types(self, "ease.")
         require(self.alpha >= 0, "ease.alpha", self.alpha, "use 0 or more")
 
 
@@ -188,4 +196,5 @@ class RanPACConfig:
     adapt_first: bool = True
 
     def __post_init__(self) -> None:
+        take_types(self, "ranpac.")
         require(self.projection >= 1, "ranpac.projection", self.projection, "use 1 or more")

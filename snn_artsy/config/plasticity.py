@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
-from snn_artsy.checks import ConfigError, one_of, positive, require
+from snn_artsy.checks import ConfigError, named, one_of, positive, require
+from snn_artsy.config_builder import take_types
 from snn_artsy.rules import (
     CalciumRule,
     GatedSTDP,
@@ -82,6 +83,7 @@ class PlasticityConfig:
     epochs: int = 1
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.plasticity.")
         one_of("snn.plasticity.batch_reduction", self.batch_reduction, ("sum", "mean"))
         require(
             self.batch_reduction == "sum" or self.insertion == "graded",
@@ -126,14 +128,15 @@ class PlasticityConfig:
         """The chosen rule; None for ``none``."""
         if self.rule == "none":
             return None
-        pair = PairSTDP(
-            a_plus=self.a_plus,
-            a_minus=self.a_minus,
-            tau_plus_ms=self.tau_plus_ms,
-            tau_minus_ms=self.tau_minus_ms,
-            bounds_of=self.bounds_of,
-            pairing=self.pairing,
-        )
+        with named("pair.", "snn.plasticity."):
+            pair = PairSTDP(
+                a_plus=self.a_plus,
+                a_minus=self.a_minus,
+                tau_plus_ms=self.tau_plus_ms,
+                tau_minus_ms=self.tau_minus_ms,
+                bounds_of=self.bounds_of,
+                pairing=self.pairing,
+            )
         chosen: dict[str, Rule] = {
             "pair": pair,
             "triplet": self.triplet,
@@ -147,16 +150,17 @@ class PlasticityConfig:
             chosen[name] = _own_rule(name, self.parameters)
         if self.rule != "gated":
             return chosen[name].sped_up(self.speed)
-        gating = Gating(
-            nmda=self.nmda,
-            mg_mM=self.mg_mM,
-            target=self.target,
-            tau_target_ms=self.tau_target_ms,
-            insertion=self.insertion,
-            probability=self.probability,
-            window_ms=self.window_ms,
-        )
-        return GatedSTDP(chosen[name], gating).sped_up(self.speed)
+        with named("gating.", "snn.plasticity."):
+            gating = Gating(
+                nmda=self.nmda,
+                mg_mM=self.mg_mM,
+                target=self.target,
+                tau_target_ms=self.tau_target_ms,
+                insertion=self.insertion,
+                probability=self.probability,
+                window_ms=self.window_ms,
+            )
+            return GatedSTDP(chosen[name], gating).sped_up(self.speed)
 
 
 def _own_rule(name: str, parameters: dict[str, float]) -> Rule:

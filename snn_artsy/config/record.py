@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from snn_artsy.checks import one_of, require
+from snn_artsy.config_builder import take_types
 
 POPULATIONS = ("retina", "tasks")
 RECORDED_SPLITS = ("train", "test")
@@ -49,6 +50,7 @@ class RecordConfig:
     scores: bool = False
 
     def __post_init__(self) -> None:
+        take_types(self, "record.")
         for name in ("spike_presentations", "traced_synapses"):
             value = getattr(self, name)
             require(value >= 0, f"record.{name}", value, "use 0 (nothing) or more")

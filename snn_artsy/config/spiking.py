@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import one_of, positive, require
 from snn_artsy.config.plasticity import PlasticityConfig
+from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
 
 
@@ -60,9 +61,18 @@ class EncodingConfig:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.encoding.")
         one_of("snn.encoding.preset", self.preset, tuple(self.PRESETS))
         one_of("snn.encoding.code", self.code, ("poisson", "current", "latency"))
         one_of("snn.encoding.decorrelation", self.decorrelation, ("whiten", "standardise"))
+        for other, values in self.PRESETS.items():
+            # a run's own file with another preset written into it, which would do nothing
+            require(
+                other == self.preset or any(getattr(self, k) != v for k, v in values.items()),
+                "snn.encoding.preset",
+                self.preset,
+                f"{', '.join(values)} are all given, with the values of {other}; leave them out",
+            )
         for name, value in self.PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -152,6 +162,7 @@ class NeuronConfig:
     floor: float = -2.0
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.neuron.")
         one_of("snn.neuron.model", self.model, ("leaky", "synaptic"))
         require(self.per_class >= 1, "snn.neuron.per_class", self.per_class, "use 1 or more")
         for name in ("tau_mem_ms", "tau_ampa_ms", "threshold"):
@@ -201,6 +212,7 @@ class ContactConfig:
     decay_ms: float | None = None
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.contacts.")
         one_of("snn.contacts.transmission", self.transmission, ("binary", "graded"))
         require(
             0 < self.probability <= 1, "snn.contacts.probability", self.probability, "use (0, 1]"
@@ -248,6 +260,7 @@ class TeacherConfig:
     current: float = 1.5
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.teacher.")
         if self.lag_ms is not None:
             positive("snn.teacher.lag_ms", self.lag_ms)
         require(
@@ -284,11 +297,15 @@ class SNNConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
 
     def __post_init__(self) -> None:
+        take_types(self, "snn.")
         one_of("snn.mode", self.mode, ("full", "gate"))
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         if self.fidelity == "conductance":
-            one_of(
-                "snn.neuron.model (with snn.fidelity conductance)", self.neuron.model, ("leaky",)
+            require(
+                self.neuron.model == "leaky",
+                "snn.neuron.model",
+                self.neuron.model,
+                "with snn.fidelity conductance use leaky",
             )
             require(
                 self.receptors.mg_mM == self.plasticity.mg_mM,

@@ -1,0 +1,119 @@
+"""From configuration files and the command line to one tree of values: who beats whom.
+
+A later source beats an earlier one key by key: defaults, files in their order, the command line,
+wherever ``--config`` stands in it. A key that stands for others (a preset) takes along what
+earlier sources gave for them, since they would otherwise undo it without a word; what stands
+beside it in the same source remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_origin
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import EncodingConfig, RunConfig
+from snn_artsy.config_builder import build, defaults_of, keys_of, section_of, type_of, unknown_key
+from snn_artsy.yaml_file import read_yaml, yaml_text
+
+_OF_RULES = ("a_plus", "a_minus", "tau_plus_ms", "tau_minus_ms", "bounds_of", "pairing")
+
+STANDS_FOR: dict[str, tuple[str, ...]] = {
+    "snn.encoding.preset": tuple(
+        f"snn.encoding.{name}" for name in EncodingConfig.PRESETS["physiological"]
+    ),
+    "snn.plasticity.published": tuple(
+        f"snn.plasticity.{name}" for name in (*_OF_RULES, "triplet", "voltage", "calcium")
+    ),
+    "data.n_tasks": ("data.increment", "data.base"),
+    "data.increment": ("data.n_tasks",),
+}
+"""Keys that are given in place of others."""
+
+
+def layered(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """One nested tree of the values of all sources, the last one first in rank.
+
+    Args:
+        sources: Values of `RunConfig`, nested or under dotted keys.
+    """
+    tree: dict[str, Any] = {}
+    for source in sources:
+        given = dict(flat(source))
+        for key, others in STANDS_FOR.items():
+            if given.get(key) not in (None, "null"):
+                for other in others:
+                    _remove(tree, other)
+        for key, value in given.items():
+            place = tree
+            *sections, last = key.split(".")
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[last] = value
+    return tree
+
+
+def _remove(tree: dict[str, Any], key: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.get(section, {})
+    tree.pop(last, None)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; a mapping with keys of the user's own is a value."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and get_origin(type_of(RunConfig, key)) is not dict:
+            yield from flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def as_file(config: RunConfig, values: Mapping[str, Any]) -> str:
+    """YAML to begin a file of one's own with: every key, but null for what the checks of ``config``
+    filled in because ``values`` left it out, so that a preset changed in the file counts."""
+    given = dict(flat(values))
+    filled = asdict(config)
+    for key, default in flat(defaults_of(RunConfig)):
+        if default is None and key not in given:
+            *sections, last = key.split(".")
+            place = filled
+            for section in sections:
+                place = place[section]
+            place[last] = None
+    return yaml_text(filled)
+
+
+def read_config(name: str, also: Collection[str] = ()) -> dict[str, Any]:
+    """Values of a configuration file, whose keys exist.
+
+    Args:
+        also: Keys that a command has besides those of a configuration.
+
+    Raises:
+        ConfigError: No such file, no YAML, or an unknown key.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise ConfigError(f'config: "{name}" is a directory; give a YAML file')
+    if not path.is_file():
+        raise ConfigError(f'config: no file "{name}" here; give a YAML file')
+    content = read_yaml(path, f'config: "{name}"')
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f'config: "{name}" holds no keys with values; see `snn-artsy run --print_config`'
+        )
+    known = [*keys_of(RunConfig), *also]
+    for key, value in flat({key: value for key, value in content.items() if key not in also}):
+        if key not in known:
+            raise ConfigError(unknown_key(key, value, known))
+        if value is None and section_of(type_of(RunConfig, key)):
+            raise ConfigError(
+                f'{key}: nothing follows it in "{name}"; give its keys or leave it out'
+            )
+        if section_of(type_of(RunConfig, key)):
+            build(RunConfig, {key: value})
+    return content

@@ -1,0 +1,199 @@
+"""Options of the command line, made of a configuration class and its docstrings.
+
+argparse declares and explains them; how a value is read is the matter of
+`snn_artsy.config_builder`, so that a key means the same wherever it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any, NoReturn
+
+from docstring_parser import parse as parse_docstring
+
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.config_builder import (
+    choices_of,
+    convert,
+    defaults_of,
+    hints,
+    section_of,
+    type_of,
+    unknown_key,
+    wanted,
+)
+
+_BOOLEANS = ("true", "false", "yes", "no")
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's options, given in full and once each; a mistake is a `ConfigError`.
+
+    Args:
+        configuration: The class whose keys are options, too; each is kept as it is written, under
+            its dotted key, and left out of the result if it is not given.
+    """
+
+    def __init__(
+        self, *, configuration: type | None = None, skip: Collection[str] = (), **given: Any
+    ) -> None:
+        if configuration is not None:  # of two hundred options, usage would fill a page
+            given["usage"] = f"{given['prog']} [--KEY VALUE ...]"
+        super().__init__(allow_abbrev=False, **given)
+        self.configuration = configuration
+        self.annotations: dict[str, Any] = {}
+        if configuration is not None:
+            self._add_section(configuration, "", skip)
+
+    def error(self, message: str) -> NoReturn:
+        # all that argparse still finds wrong: the arguments without a name
+        command = self.prog.split()[-1]
+        if "required" in message:
+            raise ConfigError(
+                f"run: none given; give a run directory, for example `{self.prog} runs/NAME`"
+            )
+        if "unrecognized" in message:
+            raise ConfigError(
+                f"{command}: unexpected argument {message.split(': ')[-1]!r}; leave it out"
+            )
+        raise ConfigError(f"{command}: {message}; see `{self.prog} --help`")
+
+    def option(
+        self, name: str, annotation: Any, default: Any, help: str, metavar: str | None = None
+    ) -> None:
+        """An option of the command's own, read by its type like the keys of a configuration."""
+        self.annotations[name] = annotation
+        self._add(self, name, annotation, default, help, metavar)
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Values of the arguments by name; keys of the configuration as text.
+
+        Raises:
+            ConfigError: An unknown option, one without a value, or one that is given twice.
+        """
+        found = self.parse_intermixed_args(self._joined(words))
+        for name, annotation in self.annotations.items():
+            setattr(found, name, convert(annotation, getattr(found, name), name))
+        return found
+
+    def _add_section(self, cls: type, prefix: str, skip: Collection[str]) -> None:
+        docs = descriptions(cls)
+        own = {n: a for n, a in hints(cls).items() if section_of(a) is None and n not in skip}
+        group = self.add_argument_group(prefix.rstrip(".") or "run", docs[""])
+        defaults = defaults_of(cls)
+        for name, annotation in own.items():
+            default = defaults.get(name, dataclasses.MISSING)
+            shown = (
+                "" if default in (None, dataclasses.MISSING) else f" (default: {_text(default)})"
+            )
+            text = docs.get(name, wanted(annotation)) + shown
+            self._add(group, f"{prefix}{name}", annotation, argparse.SUPPRESS, text)
+        for name, annotation in hints(cls).items():
+            section = section_of(annotation)
+            if section is not None:
+                self._add_section(section, f"{prefix}{name}.", skip)
+
+    @staticmethod
+    def _add(
+        where: argparse._ActionsContainer,
+        name: str,
+        annotation: Any,
+        default: Any,
+        help: str,
+        metavar: str | None = None,
+    ) -> None:
+        where.add_argument(
+            f"--{name}",
+            dest=name,
+            nargs="?" if annotation is bool else None,
+            const="true" if annotation is bool else None,
+            default=default,
+            metavar=metavar or _metavar(annotation),
+            help=help.replace("%", "%%"),
+        )
+
+    def _joined(self, words: Sequence[str]) -> list[str]:
+        """``--key value`` as ``--key=value``: a value may then begin with a dash, and what stands
+        behind it is no matter of order."""
+        known = self._option_string_actions
+        places = any(not action.option_strings for action in self._actions)
+        found: list[str] = []
+        given: dict[str, str] = {}
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            option, equals, value = word.partition("=")
+            if not option.startswith("-") or option == "-":
+                if not places:
+                    raise ConfigError(
+                        f"{self.prog.split()[-1]}: unexpected argument {word!r}; options are "
+                        "written --key value"
+                    )
+                found.append(word)
+                continue
+            key, following = option.lstrip("-"), rest[0] if rest else None
+            if option not in known:
+                self._refuse(key, value if equals else following)
+            action = known[option]
+            if action.nargs == 0:
+                found.append(option)
+                continue
+            if not equals and action.nargs == "?":
+                takes = following is not None and (
+                    following.lower() in _BOOLEANS or not (places or following.startswith("-"))
+                )
+                value = rest.pop(0) if takes else str(action.const)
+            elif not equals:
+                if following is None or following.startswith("--"):
+                    raise ConfigError(f"{key}: no value given; {self._remedy(key)}")
+                value = rest.pop(0)
+            if option in given and not isinstance(action, argparse._AppendAction):
+                raise ConfigError(
+                    f"{key}: given twice, as {given[option]!r} and {value!r}; give it once"
+                )
+            given[option] = value
+            found.append(f"{option}={value}")
+        return found
+
+    def _refuse(self, key: str, value: str | None) -> NoReturn:
+        section = self.configuration and section_of(type_of(self.configuration, key))
+        if section:
+            require(False, key, value, f"give {wanted(section)}, as --{key}.NAME VALUE")
+        known = [option.lstrip("-") for option in self._option_string_actions]
+        raise ConfigError(unknown_key(key, value, known))
+
+    def _remedy(self, key: str) -> str:
+        if key == "config":
+            return "give a YAML file"
+        annotation = self.annotations.get(key)
+        if annotation is None and self.configuration is not None:
+            annotation = type_of(self.configuration, key)
+        return f"give {wanted(annotation)}" if annotation else f"see `{self.prog} --help`"
+
+
+def descriptions(cls: type) -> dict[str, str]:
+    """What a class's docstring says of each field, and its summary line under ""."""
+    parsed = parse_docstring(cls.__doc__ or "")
+    found = {"": parsed.short_description or ""}
+    for entry in parsed.params:
+        for name in entry.arg_name.split(", "):
+            found[name] = " ".join((entry.description or "").replace("``", "").split())
+    return found
+
+
+def _metavar(annotation: Any) -> str:
+    plain = {bool: "true|false", int: "N", float: "X", str: "TEXT"}
+    for choice in choices_of(annotation):
+        if choice in plain:
+            return plain[choice]
+        if getattr(choice, "__args__", None) and choice.__args__[0].__class__ is str:
+            return "|".join(choice.__args__)
+    return "A,B"
+
+
+def _text(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(map(str, default)) if isinstance(default, list) else f"{default}"

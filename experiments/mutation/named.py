@@ -47,6 +47,9 @@ ANN = "learners/artsy_ann.py"
 SNN_ANSWERS = ("tests/test_spiking_learner_by_hand.py",)
 ANN_ANSWERS = ("tests/test_artsy_ann_by_hand.py",)
 EVALUATE = ("tests/test_evaluate.py",)
+COMPARE = ("tests/test_compare.py",)
+CONSOLIDATION = ("tests/test_consolidation_in_steps.py",)
+LOOP = "synapses/contact_kernel.py"
 
 MUTANTS = (
     Mutant(
@@ -130,9 +133,8 @@ MUTANTS = (
     Mutant(
         "thresholds of ANN gates are not updated with later tasks",
         ANN,
-        "        self.thresholds.refresh()\n",
-        "        if t == 0:\n            self.thresholds.refresh()\n"
-        "        else:\n            self.thresholds.fixed(t + 1)\n",
+        "for u, scores in own.items() if u != gate]",
+        "for u, scores in own.items() if u < gate]",
         ANN_ANSWERS,
     ),
     Mutant(
@@ -176,6 +178,62 @@ MUTANTS = (
         "offset = _EPOCH_STRIDE * epoch",
         "offset = 0 * epoch",
         SNN_ANSWERS,
+    ),
+    Mutant(
+        "the timing index has the other sign",
+        "run.py",
+        '["timing_index"] = reference - shuffled',
+        '["timing_index"] = shuffled - reference',
+        ("tests/test_run.py::test_the_synapses_do_the_work",),
+    ),
+    Mutant(
+        "answers are not aligned with their images in a comparison",
+        "compare.py",
+        "(last.predicted == last.labels)[order],\n        spikes,",
+        "(last.predicted == last.labels),\n        spikes,",
+        COMPARE,
+    ),
+    Mutant(
+        "no consolidation in the compiled loop",
+        "synapses/compiled.py",
+        "number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER",
+        "contact_kernel.NEVER",
+        CONSOLIDATION,
+    ),
+    Mutant(
+        "consolidation in the compiled loop though it is switched off",
+        "synapses/compiled.py",
+        "number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER",
+        "number(c.consolidate_ms)",
+        CONSOLIDATION,
+    ),
+    Mutant(
+        "no consolidation in the compiled loop at a presentation's end",
+        LOOP,
+        "        due = functional if now >= d.consolidate_ms else zero\n",
+        "        due = zero\n",
+        CONSOLIDATION,
+    ),
+    Mutant(
+        "no consolidation in the compiled loop before a contact is emptied",
+        LOOP,
+        "        if clock[i] >= d.consolidate_ms:\n",
+        "        if False:\n",
+        CONSOLIDATION,
+    ),
+    Mutant(
+        "no consolidation in the compiled loop where all contacts change",
+        LOOP,
+        "        fixed = max(fixed, lasts if after >= d.consolidate_ms else zero)\n",
+        "",
+        CONSOLIDATION,
+    ),
+    Mutant(
+        "no consolidation in the compiled loop since an earlier step",
+        LOOP,
+        "due = functional if before >= d.consolidate_ms else zero",
+        "due = zero",
+        CONSOLIDATION,
     ),
 )
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 PROG = "snn-artsy"
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
+_OVERWRITE = "Replace files that are there already and differ."
 
 
 class Terminated(KeyboardInterrupt):
@@ -141,6 +142,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     plot.option(
         "out", str | None, None, "Directory (default: figures/ in the run directory).", "DIR"
     )
+    plot.option("overwrite", bool, False, _OVERWRITE)
     resume = Parser(
         prog=f"{PROG} resume",
         description="Go on with an interrupted run after the last task that a learner finished (in "
@@ -164,6 +166,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
         "out", str | None, None, "The page (default: report.html in the first run's directory).",
         "FILE",
     )  # fmt: skip
+    report.option("overwrite", bool, False, _OVERWRITE)
     export = Parser(
         prog=f"{PROG} export", description="Write a run in a format that other tools open."
     )
@@ -172,6 +175,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     export.option(
         "out", str | None, None, "File (nwb) or directory (sonata); default: beside run.h5.", "PATH"
     )
+    export.option("overwrite", bool, False, _OVERWRITE)
     protocol = Parser(
         prog=f"{PROG} protocol",
         description="Run virtual experiments beside their published values: "
@@ -183,6 +187,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     protocol.option(
         "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
     )
+    protocol.option("overwrite", bool, False, _OVERWRITE)
     protocol.option("seed", int, 1993, "Of everything random.")
     protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
 
@@ -341,16 +346,19 @@ def _plot(arguments: Namespace) -> int:
         for name in arguments.names:
             require(name in FIGURES, "name", name, f"choose from {', '.join(FIGURES)}")
         one_of("format", arguments.format, ("png", "pdf", "svg"))
-        figures = Path(arguments.out) if arguments.out else run.path.parent / "figures"
+        figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
         skipped: dict[str, str] = {}
+        failed: dict[str, str] = {}
         wanted = arguments.names or None
-        for path in save_figures(run, figures, (arguments.format,), wanted, skipped):
+        for path in save_figures(
+            run, figures, (arguments.format,), wanted, skipped, failed, arguments.overwrite
+        ):
             print(path)
-        for name, reason in skipped.items():
-            print(f"{name} left out: {reason}", file=sys.stderr)
+        for name, reason in (skipped | failed).items():
+            print(" ".join(f"{name} left out: {reason}".split()), file=sys.stderr)
     if arguments.names and len(skipped) == len(arguments.names):
         raise NothingRecorded(f"none of {', '.join(arguments.names)} could be drawn")
-    return 0
+    return 1 if failed else 0
 
 
 def _report(arguments: Namespace) -> int:
@@ -362,8 +370,7 @@ def _report(arguments: Namespace) -> int:
 
         first = runs[0].path.parent
         out = Path(arguments.out).expanduser() if arguments.out else first / "report.html"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        print(write_report(runs, out))
+        print(write_report(runs, out, arguments.overwrite))
     return 0
 
 
@@ -371,7 +378,7 @@ def _export(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
         from snn_artsy.export import export
 
-        print(export(run, arguments.to, arguments.out))
+        print(export(run, arguments.to, arguments.out, arguments.overwrite))
     return 0
 
 
@@ -401,7 +408,7 @@ def _protocol(arguments: Namespace) -> int:
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
     setting = Setting(arguments.seed, run, threads=threads)
-    rows = run_protocols(chosen, setting, out, console, name == "all")
+    rows = run_protocols(chosen, setting, out, console, name == "all", arguments.overwrite)
     console.print(protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         console.print(f"Figure: {out / figure}", soft_wrap=True, highlight=False)

@@ -434,14 +434,20 @@ def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
 
 
 def _draw(directory: Path, console: Console) -> None:
-    # matplotlib is slow to import and only needed at the end
-    from snn_artsy.plots import save_figures
-
     skipped: dict[str, str] = {}
-    with open_run(directory) as run, console.status("drawing figures"):
-        save_figures(run, directory / "figures", skipped=skipped)
+    try:
+        # matplotlib is slow to import and only needed at the end
+        from snn_artsy.plots import save_figures
+
+        with open_run(directory) as run, console.status("drawing figures"):
+            save_figures(
+                run, directory / "figures", skipped=skipped, failed=skipped, overwrite=True
+            )
+    except Exception as error:  # the run is done, whatever becomes of its figures
+        console.print(f"figures left out: {error}", highlight=False, markup=False)
     for name, reason in skipped.items():
-        console.print(f"figure {name} left out: {reason}", highlight=False)
+        line = " ".join(f"figure {name} left out: {reason}".split())
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _commit(facts: Mapping[str, Any]) -> str:

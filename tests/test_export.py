@@ -11,11 +11,12 @@ import h5py
 import libsonata
 import numpy as np
 import pytest
-from synthetic_run import N_TASKS, Truth, record
+from synthetic_run import CONFIG, N_TASKS, Truth, evaluate, record, simulate
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.config import RecordConfig
 from snn_artsy.export import export
-from snn_artsy.recording import Run, open_run
+from snn_artsy.recording import Run, RunRecorder, open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -157,6 +158,43 @@ def test_libsonata_reads_the_traces(sonata: Path, run: Run) -> None:
     np.testing.assert_array_equal(at, first.time_ms)
 
 
+@pytest.mark.parametrize("what", ["nothing", "answers", "populations", "no spikes", "one spike"])
+def test_a_run_that_lacks_something_opens_elsewhere_or_is_refused(
+    what: str, tmp_path: Path
+) -> None:
+    """NWB needs types of columns, libsonata a population."""
+    from pynwb import NWBHDF5IO
+
+    plan = RecordConfig(populations=[]) if what == "no spikes" else RecordConfig()
+    with RunRecorder(tmp_path, CONFIG, {}, plan) as recorder:
+        if what == "answers":
+            evaluate(recorder)
+        if what in ("populations", "one spike"):
+            recorder.population("retina", np.array([0, 1]))
+        if what == "one spike":
+            recorder.spikes("retina", np.array([1.0]), np.array([0]))
+        if what == "no spikes":
+            simulate(recorder)
+    with open_run(tmp_path) as run:
+        with NWBHDF5IO(str(export(run, "nwb")), "r") as io:
+            content = io.read()
+            assert (content.trials is None) == (what != "no spikes")
+            assert (content.units is None) == (what != "one spike")
+            assert ("evaluation" in content.processing) == (what == "answers")
+        if what in ("nothing", "answers", "populations"):
+            with pytest.raises(ConfigError, match=r"neither spikes nor traced .* export to nwb"):
+                export(run, "sonata")
+            assert not (tmp_path / "sonata").exists()
+            return
+        made = export(run, "sonata")
+    if what == "one spike":
+        assert libsonata.SpikeReader(str(made / "spikes.h5"))["retina"].get() == [(0, 1.0)]
+    else:
+        names = libsonata.ElementReportReader(str(made / "ampa.h5")).get_population_names()
+        assert names == ["task0", "task1", "task2"]
+        assert [path.name for path in made.iterdir()] == ["ampa.h5"]
+
+
 def test_what_is_refused(run: Run, nwb: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose from nwb, sonata"):
         export(run, "mat")
@@ -175,7 +213,7 @@ def test_a_failure_leaves_nothing(
 
     monkeypatch.setattr(Run, "spikes", broken)
     for to in ("nwb", "sonata"):
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(ConfigError, match="disk full"):
             export(run, to, tmp_path / to)
     assert list(tmp_path.iterdir()) == []
 

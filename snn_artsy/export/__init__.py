@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.export.nwb import write_nwb
 from snn_artsy.export.sonata import write_sonata
+from snn_artsy.output import refuse, writing
 from snn_artsy.recording.reader import Run
 
 FORMATS: dict[str, tuple[Callable[[Run, Path], None], str]] = {
@@ -17,35 +19,48 @@ FORMATS: dict[str, tuple[Callable[[Run, Path], None], str]] = {
 """Format -> how it is written, and the name of what is written."""
 
 
-def export(run: Run, to: str, out: str | Path | None = None) -> Path:
+def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Write a run in another format.
 
     Args:
         run: An opened run.
         to: One of `FORMATS`.
         out: The file (``nwb``) or directory (``sonata``) to make; default: beside run.h5.
+        overwrite: Replace a file that is there; of a directory, the files that are made anew.
 
     Returns:
         What was made; it appears whole or not at all.
 
     Raises:
-        ConfigError: Unknown format, something is there already, or a package is missing.
+        ConfigError: Unknown format, something is there already or can't be written, the run holds
+            nothing that the format has a place for, or a package is missing.
+        RecordingError: The run file is damaged.
     """
     if to not in FORMATS:
         raise ConfigError(f"to: {to!r} is unknown; choose from {', '.join(FORMATS)}")
     write, name = FORMATS[to]
     target = run.path.parent / name if out is None else Path(out).expanduser()
-    if target.exists():
-        raise ConfigError(f'out: "{target}" exists; give another name, or delete it')
+    if os.path.lexists(target) and not overwrite:
+        refuse(target)
     part = target.with_name(f".part-{target.name}")
-    _remove(part)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write(run, part)
-        part.rename(target)
-    finally:
+    with writing(target):
         _remove(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(run, part)
+            _rename(part, target)
+        finally:
+            _remove(part)
     return target
+
+
+def _rename(part: Path, target: Path) -> None:
+    """Give what was made its name; other files in a directory that is there stay."""
+    if not (part.is_dir() and target.is_dir()):
+        os.replace(part, target)
+        return
+    for file in part.iterdir():
+        os.replace(file, target / file.name)
 
 
 def _remove(path: Path) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.observer import STATE_NAMES
-from snn_artsy.recording import schema
+from snn_artsy.recording import schema, storage
 from snn_artsy.recording.reader import Run
 
 _MS = 1e-3  # seconds
@@ -44,7 +44,7 @@ def write_nwb(run: Run, file: Path) -> None:
     _add_units(content, run)
     _add_synapses(content, run)
     _add_evaluation(content, run)
-    with NWBHDF5IO(str(file), "w") as io:
+    with storage.in_memory(file) as target, NWBHDF5IO(file=target, mode="w") as io:
         io.write(content)
 
 
@@ -65,6 +65,8 @@ def _session(run: Run) -> Any:
 
 def _add_trials(content: Any, run: Run) -> None:
     shown = run.stimulus
+    if not len(shown):
+        return  # columns without a row have no type
     for name, text in (
         ("split", "train, validation or test"),
         ("sample", "number of the sample in its split"),

@@ -7,34 +7,48 @@ says when it was taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_artsy.recording import schema
+from snn_artsy.checks import ConfigError
+from snn_artsy.recording import schema, storage
 from snn_artsy.recording.reader import Run, Traces
-
-_MAGIC, _VERSION = 0x0A7A, (0, 1)
 
 
 def write_sonata(run: Run, directory: Path) -> None:
     """Write ``spikes.h5``, and ``<variable>.h5`` for each traced variable with one report
     population a sub-network: its nodes are postsynaptic neurons, its elements their traced
-    contacts (numbered as in run.h5's ``traces/synapse``)."""
-    directory.mkdir()
-    with _new(directory / "spikes.h5") as file:
-        for population in run.populations:
-            spikes = run.spikes(population)
-            group = file.create_group(f"spikes/{population}")
-            kind = h5py.enum_dtype(schema.SORTING, basetype="u1")
-            group.attrs.create("sorting", schema.SORTING["by_time"], dtype=kind)
-            times = group.create_dataset("timestamps", data=spikes.time_ms)
-            times.attrs["units"] = "ms"
-            group.create_dataset("node_ids", data=spikes.node.astype(np.uint64))
+    contacts (numbered as in run.h5's ``traces/synapse``).
+
+    Raises:
+        ConfigError: The run holds neither.
+    """
     traced = {task: run.traces(task) for task in run.synapse_tasks}
     found = {task: t for task, t in traced.items() if t is not None and len(t.synapse)}
+    if not run.populations and not found:
+        raise ConfigError(
+            f'to: "{run.path}" holds neither spikes nor traced contacts, which are all that SONATA '
+            "has a place for; record them (artsy_snn among the learners, "
+            "record.spike_presentations, record.traced_synapses), or export to nwb"
+        )
+    directory.mkdir()
+    # libsonata cannot open a file of no population
+    if run.populations:
+        with _new(directory / "spikes.h5") as file:
+            for population in run.populations:
+                spikes = run.spikes(population)
+                group = file.create_group(f"spikes/{population}")
+                group.attrs.create(
+                    "sorting", schema.SORTING["by_time"], dtype=schema.ENUMS["sorting"]
+                )
+                times = group.create_dataset("timestamps", data=spikes.time_ms)
+                times.attrs["units"] = "ms"
+                group.create_dataset("node_ids", data=spikes.node.astype(np.uint64))
     for variable in sorted({name for t in found.values() for name in t.variables}):
         with _new(directory / f"{variable}.h5") as file:
             for task, traces in found.items():
@@ -42,11 +56,12 @@ def write_sonata(run: Run, directory: Path) -> None:
                     _report(file, f"task{task}", traces, traces.variables[variable])
 
 
-def _new(path: Path) -> h5py.File:
-    file = h5py.File(path, "x")
-    file.attrs["magic"] = np.uint32(_MAGIC)
-    file.attrs["version"] = np.array(_VERSION, dtype=np.uint32)
-    return file
+@contextmanager
+def _new(path: Path) -> Iterator[h5py.File]:
+    with storage.in_memory(path) as file:
+        file.attrs["magic"] = schema.SONATA_MAGIC
+        file.attrs["version"] = schema.SONATA_VERSION
+        yield file
 
 
 def _report(file: h5py.File, population: str, traces: Traces, values: NDArray[np.float32]) -> None:

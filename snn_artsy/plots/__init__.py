@@ -6,8 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from snn_artsy.plots import own_matplotlib  # noqa: F401  # before matplotlib itself
+
+# isort: split
 from matplotlib.figure import Figure
 
+from snn_artsy.output import write_outputs
 from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step, ann_minus_snn
 from snn_artsy.plots.conversion import (
     ampa_occupancy,
@@ -17,7 +21,7 @@ from snn_artsy.plots.conversion import (
 )
 from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
-from snn_artsy.plots.style import NothingRecorded
+from snn_artsy.plots.style import NothingRecorded, rendered
 from snn_artsy.plots.synapses import (
     contact_trace,
     silent_survival,
@@ -27,6 +31,7 @@ from snn_artsy.plots.synapses import (
 )
 from snn_artsy.plots.window import stdp_window
 from snn_artsy.recording.reader import Run
+from snn_artsy.recording.schema import RecordingError
 
 __all__ = [
     "FIGURES",
@@ -79,30 +84,42 @@ def save_figures(
     formats: Sequence[str] = ("png",),
     names: Sequence[str] | None = None,
     skipped: dict[str, str] | None = None,
+    failed: dict[str, str] | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Draw figures of a run into ``directory``, made if missing.
+    """Draw figures of a run into ``directory``, made if missing. All are drawn before one is
+    written, and each file appears whole.
 
     Args:
         formats: File formats of matplotlib, such as ``png``, ``pdf`` and ``svg``.
         names: Keys of :data:`FIGURES`; default: all.
         skipped: Filled with figure -> reason for those whose data the run lacks.
+        failed: Filled with figure -> error for those that could not be drawn; default: the first
+            one is raised.
+        overwrite: Replace other files of these names.
 
     Returns:
-        The files written.
+        The files written, or there already with the same content.
+
+    Raises:
+        ConfigError: Another file is there, or ``directory`` can't be written.
+        RecordingError: The run file is damaged.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
+    files: dict[Path, bytes] = {}
     for name in FIGURES if names is None else names:
         try:
             figure = FIGURES[name](run)
+            for kind in formats:
+                files[Path(directory) / f"{name}.{kind}"] = rendered(figure, kind, dpi=200)
         except NothingRecorded as reason:
             _log.info("figure %s skipped: %s", name, reason)
             if skipped is not None:
                 skipped[name] = str(reason)
-            continue
-        for extension in formats:
-            path = directory / f"{name}.{extension}"
-            figure.savefig(path, dpi=200)
-            written.append(path)
-    return written
+        except RecordingError:
+            raise
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[name] = f"{type(error).__name__}: {error}"
+    write_outputs(files, overwrite)
+    return list(files)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -59,6 +61,7 @@ COLUMN_INCHES = 3.5
 PAGE_INCHES = 7.2
 
 _SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "snn-artsy",  # the same figure gives the same file
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -78,12 +81,35 @@ class NothingRecorded(LookupError):
     """The run holds no data for this figure; the text says what is missing."""
 
 
+@contextmanager
+def settings() -> Iterator[None]:
+    """Matplotlib's defaults with this module's settings, whatever the user has set (LaTeX for all
+    text, say); what was set holds again afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def rendered(figure: Figure, kind: str, dpi: int) -> bytes:
+    """The content of a figure's file, the same for the same figure.
+
+    Args:
+        kind: A file format of matplotlib: ``png``, ``pdf``, ``svg``.
+    """
+    dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    target = io.BytesIO()
+    with settings():
+        figure.savefig(target, format=kind, dpi=dpi, metadata=dates.get(kind))
+    return target.getvalue()
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw under this module's settings and leave matplotlib's global ones as they were."""
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(_SETTINGS):
+        with settings():
             figure = draw(*args, **kwargs)
         # Ticks are made when the figure is drawn, under whatever settings hold then.
         for axes in figure.axes:

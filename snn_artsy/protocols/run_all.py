@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,31 @@ from rich.console import Console
 
 from snn_artsy.protocols import load
 from snn_artsy.protocols.base import Setting
-from snn_artsy.protocols.store import failed, rows, save
+from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
 from snn_artsy.threads import set_threads
 
 
 def run_protocols(
-    names: list[str], setting: Setting, out: Path, console: Console, go_on: bool
+    names: list[str],
+    setting: Setting,
+    out: Path,
+    console: Console,
+    go_on: bool,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Entries of ``protocols.json``, which is written anew after each protocol.
+    """Entries for ``protocols.json``, which is written anew after each protocol and keeps what it
+    says of others.
 
     Args:
         go_on: A protocol that breaks off is an entry that fails, and the next one runs.
+        overwrite: Replace what the same protocols left in ``out`` before.
+
+    Raises:
+        ConfigError: They did and it is not to be replaced, or ``out`` can't be written.
     """
+    if not overwrite:
+        check_free(names, out)
+    others = other_rows(names, out)
     found: list[dict[str, Any]] = []
     set_threads(setting.threads)
     for k, name in enumerate(names):
@@ -37,8 +48,5 @@ def run_protocols(
             if not go_on:
                 raise
             found.append(failed(name, error, time.perf_counter() - started))
-        out.mkdir(parents=True, exist_ok=True)
-        part = out / "protocols.json.part"
-        part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, out / "protocols.json")
+        save_list(others + found, out)
     return found

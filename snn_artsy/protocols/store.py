@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,81 @@ import h5py
 import numpy as np
 import torch
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.output import refuse, whole, writing
+from snn_artsy.plots.style import rendered
 from snn_artsy.protocols.base import Check, Column, Outcome
 from snn_artsy.provenance import provenance
+from snn_artsy.recording import storage
 
 FORMAT, FORMAT_VERSION = "snn-artsy-protocol", 1
+_FIGURES = ("png", "pdf")
+_LIST = "protocols.json"
+
+
+def check_free(names: Sequence[str], directory: Path) -> None:
+    """Whether protocols, named as on the command line, would replace nothing.
+
+    Raises:
+        ConfigError: They would.
+    """
+    for name in names:
+        for kind in ("h5", *_FIGURES):
+            path = directory / f"{name.replace('-', '_')}.{kind}"
+            if os.path.lexists(path):
+                refuse(path)
+
+
+def other_rows(names: Sequence[str], directory: Path) -> list[dict[str, Any]]:
+    """What ``protocols.json`` says of other protocols than these.
+
+    Raises:
+        ConfigError: It is not such a list.
+    """
+    path = directory / _LIST
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return [entry for entry in entries if entry["name"] not in names]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ConfigError(
+            f'out: "{path}" is not a list of protocols ({error}); give another place with --out'
+        ) from error
+
+
+def save_list(entries: list[dict[str, Any]], directory: Path) -> None:
+    """Write ``protocols.json``.
+
+    Raises:
+        ConfigError: It can't be written.
+    """
+    path = directory / _LIST
+    with writing(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            part.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
 def save(outcome: Outcome, directory: Path, seed: int) -> None:
-    """Write ``<protocol>.h5``, ``.png`` and ``.pdf``; each appears whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Write ``<protocol>.h5``, ``.png`` and ``.pdf``; each appears whole or not at all.
+
+    Raises:
+        ConfigError: They can't be written.
+    """
     target = directory / f"{outcome.protocol}.h5"
-    part = target.with_suffix(".part")
+    with writing(target):
+        directory.mkdir(parents=True, exist_ok=True)
+        with whole(target) as part:
+            _save_data(outcome, part, seed)
+        for kind in _FIGURES:
+            with whole(target.with_suffix(f".{kind}")) as part:
+                part.write_bytes(rendered(outcome.figure, kind, dpi=200))
+
+
+def _save_data(outcome: Outcome, path: Path, seed: int) -> None:
     facts = provenance(torch.get_num_threads())
-    with h5py.File(part, "w") as file:
+    with storage.in_memory(path) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         file.attrs["protocol"], file.attrs["seed"] = outcome.protocol, seed
         file.attrs["versions"] = json.dumps(facts["versions"])
@@ -36,11 +99,6 @@ def save(outcome: Outcome, directory: Path, seed: int) -> None:
             file[f"data/{name}"] = np.asarray(column.values)
             file[f"data/{name}"].attrs["unit"] = column.unit
             file[f"data/{name}"].attrs["meaning"] = column.meaning
-    os.replace(part, target)
-    for kind in ("png", "pdf"):
-        drawn = target.with_suffix(f".{kind}.part")
-        outcome.figure.savefig(drawn, format=kind, dpi=200)
-        os.replace(drawn, target.with_suffix(f".{kind}"))
 
 
 def read(file: Path) -> tuple[dict[str, Column], tuple[Check, ...]]:

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import base64
-import io
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
 
+from snn_artsy.output import write_outputs
 from snn_artsy.plots import FIGURES, NothingRecorded
 from snn_artsy.plots.comparison import runs_compared
+from snn_artsy.plots.style import rendered, settings
 from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
+from snn_artsy.recording.schema import RecordingError
 from snn_artsy.report.marks import marks
 from snn_artsy.table import LEARNER_CAPTION, learner_cells
+
+if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
+    from matplotlib.figure import Figure
 
 _DPI = 160
 
 
-def write_report(runs: Sequence[Run], out: Path) -> Path:
-    """Write the page; it appears whole or not at all.
+def write_report(runs: Sequence[Run], out: Path, overwrite: bool = False) -> Path:
+    """Write the page; it appears whole or not at all. A figure that can't be drawn is named in it.
 
     Args:
         runs: Opened runs; several are compared.
-        out: The HTML file; one that is there is replaced.
+        out: The HTML file.
+        overwrite: Replace another file of this name.
+
+    Raises:
+        ConfigError: Another file is there, or ``out`` can't be written.
+        RecordingError: A run file is damaged.
     """
     shown = [_section(run) for run in runs]
     all_learners = {
@@ -45,9 +53,7 @@ def write_report(runs: Sequence[Run], out: Path) -> Path:
         comparison={"headings": headings, "rows": rows, "figures": _comparison(runs)},
         caption=LEARNER_CAPTION,
     )
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, out)
+    write_outputs({out: page.encode("utf-8")}, overwrite)
     return out
 
 
@@ -69,6 +75,10 @@ def _section(run: Run) -> dict[str, Any]:
             figures.append(_figure(name, draw(run), draw.__doc__ or ""))
         except NothingRecorded as reason:
             absent[name.replace("_", " ")] = str(reason)
+        except RecordingError:
+            raise
+        except Exception as error:
+            absent[name.replace("_", " ")] = f"{type(error).__name__}: {error}"
     commit = run.attributes.get("git_commit") or "unknown"
     return {
         "name": run.path.parent.name,
@@ -90,14 +100,15 @@ def _section(run: Run) -> dict[str, Any]:
 
 def _figure(name: str, figure: Figure, text: str) -> dict[str, Any]:
     """As PNG: a raster of tens of thousands of marks would make megabytes of SVG."""
-    target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=_DPI)
+    content = rendered(figure, "png", _DPI)
+    with settings():
+        points = marks(figure)
     # the docstring's first paragraph is the caption; arguments are for programmers
     caption = " ".join(text.split("\n\n")[0].split())
     return {
         "title": name.replace("_", " "),
         "text": caption,
         "type": "png",
-        "data": base64.b64encode(target.getvalue()).decode(),
-        "marks": marks(figure),
+        "data": base64.b64encode(content).decode(),
+        "marks": points,
     }

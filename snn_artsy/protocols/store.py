@@ -11,7 +11,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.output import refuse, whole, writing
@@ -86,6 +85,8 @@ def save(outcome: Outcome, directory: Path, seed: int) -> None:
 
 
 def _save_data(outcome: Outcome, path: Path, seed: int) -> None:
+    import torch  # here, so that files are read without it
+
     facts = provenance(torch.get_num_threads())
     with storage.in_memory(path) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION

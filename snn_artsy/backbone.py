@@ -32,7 +32,7 @@ from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raise it when a change here changes features that are already on disk."""
 
 RANDOM_WEIGHTS_SEED = 0

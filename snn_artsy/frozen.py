@@ -68,10 +68,14 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     """Images -> task stream -> frozen features."""
     started = time.perf_counter()
     source = load_source(config.data)
+    for note in source.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     stream = build_stream(config.data, source, config.seed)
     # Features of every image that a seed could draw, so that seeds share them in the cache.
     whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
     every = np.union1d(whole.train_index, stream.train_index)
+    source.train.check(every)
+    source.test.check(stream.test_index)
     backbone = FrozenBackbone.build(config.backbone, device)
     before = backbone.weights_sha256()
     features: dict[str, NDArray[np.float32]] = {}

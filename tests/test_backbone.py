@@ -67,6 +67,9 @@ class Counting:
     def name(self, i: int) -> str:
         return self.split.name(i)
 
+    def check(self, index: np.ndarray) -> None:
+        self.split.check(index)
+
     def fingerprint(self) -> str:
         return self.split.fingerprint()
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from snn_artsy.config import ConfigError, DataConfig
 from snn_artsy.data import FolderSplit, ImageSource, build_stream, load_source
-from snn_artsy.data import sources as sources_module
+from snn_artsy.data import folders as folders_module
 
 
 def write_image(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None:
@@ -89,8 +89,8 @@ def test_fingerprint_follows_the_content_only(folder: Path, tmp_path: Path) -> N
 def test_large_folders_are_fingerprinted_by_a_sample(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources_module, "FULL_HASH_BYTES", 0)
-    monkeypatch.setattr(sources_module, "SAMPLED_FILES", 3)
+    monkeypatch.setattr(folders_module, "FULL_HASH_BYTES", 0)
+    monkeypatch.setattr(folders_module, "SAMPLED_FILES", 3)
     split = open_folder(folder).train
     first = split.fingerprint()
     assert split.fingerprint() == first

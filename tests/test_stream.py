@@ -113,8 +113,13 @@ def test_config_refuses(bad: dict[str, object]) -> None:
 
 
 def test_too_few_images() -> None:
-    with pytest.raises(ConfigError, match=r"data\.validation_share: 0\.1 of the 1 training"):
-        build_stream(DataConfig(n_tasks=2), make_source(4, train=1), seed=0)
+    for n, images in ((0, "0 training images"), (1, "1 training image;")):
+        with pytest.raises(ConfigError, match=rf"^data\.name: class 'class0\d' has {images}"):
+            build_stream(DataConfig(n_tasks=2), make_source(4, train=n), seed=0)
+    with pytest.raises(ConfigError, match=r"^data\.root: class 'class0\d' has 1 training image;"):
+        build_stream(DataConfig(n_tasks=2, root="x"), make_source(4, train=1), seed=0)
+    with pytest.raises(ConfigError, match=r"data\.validation_share: 0\.9 of the 3 training"):
+        build_stream(DataConfig(validation_share=0.9), make_source(5, train=3), seed=0)
     source = make_source(4)
     no_test = dataclasses.replace(
         source, test=ArraySplit(np.zeros((1, 2, 2), dtype=np.uint8), np.array([0]))

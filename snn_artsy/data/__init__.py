@@ -1,9 +1,9 @@
 """Image data sets and the stream of class-incremental tasks cut from them."""
 
+from snn_artsy.data.folders import FolderSplit
 from snn_artsy.data.sources import (
     SOURCES,
     ArraySplit,
-    FolderSplit,
     ImageSource,
     ImageSplit,
     load_source,

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,22 +19,20 @@ from PIL import Image
 
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import DataConfig
+from snn_artsy.data.folders import (
+    FolderSplit,
+    LeftOut,
+    list_classes,
+    list_images,
+    shared_images,
+    shown,
+)
 
 DIGITS_SPLIT_SEED = 0
 """Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""
 
 UNSPLIT_SEED = 0
 """Seed of the fixed 80/20 split of data sets that have none of their own."""
-
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-)
-
-FULL_HASH_BYTES = 256 * 2**20
-"""Folders up to this size are fingerprinted by every byte; larger ones by a sample."""
-
-SAMPLED_FILES = 10_000
-SAMPLED_BYTES = 4096
 
 
 class ImageSplit(Protocol):
@@ -56,6 +53,14 @@ class ImageSplit(Protocol):
         """What image ``i`` is called in messages."""
         ...
 
+    def check(self, index: NDArray[np.int64]) -> None:
+        """Find out at once, and not after hours, whether these images can be read.
+
+        Raises:
+            ConfigError: Names those that cannot.
+        """
+        ...
+
     def fingerprint(self) -> str:
         """Hex digest that changes with the images, never with dates or the place on disk."""
         ...
@@ -63,12 +68,16 @@ class ImageSplit(Protocol):
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A data set: its class names in the order of the class numbers, and its two splits."""
+    """A data set: its class names in the order of the class numbers, and its two splits.
+
+    ``notes``: lines about what was found beside the images, for whoever runs it.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: ImageSplit
     test: ImageSplit
+    notes: tuple[str, ...] = ()
 
 
 class ArraySplit:
@@ -92,61 +101,14 @@ class ArraySplit:
     def name(self, i: int) -> str:
         return f"image {i}"
 
+    def check(self, index: NDArray[np.int64]) -> None:
+        """Nothing can go wrong with what is in memory."""
+
     def fingerprint(self) -> str:
         """SHA-256 of shape, images and labels."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.tobytes())
-        return digest.hexdigest()
-
-
-class FolderSplit:
-    """Images in files below ``root``: ``paths`` relative to it, labels int64 [n]."""
-
-    def __init__(self, root: Path, paths: Sequence[str], labels: NDArray[np.int64]) -> None:
-        self.root = root
-        self.paths = tuple(paths)
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def load(self, i: int) -> Image.Image:
-        path = self.root / self.paths[i]
-        try:
-            with Image.open(path) as image:
-                if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                    # Pillow would clip these to white without a word.
-                    raise ValueError(f"{image.mode} pixels are not 8 bits deep")
-                return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as e:
-            raise ConfigError(
-                f"data.root: cannot read the image {path} ({e}); replace or remove this file"
-            ) from e
-
-    def name(self, i: int) -> str:
-        return str(self.root / self.paths[i])
-
-    def fingerprint(self) -> str:
-        """SHA-256 over relative paths, sizes and contents.
-
-        Up to 256 MiB in all, every byte counts. A larger folder would take minutes, so there only
-        the middle 4 KiB of 10,000 evenly spaced files do: an image replaced in place by another of
-        the same size can then go unnoticed (clear the feature cache after such an edit).
-        """
-        digest = hashlib.sha256()
-        sizes = [(self.root / path).stat().st_size for path in self.paths]
-        for path, size in zip(self.paths, sizes, strict=True):
-            digest.update(f"{path}\0{size}\n".encode())
-        if sum(sizes) <= FULL_HASH_BYTES:
-            for path in self.paths:
-                digest.update((self.root / path).read_bytes())
-        else:
-            n_sampled = min(SAMPLED_FILES, len(self))
-            for i in np.linspace(0, len(self) - 1, n_sampled).astype(np.int64):
-                with open(self.root / self.paths[i], "rb") as file:
-                    file.seek(max(0, (sizes[i] - SAMPLED_BYTES) // 2))
-                    digest.update(file.read(SAMPLED_BYTES))
         return digest.hexdigest()
 
 
@@ -181,11 +143,12 @@ def _imagefolder(config: DataConfig) -> ImageSource:
     """Any directory with train/ and test/ or val/, one folder a class, classes by name."""
     root = _existing_root(config, "give the directory that holds train/ and test/ or val/")
     _check_folder(root / "train", root, "train/")
-    test_name = next((name for name in ("test", "val") if (root / name).is_dir()), "test")
+    test_name = next((name for name in ("test", "val") if os.path.isdir(root / name)), "test")
     _check_folder(root / test_name, root, "test/ or val/")
 
-    names = _class_names(root / "train")
-    test_names = _class_names(root / test_name)
+    left_out = LeftOut()
+    names = list_classes(root / "train", left_out)
+    test_names = list_classes(root / test_name, left_out)
     if not names:
         raise ConfigError(
             f"data.root: no class folders in {root / 'train'}; make one folder a class there"
@@ -199,11 +162,10 @@ def _imagefolder(config: DataConfig) -> ImageSource:
                 f"data.root: class folders of {root / present} that are not in {absent}/: "
                 f"{len(missing)} ({_some(missing)}); every class needs a folder in both"
             )
+    train = list_images(root / "train", names, left_out)
+    test = list_images(root / test_name, names, left_out)
     return ImageSource(
-        "imagefolder",
-        tuple(names),
-        _folder_split(root / "train", names),
-        _folder_split(root / test_name, names),
+        "imagefolder", tuple(names), train, test, (*left_out.notes(), *_shared(train, test))
     )
 
 
@@ -214,7 +176,7 @@ def _tiny_imagenet(config: DataConfig) -> ImageSource:
     """
     root = _existing_root(config, "give the directory tiny-imagenet-200")
     _check_folder(root / "train", root, "train/", "give the directory tiny-imagenet-200")
-    names = _class_names(root / "train")
+    names = list_classes(root / "train")
     number = {name: label for label, name in enumerate(names)}
     paths, labels = [], []
     for line, (image, wnid) in _columns(root / "val" / "val_annotations.txt", 2):
@@ -223,25 +185,33 @@ def _tiny_imagenet(config: DataConfig) -> ImageSource:
                 f"data.root: line {line} of {root / 'val' / 'val_annotations.txt'} names the class "
                 f"{wnid!r}, which has no folder in train/; the copy is not whole"
             )
-        paths.append(f"images/{image}")
+        paths.append(f"images/{_inside(image, root / 'val' / 'val_annotations.txt')}")
         labels.append(number[wnid])
-    return ImageSource(
-        "tiny_imagenet",
-        tuple(names),
-        _folder_split(root / "train", names),
-        FolderSplit(root / "val", paths, np.asarray(labels, dtype=np.int64)),
-    )
+    left_out = LeftOut()
+    train = list_images(root / "train", names, left_out)
+    test = FolderSplit(root / "val", paths, np.asarray(labels, dtype=np.int64))
+    notes = (*left_out.notes(), *_shared(train, test))
+    return ImageSource("tiny_imagenet", tuple(names), train, test, notes)
 
 
 def _cub200(config: DataConfig) -> ImageSource:
     """CUB-200-2011 as published, with its own split (``train_test_split.txt``); a copy that is cut
     into train/ and test/ (as the class-incremental toolboxes distribute it) is taken as it is."""
     root = _existing_root(config, "give the directory CUB_200_2011")
-    if (root / "train").is_dir():
+    if os.path.isdir(root / "train"):
         return replace(_imagefolder(config), name="cub200")
     names = [name for _, (_, name) in _columns(root / "classes.txt", 2)]
-    image = {i: path for _, (i, path) in _columns(root / "images.txt", 2)}
-    label = {i: int(c) - 1 for _, (i, c) in _columns(root / "image_class_labels.txt", 2)}
+    image = {
+        i: _inside(path, root / "images.txt") for _, (i, path) in _columns(root / "images.txt", 2)
+    }
+    label = {}
+    for line, (i, c) in _columns(root / "image_class_labels.txt", 2):
+        if not (c.isascii() and c.isdigit() and 1 <= int(c) <= len(names)):
+            raise ConfigError(
+                f"data.root: line {line} of {root / 'image_class_labels.txt'} names class {c!r}, "
+                f"but classes.txt has 1 to {len(names)}; the copy is not whole"
+            )
+        label[i] = int(c) - 1
     training = {i: flag == "1" for _, (i, flag) in _columns(root / "train_test_split.txt", 2)}
     if not image.keys() == label.keys() == training.keys():
         raise ConfigError(
@@ -254,7 +224,8 @@ def _cub200(config: DataConfig) -> ImageSource:
         numbers = np.asarray([label[i] for i in chosen], dtype=np.int64)
         return FolderSplit(root / "images", [image[i] for i in chosen], numbers)
 
-    return ImageSource("cub200", tuple(names), split(True), split(False))
+    train, test = split(True), split(False)
+    return ImageSource("cub200", tuple(names), train, test, tuple(_shared(train, test)))
 
 
 def _unsplit(config: DataConfig) -> ImageSource:
@@ -265,12 +236,13 @@ def _unsplit(config: DataConfig) -> ImageSource:
     definition).
     """
     root = _existing_root(config, "give the directory with one folder a class, or train/ and test/")
-    if (root / "train").is_dir():
+    if os.path.isdir(root / "train"):
         return replace(_imagefolder(config), name=config.name)
-    names = _class_names(root)
+    left_out = LeftOut()
+    names = list_classes(root, left_out)
     if not names:
         raise ConfigError(f"data.root: no class folders in {str(root)!r}; give their directory")
-    everything = _folder_split(root, names)
+    everything = list_images(root, names, left_out)
     drawn = np.random.default_rng(UNSPLIT_SEED).permutation(len(everything))
     testing = np.zeros(len(everything), dtype=bool)
     for number, name in enumerate(names):
@@ -283,21 +255,46 @@ def _unsplit(config: DataConfig) -> ImageSource:
         paths = [path for path, take in zip(everything.paths, chosen, strict=True) if take]
         return FolderSplit(root, paths, everything.labels[chosen])
 
-    return ImageSource(config.name, tuple(names), split(~testing), split(testing))
+    train, test = split(~testing), split(testing)
+    notes = (*left_out.notes(), *_shared(train, test))
+    return ImageSource(config.name, tuple(names), train, test, notes)
 
 
 def _columns(file: Path, n: int) -> list[tuple[int, list[str]]]:
     """Line numbers and first ``n`` words of a published list."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ConfigError(f"data.root: no file {str(file)!r}; give the data set's own directory")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"data.root: cannot read {str(file)!r} ({e}); copy it again") from e
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if words and len(words) < n:
             raise ConfigError(f"data.root: line {number} of {file} has fewer than {n} words")
         if words:
             rows.append((number, words[:n]))
     return rows
+
+
+def _inside(path: str, listed_in: Path) -> str:
+    """A path of a published list, which must stay below the data set's folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ConfigError(
+            f"data.root: {listed_in} names {shown(path)}, outside of the data set; the copy is not "
+            "the published one"
+        )
+    return path
+
+
+def _shared(train: FolderSplit, test: FolderSplit) -> list[str]:
+    """A line about test images that are training images, too."""
+    n = shared_images(train, test)
+    if not n:
+        return []
+    return [f"data: {n} of {len(test)} test images are also training images, byte by byte"]
 
 
 def _torchvision(config: DataConfig, class_name: str) -> ImageSource:
@@ -344,8 +341,8 @@ SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
 def _existing_root(config: DataConfig, remedy: str) -> Path:
     if config.root is None:
         raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
-    root = Path(config.root).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(config.root))
+    if not os.path.isdir(root):  # False, too, where the system refuses to look
         raise ConfigError(f"data.root: no folder {str(root)!r} here; {remedy}")
     return root
 
@@ -356,9 +353,9 @@ def _check_folder(
     wanted: str,
     remedy: str = "give the directory that holds train/ and test/ or val/",
 ) -> None:
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return
-    held = sorted(entry.name + "/" for entry in root.iterdir() if entry.is_dir())
+    held = [f"{name}/" for name in list_classes(root)]
     raise ConfigError(
         f"data.root: no {wanted} in {str(root)!r} (it holds: {_some(held) or 'no folders'}); "
         f"{remedy}"
@@ -368,37 +365,6 @@ def _check_folder(
 def _some(names: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(names[:limit])
     return shown + (", ..." if len(names) > limit else "")
-
-
-def _class_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _image_paths(folder: Path) -> list[str]:
-    """Images below ``folder``, also in its subfolders, as sorted relative posix paths."""
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                found.append(Path(parent, name).relative_to(folder).as_posix())
-    return sorted(found)
-
-
-def _folder_split(folder: Path, class_names: Sequence[str]) -> FolderSplit:
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        images = _image_paths(folder / name)
-        if not images:
-            raise ConfigError(
-                f"data.root: no images in the class folder {folder / name}; add images "
-                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder"
-            )
-        paths += [f"{name}/{image}" for image in images]
-        labels += [label] * len(images)
-    return FolderSplit(folder, paths, np.asarray(labels, dtype=np.int64))
 
 
 def _open_torchvision(config: DataConfig, class_name: str, **split: Any) -> Any:

@@ -113,8 +113,8 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
             test_images = np.flatnonzero(source.test.labels == class_number)
             if len(test_images) == 0:
                 raise ConfigError(
-                    f"data.name: class {name!r} of {source.name} has no test images; add some, or "
-                    "leave the class out with data.class_range"
+                    f"data.{'name' if config.root is None else 'root'}: class {name!r} has no test "
+                    "images; add some, or leave the class out with data.class_range"
                 )
             chosen = _choose(test_images, config.test_per_class, seed, _TEST, class_number)
             test.append((label, chosen))
@@ -185,6 +185,12 @@ def _train_validation(
     config: DataConfig, images: NDArray[np.int64], seed: int, class_number: int, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(training, validation) of one class: at least one image each."""
+    if len(images) < 2:
+        raise ConfigError(
+            f"data.{'name' if config.root is None else 'root'}: class {name!r} has "
+            f"{len(images)} training image{'s' * (len(images) != 1)}; it needs 2, one to learn "
+            "from and one for validation: add some, or leave the class out with data.class_range"
+        )
     n_used = max(2, round(config.train_share * len(images)))
     if config.train_per_class is not None:
         n_used = min(n_used, config.train_per_class)

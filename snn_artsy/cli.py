@@ -26,6 +26,7 @@ from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
+from snn_artsy.printing import complain, make_console, quoted, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rundir import run_directory
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
 PROG = "snn-artsy"
+# What makes nothing but what it prints.
+_PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
 _OVERWRITE = "Replace files that are there already and differ."
@@ -53,19 +56,32 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # Accepted before and after the command's name; it is no part of a run's configuration.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    with safe_streams() as out:
+        code = _outcome(arguments, debug)
+        out.flush()
+        if out.lost is not None and not isinstance(out.lost, BrokenPipeError):
+            complain(f"{PROG}: standard output was lost ({out.lost})")
+            if not _PRINTS.isdisjoint(arguments):
+                code = code or 1
+    sys.exit(code)
+
+
+def _outcome(arguments: list[str], debug: bool) -> int:
+    """Carry a command out; its exit code."""
     try:
         with _terminable():
-            code = _dispatch(arguments)
+            return _dispatch(arguments)
+    except SystemExit as error:  # --help and its like
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except ConfigError as error:
-        code = _fail(str(error), 2, debug)
+        return _fail(str(error), 2, debug)
     except Terminated as error:
-        code = _fail(f"terminated{error}", 143, debug)
+        return _fail(f"terminated{error}", 143, debug)
     except KeyboardInterrupt as error:
-        code = _fail(f"interrupted{error}", 130, debug)
+        return _fail(f"interrupted{error}", 130, debug)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
-        code = _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
-    sys.exit(code)
+        return _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -228,11 +244,9 @@ def _run(arguments: Namespace) -> int:
     # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
     directory = run_directory(config.out, config.data.name)
 
-    from rich.console import Console
-
     from snn_artsy.run import execute
 
-    console = Console()
+    console = make_console()
     with _can_go_on(directory):
         result = execute(replace(config, out=str(directory)), console)
     return _show(result, console)
@@ -243,11 +257,9 @@ def _resume(arguments: Namespace) -> int:
     if not directory.is_dir():
         raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
 
-    from rich.console import Console
-
     from snn_artsy.run import resume
 
-    console = Console()
+    console = make_console()
     with _can_go_on(directory):
         result = resume(directory, console)
     return _show(result, console)
@@ -265,19 +277,17 @@ def _sweep(arguments: Namespace) -> int:
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
     out = Path(base.get("out") or run_directory(None, "sweep")).expanduser().resolve()
 
-    from rich.console import Console
-
     from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
 
     cells = grid_cells(base, read_grid(grid), out)
-    console = Console()
+    console = make_console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
     summary = sweep(cells, out, Resources(**{n: given[n] for n in names}), console)
     console.print(groups_table(summary))
     failed = [run for run in summary["runs"] if "error" in run]
     for run in failed:
-        console.print(f"failed: {run['name']}: {run['error']}", highlight=False, soft_wrap=True)
-    console.print(f"sweep.json, sweep.csv, runs: {out}", highlight=False, soft_wrap=True)
+        say(console, f"failed: {run['name']}: {run['error']}")
+    say(console, f"sweep.json, sweep.csv, runs: {out}")
     return 1 if failed else 0
 
 
@@ -299,7 +309,7 @@ def _can_go_on(directory: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         if (directory / "run.h5").is_file():
-            error.args = (f"; `{PROG} resume {directory}` goes on from there",)
+            error.args = (f"; `{PROG} resume {quoted(directory)}` goes on from there",)
         raise
 
 
@@ -310,7 +320,7 @@ def _show(result: RunResult, console: Console) -> int:
     console.print(summary_table(result.summary))
     if result.summary.get("controls"):
         console.print(controls_table(result.summary))
-    console.print(f"Run directory: {result.directory}", soft_wrap=True, highlight=False)
+    say(console, f"Run directory: {result.directory}")
     return 1 if result.summary.get("failed") else 0
 
 
@@ -322,17 +332,15 @@ def _compare(arguments: Namespace) -> int:
         return 0
     require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
 
-    from rich.console import Console
-
     from snn_artsy.compare import compare
     from snn_artsy.table import comparison_table, pairs_table
 
-    console = Console()
+    console = make_console()
     directory, summary = compare(config, arguments.seeds, console)
     console.print(comparison_table(summary))
     if summary["pairs"]:
         console.print(pairs_table(summary))
-    console.print(f"summary.json, cells: {directory}", soft_wrap=True, highlight=False)
+    say(console, f"summary.json, cells: {directory}")
     return 0
 
 
@@ -346,6 +354,7 @@ def _plot(arguments: Namespace) -> int:
         for name in arguments.names:
             require(name in FIGURES, "name", name, f"choose from {', '.join(FIGURES)}")
         one_of("format", arguments.format, ("png", "pdf", "svg"))
+        console = make_console()
         figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
         skipped: dict[str, str] = {}
         failed: dict[str, str] = {}
@@ -353,9 +362,9 @@ def _plot(arguments: Namespace) -> int:
         for path in save_figures(
             run, figures, (arguments.format,), wanted, skipped, failed, arguments.overwrite
         ):
-            print(path)
+            say(console, str(path))
         for name, reason in (skipped | failed).items():
-            print(" ".join(f"{name} left out: {reason}".split()), file=sys.stderr)
+            complain(f"{name} left out: {reason}")
     if arguments.names and len(skipped) == len(arguments.names):
         raise NothingRecorded(f"none of {', '.join(arguments.names)} could be drawn")
     return 1 if failed else 0
@@ -370,7 +379,7 @@ def _report(arguments: Namespace) -> int:
 
         first = runs[0].path.parent
         out = Path(arguments.out).expanduser() if arguments.out else first / "report.html"
-        print(write_report(runs, out, arguments.overwrite))
+        say(make_console(), str(write_report(runs, out, arguments.overwrite)))
     return 0
 
 
@@ -378,7 +387,7 @@ def _export(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
         from snn_artsy.export import export
 
-        print(export(run, arguments.to, arguments.out, arguments.overwrite))
+        say(make_console(), str(export(run, arguments.to, arguments.out, arguments.overwrite)))
     return 0
 
 
@@ -397,13 +406,11 @@ def _protocol(arguments: Namespace) -> int:
     check_threads(threads)
     out = Path(arguments.out).expanduser()
 
-    from rich.console import Console
-
     from snn_artsy.protocols.base import Setting
     from snn_artsy.protocols.run_all import run_protocols
     from snn_artsy.table import protocols_table
 
-    console = Console()
+    console = make_console()
     run = None if arguments.run is None else Path(arguments.run)
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
@@ -411,18 +418,16 @@ def _protocol(arguments: Namespace) -> int:
     rows = run_protocols(chosen, setting, out, console, name == "all", arguments.overwrite)
     console.print(protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
-        console.print(f"Figure: {out / figure}", soft_wrap=True, highlight=False)
-    console.print(f"Data, figures, protocols.json: {out}", soft_wrap=True, highlight=False)
+        say(console, f"Figure: {out / figure}")
+    say(console, f"Data, figures, protocols.json: {out}")
     return 0 if all(row["pass"] for row in rows) else 3
 
 
 def _info(arguments: Namespace) -> int:
-    from rich.console import Console
-
     from snn_artsy.recording.about import run_facts, run_integrity, run_sizes
     from snn_artsy.table import controls_table, info_table, summary_table
 
-    console = Console()
+    console = make_console()
     with _opened(arguments.run) as run:
         facts = run_facts(run) | {"integrity": run_integrity(run)}
         sizes = run_sizes(run)
@@ -466,8 +471,9 @@ def _fail(text: str, code: int, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exc()
-    print(f"{PROG}: {' '.join(text.split())}", file=sys.stderr)
+        for line in traceback.format_exc().splitlines():
+            complain(line, indent=True)
+    complain(f"{PROG}: {text}")
     return code
 
 

@@ -23,6 +23,7 @@ from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
 from snn_artsy.frozen import Frozen, choose_device, prepare
 from snn_artsy.learners.tasks import join
+from snn_artsy.printing import say
 from snn_artsy.provenance import provenance
 from snn_artsy.run import run_learner
 from snn_artsy.rundir import run_directory
@@ -205,7 +206,7 @@ def _curve(values: list[list[float | None]]) -> dict[str, Any]:
 
 def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Console) -> Cell:
     steps: list[StepAnswers] = []
-    console.print(f"seed {config.seed}", highlight=False)
+    say(console, f"seed {config.seed}")
     measures = run_learner(name, config, frozen, device, console, keep=steps)
     last = steps[-1]
     image = join([test for _, test in frozen.tasks]).index.cpu().numpy()

@@ -20,7 +20,7 @@ from rich.progress import (
 def progress_bar(console: Console) -> Iterator[Progress]:
     """Description, bar, count and times of the tasks that are added to it."""
     with Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -28,6 +28,7 @@ from snn_artsy.learners import LEARNER_BUILDERS, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import join, take
+from snn_artsy.printing import say
 from snn_artsy.progress import progress_bar
 from snn_artsy.provenance import provenance
 from snn_artsy.recording import storage
@@ -93,10 +94,7 @@ def resume(directory: Path, console: Console | None = None) -> RunResult:
         raise ConfigError(f"checkpoint: {'; '.join(changed)}; give the run what it began with")
     for name, version in provenance()["versions"].items():
         if found.get(name) != version:
-            console.print(
-                f"{name} was {found.get(name)} and is {version}: numbers can differ",
-                highlight=False,
-            )
+            say(console, f"{name} was {found.get(name)} and is {version}: numbers can differ")
     set_threads(threads)
     return _carry_out(config, directory, device, frozen, console, kept)
 
@@ -145,11 +143,10 @@ def _carry_out(
     """Everything after the features; ``kept``: goes on from there."""
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in frozen.stream.tasks]
     expected, free = check_disk(config, frozen.dim, sizes, directory)
-    console.print(
+    say(
+        console,
         f"run.h5: about {in_words(sum(expected.values()))} before compression "
         f"({listed(expected)}); {in_words(free)} free",
-        highlight=False,
-        soft_wrap=True,
     )
     facts = provenance(torch.get_num_threads())
     config_yaml = yaml_text(asdict(config))
@@ -218,13 +215,13 @@ def _carry_out(
     checkpoint.remove(directory)
     _draw(directory, console)
     for why in failed.values():
-        console.print(f"failed: {why}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"failed: {why}")
     for name, measures in summary["learners"].items():
         if measures.get("gates_uninformative"):
-            console.print(
+            say(
+                console,
                 f"{name}: gates uninformative, {measures['mean_open_gates']:.1f} of "
                 f"{len(frozen.tasks)} open on average",
-                highlight=False,
             )
     return RunResult(directory, summary)
 
@@ -439,15 +436,14 @@ def _draw(directory: Path, console: Console) -> None:
         # matplotlib is slow to import and only needed at the end
         from snn_artsy.plots import save_figures
 
-        with open_run(directory) as run, console.status("drawing figures"):
+        with open_run(directory) as run, console.status("drawing figures", spinner="line"):
             save_figures(
                 run, directory / "figures", skipped=skipped, failed=skipped, overwrite=True
             )
     except Exception as error:  # the run is done, whatever becomes of its figures
-        console.print(f"figures left out: {error}", highlight=False, markup=False)
+        say(console, f"figures left out: {error}")
     for name, reason in skipped.items():
-        line = " ".join(f"figure {name} left out: {reason}".split())
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, " ".join(f"figure {name} left out: {reason}".split()))
 
 
 def _commit(facts: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 ABSENT = "–"
 
@@ -218,7 +219,7 @@ def protocols_table(rows: list[dict[str, Any]]) -> Table:
             _short(row[key]) for key in ("measured", "published", "tolerance")
         )
         if row["name"] != shown:
-            table.add_row(f"[bold]{row['name']}")
+            table.add_row(Text(row["name"], style="bold"))
         table.add_row(
             "  " + (row["check"] if row["pass"] else f"{row['check']} ({row['source']})"),
             measured,

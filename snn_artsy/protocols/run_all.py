@@ -40,7 +40,7 @@ def run_protocols(
     for k, name in enumerate(names):
         started = time.perf_counter()
         try:
-            with console.status(f"{name} ({k + 1} of {len(names)})"):
+            with console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"):
                 outcome = load(name)(setting)
                 save(outcome, out, setting.seed)
             found += rows(outcome, time.perf_counter() - started)

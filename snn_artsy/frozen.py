@@ -91,6 +91,7 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
                 index,
                 config.backbone,
                 lambda done, total, bar=bar: progress.update(bar, completed=done, total=total),  # type: ignore[misc]
+                config.threads,
             )
             progress.update(bar, completed=len(index))
     if backbone.weights_sha256() != before:

@@ -1,8 +1,10 @@
 """The frozen backbone: loading, freezing, features and their cache. No network, random weights."""
 
+import hashlib
 import json
 import os
 import pickle
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -388,20 +390,48 @@ def test_unreadable_image_stops_extraction_with_its_name(
         extract_features(backbone, Broken(random_images()), np.arange(7), config)
 
 
-def test_thread_and_batch_counts_change_nothing_but_rounding(
-    backbone: FrozenBackbone, tmp_path: Path
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [MODEL, "bundled"])
+def test_no_number_of_threads_or_images_changes_a_bit(name: str, precision: str) -> None:
+    """Whichever command filled the cache, later results are the same."""
+    split, before = random_images(19), torch.get_num_threads()
+    config = BackboneConfig(name=name, pretrained=False, cache=False, precision=precision)
+    backbone = FrozenBackbone.build(config, "cpu")
+    found = []
+    try:
+        for threads, torch_threads, workers, batch_size in (
+            (1, 1, 1, 64), (2, 1, 4, 8), (3, 2, 2, 48), (1, 2, 1, 2),
+        ):  # fmt: skip
+            torch.set_num_threads(torch_threads)
+            changed = replace(config, workers=workers, batch_size=batch_size)
+            found.append(extract_features(backbone, split, np.arange(19), changed, threads=threads))
+            assert torch.get_num_threads() == torch_threads
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+    # and they are those of the images alone, the filling left out
+    alone = torch.cat([backbone(backbone.load_images(split, np.array([i]))) for i in range(19)])
+    close = {"float32": 1e-5, "bfloat16": 0.05}[precision]
+    np.testing.assert_allclose(found[0], alone.numpy(), rtol=close, atol=close)
+
+
+def test_a_cache_with_nan_is_computed_again(
+    backbone: FrozenBackbone, config: BackboneConfig, tmp_path: Path
 ) -> None:
-    split = random_images(11)
-    one, many = (
-        extract_features(
-            backbone,
-            split,
-            np.arange(11),
-            BackboneConfig(name=MODEL, pretrained=False, cache=False, workers=w, batch_size=b),
-        )
-        for w, b in ((1, 2), (4, 11))
-    )
-    np.testing.assert_allclose(one, many, rtol=1e-4, atol=1e-5)
+    split, index = random_images(), np.arange(3)
+    expected = np.array(extract_features(backbone, split, index, config))
+    (file,) = (tmp_path / "cache").glob("*.npy")
+    wrong = expected.copy()
+    wrong[1, 2] = np.nan
+    np.save(file, wrong)
+    about = file.with_suffix(".json")
+    said = json.loads(about.read_text())
+    said["features_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    about.write_text(json.dumps(said))
+    with pytest.warns(UserWarning, match="NaN"):
+        again = extract_features(backbone, split, index, config)
+    np.testing.assert_array_equal(again, expected)
 
 
 def test_bundled_backbone_embeds_digits(tmp_path: Path) -> None:

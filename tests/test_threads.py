@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, DataConfig, RunConfig
+from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.recording import open_run
 from snn_artsy.run import execute, resume
 from snn_artsy.threads import cores, set_threads, threads_of
@@ -85,7 +86,7 @@ def test_a_resumed_run_keeps_its_number(tmp_path: Path, monkeypatch: pytest.Monk
     directory = tmp_path / "run"
     config = replace(SMALL, threads=2, learners=["simplecil", "artsy_ann"], out=str(directory))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("snn_artsy.learners.artsy_ann.ArtsyANN.learn", interrupt)
+        patched.setattr(ArtsyANN, "learn", interrupt)
         execute(config)
     set_threads(1)
     seen: list[int] = []
@@ -103,7 +104,7 @@ def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
     """In a process of its own, whose libraries would take two threads by themselves."""
     out = ["--out", str(tmp_path / "out"), "--threads"]
     if command == "protocol":
-        words = ["protocol", "mg_block", *out]
+        words = ["protocol", "mg-block", *out]
     else:
         words = [command, "--learners", "simplecil", "--data.train_per_class", "8", *out]
         words[1:1] = ["--seeds", "2"] if command == "compare" else []

@@ -117,7 +117,8 @@ class BackboneConfig:
             centre crop, pixels in [0, 1] without normalisation.
         precision: Arithmetic of the forward pass; features are kept as float32 in either case.
             ``bfloat16`` is about 3 times faster on many CPUs, and not exact.
-        batch_size: Images per forward pass during feature extraction.
+        batch_size: Images per forward pass on a GPU, during feature extraction. On a CPU passes are
+            of 8 images, and as many run beside each other as ``threads`` allows.
         workers: Threads that load images while the transformer runs.
         cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache
             folder.

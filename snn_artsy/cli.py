@@ -14,7 +14,6 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
@@ -26,9 +25,9 @@ from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
-from snn_artsy.printing import complain, make_console, quoted, safe_streams, say
+from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
-from snn_artsy.rundir import run_directory
+from snn_artsy.rundir import check_out, claim
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -242,14 +241,12 @@ def _run(arguments: Namespace) -> int:
         print(as_file(config, values), end="")
         return 0
     # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
-    directory = run_directory(config.out, config.data.name)
+    check_out(config.out)
 
     from snn_artsy.run import execute
 
     console = make_console()
-    with _can_go_on(directory):
-        result = execute(replace(config, out=str(directory)), console)
-    return _show(result, console)
+    return _show(execute(config, console), console)
 
 
 def _resume(arguments: Namespace) -> int:
@@ -260,9 +257,7 @@ def _resume(arguments: Namespace) -> int:
     from snn_artsy.run import resume
 
     console = make_console()
-    with _can_go_on(directory):
-        result = resume(directory, console)
-    return _show(result, console)
+    return _show(resume(directory, console), console)
 
 
 def _sweep(arguments: Namespace) -> int:
@@ -275,7 +270,7 @@ def _sweep(arguments: Namespace) -> int:
     for key in ("workers", "cpus_per_run"):
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
-    out = Path(base.get("out") or run_directory(None, "sweep")).expanduser().resolve()
+    out = Path(base.get("out") or claim(None, "sweep")[0]).expanduser().resolve()
 
     from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
 
@@ -300,17 +295,6 @@ def _values(arguments: Namespace, *below: dict[str, Any]) -> dict[str, Any]:
     typed = {key: value for key, value in vars(arguments).items() if key in keys_of(RunConfig)}
     also = ["grid"] if "grid" in arguments else []
     return layered(*below, *(read_config(name, also) for name in arguments.config), typed)
-
-
-@contextmanager
-def _can_go_on(directory: Path) -> Iterator[None]:
-    """Say how an interrupted run goes on."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if (directory / "run.h5").is_file():
-            error.args = (f"; `{PROG} resume {quoted(directory)}` goes on from there",)
-        raise
 
 
 def _show(result: RunResult, console: Console) -> int:

@@ -26,7 +26,7 @@ from snn_artsy.learners.tasks import join
 from snn_artsy.printing import say
 from snn_artsy.provenance import provenance
 from snn_artsy.run import run_learner
-from snn_artsy.rundir import run_directory
+from snn_artsy.rundir import claim
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
@@ -269,7 +269,7 @@ def _read(file: Path) -> Cell:
 def _directory(config: RunConfig) -> Path:
     """The comparison's directory; one that exists must be of the same configuration."""
     if config.out is None:
-        directory = run_directory(None, f"compare-{config.data.name}")
+        directory = claim(None, f"compare-{config.data.name}")[0]
     else:
         directory = Path(config.out).expanduser()
     # what may differ: who takes part, and where the results lie

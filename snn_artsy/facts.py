@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import yaml
-
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
+from snn_artsy.yaml_file import read_mapping, yaml_text
 
 NO_DIFFERENCE = frozenset(
     (
@@ -37,7 +36,7 @@ NO_DIFFERENCE = frozenset(
 )
 """Keys of the configuration that cannot change a number."""
 
-FILES_ONLY = frozenset(("h5py", "safetensors", "jsonargparse"))
+FILES_ONLY = frozenset(("h5py", "safetensors"))
 """Packages that read and write, and compute nothing."""
 
 
@@ -126,8 +125,10 @@ class Facts:
                 if name in record:
                     record[name] = json.loads(record[name])
             if "config" in record:
-                record["config"] = yaml.safe_load(record["config"])
-        except (TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
+                record["config"] = read_mapping(str(record["config"]), f"{where}, its config,")
+        except ConfigError:
+            raise
+        except (TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{where} holds a damaged record ({reason}); make it anew") from error
         return cls.read(record, where)
@@ -147,7 +148,7 @@ class Facts:
 
     def config_yaml(self) -> str:
         """The configuration as YAML text, which ``snn-artsy run --config`` takes."""
-        return yaml.safe_dump(self.config, sort_keys=False)
+        return yaml_text(self.config)
 
 
 def differences(old: Facts, new: Facts) -> list[str]:

@@ -30,6 +30,7 @@ class Keeper:
     kept: checkpoint.Checkpoint
     device: str
     due: float = -math.inf
+    steps: list[StepAnswers] = field(default_factory=list)  # of the learner that goes on
     answers: list[tuple[int, StepAnswers]] = field(default_factory=list)  # not on the disk yet
 
     def save(self) -> None:
@@ -52,9 +53,11 @@ class Keeper:
             try:
                 learner.restore({k: v.to(self.device) for k, v in kept.state.items()}, seen)
                 torch.set_rng_state(kept.state["torch_rng"])
-            except (KeyError, RuntimeError) as error:
-                raise ConfigError(f"checkpoint: it does not fit {name} ({error})") from error
-        return checkpoint.load_answers(self.directory, name, kept.step)
+            except Exception as error:  # tensors of another shape or kind fail anywhere
+                raise ConfigError(
+                    f"checkpoint: it does not fit {name} ({error}); start a new run"
+                ) from error
+        return self.steps
 
     def learnt(
         self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
@@ -68,7 +71,7 @@ class Keeper:
         if time.perf_counter() < self.due:
             return
         for step, each in self.answers:
-            checkpoint.save_answers(self.directory, kept.learner, step, each)
+            kept.answers.append(checkpoint.save_answers(self.directory, kept.learner, step, each))
         self.answers = []
         kept.seconds, kept.seconds_learning = seconds, seconds_learning
         kept.state = learner.checkpoint() | {"torch_rng": torch.get_rng_state()}

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,32 +15,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import load_file
 
 from snn_artsy import checkpoint
+from snn_artsy.begun import Begun, begin, is_empty, locked, read_begun, withdraw
 from snn_artsy.checks import ConfigError, NotFinite, require_finite
-from snn_artsy.config import MAX_THREADS, RunConfig
+from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
+from snn_artsy.facts import Facts, config_differences, differences, remarks
 from snn_artsy.frozen import Frozen, choose_device, prepare
 from snn_artsy.keeper import Keeper
 from snn_artsy.learners import LEARNER_BUILDERS, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import join, take
-from snn_artsy.printing import say
+from snn_artsy.printing import quoted, say
 from snn_artsy.progress import progress_bar
-from snn_artsy.provenance import provenance
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
-from snn_artsy.recording.lock import CAN_LOCK
+from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.reader import open_run
-from snn_artsy.recording.schema import RecordingError
+from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
-from snn_artsy.rundir import run_directory
+from snn_artsy.rundir import check_out, claim
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
-from snn_artsy.yaml_file import read_mapping, yaml_text
+from snn_artsy.yaml_file import read_mapping
 
 # Test samples given to a learner at a time; no answer depends on it.
 TEST_BATCH = 500
@@ -58,89 +58,138 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     """Run the configured learners over the task stream; leaves the run's directory.
 
     The directory gets ``run.h5`` from the start, ``summary.json`` and ``figures/`` at the end. An
-    interrupted run keeps what was recorded until then, marked interrupted. A learner whose numbers
-    are no longer finite is given up and named in the summary as ``failed``; the others go on.
+    interrupted run keeps what was recorded until then, marked interrupted; where ``config.out``
+    holds one of the same configuration, it goes on as with `resume`. A learner whose numbers are no
+    longer finite is given up and named in the summary as ``failed``; the others go on.
 
     Raises:
-        ConfigError: The configuration does not fit the data, the backbone or the machine.
+        ConfigError: The configuration does not fit the data, the backbone or the machine, or
+            ``config.out`` holds something else.
     """
     console = console or Console(quiet=True)
-    directory = run_directory(config.out, config.data.name)
-    device = choose_device(config.device)
     make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
-    frozen = prepare(config, device, console)
-    set_threads(threads_of(config))
-    return _carry_out(config, directory, device, frozen, console, None)
+    directory, made = claim(config.out, config.data.name)
+    config = replace(config, out=str(directory))
+    try:
+        with locked(directory, "out") as lock, _telling_how_to_go_on(directory):
+            if is_empty(directory):
+                begin(directory, config)
+                try:
+                    return _go_on(Begun(config), directory, lock, console)
+                except Exception:
+                    withdraw(directory)
+                    raise
+            check_out(config.out)
+            begun = read_begun(directory)
+            if changed := config_differences(asdict(begun.config), asdict(config)):
+                raise ConfigError(
+                    f'out: "{directory}" holds a run that was begun otherwise: '
+                    f"{'; '.join(changed)}; give another directory"
+                )
+            return _go_on(replace(begun, config=config), directory, lock, console)
+    except Exception:
+        if made:
+            with suppress(OSError):  # not empty: there is something to go on from
+                directory.rmdir()
+        raise
 
 
 def resume(directory: Path, console: Console | None = None) -> RunResult:
     """Go on with an interrupted run from its checkpoint: after the last task that a learner
     finished, in the spiking learner after the last epoch. Finished learners are not run again.
+    What is damaged is named, and computed again from what is whole.
 
-    On the CPU, with the same packages, the numbers are those of a run that was never interrupted;
-    it computes with as many threads as the run began with.
+    On the CPU the numbers are those of a run that was never interrupted; it computes with as many
+    threads as the run began with.
 
     Raises:
-        ConfigError: No run there, a finished one or one that is still being written, or its
-            checkpoint is of another configuration, backbone, device or newer version.
+        ConfigError: No run there, a finished one or one that is still being written, or it began
+            with another configuration, other images, weights, device or versions. Whatever is
+            there stays as it is.
     """
     console = console or Console(quiet=True)
-    config, kept, found, threads = _interrupted(directory)
-    device = choose_device(config.device)
-    frozen = prepare(config, device, console)
-    now = {"device": device, "backbone_sha256": frozen.backbone_sha256}
-    kept = kept or checkpoint.Checkpoint(_plain(asdict(config)), now)
-    if changed := checkpoint.differences(now, kept.facts):
-        raise ConfigError(f"checkpoint: {'; '.join(changed)}; give the run what it began with")
-    for name, version in provenance()["versions"].items():
-        if found.get(name) != version:
-            say(console, f"{name} was {found.get(name)} and is {version}: numbers can differ")
-    set_threads(threads)
-    return _carry_out(config, directory, device, frozen, console, kept)
+    with locked(directory, "run") as lock, _telling_how_to_go_on(directory):
+        return _go_on(read_begun(directory), directory, lock, console)
 
 
-def _interrupted(
-    directory: Path,
-) -> tuple[RunConfig, checkpoint.Checkpoint | None, dict[str, str], int]:
-    """Configuration, checkpoint, package versions and threads of a run that can go on."""
+@contextmanager
+def _telling_how_to_go_on(directory: Path) -> Iterator[None]:
+    """An interrupt says how the run goes on."""
     try:
-        with open_run(directory) as run:
-            text, versions, status = run.config, run.versions, run.status
-            threads: Any = run.attributes.get("threads")
-    except RecordingError as error:
-        raise ConfigError(f"run: {error}") from error
-    if status == "running" and CAN_LOCK:
-        raise ConfigError(f'run: "{directory}" is still being written; wait, or stop it first')
-    kept = checkpoint.load(directory)
-    if kept is None and status == "complete":
-        raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
-    file = directory / "config.yaml"
-    if file.is_file():
-        values = read_mapping(file, f'run: "{file}"')
-    else:
-        values = read_mapping(text, f'run: "{directory / "run.h5"}", its attribute config,')
-    config = build(RunConfig, {**values, "out": str(directory)})
-    if kept is not None:
-        ours = _plain({**asdict(config), "out": None})
-        changed = checkpoint.differences(ours, {**kept.config, "out": None})
-        if changed:
-            raise ConfigError(
-                f"checkpoint: made with another configuration: {'; '.join(changed)}; give "
-                f'"{file}" back its values, or start a new run'
+        yield
+    except KeyboardInterrupt as error:
+        error.args = (f"; `snn-artsy resume {quoted(directory)}` goes on from there",)
+        raise
+
+
+def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) -> RunResult:
+    """From what is there to the end; the directory's lock is held."""
+    config = begun.config
+    device = choose_device(config.device)
+    if begun.facts is not None:
+        # what takes no time first: versions, device
+        _check(begun.facts, Facts.gather(config, begun.facts.images, begun.facts.backbone_sha256,
+                                         device, begun.facts.threads))  # fmt: skip
+    frozen = prepare(config, device, console)
+    set_threads(threads_of(config) if begun.facts is None else begun.facts.threads)
+    facts = now = frozen.facts(config, device)
+    if begun.facts is not None:
+        facts = begun.facts
+        _check(facts, now)
+        for remark in remarks(facts, now):
+            say(console, f"{remark}: last digits can differ")
+    return _carry_out(begun, facts, directory, device, frozen, lock, console)
+
+
+def _check(facts: Facts, now: Facts) -> None:
+    if changed := differences(facts, now):
+        raise ConfigError(
+            f"run: not what it began with: {'; '.join(changed)}; give it that back, or start a new "
+            "run"
+        )
+
+
+def _recorder(
+    begun: Begun, facts: Facts, directory: Path, lock: WriterLock, console: Console
+) -> tuple[RunRecorder, checkpoint.Checkpoint, list[StepAnswers]]:
+    """The recorder, and what it goes on from: the newest checkpoint all of whose parts are whole,
+    with the answers of its learner."""
+    attributes = facts.attributes()
+    text = attributes.pop("config")
+    record = begun.config.record
+    if begun.facts is None:
+        recorder = RunRecorder(directory, text, attributes, record, lock=lock)
+        return recorder, checkpoint.Checkpoint(facts), []
+    for each in begun.damaged:
+        _say_damaged(each, console)
+    for kept in begun.checkpoints:
+        try:
+            steps = checkpoint.load_answers(directory, kept)
+            recorder = RunRecorder(
+                directory, text, attributes, record, recorded=kept.recorded, lock=lock
             )
-    recorded = isinstance(threads, int) and 1 <= threads <= MAX_THREADS
-    return config, kept, versions, threads if recorded else threads_of(config)
+            return recorder, kept, steps
+        except DamageError as error:
+            _say_damaged(str(error), console)
+    recorder = RunRecorder(directory, text, attributes, record, recorded={}, lock=lock)
+    return recorder, checkpoint.Checkpoint(facts), []
+
+
+def _say_damaged(what: str, console: Console) -> None:
+    say(console, f"{what}; what it held is computed again")
 
 
 def _carry_out(
-    config: RunConfig,
+    begun: Begun,
+    facts: Facts,
     directory: Path,
     device: str,
     frozen: Frozen,
+    lock: WriterLock,
     console: Console,
-    kept: checkpoint.Checkpoint | None,
 ) -> RunResult:
-    """Everything after the features; ``kept``: goes on from there."""
+    """Everything after the features."""
+    config = begun.config
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in frozen.stream.tasks]
     expected, free = check_disk(config, frozen.dim, sizes, directory)
     say(
@@ -148,27 +197,9 @@ def _carry_out(
         f"run.h5: about {in_words(sum(expected.values()))} before compression "
         f"({listed(expected)}); {in_words(free)} free",
     )
-    facts = provenance(torch.get_num_threads())
-    config_yaml = yaml_text(asdict(config))
-    attributes = {
-        "versions": facts["versions"],
-        "git_commit": _commit(facts),
-        "seed": config.seed,
-        "device": device,
-        "threads": facts["threads"],
-        "platform": facts["platform"],
-        "backbone_sha256": frozen.backbone_sha256,
-    }
-    recorded = None if kept is None else kept.recorded
-    with RunRecorder(
-        directory, config_yaml, attributes, config.record, recorded=recorded
-    ) as recorder:
-        if not (directory / "config.yaml").is_file():
-            storage.write_text(directory / "config.yaml", config_yaml)
-        if kept is None:
-            needs = {"device": device, "backbone_sha256": frozen.backbone_sha256}
-            kept = checkpoint.Checkpoint(_plain(asdict(config)), needs)
-        keeper = Keeper(directory, recorder, kept, device)
+    recorder, kept, steps = _recorder(begun, facts, directory, lock, console)
+    with recorder:
+        keeper = Keeper(directory, recorder, kept, device, steps=steps)
         for name in config.learners:
             if name in kept.finished or name in kept.failed:
                 continue
@@ -196,13 +227,8 @@ def _carry_out(
         "learners": learners,
         "chance": 1.0 / len(frozen.stream.class_order),
         "class_order": frozen.stream.class_order.tolist(),
-        "config": asdict(config),
-        "versions": facts["versions"],
-        "git_commit": _commit(facts),
-        "device": device,
-        "platform": facts["platform"],
-        "threads": facts["threads"],
-        "backbone_sha256": frozen.backbone_sha256,
+        **facts.plain(),
+        "states": kept.states,
         "feature_seconds": frozen.seconds,
     }
     if controls:
@@ -212,10 +238,10 @@ def _carry_out(
     summary = _plain(summary)
     text = json.dumps(summary, indent=2, allow_nan=False)
     storage.write_text(directory / "summary.json", text + "\n")
-    checkpoint.remove(directory)
     _draw(directory, console)
     for why in failed.values():
         say(console, f"failed: {why}")
+    checkpoint.remove(directory)
     for name, measures in summary["learners"].items():
         if measures.get("gates_uninformative"):
             say(
@@ -254,14 +280,40 @@ def load_trained(directory: Path) -> Trained:
             "`snn-artsy run` whose learners include artsy_snn"
         )
     config = build(RunConfig, read_mapping(config_file, f'run: "{config_file}"'))
+    facts, digest = _summarised(directory / "summary.json")
     device = choose_device(config.device)
     frozen = prepare(config, device, Console(quiet=True))
-    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    if frozen.backbone_sha256 != summary["backbone_sha256"]:
-        raise ConfigError(f'backbone: its weights are not those that "{directory}" was made with')
+    # what it has learnt may be used by other versions and on another device
+    now = replace(frozen.facts(config, device), versions=facts.versions, device=facts.device)
+    if changed := differences(facts, now):
+        raise ConfigError(
+            f'run: "{directory}" was made with something else: {"; ".join(changed)}; give it that '
+            "back"
+        )
+    try:
+        state, header = checkpoint.read_tensors(file)
+    except RecordingError as error:
+        raise ConfigError(f"run: {error}; run it anew") from error
+    if header["sha256"] != digest:
+        raise ConfigError(f'run: "{file}" is not what the run in "{directory}" has learnt')
     learner = build_snn(frozen.setting(config, device))
-    learner.load_state_dict(load_file(file, device=device))
+    learner.load_state_dict({name: tensor.to(device) for name, tensor in state.items()})
     return Trained(config, frozen, learner, device)
+
+
+def _summarised(file: Path) -> tuple[Facts, str]:
+    """What a finished run depended on, and the checksum of its spiking learner's state."""
+    where = f'run: "{file}"'
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where} cannot be read ({error}); finish the run first") from error
+    facts = Facts.read(summary, where)
+    states = summary.get("states")
+    digest = states.get("artsy_snn") if isinstance(states, dict) else None
+    if not isinstance(digest, str):
+        raise ConfigError(f"{where} names no state of artsy_snn; run it anew")
+    return facts, digest
 
 
 def run_learner(
@@ -324,7 +376,9 @@ def run_learner(
                 keeper.learnt(learner, elapsed(), learning, answers)
             progress.advance(bar)
     if state_file is not None:
-        checkpoint.write_tensors(state_file, learner.state_dict())
+        digest = checkpoint.write_tensors(state_file, learner.state_dict())
+        if keeper is not None:
+            keeper.kept.states[name] = digest
     if keep is not None:
         keep += steps
     measures = measure(steps, frozen.stream.task_of_label)
@@ -444,11 +498,6 @@ def _draw(directory: Path, console: Console) -> None:
         say(console, f"figures left out: {error}")
     for name, reason in skipped.items():
         say(console, " ".join(f"figure {name} left out: {reason}".split()))
-
-
-def _commit(facts: Mapping[str, Any]) -> str:
-    commit = facts["git_commit"] or "unknown"
-    return f"{commit}-dirty" if facts["git_dirty"] else str(commit)
 
 
 def _recordable(measures: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,42 +1,96 @@
-"""Where a run goes: a directory of its own, never one that already holds something."""
+"""Where a run goes: a directory of its own, which no other process takes at the same time."""
 
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 
+# Of a name that is made up here; file systems allow 255 bytes.
+_LABEL_LENGTH = 60
 
-def run_directory(out: str | None, label: str) -> Path:
-    """Choose the directory of a new run; it is not created yet.
 
-    Args:
-        out: Directory asked for; None: ``runs/<date>-<time>-<label>``, numbered if taken.
-        label: What the run is about, for its name.
+def check_out(out: str | None) -> None:
+    """Find out before the long imports whether ``out`` can hold a run, a begun one included.
 
     Raises:
-        ConfigError: ``out`` holds files already, or can't be a directory.
+        ConfigError: It can't be a directory, or holds a finished run or other files.
     """
     if out is None:
-        stem = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-        candidate, number = stem, 1
-        while candidate.exists():
-            number += 1
-            candidate = stem.with_name(f"{stem.name}-{number}")
-        return candidate
+        return
     path = Path(out).expanduser()
-    for parent in (path, *path.parents):
-        if parent.exists():
-            if not parent.is_dir():
-                raise ConfigError(f'out: "{parent}" is a file; give a directory')
-            if not os.access(parent, os.W_OK):
-                raise ConfigError(f'out: "{parent}" is not writable; give another directory')
-            break
-    if path.is_dir() and any(path.iterdir()):
+    try:
+        for parent in (path, *path.parents):
+            if parent.exists():
+                if not parent.is_dir():
+                    raise ConfigError(f'out: "{parent}" is a file; give a directory')
+                if not os.access(parent, os.W_OK):
+                    raise ConfigError(f'out: "{parent}" is not writable; give another directory')
+                break
+        there = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    if "summary.json" in there and "checkpoint" not in there:
+        raise ConfigError(f'out: "{out}" holds a finished run; give another directory')
+    if there and not there & {"config.yaml", "run.h5"}:
         raise ConfigError(
-            f'out: "{out}" already holds a run or other files, which were left as they are; '
+            f'out: "{out}" already holds other files, which were left as they are; '
             "give another directory"
         )
-    return path
+
+
+def claim(out: str | None, label: str) -> tuple[Path, bool]:
+    """The directory of a run, which is there from now on.
+
+    Args:
+        out: Directory asked for; None: ``runs/<date>-<time>-<label>``, numbered if taken, so that
+            runs begun in the same second get one each.
+        label: What the run is about, for its name.
+
+    Returns:
+        The directory, and whether it was made just now.
+
+    Raises:
+        ConfigError: It can't be made.
+    """
+    if out is not None:
+        path = Path(out).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path, _made(path)
+        except (OSError, ValueError) as error:
+            raise _unusable(path, error) from error
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", label)[:_LABEL_LENGTH]
+    stem = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{word}"
+    candidate, number = stem, 1
+    try:
+        stem.parent.mkdir(exist_ok=True)
+        while not _made(candidate):
+            number += 1
+            candidate = stem.with_name(f"{stem.name}-{number}")
+    except (OSError, ValueError) as error:
+        raise _unusable(stem, error) from error
+    return candidate, True
+
+
+def _made(path: Path) -> bool:
+    """Whether ``path`` was made here; False if it was there."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False
+    return True
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
+    shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}..."
+    # a ValueError: a character that no path has
+    reason = error.strerror if isinstance(error, OSError) else error
+    return ConfigError(f"out: {shown!r} cannot be used ({reason}); give another directory")

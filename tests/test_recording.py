@@ -196,7 +196,7 @@ def test_a_killed_run_opens_and_says_interrupted(tmp_path: Path) -> None:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         with open_run(tmp_path) as run:
             assert run.status == "running"
-        with pytest.raises(RecordingError, match="exists"):
+        with pytest.raises(RecordingError, match="another process is writing"):
             RunRecorder(tmp_path, CONFIG, {}, RecordConfig())
     finally:
         process.send_signal(signal.SIGKILL)

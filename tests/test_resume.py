@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import time
 import types
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from cut_runs import assert_same_run, cut_after, quick_run
+from safetensors.torch import load_file
 from synthetic_features import DIM, gaussian_stream
 
 import snn_artsy.keeper
@@ -33,7 +29,6 @@ from snn_artsy.config import (
     LEARNERS,
     ANNConfig,
     BackboneConfig,
-    ConfigError,
     ContactConfig,
     DataConfig,
     EncodingConfig,
@@ -41,18 +36,17 @@ from snn_artsy.config import (
     GateConfig,
     PlasticityConfig,
     RanPACConfig,
-    RecordConfig,
     RidgeGateConfig,
     RunConfig,
     SNNConfig,
 )
+from snn_artsy.facts import Facts
 from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
-from snn_artsy.recording import RecordingError, RunRecorder, open_run
+from snn_artsy.recording import open_run
 from snn_artsy.run import execute, resume
 
-TIMING = {"seconds", "seconds_learning", "inference_ms_per_image"}
 STREAM = gaussian_stream()
 
 # --- learners -------------------------------------------------------------------------------------
@@ -163,15 +157,7 @@ def test_the_spiking_learner_goes_on_between_epochs(
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """A run of about two seconds."""
-    torch.set_num_threads(1)
-    return RunConfig(
-        data=DataConfig(train_per_class=16, test_per_class=5, n_tasks=5),
-        backbone=BackboneConfig(cache_dir=str(tmp_path_factory.mktemp("features"))),
-        ann=ANNConfig(epochs=3),
-        snn=SNNConfig(plasticity=PlasticityConfig(epochs=2)),
-        record=RecordConfig(spike_presentations=2, traced_synapses=4),
-        device="cpu",
-    )
+    return quick_run(tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(scope="module")
@@ -180,45 +166,6 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "whole"
     execute(replace(config, out=str(directory)))
     return directory
-
-
-def datasets(directory: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Everything in run.h5, by path."""
-    found: dict[str, np.ndarray[Any, Any]] = {}
-    with h5py.File(directory / "run.h5") as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
-    return found
-
-
-def assert_same_run(directory: Path, whole: Path) -> None:
-    """Final numbers, synaptic states, spikes, conversions and what was learnt, bit for bit."""
-    ours, theirs = datasets(directory), datasets(whole)
-    assert ours.keys() == theirs.keys()
-    for name, values in theirs.items():
-        np.testing.assert_array_equal(ours[name], values, err_msg=name)
-    with open_run(directory) as run, open_run(whole) as other:
-        assert run.status == "complete" == other.status
-        for population in other.populations:  # order and SONATA's sorting attribute
-            assert (
-                run._files[0][f"spikes/{population}"].attrs["sorting"]
-                == other._files[0][f"spikes/{population}"].attrs["sorting"]
-            )
-    a, b = (
-        json.loads((d / "summary.json").read_text(encoding="utf-8"))["learners"]
-        for d in (directory, whole)
-    )
-    assert a.keys() == b.keys()
-    for name, measures in b.items():
-        for key, value in measures.items():
-            assert key in TIMING or a[name][key] == value, (name, key)
-    for file in (whole / "state").iterdir():
-        assert (directory / "state" / file.name).read_bytes() == file.read_bytes()
-    left = {p.name for p in directory.iterdir()}
-    assert left == {"run.h5", "run.h5.sha256", "config.yaml", "summary.json", "state", "figures"}
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +184,8 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
         clock, saved = clock + 10.0, saved + 1
 
     recorder: Any = types.SimpleNamespace(barrier=barrier, recorded={})
-    keeper = snn_artsy.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint({}, {}), "cpu")
+    facts = Facts.gather(RunConfig(), {}, "", "cpu", 1)
+    keeper = snn_artsy.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu")
     monkeypatch.setattr(snn_artsy.keeper, "time", types.SimpleNamespace(perf_counter=lambda: clock))
     monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", 0.05)
     keeper.kept.begin("simplecil")
@@ -245,35 +193,6 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
         clock += 1.0
         keeper.learnt(built("simplecil", small()), clock, clock, None)
     assert 5 <= saved <= 6  # 190 s between two of them
-
-
-class Cut(BaseException):
-    """The process dies here."""
-
-
-def cut_after(
-    n: int, monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any], target: str
-) -> bool:
-    """Have ``action`` die just after the n-th call of a function of `checkpoint`; False if it ended
-    before."""
-    calls = 0
-    real = getattr(checkpoint, target)
-
-    def counted(*arguments: Any) -> Any:
-        nonlocal calls
-        result = real(*arguments)
-        calls += 1
-        if calls == n:
-            raise Cut
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, target, counted)
-        try:
-            action()
-        except Cut:
-            return True
-    return False
 
 
 def test_a_run_goes_on_from_any_checkpoint(
@@ -320,14 +239,18 @@ def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> N
         cli.main(arguments)
 
 
-def _process(config: RunConfig, out: Path, largest_file: int | None = None) -> tuple[Any, Path]:
-    """`run`, or `resume` if there is something to resume, not yet started; and its log."""
+def _process(
+    config: RunConfig, out: Path, largest_file: int | None = None, again: str = "resume"
+) -> tuple[Any, Path]:
+    """`run`, or what goes on with what was begun, not yet started; and its log."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["snn_artsy.run", "snn_artsy.plots"])
     file, log = out.with_suffix(".yaml"), out.with_suffix(".log")
     file.write_text(yaml.safe_dump(asdict(replace(config, out=str(out)))), encoding="utf-8")
-    begun = (out / "run.h5").exists()
-    arguments = ["resume", str(out)] if begun else ["run", "--config", str(file)]
+    begun = (out / "config.yaml").exists()
+    arguments = ["run", "--config", str(file)]
+    if begun and again == "resume":
+        arguments = ["resume", str(out)]
     return context.Process(target=_work, args=(arguments, log, largest_file)), log
 
 
@@ -343,7 +266,7 @@ def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: 
     rng = random.Random(seed)
     hits = 0
     for _ in range(kills):
-        process, log = _process(config, out)
+        process, log = _process(config, out, again=rng.choice(["run", "resume"]))
         process.start()
         n = rng.randrange(28 // kills)
         _wait_for_checkpoints(out, n, process)
@@ -356,13 +279,10 @@ def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: 
         if process.exitcode in (130, 143):
             said = log.read_text(encoding="utf-8")
             assert f"`snn-artsy resume {out}` goes on from there" in said, said
-            with h5py.File(out / "run.h5") as file:
-                assert file.attrs["status"] in ("interrupted", "complete")
             assert "Traceback" not in said, said
             assert list(out.rglob("*.part")) == []
         if not (out / "run.h5").exists():
-            shutil.rmtree(out, ignore_errors=True)  # it had not begun to record
-            continue
+            continue  # it had not begun to record
         with open_run(out) as run:
             assert run.status in ("interrupted", "complete")
             for task in run.synapse_tasks:
@@ -370,10 +290,8 @@ def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: 
             assert run.stimulus is not None
         if not (out / "checkpoint").exists() and run.status == "complete":
             break
-    if not (out / "run.h5").exists():
+    if not (out / "run.h5").exists() or (out / "checkpoint").exists() or run.status != "complete":
         execute(replace(config, out=str(out)))
-    elif (out / "checkpoint").exists() or run.status == "interrupted":
-        resume(out)
     assert_same_run(out, whole)
     return hits
 
@@ -429,144 +347,3 @@ def test_twenty_kills_of_a_longer_run(number: int, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     execute(replace(longer, out=str(whole)))
     assert kill_and_go_on(longer, whole, tmp_path / "killed", 5, seed=number) == 5
-
-
-# --- what is refused ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cut(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that died in its first learner."""
-    out = tmp_path / "cut"
-    quick = replace(config, learners=["simplecil"], out=str(out))
-    assert cut_after(2, monkeypatch, lambda: execute(quick), "save")
-    return out
-
-
-def test_a_finished_run_is_left_alone(whole: Path) -> None:
-    with pytest.raises(ConfigError, match="complete, there is nothing to resume"):
-        resume(whole)
-
-
-def test_killed_before_the_first_checkpoint(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, once = tmp_path / "cut", replace(config, learners=["simplecil"])
-    execute(replace(once, out=str(tmp_path / "reference")))
-
-    def die(*_: object, **__: object) -> None:
-        raise Cut
-
-    with monkeypatch.context() as patch:
-        patch.setattr("snn_artsy.run.run_learner", die)
-        with pytest.raises(Cut):
-            execute(replace(once, out=str(out)))
-    (out / "config.yaml").unlink()
-    resume(out)
-    assert_same_run(out, tmp_path / "reference")
-
-
-def test_another_configuration_is_refused(cut: Path) -> None:
-    file = cut / "config.yaml"
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    values["snn"]["teacher"]["current"] = 2.0
-    values["seed"] = 4
-    file.write_text(yaml.safe_dump(values), encoding="utf-8")
-    before = (cut / "run.h5").read_bytes()
-    with pytest.raises(
-        ConfigError, match=r"seed was 1993 and is 4; snn\.teacher\.current was 1\.5 and is 2\.0"
-    ):
-        resume(cut)
-    assert (cut / "run.h5").read_bytes() == before
-
-
-def _edit(directory: Path, **changes: Any) -> None:
-    path = directory / "checkpoint" / "run.safetensors"
-    kept = checkpoint.load(directory)
-    assert kept is not None
-    state = kept.state
-    header = {"format": checkpoint.FORMAT, "version": str(checkpoint.VERSION)}
-    header["run"] = json.dumps({k: v for k, v in vars(kept).items() if k != "state"})
-    save_file(state, path, header | changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"version": "9"}, "has version 9, this program reads up to 1"),
-        ({"format": "something"}, "not a checkpoint"),
-        ({"run": "{"}, "damaged"),
-        ({"run": "[]"}, "damaged"),
-        ({"run": '{"more": 1}'}, "damaged"),
-    ],
-)
-def test_other_checkpoints_are_refused(cut: Path, changes: dict[str, str], message: str) -> None:
-    _edit(cut, **changes)
-    with pytest.raises(ConfigError, match=message):
-        resume(cut)
-
-
-def test_a_damaged_checkpoint_is_refused(cut: Path) -> None:
-    path = cut / "checkpoint" / "run.safetensors"
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ConfigError, match="damaged"):
-        resume(cut)
-
-
-def test_another_learners_state_is_refused(cut: Path) -> None:
-    kept = checkpoint.load(cut)
-    assert kept is not None
-    del kept.state["torch_rng"]
-    checkpoint.save(cut, kept)
-    with pytest.raises(ConfigError, match="does not fit simplecil"):
-        resume(cut)
-
-
-def test_a_run_file_with_less_than_the_checkpoint_is_refused(cut: Path) -> None:
-    kept = checkpoint.load(cut)
-    assert kept is not None
-    kept.recorded["/stimulus/start_ms"] = 10**6
-    checkpoint.save(cut, kept)
-    with pytest.raises(RecordingError, match="/stimulus/start_ms holds less"):
-        resume(cut)
-    assert not list(cut.glob("*.part"))
-
-
-def test_another_backbone_is_refused(cut: Path) -> None:
-    kept = checkpoint.load(cut)
-    assert kept is not None
-    kept.facts["backbone_sha256"] = "0" * 64
-    checkpoint.save(cut, kept)
-    with pytest.raises(ConfigError, match=r"backbone_sha256 was '0000"):
-        resume(cut)
-
-
-def test_the_command(cut: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _call("resume", str(cut)) == 0
-    assert "A_last" in capsys.readouterr().out
-    for arguments, text in (
-        ([str(cut)], "nothing to resume"),
-        ([str(cut / "no")], "no directory"),
-        ([], "none given"),
-        ([str(cut / "state")], "no run.h5 there"),
-    ):
-        assert _call("resume", *arguments) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("snn-artsy: run: ") and text in error and error.count("\n") == 1
-
-
-def test_a_run_under_way_is_left_alone(cut: Path) -> None:
-    kept = checkpoint.load(cut)
-    assert kept is not None
-    recorder = RunRecorder(cut, "", {}, RecordConfig(), recorded=kept.recorded)
-    with pytest.raises(ConfigError, match="still being written"):
-        resume(cut)
-    recorder.close("interrupted")
-    assert os.listdir(cut / "checkpoint")
-
-
-def _call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as raised:
-        cli.main(arguments)
-    assert isinstance(raised.value.code, int)
-    return raised.value.code

@@ -12,21 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn_artsy.recording import schema, storage
-from snn_artsy.recording.schema import RecordingError
+from snn_artsy.recording.schema import DamageError, RecordingError
 
 _MAX_OBJECTS = 100_000
 # deflate packs at most 1032:1; a dataset that claims more is not backed by data
 _MAX_RATIO = 1100
-# up to here a finished file's checksum is verified whenever it is opened
+# up to here a file's checksum is verified whenever it is opened
 _SEAL_BYTES = 2**28
 
 
-def check_seal(path: Path) -> None:
-    """Refuse a finished file that is not what its checksum says, before HDF5 sees it: damage in
-    just the wrong place can make the HDF5 library itself loop. Large files are only checked by
-    ``snn-artsy info``, since that takes seconds a gigabyte."""
-    if path.stat().st_size <= _SEAL_BYTES and storage.intact(path) is False:
-        raise RecordingError(
+def check_seal(path: Path, of_any_size: bool = False) -> None:
+    """Refuse a file that is not what its checksum says, before HDF5 sees it: damage in just the
+    wrong place can make the HDF5 library itself loop. Large files are only checked by ``snn-artsy
+    info`` and ``resume``, since that takes seconds a gigabyte."""
+    small = path.stat().st_size <= _SEAL_BYTES
+    if (small or of_any_size) and storage.intact(path) is False:
+        raise DamageError(
             f"{path}: damaged, its checksum is not that of {storage.checksum_file(path).name}; "
             "copy it again, or delete that file if you changed this one on purpose"
         )
@@ -122,6 +123,32 @@ def check_tree(file: h5py.File) -> None:
             raise RecordingError(
                 f"{path}: {name} declares {item.nbytes} bytes but holds {held}; the file is damaged"
             )
+
+
+@contextmanager
+def open_checked(path: Path) -> Iterator[h5py.File]:
+    """A run.h5 or a segment, alone: whole, of this format, and with links to nowhere else.
+
+    Raises:
+        RecordingError: It is not.
+    """
+    check_seal(path, of_any_size=True)
+    with open_file(path) as file:
+        with damage_in(file):
+            check_tree(file)
+        yield file
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of a run.h5 that is whole and of this format, by name.
+
+    Raises:
+        RecordingError: It is not.
+    """
+    with open_checked(path) as file, damage_in(file):
+        attributes = attributes_of(file)
+    check_format(path, attributes)
+    return attributes
 
 
 def read_values(

@@ -39,6 +39,10 @@ class RecordingError(RuntimeError):
     """A run file that cannot be written or read: which file, what is wrong, what to do."""
 
 
+class DamageError(RecordingError):
+    """A file of a run is not what was written."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One dataset of the file.

@@ -118,9 +118,12 @@ def publish(part: Path, path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, sealed: bool = False) -> Iterator[Path]:
     """The temporary name to write a file under, which gets its own name at the end. After a failure
     or a signal nothing half written stays.
+
+    Args:
+        sealed: With its checksum beside it (`checksum_file`).
 
     Raises:
         RecordingError: It can't be written.
@@ -128,7 +131,10 @@ def whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.part")
     try:
         yield part
-        publish(part, path)
+        if sealed:
+            _publish_sealed(part, path)
+        else:
+            publish(part, path)
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
@@ -147,6 +153,22 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def _publish_sealed(part: Path, path: Path) -> None:
+    """Two files cannot be replaced at once, so while one is, the sums of both are listed."""
+    seal, new = checksum_file(path), _sum_line(part, path)
+    old = ""
+    if path.is_file():
+        old = seal.read_text(encoding="utf-8") if seal.is_file() else _sum_line(path, path)
+    write_text(seal, old + new)
+    publish(part, path)
+    write_text(seal, new)
+
+
+def _sum_line(file: Path, path: Path) -> str:
+    """As ``sha256sum`` writes it."""
+    return f"{checksum(file)}  {path.name}\n"
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
@@ -157,23 +179,24 @@ def checksum(path: Path) -> str:
 
 
 def checksum_file(path: Path) -> Path:
-    """Where the checksum of a segment, or of a finished run.h5, stands."""
+    """Where the checksum of a segment, or of run.h5, stands."""
     return path.with_suffix(".h5.sha256")
-
-
-def seal(path: Path) -> None:
-    """Put a finished file's checksum beside it."""
-    write_text(checksum_file(path), f"{checksum(path)}  {path.name}\n")
 
 
 def intact(path: Path) -> bool | None:
     """Whether a file is what its checksum says; None if it has none."""
     try:
-        return checksum_file(path).read_text(encoding="utf-8").split()[:1] == [checksum(path)]
+        listed = checksum_file(path).read_bytes()
+        while True:
+            found = checksum(path).encode()
+            if found in (line[:64] for line in listed.splitlines()):
+                return True
+            # its writer may have replaced both between our two looks
+            before, listed = listed, checksum_file(path).read_bytes()
+            if listed == before:
+                return False
     except FileNotFoundError:
         return None
-    except UnicodeDecodeError:
-        return False
 
 
 def segment_path(directory: Path, number: int) -> Path:
@@ -181,25 +204,35 @@ def segment_path(directory: Path, number: int) -> Path:
     return directory / schema.SEGMENT_FOLDER / f"{number:04d}.h5"
 
 
-def newer_segments(directory: Path, merged: int) -> list[Path]:
-    """Segments that a run.h5 with ``merged`` of them does not hold, every one there and undamaged.
+def newer_segments(directory: Path, merged: int) -> Iterator[Path]:
+    """Segments that a run.h5 with ``merged`` of them does not hold, in order.
 
     Raises:
-        FileNotFoundError: One is missing before the last.
-        RecordingError: One is damaged.
+        FileNotFoundError: The next one is missing, but not the last.
+        DamageError: The next one is damaged.
     """
     newer = [number for number in segment_numbers(directory) if number > merged]
-    paths = []
     for number in range(merged + 1, newer[-1] + 1 if newer else 0):
         segment = segment_path(directory, number)
-        expected = checksum_file(segment).read_text(encoding="ascii").split()
-        if expected[:1] != [checksum(segment)]:
-            raise schema.RecordingError(
+        sound = intact(segment)
+        if sound is None:
+            missing = checksum_file(segment) if segment.is_file() else segment
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(missing))
+        if not sound:
+            raise schema.DamageError(
                 f"{segment}: damaged (checksum differs); remove it and the later segments to "
                 "read what was recorded before"
             )
-        paths.append(segment)
-    return paths
+        yield segment
+
+
+def sound_segments(directory: Path, merged: int) -> list[Path]:
+    """As `newer_segments`, up to the first that is missing or damaged."""
+    found = []
+    with suppress(FileNotFoundError, schema.DamageError):
+        for segment in newer_segments(directory, merged):
+            found.append(segment)
+    return found
 
 
 def cut(file: h5py.File, recorded: Mapping[str, int]) -> None:
@@ -209,7 +242,7 @@ def cut(file: h5py.File, recorded: Mapping[str, int]) -> None:
         recorded: Path -> rows at that moment; of datasets that are written once, any number.
 
     Raises:
-        RecordingError: The file holds less.
+        DamageError: The file holds less.
     """
     there: dict[str, h5py.Dataset] = {}
     file.visititems(
@@ -218,7 +251,7 @@ def cut(file: h5py.File, recorded: Mapping[str, int]) -> None:
     for path, rows in recorded.items():
         entry = schema.lookup(path)
         if path not in there or (entry and entry.grows and len(there[path]) < rows):
-            raise schema.RecordingError(
+            raise schema.DamageError(
                 f"{file.filename}: {path} holds less than was recorded when the checkpoint was "
                 "made; the run cannot go on from there"
             )

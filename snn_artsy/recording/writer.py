@@ -24,8 +24,8 @@ from snn_artsy.config import RecordConfig
 from snn_artsy.observer import Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
 from snn_artsy.recording import schema, storage
+from snn_artsy.recording.files import open_checked, read_attributes
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import RecordingError
 
 # Each barrier copies run.h5, so beyond this size segments are left to pile up until the end ...
@@ -65,10 +65,12 @@ class RunRecorder:
         flush_seconds: Age of the oldest row at which they are written anyway.
         recorded: Go on with the run in ``directory`` from the moment when `recorded` was this; what
             was told later is dropped, and its configuration and attributes stay as they are.
+        lock: The directory's, held by the caller; None: it is taken here and released by `close`.
 
     Raises:
         RecordingError: The directory holds a run (none, with ``recorded``), another process writes
             there, or it can't be written.
+        DamageError: With ``recorded``: the run is damaged, or holds less. It is left as it was.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RunRecorder:
         buffer_bytes: int = 2**24,
         flush_seconds: float = 10.0,
         recorded: Mapping[str, int] | None = None,
+        lock: WriterLock | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / schema.RUN_FILE
@@ -98,9 +101,21 @@ class RunRecorder:
         self._seed = int(attributes.get("seed", 0))
         self._segment = self._merged = 0
         self._closed = False
-        if recorded is not None:
-            self._reopen(recorded)
-            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._own_lock = WriterLock(self.directory) if lock is None else None
+        except OSError as error:
+            raise storage.cannot_write(self.path, error) from error
+        try:
+            if recorded is None:
+                self._create(config_yaml, attributes)
+            else:
+                self._reopen(recorded)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _create(self, config_yaml: str, attributes: Mapping[str, Any]) -> None:
         root: dict[str, Any] = {
             "versions": attributes.get("versions") or versions(),
             "git_commit": attributes.get("git_commit") or _commit(),
@@ -120,42 +135,36 @@ class RunRecorder:
         if self.path.exists():
             raise RecordingError(f"{self.path} exists; give a directory that holds no run yet")
         try:
-            storage.segment_path(self.directory, 1).parent.mkdir(parents=True, exist_ok=True)
-            self._lock = WriterLock(self.directory)
+            storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
         except OSError as error:
             raise storage.cannot_write(self.path, error) from error
-        with storage.whole(self.path) as part, storage.in_memory(part) as file:
+        with storage.whole(self.path, sealed=True) as part, storage.in_memory(part) as file:
             for name, value in root.items():
                 if value is not None:
                     file.attrs[name] = value
 
     def _reopen(self, recorded: Mapping[str, int]) -> None:
         """Make run.h5 what it was at a moment before."""
-        with open_run(self.directory):
-            pass  # whole, of this format, and with links to nowhere else
-        storage.checksum_file(self.path).unlink(missing_ok=True)
+        merged = int(read_attributes(self.path)["merged_segments"])
+        # A damaged segment matters only if `recorded` counts its rows, which `cut` finds out.
+        segments = storage.sound_segments(self.directory, merged)
         storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
-        self._lock = WriterLock(self.directory)
-        try:
-            with storage.whole(self.path) as part:
-                shutil.copyfile(self.path, part)
-                with storage.extended(part, storage.segment_bytes(self.directory)) as file:
-                    merged = int(file.attrs["merged_segments"])
-                    segments = storage.newer_segments(self.directory, merged)
-                    for path in segments:
-                        with h5py.File(path, "r") as segment:
-                            storage.merge(file, segment)
-                    storage.cut(file, recorded)
-                    self._segment = self._merged = merged + len(segments)
-                    file.attrs["merged_segments"] = self._merged
-                    file.attrs["status"] = schema.RUNNING
-                    file.attrs["end"] = ""
-                    file.attrs["resumed"] = int(file.attrs.get("resumed", 0)) + 1
-                    self._remember(file)
-            self._remove_segments()
-        except BaseException:
-            self._lock.release()
-            raise
+        with storage.whole(self.path, sealed=True) as part:
+            shutil.copyfile(self.path, part)
+            with storage.extended(part, storage.segment_bytes(self.directory)) as file:
+                for path in segments:
+                    with open_checked(path) as segment:
+                        storage.merge(file, segment)
+                storage.cut(file, recorded)
+                # all that are there, so that none is taken for one written from now on
+                self._segment = max([merged, *storage.segment_numbers(self.directory)])
+                self._merged = self._segment
+                file.attrs["merged_segments"] = self._merged
+                file.attrs["status"] = schema.RUNNING
+                file.attrs["end"] = ""
+                file.attrs["resumed"] = int(file.attrs.get("resumed", 0)) + 1
+                self._remember(file)
+        self._remove_segments()
         self._recorded = dict(recorded)
 
     def _remember(self, file: h5py.File) -> None:
@@ -353,11 +362,14 @@ class RunRecorder:
         try:
             self._flush()
             self._merge(status)
-            storage.seal(self.path)
             shutil.rmtree(self.directory / schema.SEGMENT_FOLDER, ignore_errors=True)
             self._closed = True
         finally:
-            self._lock.release()
+            self._unlock()
+
+    def _unlock(self) -> None:
+        if self._own_lock is not None:
+            self._own_lock.release()
 
     def __enter__(self) -> RunRecorder:
         return self
@@ -450,8 +462,7 @@ class RunRecorder:
 
     def _merge(self, status: str) -> None:
         """Replace run.h5 by a copy with the segments added, then remove them."""
-        storage.checksum_file(self.path).unlink(missing_ok=True)
-        with storage.whole(self.path) as part:
+        with storage.whole(self.path, sealed=True) as part:
             shutil.copyfile(self.path, part)
             with storage.extended(part, storage.segment_bytes(self.directory)) as target:
                 # The file's own number: a signal may have come after it was replaced.

@@ -1,0 +1,155 @@
+"""What a run has left in its directory when it was cut off, and whether it can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from snn_artsy import checkpoint
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import build
+from snn_artsy.facts import Facts, config_differences
+from snn_artsy.recording import schema, storage
+from snn_artsy.recording.files import read_attributes
+from snn_artsy.recording.lock import LOCK_FILE, WriterLock
+from snn_artsy.recording.schema import RecordingError
+from snn_artsy.yaml_file import read_mapping, yaml_text
+
+CONFIG_FILE = "config.yaml"
+
+# What a run has in its directory before run.h5 is there.
+_BEFORE = {CONFIG_FILE, LOCK_FILE, schema.SEGMENT_FOLDER, f"{schema.RUN_FILE}.sha256"}
+# Where a kill can leave a temporary file, and under which names.
+_PARTS = (
+    f"{CONFIG_FILE}.part",
+    f"{schema.RUN_FILE}*.part",
+    "summary.json.part",
+    f"{schema.SEGMENT_FOLDER}/*.h5*.part",
+    f"{checkpoint.FOLDER}/*.safetensors.part",
+    f"{checkpoint.FOLDER}/answers/*.safetensors.part",
+    "state/*.safetensors.part",
+)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that can go on.
+
+    Args:
+        config: Its configuration.
+        facts: What it began with; None: nothing was recorded yet.
+        checkpoints: What it can go on from, newest first.
+        damaged: What cannot be used, in words.
+    """
+
+    config: RunConfig
+    facts: Facts | None = None
+    checkpoints: list[checkpoint.Checkpoint] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def locked(directory: Path, key: str) -> Iterator[WriterLock]:
+    """Nobody else writes in ``directory`` meanwhile.
+
+    Raises:
+        ConfigError: Another process does, or it can't be written; begins with ``key``.
+    """
+    try:
+        lock = WriterLock(directory)
+    except RecordingError as error:
+        raise ConfigError(
+            f'{key}: "{directory}" is still being written by another process; wait, or stop it '
+            "first"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f'{key}: "{directory}" cannot be written ({error.strerror})') from error
+    with lock:
+        yield lock
+
+
+def begin(directory: Path, config: RunConfig) -> None:
+    """Put the configuration of a run that starts into its empty directory."""
+    storage.write_text(directory / CONFIG_FILE, yaml_text(asdict(config)))
+
+
+def withdraw(directory: Path) -> None:
+    """Take back `begin`, if nothing was recorded since: a failure leaves no directory that is in
+    the way of the next command."""
+    if (directory / schema.RUN_FILE).exists():
+        return
+    with suppress(OSError):
+        (directory / schema.RUN_FILE).with_suffix(".h5.sha256").unlink(missing_ok=True)
+        (directory / CONFIG_FILE).unlink(missing_ok=True)
+        (directory / schema.SEGMENT_FOLDER).rmdir()
+
+
+def is_empty(directory: Path) -> bool:
+    """Nothing there but the lock."""
+    return not any(entry.name != LOCK_FILE for entry in directory.iterdir())
+
+
+def read_begun(directory: Path) -> Begun:
+    """What is in a directory whose lock is held; nothing is changed but leftovers removed.
+
+    Raises:
+        ConfigError: No run there, a finished or a damaged one, or its parts do not belong together.
+        RecordingError: A file cannot be read for now.
+    """
+    run_file = directory / schema.RUN_FILE
+    if not run_file.is_file():
+        others = {entry.name for entry in directory.iterdir()} - _BEFORE
+        others -= {name for name in others if name.endswith(".part")}
+        if others or not (directory / CONFIG_FILE).is_file():
+            raise ConfigError(
+                f'run: "{directory}" holds no run that was begun: no {schema.RUN_FILE} there; give '
+                "the directory of a run"
+            )
+        _remove_leftovers(directory)
+        return Begun(_configuration(directory, None))
+    _remove_leftovers(directory)
+    try:
+        attributes = read_attributes(run_file)
+    except RecordingError as error:
+        raise ConfigError(
+            f"run: {error}; or run it anew in another directory, with `--config "
+            f"{directory / CONFIG_FILE} --out ...`"
+        ) from error
+    if attributes["status"] == schema.COMPLETE and not checkpoint.exists(directory):
+        raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
+    facts = Facts.of_attributes(attributes, f'run: "{run_file}"')
+    config = _configuration(directory, facts)
+    if changed := config_differences(facts.config, asdict(config)):
+        raise ConfigError(
+            f'run: "{directory / CONFIG_FILE}" is not what the run began with: '
+            f"{'; '.join(changed)}; give it back its values, or start a new run"
+        )
+    checkpoints, damaged = checkpoint.load(directory)
+    for kept in checkpoints:
+        if kept.facts != facts:
+            raise ConfigError(
+                f'checkpoint: that in "{directory}" is of another run; put its own back, or remove '
+                f'"{directory / checkpoint.FOLDER}" to have this run begin again'
+            )
+    return Begun(config, facts, checkpoints, damaged)
+
+
+def _configuration(directory: Path, facts: Facts | None) -> RunConfig:
+    """From config.yaml, which may have got another place of the images; else as recorded."""
+    file = directory / CONFIG_FILE
+    if file.is_file():
+        values = read_mapping(file, f'run: "{file}"')
+    else:
+        assert facts is not None
+        values = facts.config
+    return build(RunConfig, {**values, "out": str(directory)})
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Temporary files of a killed process."""
+    for pattern in _PARTS:
+        for part in directory.glob(pattern):
+            part.unlink(missing_ok=True)

@@ -429,7 +429,7 @@ class ArtsySNN:
         n_contacts = int(counts.sum())
         share = float(counts[1:].sum()) / max(n_contacts, 1)
         n_silent_born = sum(int(layer.born_silent.sum()) for layer in self.layers)
-        converted = sum(int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers)
+        of_task = [int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers]
         trained = [p.numel() for a in self.adapters for p in a.parameters()]
         return {
             "n_contacts": n_contacts,
@@ -438,7 +438,8 @@ class ArtsySNN:
             "n_consolidated": int(counts[2]),
             "functional_share": share,
             "n_born_silent": n_silent_born,
-            "converted_share": converted / max(n_silent_born, 1),
+            "converted_share": sum(of_task) / max(n_silent_born, 1),
+            "unconverted_tasks": [t for t, n in enumerate(of_task) if n == 0],
             "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
             "parameters": n_contacts + sum(trained),
             "stored_parameters": sum(v.numel() for v in self.state_dict().values())

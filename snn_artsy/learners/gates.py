@@ -12,6 +12,7 @@ from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
+from snn_artsy.synapses.encoding import shrunk
 
 
 class MLPGate(nn.Module):
@@ -102,7 +103,7 @@ class DiscriminantGates:
     Only sums are kept, which makes S_t the same whatever the order of tasks.
 
     Args:
-        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I.
+        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I (`shrunk`).
     """
 
     def __init__(self, shrinkage: float) -> None:
@@ -126,11 +127,9 @@ class DiscriminantGates:
         """S_t for every task so far, [B, D] -> [B, N]."""
         if self.scatter is None:
             raise RuntimeError("no gates yet: add a task first")
-        covariance = self.scatter / max(self.freedom, 1)
-        identity = torch.eye(len(covariance)).to(covariance)
-        mean_variance = covariance.diagonal().mean().clamp_min(1e-12)
-        covariance = (1 - self.shrinkage) * covariance + self.shrinkage * mean_variance * identity
         means = torch.cat(self.means)
+        covariance = self.scatter / max(self.freedom, 1)
+        covariance = shrunk(covariance, self.shrinkage, means.square().mean())
         weights = torch.linalg.solve(covariance, means.T)
         g = features.double() @ weights - 0.5 * (means.T * weights).sum(0)
         return margins(g, [len(m) for m in self.means]).to(features.dtype)

@@ -31,7 +31,7 @@ def best_ridge(features: Tensor, targets: Tensor, ridges: tuple[float, ...] = RI
     """The ridge parameter with the smallest mean squared error on the last fifth of the rows.
 
     Args:
-        features: float64 [n, M], in random order.
+        features: float64 [n, M], in random order; of a single row none is left to fit.
         targets: float64 [n, C].
 
     The solutions for all parameters come from one singular value decomposition of the first four
@@ -52,7 +52,8 @@ class RandomRidge:
 
     P has standard normal entries. G [M, M] and Q [M, C] are sums over samples, so that W is the
     ridge solution for all data seen, whatever the order of tasks. The ridge parameter is chosen
-    anew with each task on a fifth of that task's data, as the authors do. Sums are kept as float64:
+    anew with each task on a fifth of that task's data, as the authors do, and is never below the
+    rounding error of tr(G). Sums are kept as float64:
     small parameters need it (the authors' code keeps float32, half the bytes).
 
     Args:
@@ -79,7 +80,9 @@ class RandomRidge:
         self.ridge = best_ridge(features[order], targets[order])
         self.gram = self.gram + features.T @ features
         self.sums = torch.cat([self.sums, features.T @ targets], dim=1)
-        ridge = self.ridge * torch.eye(len(self.gram)).to(self.gram)
+        # below the rounding of the sum a ridge is none, and the gram of few samples is singular
+        least = torch.finfo(self.gram.dtype).eps * float(self.gram.diagonal().sum())
+        ridge = max(self.ridge, least) * torch.eye(len(self.gram)).to(self.gram)
         self.weight = torch.linalg.solve(self.gram + ridge, self.sums)
 
     def scores(self, x: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ class ClassGaussians:
     def add_task(self, train: LabelledBatch) -> None:
         x = train.features.double()
         covariance = within_class_covariance(x, train.labels, self.shrinkage)
+        # float64's rounding must not make it indefinite
         jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
         self.factors.append(torch.linalg.cholesky(covariance + jitter).float())
         classes = train.labels.unique()

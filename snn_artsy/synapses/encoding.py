@@ -16,6 +16,17 @@ from snn_artsy.config import EncodingConfig
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import Schedule
 
+NEGLIGIBLE = 1e-6
+"""Standard deviations below this share of the features' root mean square are rounding errors of
+float32: the features don't vary."""
+
+LEAST_VARIANCE = 1e-6
+"""Least mean variance in a covariance, as a share of the features' mean square. It counts where a
+task has one sample a class, or the same picture many times."""
+
+LEAST_SHRINKAGE = 1e-9
+"""Below it, the covariance of few samples cannot be inverted in float64."""
+
 
 @dataclass(frozen=True)
 class FeatureScaling:
@@ -41,14 +52,19 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     inverse square root (ZCA: Bell & Sejnowski 1997) of the pooled within-class covariance,
     shrunk towards a multiple of the identity: (1 - s) C + s tr(C)/D I (the form of Ledoit & Wolf
     2004, with s given). Both are then scaled so that z has unit variance averaged over
-    dimensions.
+    dimensions. Features that don't vary at all, as with one sample, say nothing about a scale: then
+    their root mean square is the unit.
     """
     x = features.double()
     mean = x.mean(0)
+    sd = x.std(0) if len(x) > 1 else torch.zeros_like(mean)
+    rms = x.square().mean().sqrt()
+    if sd.square().mean().sqrt() <= NEGLIGIBLE * rms:
+        return FeatureScaling(mean, torch.eye(len(mean)).to(x) / (rms if rms > 0 else 1.0))
     if config.decorrelation == "standardise":
         # a feature that never varies carries nothing: leave it at zero instead of dividing by zero
-        sd = x.std(0)
-        matrix = torch.diag(torch.where(sd > 0, 1.0 / sd.clamp_min(1e-12), torch.zeros_like(sd)))
+        varies = sd > NEGLIGIBLE * rms
+        matrix = torch.diag(torch.where(varies, 1.0 / sd, torch.zeros_like(sd)))
     else:
         matrix = inverse_square_root(within_class_covariance(x, labels, config.shrinkage))
     spread = ((x - mean) @ matrix).std(0).square().mean().sqrt()
@@ -56,20 +72,40 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
 
 
 def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
-    """Pooled covariance around the class means, shrunk to the isotropic one. x [n, D] -> [D, D]."""
+    """Pooled covariance around the class means, `shrunk`. x [n, D] -> [D, D]."""
     classes, inverse = labels.unique(return_inverse=True)
     sums = torch.zeros(len(classes), x.shape[1], dtype=x.dtype, device=x.device)
     means = sums.index_add_(0, inverse, x) / inverse.bincount()[:, None]
     residual = x - means[inverse]
     covariance = residual.T @ residual / max(len(x) - len(classes), 1)
-    isotropic = torch.eye(x.shape[1], dtype=x.dtype, device=x.device) * covariance.diagonal().mean()
-    return (1.0 - shrinkage) * covariance + shrinkage * isotropic
+    return shrunk(covariance, shrinkage, x.square().mean())
+
+
+def shrunk(covariance: Tensor, shrinkage: float, mean_square: Tensor) -> Tensor:
+    """(1 - s) C + s tr(C)/D I, positive definite whatever C comes from.
+
+    Where tr(C)/D is below `LEAST_VARIANCE` of the features' mean square, what is missing is added
+    to C's diagonal; s is at least `LEAST_SHRINKAGE`. Neither changes an ordinary covariance.
+
+    Args:
+        covariance: C, float64 [D, D].
+        shrinkage: s in [0, 1].
+        mean_square: Of the features.
+    """
+    identity = torch.eye(len(covariance)).to(covariance)
+    # features that are zero throughout have a scale of 1
+    least = LEAST_VARIANCE * (mean_square if mean_square > 0 else 1.0)
+    missing = (least - covariance.diagonal().mean()).clamp_min(0.0)
+    covariance = covariance + missing * identity
+    s = max(shrinkage, LEAST_SHRINKAGE)
+    return (1.0 - s) * covariance + s * (identity * covariance.diagonal().mean())
 
 
 def inverse_square_root(covariance: Tensor) -> Tensor:
     """Symmetric C^(-1/2) of a positive definite matrix."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T
+    # rounding can leave the smallest eigenvalue of an ill-conditioned matrix below zero
+    return (vectors * values.clamp_min(1e-12 * values[-1]).rsqrt()) @ vectors.T
 
 
 def on_off(z: Tensor) -> Tensor:

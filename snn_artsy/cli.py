@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
+from snn_artsy.rules.own import load
 from snn_artsy.rundir import check_out, claim
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ PROG = "snn-artsy"
 _PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
+_OWN_RULES = (
+    "Rules of your own that a file names, as module:Class; no module is imported but those named "
+    "on the command line."
+)
 _OVERWRITE = "Replace files that are there already and differ."
 
 
@@ -141,6 +146,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     sweep.option("cpus_per_run", int, 1, "Cores of each run.")
     sweep.option("gpus_per_run", float, 0.0, "GPUs of each run; fractions share one.")
     for parser in (run, compare, sweep):
+        parser.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
         parser.add_argument(
             "--config", action="append", default=[], metavar="FILE",
             help="YAML file with any of the keys below; what is typed beats it.",
@@ -165,6 +171,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
         "CPU its numbers are those of a run that was never interrupted.",
     )
     resume.add_argument("run", metavar="RUN", help="Run directory.")
+    resume.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
     info = Parser(
         prog=f"{PROG} info",
         description="Say what was run, how it ended, and what the file holds.",
@@ -202,6 +209,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     protocol.option(
         "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
     )
+    protocol.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
     protocol.option("overwrite", bool, False, _OVERWRITE)
     protocol.option("seed", int, 1993, "Of everything random.")
     protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
@@ -235,6 +243,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
 
 
 def _run(arguments: Namespace) -> int:
+    _load_own_rules(arguments)
     values = _values(arguments)
     config = build(RunConfig, values)
     if arguments.print_config:
@@ -253,6 +262,7 @@ def _resume(arguments: Namespace) -> int:
     directory = Path(arguments.run).expanduser()
     if not directory.is_dir():
         raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
+    _load_own_rules(arguments)
 
     from snn_artsy.run import resume
 
@@ -261,7 +271,10 @@ def _resume(arguments: Namespace) -> int:
 
 
 def _sweep(arguments: Namespace) -> int:
+    from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
+
     given = vars(arguments)
+    _load_own_rules(arguments, {} if given["grid"] is None else read_grid(given["grid"]))
     base = _values(arguments)
     grid = base.pop("grid", None)
     grid = grid if given["grid"] is None else given["grid"]
@@ -271,9 +284,6 @@ def _sweep(arguments: Namespace) -> int:
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
     out = Path(base.get("out") or claim(None, "sweep")[0]).expanduser().resolve()
-
-    from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
-
     cells = grid_cells(base, read_grid(grid), out)
     console = make_console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
@@ -297,6 +307,14 @@ def _values(arguments: Namespace, *below: dict[str, Any]) -> dict[str, Any]:
     return layered(*below, *(read_config(name, also) for name in arguments.config), typed)
 
 
+def _load_own_rules(arguments: Namespace, grid: Mapping[str, Sequence[Any]] | None = None) -> None:
+    """Import what is named on this command line; names in files are left alone."""
+    names = (arguments.own_rules or "").split(",")
+    for key in ("snn.plasticity.rule", "snn.plasticity.base"):
+        names += [getattr(arguments, key, ""), *(grid or {}).get(key, ())]
+    load(str(name).strip() for name in names if ":" in str(name))
+
+
 def _show(result: RunResult, console: Console) -> int:
     """What came out of a run, and where it lies; the exit code: 1 if a learner failed."""
     from snn_artsy.table import controls_table, summary_table
@@ -309,6 +327,7 @@ def _show(result: RunResult, console: Console) -> int:
 
 
 def _compare(arguments: Namespace) -> int:
+    _load_own_rules(arguments)
     values = _values(arguments, {"data.train_share": _COMPARED_TRAIN_SHARE})
     config = build(RunConfig, values)
     if arguments.print_config:
@@ -386,6 +405,7 @@ def _protocol(arguments: Namespace) -> int:
             raise ConfigError(f"run: {name!r} works on no run; leave --run out")
         if not Path(arguments.run).is_dir():
             raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
+    _load_own_rules(arguments)
     threads = arguments.threads
     check_threads(threads)
     out = Path(arguments.out).expanduser()

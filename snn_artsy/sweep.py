@@ -24,6 +24,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
 from snn_artsy.recording.storage import whole
+from snn_artsy.rules.own import load, loaded
 from snn_artsy.yaml_file import read_yaml
 
 # A worker that dies (killed, out of memory, node gone) has its run begun again so many times.
@@ -144,10 +145,15 @@ def finished(cell: Cell) -> bool:
     return bool(found | {"out": None} == wanted | {"out": None})
 
 
-def run_cell(config: dict[str, Any]) -> None:
-    """One run, in a worker: begun anew, or gone on with where it has a checkpoint."""
+def run_cell(config: dict[str, Any], own_rules: Sequence[str] = ()) -> None:
+    """One run, in a worker: begun anew, or gone on with where it has a checkpoint.
+
+    Args:
+        own_rules: Rules of the user's own that the sweep was given (``module:Class``).
+    """
     from snn_artsy.run import execute, resume
 
+    load(own_rules)
     directory = Path(config["out"])
     if (directory / "checkpoint").is_dir():
         try:
@@ -281,7 +287,11 @@ def _work(
     remote = ray.remote(
         num_cpus=resources.cpus_per_run, num_gpus=resources.gpus_per_run, max_retries=RETRIES
     )(run_cell)
-    waiting = {remote.remote(asdict(cell.config)): cell for cell in cells}
+    waiting = {}
+    for cell in cells:
+        rules = cell.config.snn.plasticity
+        reference = remote.remote(asdict(cell.config), loaded(rules.rule, rules.base))
+        waiting[reference] = cell
     with Live(_progress(status), console=console, refresh_per_second=2) as live:
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=1.0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Literal
 
-from snn_artsy.checks import ConfigError, named, one_of, positive, require
+from snn_artsy.checks import named, one_of, positive, require
 from snn_artsy.config_builder import take_types
 from snn_artsy.rules import (
     CalciumRule,
@@ -17,6 +16,7 @@ from snn_artsy.rules import (
     TripletSTDP,
     VoltageSTDP,
 )
+from snn_artsy.rules.own import own_rule
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class PlasticityConfig:
     Args:
         rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
             ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked); or a rule of your
-            own as ``module:Class``, of a module that Python can import (PYTHONPATH).
+            own as ``module:Class``, which must be loaded: named on the command line (here or by
+            ``--own_rules``), registered (`snn_artsy.rules.register`), or of an installed package.
         base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
         parameters: Of a rule of your own: what its class is called with.
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
@@ -147,7 +148,7 @@ class PlasticityConfig:
         if self.published is not None:
             chosen[name] = _published(name, self.published)
         elif name not in chosen:
-            chosen[name] = _own_rule(name, self.parameters)
+            chosen[name] = own_rule(name, self.parameters)
         if self.rule != "gated":
             return chosen[name].sped_up(self.speed)
         with named("gating.", "snn.plasticity."):
@@ -161,35 +162,6 @@ class PlasticityConfig:
                 window_ms=self.window_ms,
             )
             return GatedSTDP(chosen[name], gating).sped_up(self.speed)
-
-
-def _own_rule(name: str, parameters: dict[str, float]) -> Rule:
-    """A rule that the user wrote, from ``module:Class``."""
-    module, _, kind = name.partition(":")
-    try:
-        found = getattr(import_module(module), kind)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"snn.plasticity.rule: {name!r} cannot be imported ({error}); the module must be one "
-            "that Python finds, for example by PYTHONPATH=."
-        ) from error
-    try:
-        rule: Rule = found(**parameters)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
-        ) from error
-    missing = [part for part in _PARTS_OF_A_RULE if not hasattr(rule, part)]
-    require(
-        not missing,
-        "snn.plasticity.rule",
-        name,
-        f"it has no {', '.join(missing)}; see snn_artsy.rules.base.Rule",
-    )
-    return rule
-
-
-_PARTS_OF_A_RULE = ("noisy", "start", "rest", "step", "presentation", "sped_up")
 
 
 def _published(rule: str, name: str) -> Rule:

@@ -3,6 +3,7 @@
 from snn_artsy.rules.base import ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.calcium import CalciumRule
 from snn_artsy.rules.gated import GatedSTDP, Gating
+from snn_artsy.rules.own import register
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
@@ -18,4 +19,5 @@ __all__ = [
     "Traces",
     "TripletSTDP",
     "VoltageSTDP",
+    "register",
 ]

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from itertools import combinations, product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from snn_artsy.checks import ConfigError
-from snn_artsy.config import RunConfig
-from snn_artsy.config_builder import keys_of
+from snn_artsy.begun import CONFIG_FILE, locked
+from snn_artsy.cells import FOLDER, Cell, cell_file, read_cell, write_cell
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
-from snn_artsy.frozen import Frozen, choose_device, prepare
+from snn_artsy.facts import Facts, config_differences, differences
+from snn_artsy.frozen import Frozen, choose_device, fingerprints, prepare
 from snn_artsy.learners.tasks import join
-from snn_artsy.printing import say
-from snn_artsy.provenance import provenance
+from snn_artsy.printing import quoted, say
+from snn_artsy.recording.lock import LOCK_FILE
+from snn_artsy.recording.schema import DamageError
+from snn_artsy.recording.storage import write_text
 from snn_artsy.run import run_learner
 from snn_artsy.rundir import claim
+from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
@@ -34,68 +38,109 @@ SPIKES_ONLY = " (spikes)"
 CURVES = ("a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only")
 """Measures of every step that a comparison keeps."""
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One learner with one seed, after the last task.
-
-    Args:
-        measures: Its scalar measures.
-        image: Test images in ascending order, [n].
-        correct: Whether each was answered rightly, [n]; from spikes alone, or None.
-        curves: Measures of each step (`CURVES`); None where one does not apply.
-    """
-
-    measures: dict[str, float]
-    commit: str
-    image: NDArray[np.int64]
-    correct: NDArray[np.bool_]
-    spikes_correct: NDArray[np.bool_] | None
-    curves: dict[str, list[float | None]]
+_PARTS = {f"{CONFIG_FILE}.part", "summary.json.part"}
 
 
 def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, dict[str, Any]]:
     """Run every learner with seeds ``config.seed``, +1, ...: the directory and its summary.
 
     A seed draws the class order, the training images (``data.train_share``) and all noise.
-    Finished cells are kept in ``cells/`` and not run again.
+    Finished cells are kept in ``cells/`` and not run again; a damaged one is named and run again.
 
     Raises:
-        ConfigError: The directory holds another comparison, or test images differ between seeds.
+        ConfigError: The directory holds another comparison, or cells made from other images,
+            weights or versions, or another process writes there.
     """
     if config.data.test_per_class is not None:
         raise ConfigError(
             "data.test_per_class: a comparison resamples test images, which must be the same for "
             "every seed; leave it out"
         )
-    directory = _directory(config)
+    require(
+        config.seed + n_seeds <= 2**31,
+        "seeds",
+        n_seeds,
+        f"the last one would be {config.seed + n_seeds - 1}, beyond 2147483647",
+    )
+    make_schedule(config.snn.encoding, config.snn.teacher)
     device = choose_device(config.device)
-    cells: dict[str, list[Cell]] = {name: [] for name in config.learners}
-    seeds = list(range(config.seed, config.seed + n_seeds))
-    for seed in seeds:
-        seeded, frozen = replace(config, seed=seed), None
-        for name in config.learners:
-            file = directory / "cells" / f"{name}-{seed}.npz"
-            if not file.is_file():
-                if frozen is None:
-                    frozen = prepare(seeded, device, console)
-                    set_threads(threads_of(config))
-                _write(file, _run(name, seeded, frozen, device, console))
-            cells[name].append(_read(file))
-    summary = summarise(cells)
-    facts = provenance(torch.get_num_threads())
-    summary |= {
-        "seeds": seeds,
-        "config": asdict(config),
-        "git_commits": sorted({cell.commit for each in cells.values() for cell in each}),
-        "versions": facts["versions"],
-        "device": device,
-        "platform": facts["platform"],
-        "threads": facts["threads"],
-    }
-    text = json.dumps(summary, indent=2, allow_nan=False)
-    (directory / "summary.json").write_text(text + "\n", encoding="utf-8")
+    # images and weights are found before anything is written
+    images, weights = fingerprints(config, device)
+    facts = Facts.gather(config, images, weights, device, set_threads(threads_of(config)))
+    directory, made = claim(config.out, f"compare-{config.data.name}")
+    try:
+        with locked(directory, "out"), _telling_how_to_go_on(directory):
+            _check_directory(directory, config)
+            seeds = range(config.seed, config.seed + n_seeds)
+            cells = _cells(directory, config, seeds, facts, console)
+            summary = summarise(cells) | {"seeds": list(seeds)} | facts.plain()
+            del summary["git_commit"]  # cells may come from several
+            summary["git_commits"] = sorted({c.commit for each in cells.values() for c in each})
+            text = json.dumps(summary, indent=2, allow_nan=False)
+            write_text(directory / "summary.json", text + "\n")
+    except Exception:
+        if made:
+            with suppress(OSError):  # not empty: there is something to go on from
+                directory.rmdir()
+        raise
     return directory, summary
+
+
+@contextmanager
+def _telling_how_to_go_on(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.args = (
+            f"; finished cells are kept, the same command with --out {quoted(directory)} goes on",
+        )
+        raise
+
+
+def _cells(
+    directory: Path, config: RunConfig, seeds: Sequence[int], facts: Facts, console: Console
+) -> dict[str, list[Cell]]:
+    """Cells of every learner, in the order of ``seeds``: as they are kept, or run now."""
+    kept: dict[tuple[str, int], Cell] = {}
+    # all that are there are checked before any other is run
+    for name, seed in product(config.learners, seeds):
+        file = cell_file(directory, name, seed)
+        if not file.is_file():
+            continue
+        try:
+            kept[name, seed], found = read_cell(file)
+        except DamageError as error:
+            say(console, f"{error}; it is run again")
+            continue
+        if changed := differences(found, _facts_of(name, seed, config, facts)):
+            raise ConfigError(
+                f'out: "{file}" was made otherwise: {"; ".join(changed)}; choose another '
+                "directory, or remove this cell to have it run again"
+            )
+    for seed in seeds:
+        missing = [name for name in config.learners if (name, seed) not in kept]
+        if not missing:
+            continue
+        seeded = replace(config, seed=seed)
+        frozen = prepare(seeded, facts.device, console)
+        set_threads(facts.threads)
+        if changed := differences(facts, frozen.facts(config, facts.device)):
+            raise ConfigError(f"out: {'; '.join(changed)} while the comparison ran; start it anew")
+        if not (directory / CONFIG_FILE).exists():
+            write_text(directory / CONFIG_FILE, yaml_text(asdict(_shared(config))))
+        for name in missing:
+            kept[name, seed] = _run(name, seeded, frozen, facts, console)
+            write_cell(
+                cell_file(directory, name, seed),
+                kept[name, seed],
+                _facts_of(name, seed, config, facts),
+            )
+    return {name: [kept[name, seed] for seed in seeds] for name in config.learners}
+
+
+def _facts_of(name: str, seed: int, config: RunConfig, facts: Facts) -> Facts:
+    """What one cell depends on."""
+    return facts.of_config(replace(_shared(config), learners=[name], seed=seed))
 
 
 def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
@@ -204,17 +249,16 @@ def _curve(values: list[list[float | None]]) -> dict[str, Any]:
     }
 
 
-def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Console) -> Cell:
+def _run(name: str, config: RunConfig, frozen: Frozen, facts: Facts, console: Console) -> Cell:
     steps: list[StepAnswers] = []
     say(console, f"seed {config.seed}")
-    measures = run_learner(name, config, frozen, device, console, keep=steps)
+    measures = run_learner(name, config, frozen, facts.device, console, keep=steps)
     last = steps[-1]
     image = join([test for _, test in frozen.tasks]).index.cpu().numpy()
     order = np.argsort(image)
     spikes = None
     if last.spike_predicted is not None:
         spikes = (last.spike_predicted == last.labels)[order]
-    commit = provenance(torch.get_num_threads())
     scalars = {
         key: float(value)
         for key, value in measures.items()
@@ -222,7 +266,7 @@ def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Con
     }
     return Cell(
         scalars,
-        f"{commit['git_commit'] or 'unknown'}{'-dirty' if commit['git_dirty'] else ''}",
+        facts.git_commit,
         image[order],
         (last.predicted == last.labels)[order],
         spikes,
@@ -234,63 +278,24 @@ def _run(name: str, config: RunConfig, frozen: Frozen, device: str, console: Con
     )
 
 
-def _write(file: Path, cell: Cell) -> None:
-    """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, NDArray[Any]] = {"image": cell.image, "correct": cell.correct}
-    if cell.spikes_correct is not None:
-        arrays["spikes_correct"] = cell.spikes_correct
-    arrays["measures"] = np.array(json.dumps(cell.measures))
-    arrays["curves"] = np.array(json.dumps(cell.curves))
-    arrays["commit"] = np.array(cell.commit)
-    part = file.with_suffix(".part")
-    with part.open("wb") as target:
-        np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
-    os.replace(part, file)
+def _shared(config: RunConfig) -> RunConfig:
+    """What cells of one comparison have in common; nothing is recorded."""
+    return replace(config, learners=["simplecil"], controls=False, record=RecordConfig(), out=None)
 
 
-def _read(file: Path) -> Cell:
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            return Cell(
-                json.loads(str(found["measures"])),
-                str(found["commit"]),
-                found["image"],
-                found["correct"],
-                found.get("spikes_correct"),
-                json.loads(str(found["curves"])),
-            )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise ConfigError(
-            f'out: "{file}" cannot be read ({error}); delete it to run it anew'
-        ) from error
-
-
-def _directory(config: RunConfig) -> Path:
-    """The comparison's directory; one that exists must be of the same configuration."""
-    if config.out is None:
-        directory = claim(None, f"compare-{config.data.name}")[0]
-    else:
-        directory = Path(config.out).expanduser()
-    # what may differ: who takes part, and where the results lie
-    wanted = asdict(replace(config, learners=["simplecil"], out=None))
-    file = directory / "config.yaml"
+def _check_directory(directory: Path, config: RunConfig) -> None:
+    """One that is not empty must hold a comparison of the same configuration; leftovers of a
+    killed process are removed."""
+    file = directory / CONFIG_FILE
+    for part in (*directory.glob("*.part"), *directory.glob(f"{FOLDER}/*.part")):
+        if part.name in _PARTS or part.parent.name == FOLDER:
+            part.unlink()
     if file.is_file():
         kept = read_mapping(file, f'out: "{file}"')
-        for key in keys_of(RunConfig):
-            if _at(kept, key) != _at(wanted, key) and not isinstance(_at(wanted, key), dict):
-                raise ConfigError(
-                    f'out: "{directory}" holds a comparison with {key} {_at(kept, key)!r} instead '
-                    f"of {_at(wanted, key)!r}; choose another directory"
-                )
-    elif directory.is_dir() and any(directory.iterdir()):
+        if changed := config_differences(kept, asdict(_shared(config))):
+            raise ConfigError(
+                f'out: "{directory}" holds another comparison: {"; ".join(changed)}; choose '
+                "another directory"
+            )
+    elif any(entry.name not in (LOCK_FILE, FOLDER) for entry in directory.iterdir()):
         raise ConfigError(f'out: "{directory}" holds something else; choose another directory')
-    directory.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml_text(wanted), encoding="utf-8")
-    return directory
-
-
-def _at(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree

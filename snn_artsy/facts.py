@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from snn_artsy.checks import ConfigError
@@ -77,8 +77,7 @@ class Facts:
         here = provenance(threads)
         commit = here["git_commit"] or "unknown"
         return cls(
-            # what JSON makes of it, so that a record that was read compares equal
-            config=json.loads(json.dumps(asdict(config))),
+            config=_plain(config),
             images=dict(images),
             backbone_sha256=backbone_sha256,
             device=device,
@@ -133,6 +132,10 @@ class Facts:
             raise ConfigError(f"{where} holds a damaged record ({reason}); make it anew") from error
         return cls.read(record, where)
 
+    def of_config(self, config: RunConfig) -> Facts:
+        """The same here and now, for another configuration of the same images and backbone."""
+        return replace(self, config=_plain(config))
+
     def plain(self) -> dict[str, Any]:
         """As JSON types, by name."""
         return asdict(self)
@@ -181,6 +184,12 @@ def remarks(old: Facts, new: Facts) -> list[str]:
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The part of `differences` that two configurations make; the order of learners is none."""
     return _changed(dict(_that_matter(old)), dict(_that_matter(new)))
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    """What JSON makes of it, so that a record that was read compares equal."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 def _that_matter(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.data import build_stream, load_source
-from snn_artsy.data.sources import ImageSplit
+from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.facts import Facts
 from snn_artsy.learners import Setting
@@ -109,8 +109,19 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     )
     seconds = time.perf_counter() - started
     kept = backbone if in_blocks else None
-    images = {"train": _fingerprint(source.train), "test": _fingerprint(source.test)}
+    images = _fingerprints(source)
     return Frozen(tasks, stream, backbone.dim, before, images, seconds, kept)
+
+
+def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:
+    """Of a run's images (`Facts.images`) and of its backbone's weights; no feature is computed."""
+    source = load_source(config.data)
+    backbone = FrozenBackbone.build(config.backbone, device)
+    return _fingerprints(source), backbone.weights_sha256()
+
+
+def _fingerprints(source: ImageSource) -> dict[str, str]:
+    return {"train": _fingerprint(source.train), "test": _fingerprint(source.test)}
 
 
 def _fingerprint(split: ImageSplit) -> str:

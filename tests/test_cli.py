@@ -26,7 +26,7 @@ from snn_artsy.config import (
 )
 from snn_artsy.config_builder import build
 from snn_artsy.recording import RunRecorder
-from snn_artsy.rundir import run_directory
+from snn_artsy.rundir import claim
 from snn_artsy.sweep import grid_cells, read_grid
 
 SUMMARY: dict[str, Any] = {
@@ -202,10 +202,10 @@ def test_a_taken_directory_is_refused_and_kept(
     executed: list[RunConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("old").mkdir()
-    Path("old/run.h5").write_bytes(b"precious")
+    Path("old/notes.txt").write_bytes(b"precious")
     assert call("run", "--out", "old") == 2
     _one_line(capsys, ["out", '"old"', "give another directory"])
-    assert Path("old/run.h5").read_bytes() == b"precious"
+    assert Path("old/notes.txt").read_bytes() == b"precious"
     assert executed == []
 
 
@@ -223,11 +223,10 @@ def test_out_below_a_file(executed: list[RunConfig], capsys: pytest.CaptureFixtu
 
 
 def test_default_directories_differ() -> None:
-    first = run_directory(None, "digits")
-    assert first.parent == Path("runs")
+    first, made = claim(None, "digits")
+    assert made and first.parent == Path("runs")
     assert first.name.endswith("-digits")
-    first.mkdir(parents=True)
-    assert run_directory(None, "digits") != first
+    assert claim(None, "digits")[0] != first
 
 
 # --- good input -----------------------------------------------------------------------------------
@@ -235,9 +234,7 @@ def test_default_directories_differ() -> None:
 
 def test_no_configuration_is_the_default(executed: list[RunConfig]) -> None:
     assert call("run") == 0
-    (config,) = executed
-    assert config.out is not None
-    assert build(RunConfig, {"out": config.out}) == config
+    assert executed == [RunConfig()]
 
 
 def test_command_line_over_yaml_over_defaults(executed: list[RunConfig]) -> None:

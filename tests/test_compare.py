@@ -3,18 +3,27 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 
+import snn_artsy.facts
 from snn_artsy import compare as module
+from snn_artsy.cells import cell_file, read_cell
+from snn_artsy.checkpoint import read_tensors, write_tensors
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.frozen import prepare
+from snn_artsy.recording.lock import WriterLock
 from snn_artsy.table import comparison_table, pairs_table
+
+QUIET = Console(quiet=True)
 
 
 def cell(correct: list[int], spikes: list[int] | None = None, **measures: float) -> module.Cell:
@@ -134,9 +143,10 @@ def test_every_cell_holds_each_image_s_own_answer(compared: Path) -> None:
             for number, h, label in zip(test.index, test.features, test.labels, strict=True):
                 cosines = {c: float(h.numpy() @ m) / np.linalg.norm(m) for c, m in means.items()}
                 right[int(number)] = max(cosines, key=cosines.__getitem__) == int(label)
-        with np.load(compared / "cells" / f"simplecil-{seed}.npz") as cell:
-            assert cell["image"].tolist() == sorted(right)
-            assert cell["correct"].tolist() == [right[image] for image in sorted(right)]
+        cell, facts = read_cell(cell_file(compared, "simplecil", seed))
+        assert cell.image.tolist() == sorted(right)
+        assert cell.correct.tolist() == [right[image] for image in sorted(right)]
+        assert facts.config["seed"] == seed and facts.images == frozen.images
         assert 0.5 < np.mean(list(right.values())) < 1.0
         orders.append(list(right))
     assert orders[0] != orders[1]
@@ -155,20 +165,157 @@ def test_finished_cells_are_kept(compared: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_refused(compared: Path, tmp_path: Path) -> None:
-    quiet = Console(quiet=True)
     other = RunConfig(data=DataConfig(train_per_class=13, train_share=0.9), out=str(compared))
-    with pytest.raises(ConfigError, match=r"data\.train_per_class 12 instead of 13"):
-        module.compare(other, 2, quiet)
+    with pytest.raises(ConfigError, match=r"data\.train_per_class was 12 and is 13; choose"):
+        module.compare(other, 2, QUIET)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ConfigError, match="holds something else"):
-        module.compare(RunConfig(out=str(tmp_path)), 1, quiet)
+        module.compare(RunConfig(out=str(tmp_path)), 1, QUIET)
     with pytest.raises(ConfigError, match=r"data\.test_per_class"):
-        module.compare(RunConfig(data=DataConfig(test_per_class=3)), 1, quiet)
-    broken = compared / "cells" / "simplecil-1993.npz"
-    kept = broken.read_bytes()
-    broken.write_bytes(kept[:100])
-    same = RunConfig(data=DataConfig(train_per_class=12, train_share=0.9), out=str(compared),
-                     learners=["simplecil"])  # fmt: skip
-    with pytest.raises(ConfigError, match="delete it"):
-        module.compare(same, 1, quiet)
-    broken.write_bytes(kept)
+        module.compare(RunConfig(data=DataConfig(test_per_class=3)), 1, QUIET)
+    with WriterLock(compared), pytest.raises(ConfigError, match=r"^out: .*still being written"):
+        module.compare(other, 2, QUIET)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()
+    }
+
+
+def test_nothing_is_written_before_it_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = [
+        RunConfig(data=DataConfig(name="imagefolder", root="no")),
+        RunConfig(data=DataConfig(name="../../../x")),
+        RunConfig(data=DataConfig(n_tasks=3)),  # 10 classes
+        RunConfig(seed=2**31 - 1),
+    ]
+    for out in (None, "new"):
+        for config in wrong:
+            with pytest.raises(ConfigError, match=r"^(data|seeds)\b"):
+                module.compare(replace(config, out=out), 2, QUIET)
+    assert contents(tmp_path) == {} and not Path("new").exists()
+    assert {p.name for p in tmp_path.iterdir()} <= {"runs"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four classes of plain colours that differ a little."""
+    draws = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for split, n in (("train", 8), ("test", 6)):
+        for number, name in enumerate("abcd"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(n):
+                pixels = draws.integers(0, 60, (8, 8, 3)) + 60 * number
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{i}.png")
+    return root
+
+
+def of_folder(root: Path, out: Path, *learners: str) -> RunConfig:
+    return RunConfig(
+        data=DataConfig(name="imagefolder", root=str(root), n_tasks=2),
+        learners=list(learners),
+        out=str(out),
+    )
+
+
+def test_other_images_are_not_mixed_with_old_ones(folder: Path, tmp_path: Path) -> None:
+    """Labels are corrected between two learners; then the folder is only moved."""
+    out = tmp_path / "out"
+    module.compare(of_folder(folder, out, "simplecil"), 2, QUIET)
+    before = contents(out)
+    moved = folder.rename(tmp_path / "moved")
+    both = of_folder(moved, out, "simplecil", "artsy_ann_e0")
+    _, summary = module.compare(both, 2, QUIET)
+    assert contents(out).keys() > before.keys()
+    assert (
+        summary["learners"]["simplecil"]["a_last"] == summary["learners"]["artsy_ann_e0"]["a_last"]
+    )
+    (moved / "test/a").rename(moved / "t")
+    (moved / "test/b").rename(moved / "test/a")
+    (moved / "t").rename(moved / "test/b")
+    before = contents(out)
+    with pytest.raises(ConfigError, match=r"simplecil-1993.* otherwise: the test images changed;"):
+        module.compare(of_folder(moved, out, "simplecil", "joint"), 2, QUIET)
+    assert contents(out) == before
+
+
+def test_other_versions_are_not_mixed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    module.compare(of_folder(folder, out, "simplecil"), 1, QUIET)
+    real = snn_artsy.facts.provenance
+
+    def other(threads: int) -> dict[str, Any]:
+        found = real(threads)
+        return found | {"versions": found["versions"] | {"numpy": "0.1"}}
+
+    monkeypatch.setattr(snn_artsy.facts, "provenance", other)
+    with pytest.raises(ConfigError, match=r"numpy was '[^']+' and is '0\.1'"):
+        module.compare(of_folder(folder, out, "simplecil"), 2, QUIET)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_cell_is_named_and_run_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    config = of_folder(folder, out, "simplecil")
+    _, before = module.compare(config, 2, QUIET)
+    file = cell_file(out, "simplecil", 1994)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # an answer
+    file.write_bytes({"cut": data[:100], "flipped": data, "empty": b""}[damage])
+    (out / "cells" / "simplecil-1993.safetensors.part").touch()
+    (out / "config.yaml.part").touch()
+    (out / "notes.part").touch()
+    console = Console(record=True, width=500)
+    _, again = module.compare(config, 2, console)
+    text = console.export_text()
+    assert "simplecil-1994.safetensors: damaged" in text and "run again" in text
+    assert again["learners"]["simplecil"]["a_last"] == before["learners"]["simplecil"]["a_last"]
+    assert [p.name for p in out.rglob("*.part")] == ["notes.part"]
+
+
+def test_other_shapes_of_cells_are_named(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    config = of_folder(folder, out, "simplecil")
+    module.compare(config, 1, QUIET)
+    file = cell_file(out, "simplecil", 1993)
+    tensors, header = read_tensors(file)
+    about = json.loads(header["cell"])
+    for other in (
+        [], about | {"measures": {"a_last": "high"}}, about | {"facts": {}},
+        about | {"curves": {"a_t": 3}}, about | {"facts": about["facts"] | {"threads": "x"}},
+    ):  # fmt: skip
+        told = {"format": header["format"], "cell": json.dumps(other)}
+        write_tensors(file, tensors, told)
+        with pytest.raises(ConfigError, match=r"^out: .*simplecil-1993\.safetensors"):
+            module.compare(config, 1, QUIET)
+    told = {"format": header["format"], "cell": header["cell"]}
+    write_tensors(file, {k: v for k, v in tensors.items() if k != "correct"}, told)
+    with pytest.raises(ConfigError, match="is no cell"):
+        module.compare(config, 1, QUIET)
+
+
+def test_an_interrupt_says_how_to_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = of_folder(folder, tmp_path / "my out", "simplecil", "artsy_ann_e0")
+    real = module.run_learner
+
+    def stop(name: str, *arguments: Any, **more: Any) -> Any:
+        if name == "artsy_ann_e0":
+            raise KeyboardInterrupt
+        return real(name, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run_learner", stop)
+        with pytest.raises(KeyboardInterrupt, match=r"--out '.*my out' goes on"):
+            module.compare(config, 1, QUIET)
+    assert sorted(p.name for p in (tmp_path / "my out").iterdir()) == ["cells", "config.yaml"]
+    _, summary = module.compare(config, 1, QUIET)
+    assert set(summary["learners"]) == {"simplecil", "artsy_ann_e0"}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snn_artsy import __version__
 from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.config import RunConfig, check_threads
+from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
@@ -246,6 +247,7 @@ def _run(arguments: Namespace) -> int:
     _load_own_rules(arguments)
     values = _values(arguments)
     config = build(RunConfig, values)
+    check_used(config, _typed(arguments))
     if arguments.print_config:
         print(as_file(config, values), end="")
         return 0
@@ -283,8 +285,11 @@ def _sweep(arguments: Namespace) -> int:
     for key in ("workers", "cpus_per_run"):
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
+    values, typed = read_grid(grid), _typed(arguments)
+    if base.get("out") is None:  # all is checked before a directory is made
+        grid_cells(base, values, Path("runs"), typed)
     out = Path(base.get("out") or claim(None, "sweep")[0]).expanduser().resolve()
-    cells = grid_cells(base, read_grid(grid), out)
+    cells = grid_cells(base, values, out, typed)
     console = make_console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
     summary = sweep(cells, out, Resources(**{n: given[n] for n in names}), console)
@@ -302,9 +307,14 @@ def _values(arguments: Namespace, *below: dict[str, Any]) -> dict[str, Any]:
     Args:
         below: Defaults of the command's own, which files and options beat.
     """
-    typed = {key: value for key, value in vars(arguments).items() if key in keys_of(RunConfig)}
     also = ["grid"] if "grid" in arguments else []
-    return layered(*below, *(read_config(name, also) for name in arguments.config), typed)
+    files = [read_config(name, also) for name in arguments.config]
+    return layered(*below, *files, _typed(arguments))
+
+
+def _typed(arguments: Namespace) -> dict[str, str]:
+    """Keys of a run's configuration on the command line, and what stands there."""
+    return {key: value for key, value in vars(arguments).items() if key in keys_of(RunConfig)}
 
 
 def _load_own_rules(arguments: Namespace, grid: Mapping[str, Sequence[Any]] | None = None) -> None:
@@ -330,6 +340,7 @@ def _compare(arguments: Namespace) -> int:
     _load_own_rules(arguments)
     values = _values(arguments, {"data.train_share": _COMPARED_TRAIN_SHARE})
     config = build(RunConfig, values)
+    check_used(config, _typed(arguments))
     if arguments.print_config:
         print(as_file(config, values), end="")
         return 0

@@ -19,6 +19,7 @@ from snn_artsy.begun import CONFIG_FILE, locked
 from snn_artsy.cells import FOLDER, Cell, cell_file, read_cell, write_cell
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import RecordConfig, RunConfig
+from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
 from snn_artsy.facts import Facts, config_differences, differences
@@ -51,6 +52,11 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
         ConfigError: The directory holds another comparison, or cells made from other images,
             weights or versions, or another process writes there.
     """
+    check_used(config)
+    if config.controls:
+        raise ConfigError("controls: true does nothing in a comparison; give it to `snn-artsy run`")
+    if config.record != RecordConfig():
+        raise ConfigError("record: a comparison records nothing; leave the section out")
     if config.data.test_per_class is not None:
         raise ConfigError(
             "data.test_per_class: a comparison resamples test images, which must be the same for "

@@ -20,6 +20,7 @@ from snn_artsy import checkpoint
 from snn_artsy.begun import Begun, begin, is_empty, locked, read_begun, withdraw
 from snn_artsy.checks import ConfigError, NotFinite, require_finite
 from snn_artsy.config import RunConfig
+from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
 from snn_artsy.facts import Facts, config_differences, differences, remarks
@@ -67,6 +68,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
             ``config.out`` holds something else.
     """
     console = console or Console(quiet=True)
+    check_used(config)
     make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
     directory, made = claim(config.out, config.data.name)
     config = replace(config, out=str(directory))

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
 from snn_artsy.recording.storage import whole
@@ -63,16 +64,23 @@ class Resources:
     gpus_per_run: float = 0.0
 
 
-def grid_cells(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], out: Path) -> list[Cell]:
+def grid_cells(
+    base: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
+    out: Path,
+    typed: Collection[str] = (),
+) -> list[Cell]:
     """Every combination of the grid's values, all checked before anything runs.
 
     Args:
         base: Values of a configuration, nested.
         grid: Dotted key -> its values.
         out: Directory of the sweep; each run has its own below ``runs/``.
+        typed: Keys of ``base`` that stand on the command line.
 
     Raises:
-        ConfigError: An unknown key, no values, or a combination that is no valid configuration.
+        ConfigError: An unknown key, no values, a combination that is no valid configuration, or a
+            value that is used in none of them (of the grid's: not in all).
     """
     known = keys_of(RunConfig)
     if not grid:
@@ -97,9 +105,25 @@ def grid_cells(base: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], out: 
         except ConfigError as error:
             raise ConfigError(f"{error} (in the combination {chosen})") from error
         cells.append(Cell(name, chosen, config))
+    _check_used(cells, grid, typed)
     if len({cell.name for cell in cells}) < len(cells):
         raise ConfigError("grid: a value stands twice in its list; name each once")
     return cells
+
+
+def _check_used(
+    cells: Sequence[Cell], grid: Mapping[str, Sequence[Any]], typed: Collection[str]
+) -> None:
+    """Refuse a base value that no run uses, and a value of the grid that some run does not."""
+    idle = [dict(unused(cell.config, [*typed, *grid])) for cell in cells]
+    for key in idle[0]:
+        if all(key in found for found in idle):
+            raise ConfigError(nothing(cells[0].config, key, idle[0][key]))
+    for cell, found in zip(cells, idle, strict=True):
+        for key in grid:
+            if key in found:
+                text = nothing(cell.config, key, found[key])
+                raise ConfigError(f"{text} (in the combination {cell.values})")
 
 
 def sweep(

@@ -310,9 +310,8 @@ def test_keys_given_in_place_of_others(executed: list[RunConfig]) -> None:
     assert executed[2].snn.plasticity == PlasticityConfig(rule="pair", published="morrison_2007")
 
 
-@pytest.mark.parametrize("learners", ["simplecil", "artsy_snn"])
-def test_the_written_file_reproduces_the_run(executed: list[RunConfig], learners: str) -> None:
-    given = ["--snn.encoding.preset", "fast", "--data.increment", "2", "--learners", learners]
+def test_the_written_file_reproduces_the_run(executed: list[RunConfig]) -> None:
+    given = ["--snn.encoding.preset", "fast", "--data.increment", "2"]
     assert call("run", *given, "--snn.plasticity.rule", "triplet", "--ann.lr", "1e-2") == 0
     assert call("run", "--config", written(executed[0], "config.yaml"), "--out", "again") == 0
     assert replace(executed[1], out=executed[0].out) == executed[0]
@@ -328,6 +327,21 @@ def test_options_in_any_order(recorded: Path, capsys: pytest.CaptureFixture[str]
         _one_line(capsys, ["name", "'no_such_figure'", "choose from"])
     assert call("plot", "--list", str(recorded)) == 0
     assert call("plot", str(recorded), "--list", "true") == 0
+
+
+def test_what_does_nothing_is_refused(
+    executed: list[RunConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("receptors.yaml", "snn: {receptors: {g_ampa_nS: 1}}\n")
+    for arguments in (
+        ["--snn.receptors.g_ampa_nS", "1"],
+        ["--snn.receptors.g_ampa_nS", "0.5"],  # the default, but typed
+        ["--config", path],
+    ):
+        assert call("run", *arguments) == 2
+        _one_line(capsys, ["snn.receptors.g_ampa_nS", "snn.fidelity conductance"])
+    assert call("run", "--config", path, "--snn.fidelity", "conductance") == 0
+    assert call("run", "--config", written(executed[0], "config.yaml"), "--out", "b") == 0
 
 
 @pytest.mark.parametrize(
@@ -468,19 +482,6 @@ def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     # A run needs to catch KeyboardInterrupt only.
     assert closed == [KeyboardInterrupt, cli.Terminated]
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_an_interrupted_run_says_how_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def execute(config: RunConfig, console: object) -> None:
-        Path(str(config.out)).mkdir()
-        (Path(str(config.out)) / "run.h5").touch()
-        raise KeyboardInterrupt
-
-    _replace_run(monkeypatch, execute)
-    assert call("run", "--out", "here") == 130
-    _one_line(capsys, ["interrupted; `snn-artsy resume here` goes on"])
 
 
 def test_python_m() -> None:

@@ -1,0 +1,348 @@
+"""Which keys do something in which setting: a value that is given is used, or it is refused.
+
+`WHERE_USED` says for each key that is not always used where it is, in words and as a condition;
+`ALWAYS` names the others. A key in neither fails a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from snn_artsy.checks import ConfigError, in_short
+from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
+from snn_artsy.config_builder import keys_of, section_of, type_of
+
+MLP_GATED = frozenset(("artsy_ann", "artsy_ann_subnetworks"))
+GATED = MLP_GATED | {"artsy_snn"}
+REPLAYING = GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
+TRAINING = REPLAYING - {"artsy_snn"} | {"aper_adapter", "ease"}
+"""Learners that train adapters by ``ann``; RanPAC and the spiking learner may."""
+CLASS_SCALED = frozenset(("artsy_ann_lda", "artsy_ann_ridge"))
+TORCHVISION = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "svhn")
+
+
+@dataclass(frozen=True)
+class Use:
+    """Where some keys are used.
+
+    Args:
+        keys: Dotted; a section stands for all that is in it.
+        where: In words, after "it is used".
+        holds: Whether a configuration is such a place.
+    """
+
+    keys: tuple[str, ...]
+    where: str
+    holds: Callable[[RunConfig], bool]
+
+
+def check_used(config: RunConfig, typed: Collection[str] = ()) -> None:
+    """Refuse a value that does nothing beside the others.
+
+    A value that is not the default was given by somebody. One that is may come from a file in which
+    a run wrote every key, and is refused only if it was ``typed``.
+
+    Raises:
+        ConfigError: Naming the key and the setting that would use it.
+    """
+    for key, where in unused(config, typed):
+        raise ConfigError(nothing(config, key, where))
+
+
+def nothing(config: RunConfig, key: str, where: str) -> str:
+    """Say that a value does nothing, and where it would be used."""
+    value = in_short(value_at(config, key))
+    return f"{key}: {value} does nothing here, it is used {where}; set that, or leave {key} out"
+
+
+def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Keys that were given and are not used, each with where it would be."""
+    encoding = EncodingConfig(preset=config.snn.encoding.preset)
+    usual = replace(RunConfig(), snn=SNNConfig(encoding=encoding))
+    found = []
+    for key in leaves():
+        if key in typed or value_at(config, key) != value_at(usual, key):
+            found += [(key, use.where) for use in uses_of(key) if not use.holds(config)][:1]
+    return found
+
+
+@lru_cache(maxsize=1)
+def leaves() -> tuple[str, ...]:
+    """All keys that hold a value."""
+    return tuple(k for k in keys_of(RunConfig) if section_of(type_of(RunConfig, k)) is None)
+
+
+def uses_of(key: str) -> list[Use]:
+    """What the table says of a key, its sections included; nothing of one that is always used."""
+    parts = key.split(".")
+    names = {".".join(parts[: n + 1]) for n in range(len(parts))}
+    return [use for use in WHERE_USED if names & set(use.keys)]
+
+
+def value_at(config: RunConfig, key: str) -> Any:
+    """The value under a dotted key."""
+    found: Any = config
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _takes_part(*names: str) -> Callable[[RunConfig], bool]:
+    return lambda c: bool(set(names) & set(c.learners))
+
+
+def _spiking(c: RunConfig) -> bool:
+    return "artsy_snn" in c.learners or c.controls
+
+
+def _with_adapters(c: RunConfig) -> bool:
+    return _trained(c) or "finetune_adapter" in c.learners
+
+
+def _trained(c: RunConfig) -> bool:
+    ranpac = "ranpac" in c.learners and c.ranpac.adapt_first
+    gate_mode = _spiking(c) and c.snn.mode == "gate"
+    return bool(TRAINING & set(c.learners)) or ranpac or gate_mode
+
+
+def _scaled(c: RunConfig) -> bool:
+    others = [name for name in c.learners if name not in CLASS_SCALED]
+    return _with_adapters(replace(c, learners=others or ["simplecil"])) or (
+        c.ann.placement == "blocks" and _with_adapters(c)
+    )
+
+
+def _rule(c: RunConfig) -> str:
+    """The rule whose parameters count: the base of a gated one."""
+    p = c.snn.plasticity
+    return p.base if p.rule == "gated" else p.rule
+
+
+def _own_values_of(rule: str) -> Callable[[RunConfig], bool]:
+    return lambda c: _rule(c) == rule and c.snn.plasticity.published is None
+
+
+def _gated(c: RunConfig) -> bool:
+    return c.snn.plasticity.rule == "gated"
+
+
+def _with_target(c: RunConfig) -> bool:
+    return _gated(c) and c.snn.plasticity.insertion == "graded" and _rule(c) != "calcium"
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"by {', '.join(sorted(names))} (learners)"
+
+
+def _any(names: Sequence[str] | frozenset[str], keys: Sequence[str]) -> Use:
+    return Use(tuple(keys), _listed(names), _takes_part(*names))
+
+
+def _in(section: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{name}" for name in names)
+
+
+WHERE_USED: tuple[Use, ...] = (
+    Use(("data.root",), "where data.name is not digits", lambda c: c.data.name != "digits"),
+    Use(
+        ("data.download",),
+        "with data sets of torchvision (data.name)",
+        lambda c: c.data.name in TORCHVISION,
+    ),
+    Use(("data.order_seed",), "without data.class_order", lambda c: c.data.class_order is None),
+    Use(
+        ("backbone.pretrained",),
+        "with a timm model (backbone.name) without backbone.checkpoint",
+        lambda c: c.backbone.name != "bundled" and c.backbone.checkpoint is None,
+    ),
+    Use(("backbone.cache_dir",), "with backbone.cache true", lambda c: c.backbone.cache),
+    # --- learners on features
+    Use(
+        _in("ann", "placement", "bottleneck"),
+        _listed(TRAINING | {"finetune_adapter", "ranpac", "artsy_snn in snn.mode gate"}),
+        _with_adapters,
+    ),
+    Use(
+        ("ann.scale",),
+        _listed(
+            TRAINING - CLASS_SCALED | {"finetune_adapter", "ranpac", "artsy_snn in snn.mode gate"}
+        )
+        + ", or with ann.placement blocks",
+        _scaled,
+    ),
+    Use(
+        _in("ann", "epochs", "lr", "batch_size", "weight_decay"),
+        _listed(TRAINING | {"ranpac", "artsy_snn in snn.mode gate"}),
+        _trained,
+    ),
+    _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
+    _any(REPLAYING, _in("gate", "replay", "pseudo_per_class", "exemplars_per_class", "shrinkage")),
+    Use(
+        _in("gate", "pseudo_per_class", "shrinkage"),
+        "with gate.replay gaussian",
+        lambda c: c.gate.replay == "gaussian",
+    ),
+    Use(
+        ("gate.exemplars_per_class",),
+        "with gate.replay exemplars",
+        lambda c: c.gate.replay == "exemplars",
+    ),
+    # the quantile also opens gates that have nothing yet to be balanced against
+    _any(GATED, _in("gate", "threshold", "quantile")),
+    _any(("artsy_ann_lda",), ("artsy_lda",)),
+    _any(("artsy_ann_ridge",), ("artsy_ridge",)),
+    Use(
+        ("artsy_lda.scale", "artsy_ridge.scale"),
+        "with ann.placement head",
+        lambda c: c.ann.placement == "head",
+    ),
+    _any(("finetune_linear", "finetune_adapter"), ("finetune",)),
+    _any(("joint",), ("joint",)),
+    _any(("ease",), ("ease",)),
+    _any(("ranpac",), ("ranpac",)),
+    # --- the spiking learner
+    Use(("snn",), "by artsy_snn (learners) and its controls", _spiking),
+    Use(("snn.readout",), "with snn.mode full", lambda c: c.snn.mode == "full"),
+    Use(
+        ("snn.receptors",),
+        "with snn.fidelity conductance",
+        lambda c: c.snn.fidelity == "conductance",
+    ),
+    Use(
+        ("snn.encoding.preset",),
+        "where it fills in a value: n_steps, dt_ms, max_rate_hz, volley_ms and period_ms of "
+        "snn.encoding are all given",
+        lambda c: any(
+            getattr(c.snn.encoding, name) == value
+            for name, value in EncodingConfig.PRESETS[c.snn.encoding.preset].items()
+        ),
+    ),
+    Use(
+        ("snn.encoding.shrinkage",),
+        "with snn.encoding.decorrelation whiten",
+        lambda c: c.snn.encoding.decorrelation == "whiten",
+    ),
+    Use(
+        ("snn.encoding.max_rate_hz",),
+        "with snn.encoding.code poisson or current",
+        lambda c: c.snn.encoding.code != "latency",
+    ),
+    Use(
+        ("snn.neuron.tau_ampa_ms",),
+        "with snn.neuron.model synaptic",
+        lambda c: c.snn.neuron.model == "synaptic",
+    ),
+    Use(
+        (
+            *_in("snn.plasticity", "base", "bounds_of", "pairing", "triplet", "voltage", "calcium"),
+            *_in("snn.plasticity", "published", "speed", "a_plus", "a_minus", "tau_plus_ms"),
+            *_in("snn.plasticity", "tau_minus_ms", "update", "batch_reduction"),
+            *_in("snn.contacts", "theta_up", "theta_down", "consolidate_ms", "capture", "tag_ms"),
+            *_in("snn.contacts", "mature_plasticity", "decay_ms"),
+        ),
+        "with a plasticity rule (snn.plasticity.rule is none)",
+        lambda c: c.snn.plasticity.rule != "none",
+    ),
+    Use(
+        _in("snn.plasticity", "base", "nmda", "insertion", "probability", "window_ms", "target")
+        + _in("snn.plasticity", "target_spread", "tau_target_ms"),
+        "with snn.plasticity.rule gated",
+        _gated,
+    ),
+    Use(
+        ("snn.plasticity.mg_mM",),
+        "with snn.plasticity.rule gated or snn.fidelity conductance",
+        lambda c: _gated(c) or c.snn.fidelity == "conductance",
+    ),
+    Use(
+        _in("snn.plasticity", "probability", "window_ms"),
+        "with snn.plasticity.insertion bernoulli",
+        lambda c: c.snn.plasticity.insertion == "bernoulli",
+    ),
+    Use(
+        _in("snn.plasticity", "target", "target_spread", "tau_target_ms"),
+        "with snn.plasticity.insertion graded over a base other than calcium",
+        _with_target,
+    ),
+    Use(
+        ("snn.plasticity.target_spread",),
+        "with several neurons a class (snn.neuron.per_class)",
+        lambda c: c.snn.neuron.per_class > 1,
+    ),
+    Use(
+        _in("snn.plasticity", "bounds_of", "pairing", "a_plus", "a_minus", "tau_plus_ms")
+        + _in("snn.plasticity", "tau_minus_ms"),
+        "by the pair rule (snn.plasticity.rule, or base of gated) without a published set",
+        _own_values_of("pair"),
+    ),
+    *(
+        Use(
+            (f"snn.plasticity.{rule}",),
+            f"by the {rule} rule (snn.plasticity.rule, or base of gated) without a published set",
+            _own_values_of(rule),
+        )
+        for rule in ("triplet", "voltage", "calcium")
+    ),
+    Use(
+        ("snn.plasticity.parameters",),
+        "by a rule of your own (snn.plasticity.rule module:Class)",
+        lambda c: ":" in _rule(c),
+    ),
+    Use(
+        ("snn.contacts.probability",),
+        "without snn.contacts.filopodia",
+        lambda c: c.snn.contacts.filopodia is None,
+    ),
+    Use(
+        _in("snn.contacts", "consolidate_ms", "capture", "tag_ms"),
+        "with snn.contacts.consolidation true",
+        lambda c: c.snn.contacts.consolidation,
+    ),
+    Use(
+        ("snn.contacts.tag_ms",),
+        "with snn.contacts.capture true",
+        lambda c: c.snn.contacts.capture,
+    ),
+    # --- run.h5
+    _any(
+        ("artsy_snn",),
+        _in("record", "populations", "neurons", "spike_presentations", "spike_every", "splits")
+        + _in("record", "traced_synapses", "trace_variables", "trace_every", "pairings")
+        + _in("record", "conversions", "snapshots"),
+    ),
+    Use(
+        _in("record", "spike_every", "splits"),
+        "with record.spike_presentations above 0 and record.populations",
+        lambda c: bool(c.record.spike_presentations and c.record.populations),
+    ),
+    Use(
+        _in("record", "trace_variables", "trace_every", "pairings"),
+        "with record.traced_synapses above 0",
+        lambda c: c.record.traced_synapses > 0,
+    ),
+    Use(
+        ("record.trace_every",),
+        "with record.trace_variables",
+        lambda c: bool(c.record.trace_variables),
+    ),
+)
+
+ALWAYS: tuple[str, ...] = (
+    *_in("data", "name", "class_range", "class_order", "n_tasks", "increment", "base"),
+    *_in("data", "validation_share", "train_share", "train_per_class", "test_per_class"),
+    *_in("backbone", "name", "checkpoint", "preprocessing", "precision", "batch_size"),
+    *_in("backbone", "workers", "cache"),
+    *_in("snn", "mode", "fidelity", "plastic_old"),
+    *_in("snn.encoding", "code", "n_steps", "test_steps", "dt_ms", "volley_ms", "period_ms"),
+    *_in("snn.encoding", "saturation_sd", "decorrelation", "isi_ms"),
+    *_in("snn.neuron", "model", "per_class", "tau_mem_ms", "threshold", "floor"),
+    *_in("snn.plasticity", "rule", "batch_size", "epochs"),
+    *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),
+    *_in("snn.teacher", "lag_ms", "reliability", "current"),
+    "record.scores",
+    *("seed", "device", "threads", "learners", "controls", "out"),
+)
+"""Keys without a condition of their own; those of ``snn`` wherever the spiking learner is."""

@@ -1,0 +1,209 @@
+"""Values that are given are used, or refused with the setting that would use them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
+from snn_artsy.config.used import ALWAYS, WHERE_USED, check_used, leaves, unused, uses_of
+from snn_artsy.config_builder import build, keys_of
+from snn_artsy.config_sources import layered
+from snn_artsy.sweep import grid_cells
+
+
+def config_of(values: dict[str, Any]) -> RunConfig:
+    return build(RunConfig, layered(values))
+
+
+def test_every_key_is_in_the_table_or_always_used() -> None:
+    """A new key must be put into one of them; that of its section alone does not count."""
+    conditional = {k for k in leaves() if any(use.keys != ("snn",) for use in uses_of(k))}
+    assert conditional | set(ALWAYS) == set(leaves())
+    assert not conditional & set(ALWAYS)
+    known = set(keys_of(RunConfig))
+    assert all(key in known for use in WHERE_USED for key in use.keys)
+
+
+def test_nothing_is_refused_in_a_default_run_and_in_its_own_file() -> None:
+    for learners in (list(DEFAULT_LEARNERS), ["simplecil"], list(LEARNERS)):
+        for fast in ({}, {"snn.encoding.preset": "fast"} if "artsy_snn" in learners else {}):
+            config = config_of({"learners": learners, **fast})
+            check_used(config)
+            check_used(build(RunConfig, asdict(config)))
+
+
+CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    # what is given; what would use it (None: no such setting); words of the refusal
+    ({"snn.receptors.g_ampa_nS": 1.0}, {"snn.fidelity": "conductance"}, "snn.fidelity conductance"),
+    ({"snn.plasticity.triplet.tau_x_ms": 50.0}, {"snn.plasticity.rule": "triplet"}, "triplet rule"),
+    ({"snn.plasticity.triplet.tau_x_ms": 50.0}, {"snn.plasticity.base": "triplet"}, "triplet rule"),
+    ({"snn.neuron.tau_ampa_ms": 5.0}, {"snn.neuron.model": "synaptic"}, "snn.neuron.model"),
+    (
+        {"snn.plasticity.a_plus": 0.03, "snn.plasticity.rule": "triplet"},
+        {"snn.plasticity.rule": "pair"},
+        "pair rule",
+    ),
+    (
+        {"snn.plasticity.a_plus": 0.03, "snn.plasticity.published": "morrison_2007"},
+        {"snn.plasticity.published": None},
+        "without a published set",
+    ),
+    (
+        {"snn.plasticity.published": "song_2000", "snn.plasticity.rule": "none"},
+        {"snn.plasticity.rule": "pair"},
+        "with a plasticity rule",
+    ),
+    (
+        {"snn.plasticity.base": "triplet", "snn.plasticity.rule": "pair"},
+        {"snn.plasticity.rule": "gated"},
+        "gated",
+    ),
+    (
+        {"snn.plasticity.nmda": 0.5, "snn.plasticity.rule": "pair"},
+        {"snn.plasticity.rule": "gated"},
+        "gated",
+    ),
+    ({"snn.plasticity.probability": 0.5}, {"snn.plasticity.insertion": "bernoulli"}, "bernoulli"),
+    (
+        {"snn.plasticity.target": 1.1, "snn.plasticity.base": "calcium"},
+        {"snn.plasticity.base": "pair"},
+        "other than calcium",
+    ),
+    (
+        {"snn.encoding.shrinkage": 0.5, "snn.encoding.decorrelation": "standardise"},
+        {"snn.encoding.decorrelation": "whiten"},
+        "whiten",
+    ),
+    (
+        {"snn.encoding.max_rate_hz": 100.0, "snn.encoding.code": "latency"},
+        {"snn.encoding.code": "poisson"},
+        "poisson or current",
+    ),
+    ({"snn.readout": 0.1, "snn.mode": "gate"}, {"snn.mode": "full"}, "snn.mode full"),
+    (
+        {"snn.contacts.tag_ms": 5.0, "snn.contacts.capture": False},
+        {"snn.contacts.capture": True},
+        "capture true",
+    ),
+    (
+        {"snn.contacts.capture": False, "snn.contacts.consolidation": False},
+        {"snn.contacts.consolidation": True},
+        "consolidation true",
+    ),
+    (
+        {"snn.contacts.probability": 0.5, "snn.contacts.filopodia": 9},
+        {"snn.contacts.filopodia": None},
+        "filopodia",
+    ),
+    (
+        {"snn.teacher.current": 2.0, "learners": ["simplecil"]},
+        {"learners": ["artsy_snn"]},
+        "artsy_snn",
+    ),
+    ({"snn.teacher.current": 2.0, "learners": ["simplecil"]}, {"controls": True}, "artsy_snn"),
+    ({"data.root": "images"}, {"data.name": "imagefolder"}, "not digits"),
+    ({"data.download": True}, {"data.name": "mnist"}, "torchvision"),
+    (
+        {"data.order_seed": 3, "data.class_order": list(range(10))},
+        {"data.class_order": None},
+        "without data.class_order",
+    ),
+    ({"backbone.pretrained": False}, {"backbone.name": "vit_tiny_patch16_224"}, "timm model"),
+    ({"backbone.cache_dir": "c", "backbone.cache": False}, {"backbone.cache": True}, "cache true"),
+    (
+        {"gate.quantile": 0.1, "learners": ["simplecil", "ease"]},
+        {"learners": ["artsy_ann"]},
+        "artsy_ann",
+    ),
+    ({"gate.exemplars_per_class": 5}, {"gate.replay": "exemplars"}, "gate.replay exemplars"),
+    ({"gate.pseudo_per_class": 5, "gate.replay": "none"}, {"gate.replay": "gaussian"}, "gaussian"),
+    (
+        {"gate.features": "good", "learners": ["artsy_ann_lda"]},
+        {"learners": ["artsy_ann"]},
+        "artsy_ann",
+    ),
+    ({"ann.lr": 0.1, "learners": ["finetune_adapter"]}, {"learners": ["ease"]}, "ease"),
+    (
+        {"ann.lr": 0.1, "learners": ["ranpac"], "ranpac.adapt_first": False},
+        {"ranpac.adapt_first": True},
+        "ranpac",
+    ),
+    ({"ann.lr": 0.1, "learners": ["artsy_snn"]}, {"snn.mode": "gate"}, "snn.mode gate"),
+    ({"ann.scale": 0.5, "learners": ["artsy_ann_lda"]}, {"learners": ["artsy_ann"]}, "artsy_ann"),
+    ({"ann.bottleneck": 8, "learners": ["simplecil"]}, {"learners": ["finetune_adapter"]}, "ease"),
+    ({"artsy_lda.scale": 1.0}, {"learners": ["artsy_ann_lda"]}, "artsy_ann_lda"),
+    ({"ranpac.projection": 100}, {"learners": ["ranpac"]}, "ranpac"),
+    ({"ease.alpha": 0.2}, {"learners": ["ease"]}, "ease"),
+    ({"joint.max_iterations": 5}, {"learners": ["joint"]}, "joint"),
+    ({"finetune.lr": 0.1}, {"learners": ["finetune_linear"]}, "finetune_linear"),
+    ({"record.neurons": 5, "learners": ["simplecil"]}, {"learners": ["artsy_snn"]}, "artsy_snn"),
+    (
+        {"record.trace_every": 5, "record.traced_synapses": 0},
+        {"record.traced_synapses": 8},
+        "traced_synapses above 0",
+    ),
+    (
+        {"record.splits": ["test"], "record.spike_presentations": 0},
+        {"record.spike_presentations": 8},
+        "spike_presentations above 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "instead", "words"), CASES)
+def test_what_does_nothing_is_refused_and_its_place_named(
+    given: dict[str, Any], instead: dict[str, Any], words: str
+) -> None:
+    key = next(iter(given))
+    with pytest.raises(ConfigError) as raised:
+        check_used(config_of(given))
+    assert str(raised.value).startswith(f"{key}: ") and words in str(raised.value)
+    check_used(config_of(given | instead))
+
+
+def test_a_default_that_is_typed_is_refused_too() -> None:
+    config = config_of({"snn.neuron.tau_ampa_ms": 2.0})
+    check_used(config)  # from a file in which a run wrote every key
+    with pytest.raises(ConfigError, match=r"snn\.neuron\.tau_ampa_ms: 2\.0 does nothing here"):
+        check_used(config, ["snn.neuron.tau_ampa_ms"])
+
+
+def test_a_sweep_refuses_what_some_or_all_runs_ignore(tmp_path: Path) -> None:
+    rules = {"snn.plasticity.rule": ["pair", "triplet"]}
+    both = {"snn.plasticity.a_plus": 0.03}  # used by the first of the two
+    assert len(grid_cells(both, rules, tmp_path, both)) == 2
+    with pytest.raises(ConfigError, match=r"nmda: 0\.5 does nothing here"):
+        grid_cells({"snn.plasticity.nmda": 0.5}, rules, tmp_path)
+    with pytest.raises(ConfigError, match=r"a_plus: 0\.02 does nothing .*in the combination"):
+        grid_cells({}, rules | {"snn.plasticity.a_plus": [0.02, 0.03]}, tmp_path)
+
+
+def test_a_comparison_refuses_what_only_a_run_does(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from snn_artsy.compare import compare
+
+    config = RunConfig(out=str(tmp_path / "c"))
+    scores = replace(config.record, scores=True)
+    for changed, key in (
+        (replace(config, controls=True), "controls"),
+        (replace(config, record=scores), "record"),
+        (config_of({"out": str(tmp_path / "c"), "ease.alpha": 0.2}), "ease.alpha"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{key}"):
+            compare(changed, 2, Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unused_gives_every_key_once() -> None:
+    given = {"snn.receptors.g_ampa_nS": 1.0, "snn.neuron.tau_ampa_ms": 5.0, "data.root": "x"}
+    assert [key for key, _ in unused(config_of(given))] == [
+        "data.root",
+        "snn.receptors.g_ampa_nS",
+        "snn.neuron.tau_ampa_ms",
+    ]

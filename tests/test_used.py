@@ -161,9 +161,20 @@ def test_what_does_nothing_is_refused_and_its_place_named(
 ) -> None:
     key = next(iter(given))
     with pytest.raises(ConfigError) as raised:
-        check_used(config_of(given))
+        check_used(config_of(given), [key])
     assert str(raised.value).startswith(f"{key}: ") and words in str(raised.value)
-    check_used(config_of(given | instead))
+    check_used(config_of(given | instead), [key])
+    # not typed: what another learner would use may stand in a file that several runs share
+    idle = [use for use in uses_of(key) if not use.holds(config_of(given))]
+    shared = any(use.of_learners for use in idle)
+    assert [k for k, _ in unused(config_of(given))] == ([] if shared else [key])
+
+
+def test_values_of_other_learners_may_stand_in_a_shared_file(tmp_path: Path) -> None:
+    for values in ({"ease.alpha": 0.2}, {"ann.lr": 0.1, "learners": ["simplecil"]}):
+        check_used(config_of(values))
+        with pytest.raises(ConfigError, match="ease"):
+            check_used(config_of(values), values)
 
 
 def test_a_default_that_is_typed_is_refused_too() -> None:
@@ -193,7 +204,7 @@ def test_a_comparison_refuses_what_only_a_run_does(tmp_path: Path) -> None:
     for changed, key in (
         (replace(config, controls=True), "controls"),
         (replace(config, record=scores), "record"),
-        (config_of({"out": str(tmp_path / "c"), "ease.alpha": 0.2}), "ease.alpha"),
+        (config_of({"out": str(tmp_path / "c"), "data.root": "x"}), "data.root"),
     ):
         with pytest.raises(ConfigError, match=f"^{key}"):
             compare(changed, 2, Console(quiet=True))

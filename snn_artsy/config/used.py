@@ -32,18 +32,22 @@ class Use:
         keys: Dotted; a section stands for all that is in it.
         where: In words, after "it is used".
         holds: Whether a configuration is such a place.
+        of_learners: It is where certain learners take part. One file or object may hold the values
+            of learners that do not: several runs share it, and no result is mistaken for theirs.
     """
 
     keys: tuple[str, ...]
     where: str
     holds: Callable[[RunConfig], bool]
+    of_learners: bool = False
 
 
 def check_used(config: RunConfig, typed: Collection[str] = ()) -> None:
     """Refuse a value that does nothing beside the others.
 
     A value that is not the default was given by somebody. One that is may come from a file in which
-    a run wrote every key, and is refused only if it was ``typed``.
+    a run wrote every key, and is refused only if it was ``typed``; so are values of learners that
+    do not take part.
 
     Raises:
         ConfigError: Naming the key and the setting that would use it.
@@ -65,7 +69,9 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
     found = []
     for key in leaves():
         if key in typed or value_at(config, key) != value_at(usual, key):
-            found += [(key, use.where) for use in uses_of(key) if not use.holds(config)][:1]
+            idle = [use for use in uses_of(key) if not use.holds(config)]
+            if key in typed or not any(use.of_learners for use in idle):
+                found += [(key, use.where) for use in idle[:1]]
     return found
 
 
@@ -138,7 +144,7 @@ def _listed(names: Collection[str]) -> str:
 
 
 def _any(names: Sequence[str] | frozenset[str], keys: Sequence[str]) -> Use:
-    return Use(tuple(keys), _listed(names), _takes_part(*names))
+    return Use(tuple(keys), _listed(names), _takes_part(*names), of_learners=True)
 
 
 def _in(section: str, *names: str) -> tuple[str, ...]:
@@ -164,6 +170,7 @@ WHERE_USED: tuple[Use, ...] = (
         _in("ann", "placement", "bottleneck"),
         _listed(TRAINING | {"finetune_adapter", "ranpac", "artsy_snn in snn.mode gate"}),
         _with_adapters,
+        of_learners=True,
     ),
     Use(
         ("ann.scale",),
@@ -172,11 +179,13 @@ WHERE_USED: tuple[Use, ...] = (
         )
         + ", or with ann.placement blocks",
         _scaled,
+        of_learners=True,
     ),
     Use(
         _in("ann", "epochs", "lr", "batch_size", "weight_decay"),
         _listed(TRAINING | {"ranpac", "artsy_snn in snn.mode gate"}),
         _trained,
+        of_learners=True,
     ),
     _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
     _any(REPLAYING, _in("gate", "replay", "pseudo_per_class", "exemplars_per_class", "shrinkage")),
@@ -204,7 +213,7 @@ WHERE_USED: tuple[Use, ...] = (
     _any(("ease",), ("ease",)),
     _any(("ranpac",), ("ranpac",)),
     # --- the spiking learner
-    Use(("snn",), "by artsy_snn (learners) and its controls", _spiking),
+    Use(("snn",), "by artsy_snn (learners) and its controls", _spiking, True),
     Use(("snn.readout",), "with snn.mode full", lambda c: c.snn.mode == "full"),
     Use(
         ("snn.receptors",),

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from snn_artsy import compare as module
+from snn_artsy.cells import cell_file, read_cell
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
@@ -114,6 +115,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     facts |= {"platform": "here", "threads": 1}
     # asking git takes longer than all the rest
     monkeypatch.setattr(module, "provenance", lambda *_: facts, raising=False)
+    images = {"train": "x", "test": "y"}
+    monkeypatch.setattr(module, "fingerprints", lambda *_: (images, "sha"))
     monkeypatch.setattr(module, "prepare", prepare)
     monkeypatch.setattr(module, "run_learner", run_learner)
     return made
@@ -197,10 +200,11 @@ def test_pairs_and_intervals_are_of_the_same_images(calls: Calls, tmp_path: Path
     )
     assert summary["alike"] == []
     for seed, right, spikes in zip(seeds, table["artsy_snn"], table[names[2]], strict=True):
-        with np.load(directory / "cells" / f"artsy_snn-{seed}.npz") as cell:
-            assert cell["image"].tolist() == [40 + i for i in images]
-            assert cell["correct"].tolist() == right.astype(bool).tolist()
-            assert cell["spikes_correct"].tolist() == spikes.astype(bool).tolist()
+        cell, _ = read_cell(cell_file(directory, "artsy_snn", seed))
+        assert cell.image.tolist() == [40 + i for i in images]
+        assert cell.correct.tolist() == right.astype(bool).tolist()
+        assert cell.spikes_correct is not None
+        assert cell.spikes_correct.tolist() == spikes.astype(bool).tolist()
 
 
 def test_learners_with_the_same_answers_are_counted_once(calls: Calls, tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_only_what_is_missing_is_run(calls: Calls, tmp_path: Path) -> None:
     values = summary["learners"]["simplecil"]["a_last"]["values"]
     assert values[:2] == first["learners"]["simplecil"]["a_last"]["values"]
     calls.run.clear()
-    (out / "cells" / "artsy_snn-6.npz").unlink()
+    cell_file(out, "artsy_snn", 6).unlink()
     module.compare(config_of(out), 3, QUIET)
     assert calls.run == [("artsy_snn", 6)]
     assert not list(out.rglob("*.part"))

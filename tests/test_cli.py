@@ -484,6 +484,18 @@ def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_interrupted_run_says_how_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("snn_artsy.run.prepare", interrupt)
+    for arguments in (["run", "--out", "my run"], ["run", "--out", "my run"], ["resume", "my run"]):
+        assert call(*arguments) == 130
+        _one_line(capsys, ["interrupted; `snn-artsy resume 'my run'` goes on"])
+
+
 def test_python_m() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "snn_artsy", "--version"],

@@ -8,15 +8,12 @@ error; ``--debug`` adds the traceback.
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snn_artsy import __version__
@@ -30,6 +27,7 @@ from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rules.own import load
 from snn_artsy.rundir import check_out, claim
+from snn_artsy.signals import Terminated, exit_code, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,10 +49,6 @@ _OWN_RULES = (
 _OVERWRITE = "Replace files that are there already and differ."
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, delivered as an interrupt so that a run closes its files either way."""
-
-
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -62,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     with safe_streams() as out:
-        code = _outcome(arguments, debug)
+        try:
+            code = _outcome(arguments, debug)
+        except KeyboardInterrupt as error:  # one more, while the first was being said
+            code = exit_code(error)
         out.flush()
         if out.lost is not None and not isinstance(out.lost, BrokenPipeError):
             complain(f"{PROG}: standard output was lost ({out.lost})")
@@ -74,16 +71,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _outcome(arguments: list[str], debug: bool) -> int:
     """Carry a command out; its exit code."""
     try:
-        with _terminable():
+        with interruptible():
             return _dispatch(arguments)
     except SystemExit as error:  # --help and its like
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except ConfigError as error:
         return _fail(str(error), 2, debug)
-    except Terminated as error:
-        return _fail(f"terminated{error}", 143, debug)
     except KeyboardInterrupt as error:
-        return _fail(f"interrupted{error}", 130, debug)
+        how = "terminated" if isinstance(error, Terminated) else "interrupted"
+        return _fail(f"{how}{error}", exit_code(error), debug)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         return _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
@@ -286,13 +282,24 @@ def _sweep(arguments: Namespace) -> int:
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
     values, typed = read_grid(grid), _typed(arguments)
-    if base.get("out") is None:  # all is checked before a directory is made
+    made = base.get("out") is None
+    if made:  # all is checked before a directory is made
         grid_cells(base, values, Path("runs"), typed)
-    out = Path(base.get("out") or claim(None, "sweep")[0]).expanduser().resolve()
+    out = (claim(None, "sweep")[0] if made else Path(base["out"]).expanduser()).resolve()
     cells = grid_cells(base, values, out, typed)
     console = make_console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
-    summary = sweep(cells, out, Resources(**{n: given[n] for n in names}), console)
+    resources = Resources(**{n: given[n] for n in names})
+    try:
+        summary = sweep(cells, out, resources, console)
+    except KeyboardInterrupt as error:
+        error.args = ("; the same command goes on from there",)
+        raise
+    except Exception:
+        with suppress(OSError):  # not empty: there is something to go on from
+            if made:
+                out.rmdir()
+        raise
     console.print(groups_table(summary))
     failed = [run for run in summary["runs"] if "error" in run]
     for run in failed:
@@ -490,23 +497,6 @@ def _fail(text: str, code: int, debug: bool) -> int:
             complain(line, indent=True)
     complain(f"{PROG}: {text}")
     return code
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated` while a command runs."""
-
-    def terminate(number: int, frame: FrameType | None) -> NoReturn:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,14 @@ import itertools
 import json
 import os
 import re
-import shutil
+import secrets
+import subprocess
+import sys
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,12 +29,16 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
-from snn_artsy.recording.storage import whole
-from snn_artsy.rules.own import load, loaded
-from snn_artsy.yaml_file import read_yaml
+from snn_artsy.facts import Facts, config_differences, differences
+from snn_artsy.recording.files import read_attributes
+from snn_artsy.recording.lock import writer_alive
+from snn_artsy.recording.schema import RecordingError
+from snn_artsy.recording.storage import whole, write_text
+from snn_artsy.rules.own import loaded
+from snn_artsy.yaml_file import read_mapping, read_yaml
 
-# A worker that dies (killed, out of memory, node gone) has its run begun again so many times.
-RETRIES = 3
+# How long Ray's process may take to end by itself (s).
+_ENDING = 10.0
 
 
 @dataclass(frozen=True)
@@ -135,59 +144,102 @@ def sweep(
     takes up what is missing. Where a worker is lost, Ray gives its run to another one.
 
     Raises:
-        ConfigError: Ray is not installed or cannot be reached; the directory is another sweep's.
+        ConfigError: Ray is not installed, or there is no cluster that can be used; or a run's
+            directory holds something else (`check`).
     """
-    try:
-        import ray
-    except ImportError as error:
+    if find_spec("ray") is None:
         raise ConfigError(
             "sweep: needs Ray, which is not installed; pip install 'snn-artsy[sweep]'"
-        ) from error
+        )
+    check(cells, on_cluster=resources.address is not None)
     out.mkdir(parents=True, exist_ok=True)
     status = {cell.name: "done" if finished(cell) else "waiting" for cell in cells}
     errors: dict[str, str] = {}
     missing = [cell for cell in cells if status[cell.name] == "waiting"]
     if missing:
         _extract(missing, console)
-        with _ray(ray, resources):
-            _work(ray, missing, resources, status, errors, console)
+        _work(missing, resources, status, errors, console)
     summary = summarise(cells, errors)
-    with whole(out / "sweep.json") as part:
-        part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "sweep.json", json.dumps(summary, indent=2) + "\n")
     _write_csv(summary, out / "sweep.csv")
     return summary
+
+
+def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
+    """Find out, before anything runs, whether what is in the runs' directories is theirs.
+
+    What cannot change a number (`snn_artsy.facts.NO_DIFFERENCE`) is no difference. Nothing there is
+    changed.
+
+    Args:
+        on_cluster: The device is that of other machines, and not compared.
+
+    Raises:
+        ConfigError: A directory holds something else, a run made otherwise, with what differs, or
+            one that another process writes.
+    """
+    from snn_artsy.frozen import choose_device, fingerprints  # imports torch
+
+    made: dict[str, tuple[dict[str, str], str]] = {}
+    facts: Facts | None = None
+    for cell in cells:
+        directory, config = Path(str(cell.config.out)), cell.config
+        if not directory.is_dir() or not any(directory.iterdir()):
+            continue
+        if writer_alive(directory):
+            raise ConfigError(
+                f'out: "{directory}" is being written by another process; wait until it has ended'
+            )
+        begun = _begun(directory)
+        if begun is None:
+            raise ConfigError(
+                f'out: "{directory}" already holds other files, which were left as they are; give '
+                "another directory"
+            )
+        if isinstance(begun, Facts):
+            device = choose_device(config.device)
+            key = repr((config.data, config.backbone, device))
+            made[key] = made.get(key) or fingerprints(config, device)
+            facts = facts or Facts.gather(config, *made[key], device, begun.threads)
+            images, sha = made[key]
+            now = replace(
+                facts, config=json.loads(json.dumps(asdict(config))), images=images,
+                backbone_sha256=sha, device=begun.device if on_cluster else device,
+            )  # fmt: skip
+            changed = differences(begun, now)
+        else:
+            changed = config_differences(begun, json.loads(json.dumps(asdict(config))))
+        if changed:
+            raise ConfigError(
+                f'out: "{directory}" holds a run that was made otherwise: {"; ".join(changed)}; '
+                "give another directory, or these values"
+            )
+
+
+def _begun(directory: Path) -> Facts | dict[str, Any] | None:
+    """What a run began with, from its files; only the configuration before anything is recorded;
+    None: no run."""
+    if (directory / "run.h5").is_file():
+        where = f'out: "{directory / "run.h5"}"'
+        try:
+            return Facts.of_attributes(read_attributes(directory / "run.h5"), where)
+        except RecordingError as error:
+            raise ConfigError(f"out: {error}") from error
+    if (directory / "config.yaml").is_file():
+        return read_mapping(directory / "config.yaml", f'out: "{directory / "config.yaml"}"')
+    return None
 
 
 def finished(cell: Cell) -> bool:
     """Whether the run is complete, with this very configuration."""
     try:
-        text = (Path(str(cell.config.out)) / "summary.json").read_text(encoding="utf-8")
-        found = json.loads(text)["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        directory = Path(str(cell.config.out))
+        found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["config"]
+        if (directory / "checkpoint").exists():
+            return False  # cut off in its last moments
+        return not config_differences(found, json.loads(json.dumps(asdict(cell.config))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-    wanted = json.loads(json.dumps(asdict(cell.config)))
-    return bool(found | {"out": None} == wanted | {"out": None})
-
-
-def run_cell(config: dict[str, Any], own_rules: Sequence[str] = ()) -> None:
-    """One run, in a worker: begun anew, or gone on with where it has a checkpoint.
-
-    Args:
-        own_rules: Rules of the user's own that the sweep was given (``module:Class``).
-    """
-    from snn_artsy.run import execute, resume
-
-    load(own_rules)
-    directory = Path(config["out"])
-    if (directory / "checkpoint").is_dir():
-        try:
-            resume(directory)
-            return
-        except ConfigError:
-            pass  # a checkpoint of something else, or a damaged one
-    if directory.exists():
-        shutil.rmtree(directory)
-    execute(build(RunConfig, config))
 
 
 def summarise(cells: Sequence[Cell], errors: Mapping[str, str]) -> dict[str, Any]:
@@ -263,74 +315,83 @@ def _extract(cells: Sequence[Cell], console: Console) -> None:
             prepare(config, choose_device(config.device), console)
 
 
-class _ray:
-    """A Ray session: a cluster's, or one of this machine's own, which ends with the block."""
-
-    def __init__(self, ray: Any, resources: Resources) -> None:
-        self.ray, self.resources = ray, resources
-
-    def __enter__(self) -> None:
-        ours = self.resources
-        # what a worker imports must be this very package, installed or not
-        package = str(Path(__file__).resolve().parent.parent)
-        environment = {
-            "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": str(ours.cpus_per_run),
-        }
-        local: dict[str, Any] = {}
-        if ours.address is None:
-            local = {"include_dashboard": False, "_temp_dir": None}
-            if ours.workers is not None:
-                local["num_cpus"] = ours.workers * ours.cpus_per_run
-        try:
-            self.ray.init(
-                address=ours.address or "local",  # not one that happens to run here
-                runtime_env={"env_vars": environment},
-                log_to_driver=False,
-                logging_level="ERROR",
-                **local,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                f"address: no Ray cluster at {ours.address!r} ({error}); start one with `ray start "
-                "--head`, with the token it wants (docs/sweep.md), or leave --address out"
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        self.ray.shutdown()
-
-
 def _work(
-    ray: Any,
     cells: Sequence[Cell],
     resources: Resources,
     status: dict[str, str],
     errors: dict[str, str],
     console: Console,
 ) -> None:
-    remote = ray.remote(
-        num_cpus=resources.cpus_per_run, num_gpus=resources.gpus_per_run, max_retries=RETRIES
-    )(run_cell)
-    waiting = {}
-    for cell in cells:
-        rules = cell.config.snn.plasticity
-        reference = remote.remote(asdict(cell.config), loaded(rules.rule, rules.base))
-        waiting[reference] = cell
-    with Live(_progress(status), console=console, refresh_per_second=2) as live:
-        while waiting:
-            done, _ = ray.wait(list(waiting), timeout=1.0)
-            for reference in done:
-                cell = waiting.pop(reference)
-                try:
-                    ray.get(reference)
-                    status[cell.name] = "done"
-                except Exception as error:  # whatever a run died of must not stop the others
-                    cause = getattr(error, "cause", None) or error
-                    errors[cell.name] = f"{type(cause).__name__}: {cause}"
-                    status[cell.name] = "failed"
-            live.update(_progress(status))
+    """Have runs carried out by Ray, in a process of its own (`snn_artsy.on_ray`)."""
+    rules = [cell.config.snn.plasticity for cell in cells]
+    asked = {
+        "resources": asdict(resources),
+        "runs": {cell.name: asdict(cell.config) for cell in cells},
+        "rules": sorted({name for rule in rules for name in loaded(rule.rule, rule.base)}),
+    }
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
+        Live(_progress(status), console=console, refresh_per_second=2) as live,
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from snn_artsy.on_ray import main; main()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
+            env=_environment(resources), start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                answer = json.loads(line)
+                if "refused" in answer:
+                    raise ConfigError(answer["refused"])
+                name, error = answer["run"], answer["error"]
+                status[name] = "done" if error is None else "failed"
+                if error is not None:
+                    errors[name] = error
+                live.update(_progress(status))
+        finally:
+            _end(process)
+        if "waiting" in status.values():
+            said.seek(0)
+            lines = said.read().strip().splitlines() or ["nothing said"]
+            raise RuntimeError(f"Ray ended with code {process.returncode}: {lines[-1]}")
     if not console.is_terminal:  # there the last line stays open
         console.print()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The process ends when its standard input does, with Ray and its workers."""
+    assert process.stdin is not None
+    with suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(_ENDING)
+    except BaseException:  # it does not end, or one more signal
+        process.kill()
+        process.wait()
+        raise
+
+
+def _environment(resources: Resources) -> dict[str, str]:
+    """Of Ray's process. A Ray of this machine alone can be reached only from it, and only by those
+    who know its token."""
+    # This very package, installed or not, and where rules of the user's own were found.
+    package = str(Path(__file__).resolve().parent.parent)
+    own = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([package, *map(os.path.abspath, own)])),
+        "PYTHONSAFEPATH": "1",  # the current folder only where it is one of these
+        "RAY_AUTH_MODE": "token",
+    }
+    if resources.address is None:
+        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        environment.pop("RAY_AUTH_TOKEN_PATH", None)
+        # Ray's way of using 127.0.0.1 only, on Linux, too: what it does where it forms no clusters.
+        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    return environment
 
 
 def _progress(status: Mapping[str, str]) -> Table:
@@ -376,8 +437,10 @@ def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
         return dict(text)
     grid: dict[str, list[Any]] = {}
     for part in filter(None, (p.strip() for p in text.split(";"))):
-        key, equals, values = part.partition("=")
-        if not equals or not values.strip():
+        key, equals, values = (word.strip() for word in part.partition("="))
+        if key in grid:
+            raise ConfigError(f"grid: {key} stands there twice; give all its values in one list")
+        if not key or not equals or not values:
             raise ConfigError(f"grid: {part!r} is not key=value,value; for example seed=1993,1994")
-        grid[key.strip()] = read_yaml(f"[{values}]", f"grid: {part!r}")
+        grid[key] = read_yaml(f"[{values}]", f"grid: {part!r}")
     return grid

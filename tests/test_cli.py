@@ -27,6 +27,7 @@ from snn_artsy.config import (
 from snn_artsy.config_builder import build
 from snn_artsy.recording import RunRecorder
 from snn_artsy.rundir import claim
+from snn_artsy.signals import Terminated
 from snn_artsy.sweep import grid_cells, read_grid
 
 SUMMARY: dict[str, Any] = {
@@ -480,7 +481,7 @@ def test_interruptions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert call("run") == 143
     _one_line(capsys, ["terminated"])
     # A run needs to catch KeyboardInterrupt only.
-    assert closed == [KeyboardInterrupt, cli.Terminated]
+    assert closed == [KeyboardInterrupt, Terminated]
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -9,16 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import listening, marked, marked_environment
 
+from snn_artsy import on_ray
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.learners.artsy_ann import ArtsyANN
+from snn_artsy.recording.lock import WriterLock
 from snn_artsy.run import execute
-from snn_artsy.sweep import Cell, finished, grid_cells, groups_table, read_grid, summarise
+from snn_artsy.sweep import Cell, check, finished, grid_cells, groups_table, read_grid, summarise
 
 BASE: dict[str, Any] = {"data": {"train_per_class": 8}, "learners": ["simplecil"]}
 GRID = {"seed": [1, 2], "snn.plasticity.rule": ["gated", "pair", "none"]}
@@ -62,13 +67,35 @@ def test_grids_as_text() -> None:
         "snn.plasticity.rule": ["gated", "none"],
         "learners": [["simplecil", "ease"], ["ranpac"]],
     }
-    with pytest.raises(ConfigError, match="not key=value"):
-        read_grid("seed")
+    numbers = read_grid("ann.lr=1e-3,.5")
+    cells = grid_cells(BASE | {"learners": ["artsy_ann"]}, numbers, Path("sweep"))
+    assert [cell.config.ann.lr for cell in cells] == [1e-3, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed", "not key=value"),
+        ("seed=", "not key=value"),
+        ("=1", "not key=value"),
+        ("seed=1,2;seed=3", "seed stands there twice"),
+        ("seed=1; seed =2", "seed stands there twice"),
+        ("seed=[1,2", "grid: 'seed=\\[1,2'"),
+        ("seed=1]", "grid: 'seed=1\\]'"),
+        ("seed={a: 1", "grid: "),
+    ],
+)
+def test_grids_that_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message) as found:
+        grid_cells(BASE, read_grid(text), tmp_path)
+    assert "\n" not in str(found.value)
+    command = [sys.executable, "-m", "snn_artsy", "sweep", "--out", str(tmp_path), "--grid", text]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def pretend(cell: Cell, a_last: float) -> None:
-    from dataclasses import asdict
-
     directory = Path(str(cell.config.out))
     directory.mkdir(parents=True)
     summary = {"config": asdict(cell.config), "learners": {"simplecil": {"a_last": a_last}}}
@@ -95,6 +122,152 @@ def test_a_run_of_another_configuration_is_not_finished(tmp_path: Path) -> None:
     pretend(cell, 0.5)
     other = grid_cells(BASE | {"data": {"train_per_class": 9}}, {"seed": [1]}, tmp_path)[0]
     assert other.name == cell.name and finished(cell) and not finished(other)
+
+
+# --- what is in a run's directory already ---------------------------------------------------------
+
+
+@pytest.fixture
+def run_there(tmp_path: Path) -> Cell:
+    """A finished run of a sweep, with the user's notes in its directory."""
+    (cell,) = grid_cells(BASE, {"seed": [1]}, tmp_path)
+    execute(cell.config)
+    (Path(str(cell.config.out)) / "notes.txt").write_text("mine")
+    return cell
+
+
+def changed(cell: Cell, values: dict[str, Any]) -> Cell:
+    """The same run in the same place, with other values."""
+    tree = BASE | values | {"data": BASE["data"] | values.get("data", {})}
+    place = Path(str(cell.config.out)).parent.parent
+    return grid_cells(tree, {"seed": [1]}, place)[0]
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("begun", ["finished", "interrupted", "hardly begun"])
+def test_a_run_made_otherwise_is_refused_and_left_alone(
+    begun: str, run_there: Cell, tmp_path: Path
+) -> None:
+    directory = Path(str(run_there.config.out))
+    if begun != "finished":
+        (directory / "summary.json").unlink()
+    if begun == "hardly begun":
+        (directory / "run.h5").unlink()
+    before = tree(tmp_path)
+    for values, message in (
+        ({"data": {"train_per_class": 9}}, "data.train_per_class was 8 and is 9"),
+        ({"ann": {"lr": 0.5}}, "ann.lr was .* and is 0.5"),
+        ({"learners": ["ease"]}, "learners was"),
+    ):
+        other = changed(run_there, values)
+        assert not finished(other)
+        with pytest.raises(ConfigError, match=message):
+            check([other])
+    assert tree(tmp_path) == before
+
+
+def test_other_images_and_weights_are_a_difference(
+    run_there: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snn_artsy import frozen
+
+    images, sha = frozen.fingerprints(run_there.config, "cpu")
+    check([run_there])
+    other = images | {"test": "0" * 64}
+    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (other, sha))
+    with pytest.raises(ConfigError, match="the test images changed"):
+        check([run_there])
+    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (images, "0" * 64))
+    with pytest.raises(ConfigError, match="the backbone's weights changed"):
+        check([run_there])
+
+
+def test_what_cannot_change_a_number_is_no_difference(run_there: Cell, tmp_path: Path) -> None:
+    for values in (
+        {"backbone": {"workers": 1}},
+        {"backbone": {"cache_dir": str(tmp_path / "cache")}},
+        {"backbone": {"cache": False}},
+        {"threads": 2},
+    ):
+        same = changed(run_there, values)
+        check([same])
+        assert finished(same)
+
+
+def test_other_files_are_refused(run_there: Cell, tmp_path: Path) -> None:
+    directory = Path(str(run_there.config.out))
+    for name in ("run.h5", "config.yaml", "summary.json"):
+        (directory / name).unlink()
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match="already holds other files"):
+        check([run_there])
+    assert tree(tmp_path) == before
+
+
+def test_a_directory_that_is_written_is_left_alone(
+    run_there: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(str(run_there.config.out))
+    (directory / "summary.json").unlink()
+    monkeypatch.setattr(on_ray, "PATIENCE", 0.2)
+    with WriterLock(directory):
+        before = tree(tmp_path)
+        with pytest.raises(ConfigError, match="is being written by another process"):
+            check([run_there])
+        # a worker that Ray started anew, while the one that it lost still writes
+        with pytest.raises(RuntimeError, match="another process writes"):
+            on_ray.run_one(plain(run_there), [])
+        assert tree(tmp_path) == before
+
+
+def plain(cell: Cell) -> dict[str, Any]:
+    """As it reaches a worker."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(cell.config)))
+    return found
+
+
+def test_a_worker_goes_on_where_another_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = BASE | {"learners": ["simplecil", "artsy_ann"]}
+    (cell,) = grid_cells(base, {"seed": [1]}, tmp_path / "a")
+    (whole,) = grid_cells(base, {"seed": [1]}, tmp_path / "b")
+    expected = execute(whole.config).summary["learners"]
+    directory = Path(str(cell.config.out))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ArtsyANN, "learn", interrupt)
+        on_ray.run_one(plain(cell), [])
+    begun = tree(directory)
+    # a passing error is no damage: nothing is removed, and the next attempt goes on
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match="too little"):
+        patched.setattr("snn_artsy.run.check_disk", too_little)
+        on_ray.run_one(plain(cell), [])
+    for name in ("run.h5", "config.yaml"):
+        assert tree(directory)[str(directory / name)] == begun[str(directory / name)]
+    check([cell])
+    on_ray.run_one(plain(cell), [])
+    assert finished(cell)
+    found = json.loads((directory / "summary.json").read_text())["learners"]
+    for name, measures in expected.items():
+        assert found[name]["a_last"] == measures["a_last"]
+    # and once more, for a worker that was lost after its last write
+    before = tree(directory)
+    on_ray.run_one(plain(cell), [])
+    assert tree(directory) == before
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def too_little(*_: object) -> None:
+    raise ConfigError("out: too little disk space")
+
+
+# --- on Ray ---------------------------------------------------------------------------------------
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -163,7 +336,7 @@ def test_24_runs_with_a_worker_killed_on_the_way(tmp_path: Path) -> None:
         if len(list(out.glob("runs/*/summary.json"))) < 4:
             continue
         listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-        workers = [line.split()[0] for line in listed.splitlines() if "ray::run_cell" in line]
+        workers = [line.split()[0] for line in listed.splitlines() if "ray::run_one" in line]
         if workers:
             killed = int(workers[0])
             os.kill(killed, signal.SIGKILL)
@@ -175,3 +348,76 @@ def test_24_runs_with_a_worker_killed_on_the_way(tmp_path: Path) -> None:
     for run in summary["runs"][::6]:
         expected = by_hand(tmp_path / f"hand{run['values']['seed']}", run["values"]["seed"])
         assert run["learners"]["artsy_snn"]["a_last"] == expected["artsy_snn"]["a_last"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
+def test_only_this_machine_and_only_with_the_token(tmp_path: Path) -> None:
+    """Whoever reaches Ray without its token could run any code."""
+    pytest.importorskip("ray")
+    environment = marked_environment()
+    grid = ["--grid", "seed=1", "--learners", "artsy_snn", "--snn.plasticity.epochs", "500"]
+    sweep = subprocess.Popen(
+        command(tmp_path, *grid), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    try:
+        until(lambda: any(tmp_path.glob("runs/*/run.h5")) or sweep.poll() is not None)
+        assert sweep.poll() is None
+        processes = marked(environment)
+        found = listening(processes)
+        assert len(found) >= 3 and {address for address, _ in found} == {"127.0.0.1"}
+        settings = dict(
+            setting.decode().split("=", 1)
+            for content in processes.values()
+            for setting in content.split(b"\0")
+            if setting.startswith(b"RAY_AUTH_")
+        )
+        assert settings["RAY_AUTH_MODE"] == "token" and len(settings["RAY_AUTH_TOKEN"]) == 64
+        (port,) = {port for _, port in found if answers(port, settings)}
+        assert not answers(port, {"RAY_AUTH_MODE": "disabled"})
+        assert not answers(port, settings | {"RAY_AUTH_TOKEN": "0" * 64})
+        joins = [sys.executable, "-c", f"import ray; ray.init('127.0.0.1:{port}')"]
+        without = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        done = subprocess.run(joins, capture_output=True, text=True, env=without, timeout=120)
+        assert done.returncode != 0
+    finally:
+        sweep.send_signal(signal.SIGTERM)
+        sweep.communicate(timeout=60)
+    assert sweep.returncode == 143
+    until(lambda: not marked(environment))
+
+
+def until(happened: Callable[[], bool], seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def answers(port: int, settings: dict[str, str]) -> bool:
+    """Whether a Ray cluster's head at this port serves a client with these settings."""
+    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address"]
+    asked = subprocess.run(
+        [*check, f"127.0.0.1:{port}"], env={**os.environ, **settings}, capture_output=True
+    )
+    return asked.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(tmp_path / "ray")}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    start = [*ray, "start", "--head", "--port=6397", "--num-cpus=1", "--include-dashboard=false"]
+    subprocess.run(start, env=environment, check=True, capture_output=True)
+    try:
+        grid = ["--grid", "seed=1", "--learners", "simplecil", "--address", "127.0.0.1:6397"]
+        for token in ({}, {"RAY_AUTH_TOKEN": "1" * 64}):
+            done = subprocess.run(
+                command(tmp_path / "sweep", *grid),
+                capture_output=True, text=True, env={**os.environ, **token},
+            )  # fmt: skip
+            assert done.returncode == 2, done.stderr
+            assert "ray get-auth-token --generate" in done.stderr
+    finally:
+        subprocess.run([*ray, "stop", "--force"], env=environment, capture_output=True)

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import hashlib
 import json
 import os
-import pickle
 import sys
 import tempfile
 import uuid
@@ -33,6 +31,7 @@ from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
 from snn_artsy.threads import cores
+from snn_artsy.weights_file import load_weights
 
 CACHE_FORMAT = 2
 """Raise it when a change here changes features that are already on disk."""
@@ -46,9 +45,6 @@ caches: on two cores DeiT-Tiny takes a third less time than with 64."""
 
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow")
 """Libraries whose version may change a feature's last bits, or more."""
-
-_LISTED = 5
-"""How many names an error message lists."""
 
 
 class FrozenBackbone(nn.Module):
@@ -92,7 +88,8 @@ class FrozenBackbone(nn.Module):
         """The backbone that ``config`` names, on ``device``.
 
         Raises:
-            ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible.
+            ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible,
+                weights that are NaN or infinite.
         """
         if config.name == "bundled":
             from snn_artsy.bundled import DATA_CONFIG, bundled_vit
@@ -104,6 +101,7 @@ class FrozenBackbone(nn.Module):
 
             vit = _timm_model(config)
             data_config = resolve_model_data_config(vit)  # type: ignore[no-untyped-call]
+        _require_finite_weights(vit, config)
         if config.preprocessing == "pilot":
             data_config = {
                 "input_size": data_config["input_size"],
@@ -262,90 +260,27 @@ def _timm_model(config: BackboneConfig) -> nn.Module:
             "backbone.checkpoint, or set backbone.pretrained to false for random weights"
         ) from e
     if config.checkpoint is not None:
-        _load_checkpoint(vit, Path(config.checkpoint).expanduser())
+        load_weights(vit, Path(os.path.expanduser(config.checkpoint)))
     return vit
 
 
-def _load_checkpoint(vit: nn.Module, path: Path) -> None:
-    """Load all of ``vit``'s weights from a local file, the classifier head left out.
-
-    Not through timm's ``pretrained_cfg_overlay``: with ``num_classes=0`` that loads leniently, so
-    weights of another model would leave random layers behind without a word.
-    """
-    from timm.models import clean_state_dict
-
-    if not path.is_file():
-        raise ConfigError(f"backbone.checkpoint: no file {str(path)!r} here; give a weights file")
-    content = _read_checkpoint(path)
-    for container in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(content.get(container), Mapping):
-            content = content[container]
-            break
-    given = {k: v for k, v in clean_state_dict(dict(content)).items() if isinstance(v, Tensor)}
-
-    expected = vit.state_dict()
-    heads = getattr(vit, "pretrained_cfg", {}).get("classifier") or ()
-    prefixes = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
-    given = {k: v for k, v in given.items() if k in expected or not k.startswith(prefixes or "\0")}
-
-    missing = sorted(set(expected) - set(given))
-    unexpected = sorted(set(given) - set(expected))
-    reshaped = [
-        f"{k} {list(given[k].shape)} instead of {list(expected[k].shape)}"
-        for k in sorted(set(given) & set(expected))
-        if given[k].shape != expected[k].shape
+def _require_finite_weights(vit: nn.Module, config: BackboneConfig) -> None:
+    bad = [
+        f"{name} ({int((~tensor.isfinite()).sum())} of {tensor.numel()})"
+        for name, tensor in vit.state_dict().items()
+        if not tensor.isfinite().all()
     ]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:_LISTED])}{', ...' * (len(names) > _LISTED)})"
-        for kind, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", reshaped),
+    if bad:
+        more = ", ..." if len(bad) > 3 else ""
+        key, remedy = (
+            ("name", "get the weights again")
+            if config.checkpoint is None
+            else ("checkpoint", "give another file, or copy or download it again")
         )
-        if names
-    ]
-    if problems:
         raise ConfigError(
-            f"backbone.checkpoint: {path.name} does not fit backbone.name: its tensors are "
-            f"{'; '.join(problems)}; give the timm name of the model these weights belong to"
+            f"backbone.{key}: weights that are NaN or infinite in {len(bad)} tensors of "
+            f"{config.name}: {', '.join(bad[:3])}{more}; {remedy}"
         )
-    vit.load_state_dict(given, strict=True)
-
-
-def _read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The file's tensors, never unpickling: weights_only runs no code from the file."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as e:
-            raise ConfigError(
-                f"backbone.checkpoint: {str(path)!r} is not a whole safetensors file ({e}); "
-                "copy or download it again"
-            ) from e
-    try:
-        # timm's own training script stores its options as a Namespace, which is harmless.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise ConfigError(
-            f"backbone.checkpoint: {str(path)!r} holds more than tensors, or is no weights "
-            "file, and unpickling it could run any code; save the weights alone, as "
-            ".safetensors or by torch.save(model.state_dict(), ...)"
-        ) from e
-    except (RuntimeError, EOFError, OSError, ValueError) as e:
-        raise ConfigError(
-            f"backbone.checkpoint: cannot read {str(path)!r} ({type(e).__name__}); give a "
-            ".safetensors file, or a .pth or .pt file with a state dict"
-        ) from e
-    if not isinstance(content, Mapping):
-        raise ConfigError(
-            f"backbone.checkpoint: {str(path)!r} holds a {type(content).__name__}, not a state "
-            "dict; save model.state_dict()"
-        )
-    return content
 
 
 @contextmanager

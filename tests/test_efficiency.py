@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,18 @@ def test_layers_add_up() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3\) do not take activations \(1, 2\)"):
         synaptic_operations(WEIGHTS, [[1, 1]])
+    for weights, activations in (
+        (WEIGHTS[0], [[1, 1, 1]]),
+        (WEIGHTS[None], [[1, 1, 1]]),
+        (WEIGHTS, [1, 1, 1]),
+        (WEIGHTS, [[[[1, 1, 1]]]]),
+        (np.ones(3), np.ones(3)),
+    ):
+        with pytest.raises(ValueError, match="do not take activations"):
+            synaptic_operations(weights, activations)
+    other: Any = (1, 2, 3)
+    with pytest.raises(TypeError):
+        _ = Operations(1, 2, 3) + other
     with pytest.raises(ValueError, match="no samples"):
         synaptic_operations(WEIGHTS, np.zeros((0, 3)))
     with pytest.raises(ValueError, match="no weights"):

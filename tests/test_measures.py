@@ -38,3 +38,88 @@ def test_task_incremental_accuracy_after_each_step() -> None:
     assert found["til_a_t"].tolist() == [0.75, 0.5]
     assert found["til_a_avg"] == 0.625
     assert found["til_a_last"] == 0.5
+
+
+def test_every_measure_by_hand() -> None:
+    """Two steps of a gated spiking learner; four test samples in the first, eight in the second."""
+    first = StepAnswers(
+        labels=np.array([0, 0, 1, 1]),
+        predicted=np.array([0, 0, 1, 0]),  # 3 of 4
+        scores=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], dtype=np.float32),
+        spike_predicted=np.array([0, 1, 1, -1]),  # 2 of 4
+    )
+    scores = np.array(
+        [
+            [9, 1, 2, 3],  # 0: right
+            [1, 2, 3, 4],  # 0: another task's, and wrong within its own
+            [1, 2, 9, 3],  # 1: another task's, right within its own
+            [1, 9, 2, 3],  # 1: right
+            [1, 2, 9, 3],  # 2: right
+            [1, 2, 9, 3],  # 2: right
+            [1, 2, 9, 3],  # 3: wrong class of the right task
+            [9, 2, 1, 3],  # 3: another task's, right within its own
+        ],
+        dtype=np.float32,
+    )
+    gates = np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1], [1, 1], [0, 0], [1, 0]], dtype=bool)
+    last = StepAnswers(
+        labels=np.array([0, 0, 1, 1, 2, 2, 3, 3]),
+        predicted=scores.argmax(1),
+        scores=scores,
+        gates=gates,
+        gate_scores=np.where(gates, 1.0, [[-1.0, -2.0]]).astype(np.float32),
+        spike_predicted=np.array([0, 0, 1, -1, -1, -1, 3, 0]),
+        oracle_gate_predicted=np.array([0, 1, 1, 1, 2, 2, 3, 0]),
+        vit_passes=np.array([1, 2, 1, 1, 2, 2, 1, 2]),
+        operations=np.array([10, 20, 30, 40, 10, 20, 30, 50], dtype=np.float32),
+        seconds=0.4,
+    )
+    found = measure([first, last], TASK_OF_LABEL)
+    np.testing.assert_allclose(found.pop("accuracy_matrix"), [[0.75, np.nan], [0.5, 0.5]])
+    np.testing.assert_allclose(found.pop("a_t"), [0.75, 0.5])
+    np.testing.assert_allclose(found.pop("new_accuracy"), [0.75, 0.5])
+    np.testing.assert_allclose(found.pop("old_accuracy"), [np.nan, 0.5])
+    # in its own task: 3 of 4 after the first step, 6 of 8 after the second
+    np.testing.assert_allclose(found.pop("til_a_t"), [0.75, 0.75])
+    # of samples of task 0 gate 0 is open in 3 of 4, of task 1 in 2 of 4; gate 1 in 1 and 2 of 4
+    np.testing.assert_allclose(found.pop("gate_matrix"), [[0.75, 0.25], [0.5, 0.5]])
+    np.testing.assert_allclose(found.pop("gate_open_share"), [5 / 8, 3 / 8])
+    np.testing.assert_allclose(found.pop("spike_accuracy_matrix"), [[0.5, np.nan], [0.75, 0.25]])
+    np.testing.assert_allclose(found.pop("a_t_spikes_only"), [0.5, 0.5])
+    # 4 of 8: Wilson's interval is (p + z^2/2n -+ z sqrt(p q / n + z^2/4n^2)) / (1 + z^2/n)
+    z, n = 1.959964, 8
+    half = z * np.sqrt(0.25 / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    np.testing.assert_allclose(found.pop("a_last_interval_95"), (0.5 - half, 0.5 + half), rtol=1e-5)
+    assert found == {
+        "a_last": 0.5,
+        "a_avg": 0.625,
+        "task_identification": 5 / 8,
+        "oracle_task_accuracy": 0.75,
+        "til_a_last": 0.75,
+        "til_a_avg": 0.75,
+        "forgetting_max_last": 0.25,
+        "forgetting_first_last": 0.25,
+        "backward_transfer": -0.25,
+        "vit_passes_per_image": 1.5,
+        "inference_ms_per_image": 50.0,
+        "synaptic_operations_per_image": 26.25,
+        # the largest score is the own gate's: first of equal ones, -1 beats -2
+        "gate_identification": 5 / 8,
+        "gate_precision": 5 / 8,
+        "gate_recall": 5 / 8,
+        "mean_open_gates": 1.0,
+        "all_silent_share": 0.25,
+        "gates_uninformative": False,
+        "oracle_gate_accuracy": 6 / 8,
+        "a_last_spikes_only": 0.5,
+        "a_avg_spikes_only": 0.5,
+        "no_decision_share": 3 / 8,
+    }
+
+
+def test_measures_that_do_not_apply_are_left_out() -> None:
+    found = measure([answers([0, 1], [[1.0, 0.0], [0.0, 1.0]])], np.array([0, 0]))
+    assert found["vit_passes_per_image"] == 1.0
+    assert np.isnan(found["inference_ms_per_image"])
+    assert not any("gate" in name or "spike" in name or "operations" in name for name in found)
+    assert "no_decision_share" not in found and "all_silent_share" not in found

@@ -185,3 +185,57 @@ def test_inputs_are_not_changed() -> None:
 def test_evaluation_does_not_import_torch() -> None:
     code = "import sys, snn_artsy.evaluation.metrics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_errors_at_the_ends_of_the_scale() -> None:
+    assert m.standard_error(0.0, 1) == m.standard_error(1.0, 1) == 0.0
+    assert m.standard_error(0.5, 1) == 0.5
+    for share, n in ((-0.1, 5), (1.1, 5), (0.5, 0)):
+        with pytest.raises(ValueError, match="a share from 0 to 1"):
+            m.standard_error(share, n)
+    # 1 of 1: p = 1, centre (1 + z^2/2) / (1 + z^2), half z (z / 2) / (1 + z^2)
+    z2 = 1.959964**2
+    assert m.wilson_interval(1, 1) == pytest.approx((1 / (1 + z2), 1.0), abs=1e-6)
+    assert m.wilson_interval(0, 1) == pytest.approx((0.0, z2 / (1 + z2)), abs=1e-6)
+    # z of 90 % is 1.644854
+    half = 1.644854 * math.sqrt(0.25 / 4 + 1.644854**2 / 64) / (1 + 1.644854**2 / 4)
+    assert m.wilson_interval(2, 4, 0.9) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    for successes, n, confidence in (
+        (-1, 5, 0.9),
+        (6, 5, 0.9),
+        (0, 0, 0.9),
+        (1, 5, 0.0),
+        (1, 5, 1.0),
+    ):
+        with pytest.raises(ValueError, match=f"{successes} of {n}"):
+            m.wilson_interval(successes, n, confidence)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    for predicted, labels in (([], []), ([0], [[0]]), ([0, 1], [0])):
+        with pytest.raises(ValueError, match="predictions for labels"):
+            m.accuracy(predicted, labels)
+    for acc in ([], [0.5], [[0.5, 0.5]], [[[0.5]]]):
+        with pytest.raises(ValueError, match="square"):
+            m.new_accuracy(acc)
+    for counts in ([1], [1, 2, 3], [[1, 2]]):
+        with pytest.raises(ValueError, match="counts"):
+            m.a_last([[0.5, NAN], [0.5, 0.5]], counts)
+    shut = np.zeros((2, 3), dtype=bool)
+    for gates in (shut[0], shut[:0], shut[:, :0], shut.astype(int)):
+        with pytest.raises(ValueError, match="gates are bool"):
+            m.open_share(gates)
+    for tasks in ([0], [0, 1, 2], [[0, 1]]):
+        with pytest.raises(ValueError, match="tasks for 2 samples"):
+            m.gate_recall(shut, tasks)
+    with pytest.raises(ValueError, match="2 steps, 1 label sets"):
+        m.accuracy_matrix([[0], [0]], [[0]], TASK_OF_LABEL)
+    with pytest.raises(ValueError, match="2 tasks"):
+        m.accuracy_matrix([[0]] * 3, [[0]] * 3, [0, 1])
+    # one score column too few for the label, and just enough
+    with pytest.raises(ValueError, match="label 2 has no column"):
+        m.oracle_task_accuracy([[0.1, 0.2]], [2], TASK_OF_LABEL)
+    assert m.oracle_task_accuracy([[0.1, 0.2]], [1], TASK_OF_LABEL) == 1.0
+    # labels of later tasks are counted as none so far
+    assert m.samples_per_task([0, 1, 1], TASK_OF_LABEL).tolist() == [3, 0, 0]
+    assert m.samples_per_task([0], TASK_OF_LABEL).dtype == np.int64

@@ -188,7 +188,7 @@ def test_more_that_is_no_weights_file(state: dict[str, Tensor], tmp_path: Path) 
         ("w.npz", npz(), "NumPy archive"),
         ("w.pth", b'{"error": "Entry not found"}', "is text, not weights (it begins with"),
         ("w.safetensors", b"Entry not found", "not a whole safetensors file"),
-        ("nul.pth", bytes(600), "unpickling"),
+        ("nul.pth", bytes(600), "cannot be read"),
     ):
         (tmp_path / name).write_bytes(content)
         assert words in refusal(tmp_path / name)

@@ -99,6 +99,65 @@ def test_lags_without_pairs_are_not_estimated() -> None:
     assert np.isnan(found.change[2]) and np.isfinite(np.delete(found.change, 2)).all()
 
 
+@pytest.mark.parametrize("competes", [True, False])
+def test_intervals_are_those_of_a_bootstrap_over_contacts(competes: bool) -> None:
+    """Every replicate worked out by itself: all updates of each drawn contact, as often as it was
+    drawn, in one least-squares fit."""
+    columns, _ = invented(n=160, noise=0.02)
+    columns["contact"] = np.arange(160) % 11 + 3
+    columns["after"][::9] = 1.0  # at a bound: not used
+    columns["after"][1::31] = 0.0
+    columns["pairs"][:, 1] = 0
+    columns["pairs"][:20, 1] = 1  # 17 of them are used: too few
+    if not competes:
+        columns["competition"][:] = 0.0
+    found = measured_window(**columns, replicates=40, seed=6)
+    used = (columns["after"] > 0) & (columns["after"] < 1)
+    shown = np.array([lag for lag in range(9) if columns["pairs"][used, lag].sum() >= 20])
+    assert 1 not in shown and len(shown) == 8
+    rows = [columns["pairs"][:, shown], columns["post_spikes"][:, None]]
+    if competes:
+        rows.append((columns["post_spikes"] * columns["competition"])[:, None])
+    design = np.hstack(rows)
+    change = columns["after"] - columns["before"]
+    contacts = sorted(set(columns["contact"][used]))
+    draws = np.random.default_rng(6).multinomial(11, np.full(11, 1 / 11), size=40)
+    fits = []
+    for times in [np.ones(11, dtype=int), *draws]:
+        drawn = [
+            row
+            for contact, n in zip(contacts, times, strict=True)
+            for row in np.flatnonzero(used & (columns["contact"] == contact)).tolist() * n
+        ]
+        fits.append(np.linalg.lstsq(design[drawn], change[drawn], rcond=None)[0])
+    fitted, replicates = fits[0], np.array(fits[1:])
+    low, high = (np.percentile(replicates, q, axis=0) for q in (2.5, 97.5))
+    for values, expected in ((found.change, fitted), (found.low, low), (found.high, high)):
+        np.testing.assert_allclose(values[shown], expected[:8], atol=1e-9)
+        assert np.isnan(np.delete(values, shown)).all()
+    np.testing.assert_allclose(found.per_post, [fitted[8], low[8], high[8]], atol=1e-9)
+    if competes:
+        np.testing.assert_allclose(found.per_competition, [fitted[9], low[9], high[9]], atol=1e-9)
+    else:
+        assert found.per_competition.shape == (3,) and np.isnan(found.per_competition).all()
+    np.testing.assert_array_equal(found.lag_ms, columns["lag_ms"])
+    assert (found.n_contacts, found.n_updates) == (11, int(used.sum()))
+
+
+def test_as_many_updates_as_lags_determine_nothing() -> None:
+    columns, _ = invented(n=11)
+    columns["pairs"][:] = 5
+    # nine lags, spikes, competition: 11 numbers from 11 updates
+    with pytest.raises(ValueError, match="11 updates within the bounds do not determine 9 lags"):
+        measured_window(**columns)
+    columns, _ = invented(n=12)
+    columns["pairs"] += 5
+    assert measured_window(**columns, replicates=3).n_updates == 12
+    columns["pairs"][:] = 1  # 12 pairs of each lag are too few
+    with pytest.raises(ValueError, match="determine 0 lags"):
+        measured_window(**columns)
+
+
 def of_run(directory: Path, plasticity: PlasticityConfig) -> Window:
     from snn_artsy.plots.window import window_of
 

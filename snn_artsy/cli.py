@@ -446,22 +446,21 @@ def _protocol(arguments: Namespace) -> int:
 
 
 def _info(arguments: Namespace) -> int:
-    from snn_artsy.recording.about import run_facts, run_integrity, run_sizes
+    from snn_artsy.recording.about import read_summary, run_facts, run_integrity, run_sizes
     from snn_artsy.table import controls_table, info_table, summary_table
 
     console = make_console()
     with _opened(arguments.run) as run:
         facts = run_facts(run) | {"integrity": run_integrity(run)}
         sizes = run_sizes(run)
+        summary = read_summary(run.path.parent)
         if arguments.json:
             shapes = {path: list(shape) for path, shape in run.datasets().items()}
             about = {"file": str(run.path), **facts, "recorded": sizes, "datasets": shapes}
             print(json.dumps(about, indent=2))
             return 0
         console.print(info_table(str(run.path), facts, sizes))
-        summary_file = run.path.parent / "summary.json"
-    if summary_file.is_file():
-        summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    if summary is not None:
         console.print(summary_table(summary))
         if summary.get("controls"):
             console.print(controls_table(summary))
@@ -472,6 +471,7 @@ def _info(arguments: Namespace) -> int:
 def _opened(path: str) -> Iterator[Run]:
     """A recorded run; what is wrong with its file is wrong input."""
     from snn_artsy.recording import RecordingError, open_run
+    from snn_artsy.recording.guard import first_look
 
     given = Path(path).expanduser()
     if not (given / "run.h5" if given.is_dir() else given).is_file():
@@ -479,7 +479,9 @@ def _opened(path: str) -> Iterator[Run]:
             f'run: no recorded run at "{path}"; give a run directory or its run.h5 '
             f"(`{PROG} run` makes them under runs/)"
         )
+    file = given / "run.h5" if given.is_dir() else given
     try:
+        first_look([file, *sorted((file.parent / "segments").glob("*.h5"))])
         with open_run(given) as run:
             yield run
     except RecordingError as error:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.recording import schema, storage
-from snn_artsy.recording.reader import Run, Traces
+from snn_artsy.recording.reader import Run
+from snn_artsy.recording.tables import Traces
 
 
 def write_sonata(run: Run, directory: Path) -> None:

@@ -23,7 +23,8 @@ from snn_artsy.plots.style import (
     styled,
 )
 from snn_artsy.plots.timeline import Timeline
-from snn_artsy.recording.reader import Events, Run
+from snn_artsy.recording.reader import Run
+from snn_artsy.recording.tables import Events
 
 _TRANSITIONS = (
     (SILENT, FUNCTIONAL, "silent → functional", BLUE),

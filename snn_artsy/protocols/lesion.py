@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from snn_artsy.checks import ConfigError
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
 from snn_artsy.protocols.trained import score, trained_run
+from snn_artsy.recording.about import SUMMARY_FILE, read_summary
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 REPEATS = 5
@@ -44,8 +44,11 @@ def lesion(setting: Setting) -> Outcome:
                 values[repeat, k] = s.with_h0, s.spikes_only, s.task
     for layer, state in zip(learner.layers, intact, strict=True):
         layer.state.copy_(state)
-    summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-    recorded = summary["learners"]["artsy_snn"]
+    recorded = (read_summary(directory) or {"learners": {}})["learners"].get("artsy_snn", {})
+    if not all(isinstance(recorded.get(m), float) for m in ("a_last", "a_last_spikes_only")):
+        raise ConfigError(
+            f'run: "{directory / SUMMARY_FILE}" does not say how artsy_snn did; give a finished run'
+        )
     random = found["random"]
     checks = (
         Check("intact, spikes only", float(random[0, 0, 1]), recorded["a_last_spikes_only"], 1e-9,

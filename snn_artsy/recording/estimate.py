@@ -11,11 +11,16 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig
 from snn_artsy.observer import lag_bins
+from snn_artsy.recording.storage import CHUNK_BYTES, MERGE_BYTES
 
 # Bytes of a row of these tables (schema.py).
 _STIMULUS, _SPIKE, _EVENT, _COUNT = 49, 16, 34, 32
 # Bytes of a contact in a snapshot, and in a learner's tensors.
 _SNAPSHOT, _CONTACT = 5, 11
+# Bytes of a dataset's description, of other files' descriptions with random generators' states, and
+# of all figures.
+_DATASET, _HEADER, _FIGURES = 4_000, 20_000, 2_500_000
+_BLOCKS = 24  # of a large ViT
 # gzip leaves less than this of what compresses well (seen in default runs: 3 % and 41 %).
 _PACKED = {"events": 0.1, "snapshots": 0.5}
 
@@ -46,15 +51,63 @@ def expected_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> di
 
 
 def needed_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> int:
-    """Free space that a run needs: at its end all segments and the whole run.h5 lie side by side,
-    and there are checkpoints with answers and contacts, each replaced by a second copy."""
+    """Free space that a run needs, at most: at its end all segments and the whole run.h5 lie side
+    by side, checkpoints are replaced by a second copy, and what all learners have learnt, their
+    answers, summary.json and figures stay."""
     packed = sum(n * _PACKED.get(k, 1.0) for k, n in expected_bytes(config, dim, tasks).items())
-    contacts = 0
+    layout = _layout(config, len(tasks))
+    learnt = [_learnt(config, name, dim, tasks) for name in config.learners]
+    going_on = [_continued(config, name, dim, tasks) for name in config.learners]
+    answers = len(config.learners) * sum(n * (8 * k + 64) for n, k in _cumulative(tasks))
+    merged = 2 * (packed + layout) + MERGE_BYTES
+    kept = sum(learnt) + 2 * max(n + m for n, m in zip(learnt, going_on, strict=True))
+    return int(merged + kept + answers + _texts(config, tasks) + _FIGURES)
+
+
+def _layout(config: RunConfig, n: int) -> int:
+    """What HDF5 needs besides the data: descriptions of datasets, and spikes in whole chunks."""
+    found = len(config.learners) * (12 + 7 * n) * _DATASET
     if "artsy_snn" in config.learners:
-        contacts = sum(_contacts(config, dim, task) for task in tasks)
-    shown = _cumulative(tasks)
-    answers = len(config.learners) * sum(n * (4 * classes + 16) for n, classes in shown)
-    return int(2 * packed + 3 * _CONTACT * contacts + answers)
+        populations = n + 1
+        found += _DATASET * (n * (24 + 2 * n) + 2 * populations)
+        if config.record.spike_presentations and config.record.populations:
+            found += 2 * CHUNK_BYTES * populations
+    return found
+
+
+def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -> int:
+    """Bytes of what a learner keeps of all tasks (``state/``), at most."""
+    n, classes = len(tasks), sum(task.n_classes for task in tasks)
+    blocks = _BLOCKS if config.ann.placement == "blocks" else 1
+    adapter = 4 * blocks * dim * (2 * config.ann.bottleneck + 2)
+    gate = 4 * config.ann.gate_hidden * (dim + 2)
+    # class means of h_0 and of each sub-network, a covariance, adapters, gates
+    found = 8 * classes * dim * (n + 2) + 8 * dim**2 + n * (adapter + gate) + _HEADER
+    wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
+    if name in wide:
+        m = wide[name]
+        found += 8 * m**2 + 4 * dim * m + 8 * classes * m
+    if name == "artsy_snn":
+        found += _CONTACT * sum(_contacts(config, dim, task) for task in tasks)
+    return found
+
+
+def _continued(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -> int:
+    """Bytes that a learner's checkpoint has besides what it has learnt, at most: what stands in for
+    old data, scores of the gates, a second solution of a ridge regression."""
+    n, classes = len(tasks), sum(task.n_classes for task in tasks)
+    found = _HEADER
+    if name.startswith("artsy"):
+        scores = n * (sum(task.n_train for task in tasks) + config.gate.pseudo_per_class * classes)
+        found += 4 * n * dim**2 + 8 * classes * dim + 8 * scores
+    wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
+    return found + 8 * classes * wide.get(name, 0)
+
+
+def _texts(config: RunConfig, tasks: Sequence[TaskSize]) -> int:
+    """config.yaml and summary.json: two matrices of tasks and a list or two for each learner."""
+    n, classes = len(tasks), sum(task.n_classes for task in tasks)
+    return 2 * _HEADER + 20 * classes + len(config.learners) * (4_000 + 70 * n**2 + 200 * n)
 
 
 def check_disk(

@@ -10,7 +10,7 @@ import numpy as np
 from snn_artsy.checks import ConfigError
 from snn_artsy.observer import STATE_NAMES
 from snn_artsy.recording import schema
-from snn_artsy.recording.reader import Counts, Events, Predictions, Spikes, Stimulus, Traces
+from snn_artsy.recording.tables import Counts, Events, Predictions, Spikes, Stimulus, Traces
 
 if TYPE_CHECKING:
     import pandas as pd

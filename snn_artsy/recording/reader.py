@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,114 +24,26 @@ from snn_artsy.recording.files import (
     check_format,
     check_seal,
     check_tree,
+    check_values,
     damage_in,
     first_at,
     open_file,
     read_values,
-    walk,
 )
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
+from snn_artsy.recording.tables import (
+    Counts,
+    Events,
+    PairingTable,
+    Predictions,
+    Snapshot,
+    Spikes,
+    Stimulus,
+    Traces,
+)
 
 _ATTEMPTS = 5  # openings of a run whose files its writer replaces meanwhile
-
-
-@dataclass(frozen=True)
-class Spikes:
-    """Spikes in order of time: ``time_ms`` [n], ``node`` [n]."""
-
-    time_ms: NDArray[np.float64]
-    node: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Stimulus:
-    """The presentations recorded, all [n]; ``split`` holds codes of schema.SPLIT_NAMES;
-    ``teacher_ms`` is NaN without a teacher."""
-
-    start_ms: NDArray[np.float64]
-    stop_ms: NDArray[np.float64]
-    teacher_ms: NDArray[np.float64]
-    split: NDArray[np.uint8]
-    index: NDArray[np.int64]
-    label: NDArray[np.int64]
-    task: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.start_ms)
-
-    def of_split(self, name: str) -> NDArray[np.bool_]:
-        """Mask [n] of the presentations of a split."""
-        mask: NDArray[np.bool_] = self.split == schema.SPLIT_NAMES.index(name)
-        return mask
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Contacts in each state over time: ``time_ms`` [n], ``counts`` [n, 3]."""
-
-    time_ms: NDArray[np.float64]
-    counts: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Events:
-    """Changes of state of one sub-network's contacts, all [n]; ``old`` and ``new`` hold codes of
-    schema.STATE_NAMES."""
-
-    time_ms: NDArray[np.float64]
-    pre: NDArray[np.int64]
-    post: NDArray[np.int64]
-    contact: NDArray[np.int64]
-    old: NDArray[np.uint8]
-    new: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """AMPA occupancy and state of all contacts, [n_post, n_pre, n_contacts]."""
-
-    ampa: NDArray[np.float32]
-    state: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Traces:
-    """Variables [n, synapses] of the ``synapse`` [synapses, 3] (pre, post, contact) at ``time_ms``
-    [n]."""
-
-    time_ms: NDArray[np.float64]
-    synapse: NDArray[np.int64]
-    variables: dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class PairingTable:
-    """Spike pairs of the traced contacts in each training batch: ``lag_ms`` [lags] (post less pre),
-    ``pairs`` [n, synapses, lags]; [n, synapses]: ``post_spikes``, ``competition`` (presynaptic
-    target of the gated rule), AMPA occupancy ``before`` and ``after`` the batch's update."""
-
-    time_ms: NDArray[np.float64]
-    lag_ms: NDArray[np.float64]
-    pairs: NDArray[np.int64]
-    post_spikes: NDArray[np.int64]
-    competition: NDArray[np.float32]
-    before: NDArray[np.float32]
-    after: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers for the test samples after one task; [n] or [n, gates] / [n, classes]. What a learner
-    does not have, or the plan left out, is None."""
-
-    index: NDArray[np.int64]
-    label: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    spike_predicted: NDArray[np.int64] | None
-    gates: NDArray[np.bool_] | None
-    gate_scores: NDArray[np.float32] | None
-    scores: NDArray[np.float32] | None
 
 
 def open_run(path: str | Path) -> Run:
@@ -145,6 +56,13 @@ def open_run(path: str | Path) -> Run:
         RecordingError: No run there, another format or version, or a damaged file.
     """
     return Run(Path(path))
+
+
+def _numbers(word: str, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers of names such as ``task0``, ascending."""
+    digits = (name.removeprefix(word) for name in names if name.startswith(word))
+    found = sorted(int(text) for text in digits if text.isdecimal())
+    return tuple(number for number in found if f"{word}{number}" in names)
 
 
 class Run:
@@ -183,9 +101,10 @@ class Run:
                             "incomplete"
                         ) from error
                     continue
+                self._shapes = []
                 for file in self._files:
                     with damage_in(file):
-                        check_tree(file)
+                        self._shapes.append(check_tree(file))
                 self._stack = stack.pop_all()
             break
         self.status = str(self.attributes["status"])
@@ -217,25 +136,23 @@ class Run:
     def versions(self) -> dict[str, str]:
         """Versions of the packages that made the run."""
         try:
-            versions: dict[str, str] = json.loads(self.attributes.get("versions", "{}"))
-        except (TypeError, ValueError) as error:
+            versions = json.loads(self.attributes.get("versions", "{}"))
+        except (ValueError, RecursionError) as error:
             raise RecordingError(f"{self.path}: attribute versions is not JSON") from error
-        return versions
+        if not isinstance(versions, dict):
+            raise RecordingError(f"{self.path}: attribute versions holds no names with versions")
+        return {name: str(version) for name, version in versions.items()}
 
     def datasets(self) -> dict[str, tuple[int, ...]]:
         """Path -> shape of everything recorded."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for file in self._files:
-            with damage_in(file):
-                found = walk(file)
-            for path, dataset in found:
-                if not isinstance(dataset, h5py.Dataset):
-                    continue
+        for found in self._shapes:
+            for path, shape in found.items():
                 entry = schema.lookup(path)
                 if path in shapes and entry is not None and entry.grows:
-                    shapes[path] = (shapes[path][0] + dataset.shape[0], *shapes[path][1:])
+                    shapes[path] = (shapes[path][0] + shape[0], *shapes[path][1:])
                 else:
-                    shapes[path] = dataset.shape
+                    shapes[path] = shape
         return shapes
 
     # --- simulation -------------------------------------------------------------------------------
@@ -277,12 +194,18 @@ class Run:
                 if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
                     time_ms = group["timestamps"]
                     rows = slice(first_at(time_ms, start_ms), first_at(time_ms, stop_ms))
-                times.append(read_values(group["timestamps"], rows))
-                nodes.append(read_values(group["node_ids"], rows).astype(np.int64))
+                times.append(self._checked(group["timestamps"], rows))
+                nodes.append(self._checked(group["node_ids"], rows).astype(np.int64))
         if not times:
             known = ", ".join(self.populations) or "none"
             raise KeyError(f"no spikes of population {population!r}; recorded: {known}")
         time_all, node_all = np.concatenate(times), np.concatenate(nodes)
+        neurons = self.group(population)
+        if neurons is not None and node_all.max(initial=-1) >= len(neurons):
+            raise RecordingError(
+                f"{self.path}: spikes of neuron {node_all.max()} of {population}, which has "
+                f"{len(neurons)}; the file is damaged"
+            )
         inside = (time_all >= start_ms) & (time_all < stop_ms)
         order = np.argsort(time_all[inside], kind="stable")
         return Spikes(time_all[inside][order], node_all[inside][order])
@@ -311,8 +234,7 @@ class Run:
     @property
     def synapse_tasks(self) -> tuple[int, ...]:
         """Tasks whose sub-network's contacts were recorded."""
-        names = self._names("/synapses")
-        return tuple(sorted(int(name[4:]) for name in names if name[4:].isdigit()))
+        return _numbers("task", self._names("/synapses"))
 
     def counts(self, task: int) -> Counts:
         """Contacts in each state over time."""
@@ -341,7 +263,7 @@ class Run:
             for start in range(0, lengths.pop(), rows):
                 with damage_in(file):
                     block = slice(start, start + rows)
-                    columns = {name: read_values(group[name], block) for name in names}
+                    columns = {name: self._checked(group[name], block) for name in names}
                 yield Events(**columns)
 
     def n_events(self, task: int) -> int:
@@ -362,6 +284,8 @@ class Run:
         group = f"/synapses/task{task}/snapshots/{moment}"
         ampa, state = self._read(f"{group}/ampa"), self._read(f"{group}/state")
         if ampa is None or state is None:
+            if moment in self.moments(task):
+                raise RecordingError(f"{self.path}: {group} lacks ampa or state")
             known = ", ".join(self.moments(task)) or "none"
             raise KeyError(f"no snapshot {moment!r} of task {task}; recorded: {known}")
         return Snapshot(ampa, state)
@@ -429,13 +353,15 @@ class Run:
     def steps(self, learner: str) -> tuple[int, ...]:
         """Tasks after which the learner's predictions were recorded."""
         names = self._names(f"/evaluation/{learner}/predictions")
-        return tuple(sorted(int(name[4:]) for name in names if name[4:].isdigit()))
+        return _numbers("step", names)
 
     def predictions(self, learner: str, step: int) -> Predictions:
         """The learner's answers for the test samples after task ``step``."""
         group = f"/evaluation/{learner}/predictions/step{step}"
         read = {name: self._read(f"{group}/{name}") for name in Predictions.__dataclass_fields__}
-        if read["label"] is None or read["predicted"] is None:
+        if any(read[name] is None for name in ("index", "label", "predicted")):
+            if step in self.steps(learner):
+                raise RecordingError(f"{self.path}: {group} lacks index, label or predicted")
             raise KeyError(f"no predictions of {learner!r} after task {step}")
         return Predictions(**read)  # type: ignore[arg-type]
 
@@ -477,10 +403,20 @@ class Run:
                 rows = slice(-before % every if grows else 0, None, every if grows else 1)
                 if grows:
                     before += len(file[path])
-                pieces.append(read_values(file[path], rows, columns))
+                pieces.append(self._checked(file[path], rows, columns))
         if not pieces:
             return None
+        if len({piece.shape[1:] for piece in pieces}) > 1 and grows:
+            raise RecordingError(f"{self.path}: {path} has other columns in later segments")
         return np.concatenate(pieces) if grows else pieces[-1]
+
+    def _checked(
+        self, dataset: h5py.Dataset, rows: slice, columns: slice | None = None
+    ) -> NDArray[Any]:
+        """Part of a dataset, if its values can be."""
+        values = read_values(dataset, rows, columns)
+        check_values(Path(dataset.file.filename), dataset.name, values)
+        return values
 
     def _columns(self, group: str, table: type) -> dict[str, NDArray[Any]]:
         """Columns of a table, equally long; empty ones if the table is not there."""

@@ -23,7 +23,7 @@ SEGMENT_FOLDER = "segments"
 SONATA_MAGIC = np.uint32(0x0A7A)
 SONATA_VERSION = np.array([0, 1], dtype=np.uint32)
 
-RUNNING, COMPLETE, INTERRUPTED = "running", "complete", "interrupted"
+STATUSES = RUNNING, COMPLETE, INTERRUPTED = "running", "complete", "interrupted"
 
 SPLIT_NAMES = ("train", "validation", "test")
 SORTING = {"none": 0, "by_id": 1, "by_time": 2}
@@ -333,6 +333,22 @@ def lookup(path: str) -> Dataset | None:
         if pattern.fullmatch(path):
             return dataset
     return None
+
+
+MEASURE_AXES = {"accuracy_matrix": 2, "gate_matrix": 2, "a_t": 1}
+"""Number of axes of the measures that figures and exports know."""
+
+_GROUPS = [
+    _pattern("/".join(levels[:n]))
+    for levels in sorted({tuple(dataset.path.split("/")[:-1]) for dataset in DATASETS})
+    for n in range(2, len(levels) + 1)
+]
+
+
+@lru_cache(maxsize=4096)
+def is_group(path: str) -> bool:
+    """Whether the format has a group there."""
+    return any(pattern.fullmatch(path) for pattern in _GROUPS)
 
 
 def markdown() -> str:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 
 from snn_artsy.recording import schema
 
-_CHUNK_BYTES = 2**17  # a compromise between compression, small runs and reading a slice of spikes
+CHUNK_BYTES = 2**17  # a compromise between compression, small runs and reading a slice of spikes
+MERGE_BYTES = 2**20  # set aside for a merge, besides the size of what is merged
 
 
-def store(file: h5py.File, path: str, values: NDArray[Any]) -> None:
-    """Append ``values`` to a growing dataset, or write (replace) one that is written once."""
+def store(file: h5py.File, path: str, values: NDArray[Any], more: bool = True) -> None:
+    """Append ``values`` to a growing dataset, or write (replace) one that is written once.
+
+    Args:
+        more: Whether other rows may follow; without, nothing is set aside for them.
+    """
     entry = schema.lookup(path)
     if entry is None:
         raise schema.RecordingError(f"{path}: not part of the file format {schema.FORMAT}")
@@ -45,7 +50,8 @@ def store(file: h5py.File, path: str, values: NDArray[Any]) -> None:
     options: dict[str, Any] = {}
     if entry.grows:
         row_bytes = max(1, values.dtype.itemsize * int(np.prod(values.shape[1:])))
-        rows = max(1, _CHUNK_BYTES // row_bytes)
+        rows = max(1, CHUNK_BYTES // row_bytes)
+        rows = rows if more else max(1, min(rows, len(values)))
         options = {"maxshape": (None, *values.shape[1:]), "chunks": (rows, *values.shape[1:])}
     # libsonata's wheels (0.2) are built without deflate: what SONATA tools read stays uncompressed.
     packed = not path.startswith("/spikes/")
@@ -90,8 +96,8 @@ def extended(path: Path, n_bytes: int) -> Iterator[h5py.File]:
     Raises:
         OSError: There is no room.
     """
-    # Replaced chunks leave gaps, and the indexes of the datasets grow.
-    room = 2 * n_bytes + 2**20
+    # Replaced chunks leave gaps, and datasets have indexes.
+    room = n_bytes + MERGE_BYTES
     with path.open("r+b") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), path.stat().st_size, room)
@@ -294,7 +300,12 @@ def segment_numbers(directory: Path) -> list[int]:
     return sorted(int(file.stem) for file in folder.glob("*.h5") if file.stem.isdigit())
 
 
-def segment_bytes(directory: Path) -> int:
-    """Size of the finished segments together."""
+def merge_bytes(directory: Path, recorded: Iterable[str]) -> int:
+    """By how much run.h5 may grow by the finished segments.
+
+    Args:
+        recorded: Paths of all datasets; what is not compressed takes whole chunks.
+    """
     paths = (segment_path(directory, number) for number in segment_numbers(directory))
-    return sum(path.stat().st_size for path in paths)
+    loose = sum(path.startswith("/spikes/") for path in recorded)
+    return sum(path.stat().st_size for path in paths) + CHUNK_BYTES * loose

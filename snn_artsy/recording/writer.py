@@ -151,7 +151,7 @@ class RunRecorder:
         storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
         with storage.whole(self.path, sealed=True) as part:
             shutil.copyfile(self.path, part)
-            with storage.extended(part, storage.segment_bytes(self.directory)) as file:
+            with storage.extended(part, storage.merge_bytes(self.directory, recorded)) as file:
                 for path in segments:
                     with open_checked(path) as segment:
                         storage.merge(file, segment)
@@ -444,7 +444,8 @@ class RunRecorder:
         with storage.whole(path) as part:
             with storage.in_memory(part) as file:
                 for name, pieces in rows.items():
-                    storage.store(file, name, np.concatenate(pieces) if pieces[1:] else pieces[0])
+                    values = np.concatenate(pieces) if pieces[1:] else pieces[0]
+                    storage.store(file, name, values, more=False)
                 for group, scalars in self._scalars.items():
                     for name, value in scalars.items():
                         file.require_group(group).attrs[name] = value
@@ -464,7 +465,8 @@ class RunRecorder:
         """Replace run.h5 by a copy with the segments added, then remove them."""
         with storage.whole(self.path, sealed=True) as part:
             shutil.copyfile(self.path, part)
-            with storage.extended(part, storage.segment_bytes(self.directory)) as target:
+            growth = storage.merge_bytes(self.directory, self._recorded)
+            with storage.extended(part, growth) as target:
                 # The file's own number: a signal may have come after it was replaced.
                 self._merged = int(target.attrs["merged_segments"])
                 for number in range(self._merged + 1, self._segment + 1):

@@ -68,5 +68,15 @@ def positive(key: str, value: float) -> None:
     require(value > 0, key, value, "use a value above 0")
 
 
+def within(key: str, value: float | None, low: float, high: float, unit: str = "") -> None:
+    """Refuse a number outside [low, high]; None passes."""
+    inside = value is None or low <= value <= high
+    require(inside, key, value, f"use {_shown(low)} to {_shown(high)}{unit and ' '}{unit}")
+
+
+def _shown(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+
+
 def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:
     require(value in choices, key, value, f"choose from {', '.join(choices)}")

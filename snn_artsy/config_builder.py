@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -252,8 +252,14 @@ def _converted(choice: Any, value: Any, key: str) -> Any:
         if isinstance(value, Mapping):
             return build(typing.cast(type, choice), value, f"{key}.")
         take_types(value, f"{key}.")
+    elif choice is int:
+        require(abs(value) < 2**63, key, value, "give a whole number of at most 64 bits")
     elif choice is float:
-        require(abs(value) <= _LARGEST and math.isfinite(value), key, value, "give a finite number")
+        finite = abs(value) <= sys.float_info.max  # false for NaN, too
+        require(finite, key, value, "give a finite number")
+        usable = value == 0 or _SMALLEST <= abs(value) <= _LARGEST
+        remedy = f"learners compute in single precision: use 0, or {_SMALLEST:g} to {_LARGEST:g}"
+        require(usable, key, value, remedy)
         return float(value)
     elif choice in (str, Path):
         require(bool(value.strip()), key, value, "give a text that is not empty")
@@ -274,4 +280,4 @@ def _converted(choice: Any, value: Any, key: str) -> Any:
     return value
 
 
-_LARGEST, _LONGEST = 1e308, 4096
+_SMALLEST, _LARGEST, _LONGEST = 1e-38, 1e38, 4096

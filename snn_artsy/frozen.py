@@ -14,6 +14,7 @@ from rich.console import Console
 from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.cost import check_cost, free_memory
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
@@ -23,6 +24,7 @@ from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.progress import progress_bar
+from snn_artsy.recording.estimate import TaskSize
 
 Stream = list[tuple[Task, LabelledBatch]]
 
@@ -77,6 +79,8 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     source.train.check(every)
     source.test.check(stream.test_index)
     backbone = FrozenBackbone.build(config.backbone, device)
+    sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in stream.tasks]
+    check_cost(config, backbone.dim, sizes, free_memory())
     before = backbone.weights_sha256()
     features: dict[str, NDArray[np.float32]] = {}
     with progress_bar(console) as progress:

@@ -6,6 +6,7 @@ Times are in ms, rates in Hz.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,3 +156,6 @@ class RunConfig:
             ",".join(self.learners),
             "name each learner once",
         )
+        if self.out is not None:
+            longest = max(len(os.fsencode(part)) for part in self.out.split(os.sep))
+            require(longest <= 255, "out", self.out, "no part of a path may exceed 255 bytes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from snn_artsy.checks import one_of, require
+from snn_artsy.checks import one_of, require, within
 from snn_artsy.config_builder import take_types
 
 
@@ -57,18 +57,10 @@ class DataConfig:
             self.n_tasks,
             "give either data.n_tasks or data.increment, not both",
         )
-        require(
-            self.n_tasks is None or self.n_tasks >= 1, "data.n_tasks", self.n_tasks, "use 1 or more"
-        )
-        require(
-            self.increment is None or self.increment >= 1,
-            "data.increment",
-            self.increment,
-            "use 1 or more",
-        )
-        require(
-            self.base >= 0, "data.base", self.base, "use 0 (B0) or the first task's class count"
-        )
+        within("data.n_tasks", self.n_tasks, 1, 100_000, "tasks")
+        within("data.increment", self.increment, 1, 1_000_000, "classes")
+        within("data.base", self.base, 0, 1_000_000, "classes (0: as many as data.increment)")
+        within("data.order_seed", self.order_seed, 0, 2**32 - 1)  # what NumPy takes
         require(
             self.base == 0 or self.increment is not None,
             "data.base",
@@ -138,8 +130,8 @@ class BackboneConfig:
     def __post_init__(self) -> None:
         take_types(self, "backbone.")
         one_of("backbone.preprocessing", self.preprocessing, ("timm", "pilot"))
-        require(self.batch_size >= 1, "backbone.batch_size", self.batch_size, "use 1 or more")
-        require(self.workers >= 1, "backbone.workers", self.workers, "use 1 or more")
+        within("backbone.batch_size", self.batch_size, 1, 100_000, "images")
+        within("backbone.workers", self.workers, 1, 1024, "threads")
         require(
             self.precision in ("float32", "bfloat16"),
             "backbone.precision",

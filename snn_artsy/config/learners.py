@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from snn_artsy.checks import one_of, positive, require
+from snn_artsy.checks import one_of, positive, require, within
 from snn_artsy.config_builder import take_types
 
 
@@ -41,7 +41,7 @@ class GateConfig:
         one_of("gate.threshold", self.threshold, ("balanced", "quantile"))
         one_of("gate.features", self.features, ("both", "good", "bad", "none"))
         for name in ("pseudo_per_class", "exemplars_per_class"):
-            require(getattr(self, name) >= 1, f"gate.{name}", getattr(self, name), "use >= 1")
+            within(f"gate.{name}", getattr(self, name), 1, 1_000_000, "samples")
         require(0 <= self.quantile < 1, "gate.quantile", self.quantile, "use a share in [0, 1)")
         require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
 
@@ -75,8 +75,7 @@ class ANNConfig:
         take_types(self, "ann.")
         one_of("ann.placement", self.placement, ("head", "blocks"))
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
-            value = getattr(self, name)
-            require(value >= 1, f"ann.{name}", value, "use 1 or more")
+            within(f"ann.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("scale", "lr", "gate_lr"):
             positive(f"ann.{name}", getattr(self, name))
         require(self.weight_decay >= 0, "ann.weight_decay", self.weight_decay, "use 0 or more")
@@ -117,7 +116,7 @@ class RidgeGateConfig:
     def __post_init__(self) -> None:
         take_types(self, "artsy_ridge.")
         positive("artsy_ridge.scale", self.scale)
-        require(self.projection >= 1, "artsy_ridge.projection", self.projection, "use 1 or more")
+        within("artsy_ridge.projection", self.projection, 1, 1_000_000, "features")
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         take_types(self, "finetune.")
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            require(value >= 1, f"finetune.{name}", value, "use 1 or more")
+            within(f"finetune.{name}", getattr(self, name), 1, 1_000_000)
         positive("finetune.lr", self.lr)
         require(self.weight_decay >= 0, "finetune.weight_decay", self.weight_decay, "use 0 or more")
 
@@ -163,7 +161,8 @@ class JointConfig:
     def __post_init__(self) -> None:
         take_types(self, "joint.")
         require(bool(self.l2) and min(self.l2) > 0, "joint.l2", self.l2, "give values above 0")
-        require(self.max_iterations >= 1, "joint.max_iterations", self.max_iterations, "use >= 1")
+        within("joint.max_iterations", self.max_iterations, 1, 1_000_000)
+        within("joint.l2", len(self.l2), 1, 1000, "values")
 
 
 @dataclass(frozen=True)
@@ -197,4 +196,4 @@ class RanPACConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "ranpac.")
-        require(self.projection >= 1, "ranpac.projection", self.projection, "use 1 or more")
+        within("ranpac.projection", self.projection, 1, 1_000_000, "features")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from snn_artsy.checks import named, one_of, positive, require
+from snn_artsy.checks import named, one_of, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.rules import (
     CalciumRule,
@@ -109,11 +109,13 @@ class PlasticityConfig:
             self.parameters,
             "they are for a rule of your own (snn.plasticity.rule: module:Class)",
         )
-        for name in ("speed", "a_plus", "tau_plus_ms", "tau_minus_ms", "tau_target_ms", "target"):
-            positive(f"snn.plasticity.{name}", getattr(self, name))
-        for name in ("a_minus", "mg_mM"):
-            value = getattr(self, name)
-            require(value >= 0, f"snn.plasticity.{name}", value, "use 0 or more")
+        for name in ("speed", "a_plus", "target"):
+            within(f"snn.plasticity.{name}", getattr(self, name), 1e-9, 1e6)
+        for name in ("tau_plus_ms", "tau_minus_ms", "tau_target_ms"):
+            within(f"snn.plasticity.{name}", getattr(self, name), 0.01, 1e12, "ms")
+        within("snn.plasticity.window_ms", self.window_ms, 0.01, 1e6, "ms")
+        within("snn.plasticity.a_minus", self.a_minus, 0, 1e6)
+        within("snn.plasticity.mg_mM", self.mg_mM, 0, 1e6, "mM")
         require(
             0 <= self.target_spread < 1,
             "snn.plasticity.target_spread",
@@ -121,8 +123,7 @@ class PlasticityConfig:
             "use [0, 1)",
         )
         for name in ("batch_size", "epochs"):
-            value = getattr(self, name)
-            require(value >= 1, f"snn.plasticity.{name}", value, "use 1 or more")
+            within(f"snn.plasticity.{name}", getattr(self, name), 1, 1_000_000)
         self.build()
 
     def build(self) -> Rule | None:

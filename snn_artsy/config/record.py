@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snn_artsy.checks import one_of, require
+from snn_artsy.checks import one_of, require, within
 from snn_artsy.config_builder import take_types
 
 POPULATIONS = ("retina", "tasks")
@@ -52,15 +52,15 @@ class RecordConfig:
     def __post_init__(self) -> None:
         take_types(self, "record.")
         for name in ("spike_presentations", "traced_synapses"):
-            value = getattr(self, name)
-            require(value >= 0, f"record.{name}", value, "use 0 (nothing) or more")
+            within(f"record.{name}", getattr(self, name), 0, 1_000_000_000)
         for name in ("neurons", "spike_every", "trace_every"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"record.{name}", value, "use 1 or more")
+            within(f"record.{name}", getattr(self, name), 1, 1_000_000_000)
         for name, known in (
             ("populations", POPULATIONS),
             ("splits", RECORDED_SPLITS),
             ("trace_variables", TRACE_VARIABLES),
         ):
-            for item in getattr(self, name):
+            items = getattr(self, name)
+            for item in items:
                 one_of(f"record.{name}", item, known)
+            require(len(set(items)) == len(items), f"record.{name}", items, "name each once")

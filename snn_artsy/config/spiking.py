@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from snn_artsy.checks import one_of, positive, require
+from snn_artsy.checks import one_of, require, within
 from snn_artsy.config.plasticity import PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
@@ -76,16 +76,14 @@ class EncodingConfig:
         for name, value in self.PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        require(self.steps >= 1, "snn.encoding.n_steps", self.n_steps, "use 1 or more")
-        require(
-            self.test_steps is None or self.test_steps >= 1,
-            "snn.encoding.test_steps",
-            self.test_steps,
-            "use 1 or more",
-        )
-        for name in ("dt_ms", "max_rate_hz", "volley_ms", "period_ms", "saturation_sd"):
-            positive(f"snn.encoding.{name}", getattr(self, name))
-        require(self.isi_ms >= 0, "snn.encoding.isi_ms", self.isi_ms, "use 0 or more")
+        for name in ("n_steps", "test_steps"):  # of 0.1 ms, a presentation of a second
+            within(f"snn.encoding.{name}", getattr(self, name), 1, 10_000, "steps")
+        within("snn.encoding.dt_ms", self.dt, 0.01, 1000.0, "ms")
+        for name in ("volley_ms", "period_ms"):
+            within(f"snn.encoding.{name}", getattr(self, name), 0.01, 1e6, "ms")
+        within("snn.encoding.max_rate_hz", self.rate_hz, 0.001, 1e5, "Hz")
+        within("snn.encoding.saturation_sd", self.saturation_sd, 1e-3, 1e3, "standard deviations")
+        within("snn.encoding.isi_ms", self.isi_ms, 0, 1e6, "ms")
         require(
             self.dt * self.rate_hz <= 1000.0 + 1e-9,
             "snn.encoding.max_rate_hz",
@@ -164,10 +162,11 @@ class NeuronConfig:
     def __post_init__(self) -> None:
         take_types(self, "snn.neuron.")
         one_of("snn.neuron.model", self.model, ("leaky", "synaptic"))
-        require(self.per_class >= 1, "snn.neuron.per_class", self.per_class, "use 1 or more")
-        for name in ("tau_mem_ms", "tau_ampa_ms", "threshold"):
-            positive(f"snn.neuron.{name}", getattr(self, name))
-        require(self.floor < 0, "snn.neuron.floor", self.floor, "use a value below 0")
+        within("snn.neuron.per_class", self.per_class, 1, 10_000, "neurons")
+        for name in ("tau_mem_ms", "tau_ampa_ms"):
+            within(f"snn.neuron.{name}", getattr(self, name), 0.01, 1e6, "ms")
+        within("snn.neuron.threshold", self.threshold, 1e-3, 1e3, "standard deviations")
+        within("snn.neuron.floor", self.floor, -1e6, -1e-6, "thresholds")
 
 
 @dataclass(frozen=True)
@@ -229,19 +228,13 @@ class ContactConfig:
             self.theta_down,
             f"hysteresis needs 0 <= theta_down < theta_up ({self.theta_up:g})",
         )
-        positive("snn.contacts.consolidate_ms", self.consolidate_ms)
+        within("snn.contacts.consolidate_ms", self.consolidate_ms, 0.01, 1e12, "ms")
         for name in ("silent_share", "mature_plasticity"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"snn.contacts.{name}", value, "use a share in [0, 1]")
         for name in ("decay_ms", "tag_ms"):
-            if getattr(self, name) is not None:
-                positive(f"snn.contacts.{name}", getattr(self, name))
-        require(
-            self.filopodia is None or self.filopodia >= 1,
-            "snn.contacts.filopodia",
-            self.filopodia,
-            "use 1 or more",
-        )
+            within(f"snn.contacts.{name}", getattr(self, name), 0.01, 1e12, "ms")
+        within("snn.contacts.filopodia", self.filopodia, 1, 1_000_000, "contacts")
 
 
 @dataclass(frozen=True)
@@ -261,12 +254,12 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "snn.teacher.")
-        if self.lag_ms is not None:
-            positive("snn.teacher.lag_ms", self.lag_ms)
+        within("snn.teacher.lag_ms", self.lag_ms, 0.01, 1e6, "ms")
         require(
             0 < self.reliability <= 1, "snn.teacher.reliability", self.reliability, "use (0, 1]"
         )
         require(self.current > 1, "snn.teacher.current", self.current, "use more than 1 threshold")
+        within("snn.teacher.current", self.current, 1, 1e3, "thresholds")
 
 
 @dataclass(frozen=True)
@@ -313,4 +306,4 @@ class SNNConfig:
                 self.receptors.mg_mM,
                 f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
             )
-        positive("snn.readout", self.readout)
+        within("snn.readout", self.readout, 1e-9, 1e9)

@@ -1,0 +1,154 @@
+"""How much memory and time a run takes at least, before it starts.
+
+Rough on purpose, and on the low side: what is refused would not have ended, or would have been
+ended by the system. Sizes are those of the largest arrays; times count the multiplications.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import LEARNERS, RunConfig
+from snn_artsy.recording.estimate import TaskSize, in_words
+
+PER_SECOND = 1e12
+"""Multiplications: more than a CPU manages in single precision."""
+PER_PASS = 5e-5
+"""Seconds of a batch, however small: what Python and torch take for its calls."""
+LONGEST_DAYS = 60
+
+_TEST_BATCH = 500  # samples that a learner answers at a time
+
+
+def check_cost(config: RunConfig, dim: int, tasks: Sequence[TaskSize], free: int | None) -> None:
+    """Refuse what this machine can't do.
+
+    Args:
+        dim: D, the size of h_0.
+        free: Bytes of memory to be had; None: unknown.
+
+    Raises:
+        ConfigError: Naming the learner, what it takes, and the keys that decide it.
+    """
+    for name in config.learners + (["artsy_snn"] if config.controls else []):
+        needed, largest = memory(name, config, dim, tasks)
+        if free is not None and needed > free:
+            raise ConfigError(
+                f"learners: {name} needs about {in_words(needed)} of memory and "
+                f"{in_words(free)} are free; the most goes to {largest}, make it smaller"
+            )
+        days = seconds(name, config, dim, tasks) / 86400
+        if days > LONGEST_DAYS:
+            raise ConfigError(
+                f"learners: {name} would take more than {days:,.0f} days; give fewer "
+                f"{_repeated(name)} or smaller sizes"
+            )
+
+
+def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> tuple[int, str]:
+    """Bytes of a learner's largest arrays together, and the keys that the largest one is due to."""
+    ann, snn, gate = config.ann, config.snn, config.gate
+    shown = max(task.n_train for task in tasks)
+    classes = sum(task.n_classes for task in tasks)
+    samples = sum(task.n_train + task.n_test for task in tasks)
+    found = {"data (its images)": 8 * samples * dim}
+    if name not in ("simplecil", "joint", "finetune_linear", "artsy_snn"):
+        networks = len(tasks) if name.startswith(("artsy", "ease")) else 1
+        # weights and biases; the one that is trained has gradients and momenta, too
+        found["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
+        batch = min(ann.batch_size, shown)
+        found["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
+    if name in ("artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks"):
+        found["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
+    if name.startswith("artsy") and gate.replay == "gaussian":
+        old = classes - tasks[-1].n_classes
+        found["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
+    if name in ("ranpac", "artsy_ann_ridge"):
+        m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
+        key = "ranpac.projection" if name == "ranpac" else "artsy_ridge.projection"
+        # the sums and what is factorised, in double precision; P; a task's features
+        found[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
+    if name == "artsy_snn":
+        k = snn.neuron.per_class
+        contacts = [2 * dim * k * task.n_classes for task in tasks]
+        # occupancy, state, clock, existence; the change of the last ones and what it is made of
+        found["snn.neuron.per_class"] = 14 * sum(contacts) + 16 * max(contacts)
+        batch = min(snn.plasticity.batch_size, shown)
+        steps = max(
+            snn.encoding.steps * batch,
+            snn.encoding.steps_shown * min(_TEST_BATCH, max(task.n_test for task in tasks)),
+        )
+        found["snn.encoding.n_steps or snn.plasticity.batch_size"] = 8 * steps * 2 * dim
+    largest = max(found, key=lambda key: found[key])
+    return sum(found.values()), largest
+
+
+def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> float:
+    """At least; of the loops that the configuration repeats."""
+    assert name in LEARNERS
+    ann, snn = config.ann, config.snn
+    products, passes = 0.0, 0.0
+    for number, task in enumerate(tasks):
+        n = task.n_train
+        if name.startswith("finetune"):
+            epochs, batch = config.finetune.epochs, config.finetune.batch_size
+        else:
+            first_only = name in ("aper_adapter", "ranpac") and number > 0
+            epochs, batch = (0 if first_only else ann.epochs), ann.batch_size
+        if name not in ("simplecil", "joint", "artsy_snn"):
+            passes += epochs * -(-n // batch)
+            products += epochs * n * 4 * dim * ann.bottleneck
+        if name in ("artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks"):
+            passes += ann.gate_epochs * -(-n // ann.batch_size) * (number + 1)
+            products += ann.gate_epochs * n * dim * ann.gate_hidden * (number + 1)
+        if name in ("ranpac", "artsy_ann_ridge"):
+            m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
+            products += m**3 / 3
+        if name == "joint":
+            # L-BFGS ends by itself, often much sooner: count what one of a hundred would take
+            passes += config.joint.max_iterations * len(config.joint.l2) / 100
+        if name == "artsy_snn":
+            contacts = 2 * dim * snn.neuron.per_class * task.n_classes
+            shown = snn.plasticity.epochs * n * snn.encoding.steps
+            passes += shown / min(snn.plasticity.batch_size, n)
+            seen = sum(other.n_test for other in tasks[: number + 1])
+            products += (shown + seen * snn.encoding.steps_shown) * contacts
+    return products / PER_SECOND + passes * PER_PASS
+
+
+def free_memory() -> int | None:
+    """Bytes that this process can still get, as far as the system tells: the least of what is
+    free, what its control group leaves and what its limits leave."""
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(1024 * int(line.split()[1]))
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        found.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        pass  # no control group, or one without a limit ("max")
+    if sys.platform != "win32":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit)
+    return max(min(found), 0) if found else None
+
+
+def _repeated(name: str) -> str:
+    if name == "artsy_snn":
+        return "snn.plasticity.epochs, snn.encoding.n_steps or test_steps"
+    if name.startswith("finetune"):
+        return "finetune.epochs"
+    return "joint.max_iterations" if name == "joint" else "ann.epochs or ann.gate_epochs"

@@ -1,0 +1,98 @@
+"""What a run needs is known before it starts, and refused where the machine lacks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import LEARNERS, RunConfig
+from snn_artsy.config_builder import build
+from snn_artsy.config_sources import layered
+from snn_artsy.cost import check_cost, free_memory, memory, seconds
+from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.run import execute
+
+DIM = 192
+TASKS = [TaskSize(2, 270, 90)] * 5  # digits
+
+
+def config_of(**values: Any) -> RunConfig:
+    return build(RunConfig, layered({k.replace("__", "."): v for k, v in values.items()}))
+
+
+def test_what_a_default_run_needs_is_little() -> None:
+    for name in LEARNERS:
+        needed, _ = memory(name, RunConfig(), DIM, TASKS)
+        assert 1e6 < needed < 5e8
+        assert seconds(name, RunConfig(), DIM, TASKS) < 60
+    check_cost(RunConfig(), DIM, TASKS, 2 * 10**9)
+
+
+def test_worked_out_by_hand() -> None:
+    """Ridge: images 8 D n; one adapter while it trains; sums 8 (3 M^2 + 2 n M), P 4 D M."""
+    config = config_of(ranpac__projection=1000, ann__bottleneck=10, ann__batch_size=10)
+    images = 8 * 5 * 360 * DIM
+    adapter = 4 * 3 * 2 * DIM * 10 + 8 * 10 * (DIM + 10)
+    ridge = 8 * (3 * 1000**2 + 2 * 270 * 1000) + 4 * DIM * 1000
+    assert memory("ranpac", config, DIM, TASKS) == (images + adapter + ridge, "ranpac.projection")
+    # Contacts of two neurons a class: 2 D K n_classes in each of five tasks, 14 bytes kept, 16 more
+    # in the one that learns; spikes of 50 presentations of 100 steps, 90 test images fewer steps.
+    snn = config_of(snn__neuron__per_class=2, snn__encoding__n_steps=100,
+                    snn__encoding__test_steps=10)  # fmt: skip
+    contacts = 2 * DIM * 2 * 2
+    spikes = 8 * 100 * 50 * 2 * DIM
+    found, largest = memory("artsy_snn", snn, DIM, TASKS)
+    replay = 8 * 8 * 20 * DIM
+    assert found == images + replay + 14 * 5 * contacts + 16 * contacts + spikes
+    assert largest.startswith("snn.encoding.n_steps")
+    assert seconds("artsy_snn", snn, DIM, TASKS) == pytest.approx(
+        contacts * (5 * 270 * 100 + (1 + 2 + 3 + 4 + 5) * 90 * 10) / 1e12
+        + 5 * 270 * 100 / 50 * 5e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learners": ["ranpac"], "ranpac__projection": 200_000}, "ranpac.projection"),
+        ({"learners": ["artsy_ann_ridge"], "artsy_ridge__projection": 200_000}, "artsy_ridge"),
+        ({"snn__neuron__per_class": 10_000, "learners": ["artsy_snn"]}, "snn.neuron.per_class"),
+        ({"ann__bottleneck": 1_000_000, "learners": ["ease"]}, "ann.bottleneck"),
+        ({"ann__gate_hidden": 1_000_000, "learners": ["artsy_ann"]}, "ann.gate_hidden"),
+        ({"gate__pseudo_per_class": 1_000_000, "learners": ["artsy_ann"]}, "gate.pseudo"),
+        (
+            {"snn__encoding__n_steps": 10_000, "snn__plasticity__batch_size": 10_000,
+             "controls": True, "learners": ["simplecil"]},
+            "snn.encoding.n_steps",
+        ),
+        ({"ann__epochs": 1_000_000, "ann__batch_size": 1, "learners": ["ease"]}, "ann.epochs"),
+        ({"snn__plasticity__epochs": 1_000_000, "snn__encoding__n_steps": 10_000,
+          "snn__encoding__test_steps": 20, "snn__plasticity__batch_size": 1,
+          "learners": ["artsy_snn"]}, "snn.plasticity.epochs"),
+    ],
+)  # fmt: skip
+def test_what_the_machine_lacks_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as raised:
+        check_cost(config_of(**values), DIM, [TaskSize(20, 50_000, 90)] * 5, 4 * 10**9)
+    assert str(raised.value).startswith("learners: ")
+
+
+def test_it_is_refused_before_features_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("snn_artsy.frozen.free_memory", lambda: 10**6)
+    monkeypatch.setattr("snn_artsy.frozen.extract_features", None)
+    for out in (None, "here", "new/deep"):
+        with pytest.raises(ConfigError, match="of memory and 1 MB are free"):
+            execute(config_of(out=out, data__train_per_class=4))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert not (tmp_path / "here").exists() and not (tmp_path / "new" / "deep").exists()
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    found = free_memory()
+    assert found is None or 10**7 < found < 10**14

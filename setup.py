@@ -1,9 +1,12 @@
 """Package description of snn-artsy; pyproject.toml holds the build system and tool settings."""
 
 import re
+import subprocess
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 
@@ -21,6 +24,49 @@ def readme() -> str:
     """Read the README, the long description."""
     path = ROOT / "README.md"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def commit() -> str:
+    """The checkout's commit, with -dirty if files differ from it; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    if not (ROOT / ".git").exists():
+        return ""
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def record_commit(package: Path, found: str) -> None:
+    """Put the commit into a copy of the package, for `snn_artsy.provenance`. Where there is no
+    checkout, a source distribution has brought the file along."""
+    if found:
+        (package / "commit.txt").write_text(f"{found}\n", encoding="utf-8")
+
+
+class BuildWithCommit(build_py):
+    """Wheels and installations say which commit they are of; the source tree is left alone."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            record_commit(Path(self.build_lib) / "snn_artsy", commit())
+
+
+class SourceWithCommit(sdist):
+    """A source distribution says which commit it is of."""
+
+    def run(self) -> None:
+        self.commit = commit()  # before the tree below lies in the checkout and makes it dirty
+        super().run()
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        record_commit(Path(base_dir) / "snn_artsy", self.commit)
 
 
 setup(
@@ -44,7 +90,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["snn_artsy", "snn_artsy.*"]),
     package_data={
-        "snn_artsy": ["py.typed"],
+        "snn_artsy": ["py.typed", "commit.txt"],
         "snn_artsy.bundled": ["*.safetensors", "*.json"],
         "snn_artsy.report": ["*.html"],
     },
@@ -101,6 +147,7 @@ setup(
         "bench": ["brian2>=2.9", "numpy<2.4"],
         "nest": ["nest-simulator>=3.8; platform_system == 'Linux'"],
     },
+    cmdclass={"build_py": BuildWithCommit, "sdist": SourceWithCommit},
     entry_points={"console_scripts": ["snn-artsy = snn_artsy.cli:main"]},
     zip_safe=False,
 )

@@ -34,10 +34,14 @@ def provenance(threads: int | None = None) -> dict[str, Any]:
         threads: Threads that the computation uses (``torch.get_num_threads()``).
 
     Returns:
-        ``versions`` (package -> version), ``git_commit`` (None outside a checkout), ``git_dirty``,
+        ``versions`` (package -> version), ``git_commit`` (of the checkout, or what the installed
+        package was built from; None if neither is known), ``git_dirty``,
         ``platform``, ``cpus`` available to the process, ``threads``.
     """
-    commit, dirty = git_state(Path(__file__).resolve().parent.parent)
+    package = Path(__file__).resolve().parent
+    commit, dirty = git_state(package.parent)
+    if commit is None:
+        commit, dirty = built_from(package)
     return {
         "versions": versions(),
         "git_commit": commit,
@@ -71,6 +75,16 @@ def git_state(root: Path) -> tuple[str | None, bool]:
     if commit is None:
         return None, False
     return commit, bool(_git(root, "status", "--porcelain"))
+
+
+def built_from(package: Path) -> tuple[str | None, bool]:
+    """As `git_state`, of the checkout that an installed package was built from (``setup.py``)."""
+    try:
+        text = (package / "commit.txt").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None, False
+    commit = text.removesuffix("-dirty")
+    return commit or None, text.endswith("-dirty")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -1,8 +1,11 @@
 """What an installation brings: files, version, imports, provenance."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -126,6 +129,54 @@ def test_git_state_of_a_checkout(tmp_path: Path) -> None:
     assert not dirty
     (tmp_path / "setup.py").write_text("changed")
     assert provenance.git_state(tmp_path) == (commit, True)
+
+
+def test_built_from(tmp_path: Path) -> None:
+    assert provenance.built_from(tmp_path) == (None, False)
+    (tmp_path / "commit.txt").write_text("abc\n")
+    assert provenance.built_from(tmp_path) == ("abc", False)
+    (tmp_path / "commit.txt").write_text("abc-dirty\n")
+    assert provenance.built_from(tmp_path) == ("abc", True)
+
+
+@pytest.mark.slow
+def test_wheel_and_source_distribution_name_their_commit(tmp_path: Path) -> None:
+    """Each built without git in reach of the next step, and without a trace in the source."""
+    source, made = tmp_path / "source", tmp_path / "made"
+    names = ("snn_artsy", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE",
+             ".gitignore")  # fmt: skip
+    for name in names:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        (source / name).parent.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+
+    def run(*command: str, cwd: Path = source) -> str:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout.strip()
+
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    run("git", "init")
+    run("git", *who, "add", ".")
+    run("git", *who, "commit", "-m", "first")
+    commit = run("git", "rev-parse", "HEAD")
+
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", str(made))
+    assert not (source / "snn_artsy" / "commit.txt").exists()
+    assert run("git", "status", "--porcelain") == ""
+    (archive,) = made.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("snn_artsy-*")
+    assert not (unpacked / ".git").exists()
+    for folder in (source, unpacked):
+        shutil.rmtree(made)
+        wheel = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation")
+        run(*wheel, "--no-index", "-w", str(made), ".", cwd=folder)
+        (file,) = made.glob("*.whl")
+        with zipfile.ZipFile(file) as packed_wheel:
+            assert packed_wheel.read("snn_artsy/commit.txt").decode().strip() == commit
+    assert run("git", "status", "--porcelain") == ""
 
 
 def test_git_state_without_git(monkeypatch: pytest.MonkeyPatch) -> None:

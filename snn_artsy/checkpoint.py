@@ -203,10 +203,13 @@ def write_tensors(
     digest = _digest(own, header or {})
     with storage.whole(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()  # safetensors gives its files to their owner alone, whatever the umask is
+        mode = part.stat().st_mode
         try:
             save_file(own, part, {**(header or {}), "sha256": digest})
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        part.chmod(mode)
     return digest
 
 

@@ -7,7 +7,9 @@ error; ``--debug`` adds the traceback.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
 PROG = "snn-artsy"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
 # What makes nothing but what it prints.
 _PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
@@ -80,9 +83,17 @@ def _outcome(arguments: list[str], debug: bool) -> int:
     except KeyboardInterrupt as error:
         how = "terminated" if isinstance(error, Terminated) else "interrupted"
         return _fail(f"{how}{error}", exit_code(error), debug)
+    except OSError as error:
+        return _fail(*_of_system(error), debug)
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        return _fail(f"memory: not enough{why}; close other programs, or use less data", 1, debug)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        return _fail(text if debug else f"{text} (--debug shows the traceback)", 1, debug)
+        from snn_artsy.recording.schema import RecordingError
+
+        known = isinstance(error, RecordingError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        return _fail(text if debug or known else f"{text} (--debug shows the traceback)", 1, debug)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -377,6 +388,8 @@ def _plot(arguments: Namespace) -> int:
         one_of("format", arguments.format, ("png", "pdf", "svg"))
         console = make_console()
         figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
+        if not arguments.out and figures.is_symlink():
+            raise ConfigError(f'out: "{figures}" is a link; give the place itself with --out')
         skipped: dict[str, str] = {}
         failed: dict[str, str] = {}
         wanted = arguments.names or None
@@ -421,7 +434,7 @@ def _protocol(arguments: Namespace) -> int:
     if arguments.run is not None:
         if name not in ON_A_RUN:
             raise ConfigError(f"run: {name!r} works on no run; leave --run out")
-        if not Path(arguments.run).is_dir():
+        if not Path(arguments.run).expanduser().is_dir():
             raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
     _load_own_rules(arguments)
     threads = arguments.threads
@@ -433,7 +446,7 @@ def _protocol(arguments: Namespace) -> int:
     from snn_artsy.table import protocols_table
 
     console = make_console()
-    run = None if arguments.run is None else Path(arguments.run)
+    run = None if arguments.run is None else Path(arguments.run).expanduser()
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
     setting = Setting(arguments.seed, run, threads=threads)
@@ -489,6 +502,17 @@ def _opened(path: str) -> Iterator[Run]:
 
 
 # --- failures -------------------------------------------------------------------------------------
+
+
+def _of_system(error: OSError) -> tuple[str, int]:
+    """The system's error in words, and 2 as exit code if a place is the cause, not its disk."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return f"system: {reason} (--debug shows where)", 1
+    place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    if error.errno in _DISK:
+        return f'"{place}": {reason}; make room there, or use another disk', 1
+    return f'"{place}": {reason}; give another place, or mend this one', 2
 
 
 def _fail(text: str, code: int, debug: bool) -> int:

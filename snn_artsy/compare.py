@@ -23,6 +23,7 @@ from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
 from snn_artsy.facts import Facts, config_differences, differences
+from snn_artsy.foreign import refuse_links
 from snn_artsy.frozen import Frozen, choose_device, fingerprints, prepare
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
@@ -74,6 +75,7 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     images, weights = fingerprints(config, device)
     facts = Facts.gather(config, images, weights, device, set_threads(threads_of(config)))
     directory, made = claim(config.out, f"compare-{config.data.name}")
+    refuse_links(directory, "out")
     try:
         with locked(directory, "out"), _telling_how_to_go_on(directory):
             _check_directory(directory, config)

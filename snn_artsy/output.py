@@ -60,6 +60,8 @@ def whole(path: Path) -> Iterator[Path]:
     """The temporary name to write a file under, which gets its own name at the end; after a failure
     or a signal nothing half written stays."""
     part = path.with_name(f"{path.name}.part")
+    # A leftover, or a link that somebody put there to have its target written over.
+    part.unlink(missing_ok=True)
     try:
         yield part
         os.replace(part, path)

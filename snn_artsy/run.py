@@ -24,6 +24,7 @@ from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
 from snn_artsy.facts import Facts, config_differences, differences, remarks
+from snn_artsy.foreign import as_found, refuse_links
 from snn_artsy.frozen import Frozen, choose_device, prepare
 from snn_artsy.keeper import Keeper
 from snn_artsy.learners import LEARNER_BUILDERS, build_snn
@@ -71,6 +72,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     check_used(config)
     make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
     directory, made = claim(config.out, config.data.name)
+    refuse_links(directory, "out")
     config = replace(config, out=str(directory))
     try:
         with locked(directory, "out") as lock, _telling_how_to_go_on(directory):
@@ -110,8 +112,11 @@ def resume(directory: Path, console: Console | None = None) -> RunResult:
             there stays as it is.
     """
     console = console or Console(quiet=True)
+    refuse_links(directory)
     with locked(directory, "run") as lock, _telling_how_to_go_on(directory):
-        return _go_on(read_begun(directory), directory, lock, console)
+        begun = read_begun(directory)
+        begun = replace(begun, config=as_found(begun.config, directory))
+        return _go_on(begun, directory, lock, console)
 
 
 @contextmanager
@@ -290,6 +295,7 @@ def load_trained(directory: Path) -> Trained:
             "`snn-artsy run` whose learners include artsy_snn"
         )
     config = build(RunConfig, read_mapping(config_file, f'run: "{config_file}"'))
+    config = as_found(config, directory)
     facts, digest = _summarised(directory / "summary.json")
     device = choose_device(config.device)
     frozen = prepare(config, device, Console(quiet=True))

@@ -42,6 +42,8 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
     target = run.path.parent / name if out is None else Path(out).expanduser()
     if os.path.lexists(target) and not overwrite:
         refuse(target)
+    if target.is_symlink():
+        raise ConfigError(f'out: "{target}" is a link; give the place itself with --out')
     part = target.with_name(f".part-{target.name}")
     with writing(target):
         _remove(part)
@@ -64,7 +66,7 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         for file in path.iterdir():
             file.unlink()
         path.rmdir()

@@ -34,7 +34,7 @@ def run_protocols(
     """
     if not overwrite:
         check_free(names, out)
-    others = other_rows(names, out)
+    other_rows(names, out)  # a list that cannot be read is found out before anything runs
     found: list[dict[str, Any]] = []
     set_threads(setting.threads)
     for k, name in enumerate(names):
@@ -48,5 +48,5 @@ def run_protocols(
             if not go_on:
                 raise
             found.append(failed(name, error, time.perf_counter() - started))
-        save_list(others + found, out)
+        save_list(other_rows(names, out) + found, out)
     return found

@@ -136,6 +136,8 @@ def whole(path: Path, sealed: bool = False) -> Iterator[Path]:
     """
     part = path.with_name(f"{path.name}.part")
     try:
+        # A leftover, or a link that somebody put there to have its target written over.
+        part.unlink(missing_ok=True)
         yield part
         if sealed:
             _publish_sealed(part, path)

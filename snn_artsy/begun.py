@@ -140,12 +140,16 @@ def read_begun(directory: Path) -> Begun:
 def _configuration(directory: Path, facts: Facts | None) -> RunConfig:
     """From config.yaml, which may have got another place of the images; else as recorded."""
     file = directory / CONFIG_FILE
+    where = f'run: "{file if file.is_file() else directory / schema.RUN_FILE}"'
     if file.is_file():
-        values = read_mapping(file, f'run: "{file}"')
+        values = read_mapping(file, where)
     else:
         assert facts is not None
         values = facts.config
-    return build(RunConfig, {**values, "out": str(directory)})
+    try:
+        return build(RunConfig, {**values, "out": str(directory)})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _remove_leftovers(directory: Path) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def learn(config: RunConfig, frozen: Frozen, directory: Path | None) -> float:
         return time.perf_counter() - at
     facts = {"seed": config.seed, "versions": {"none": "0"}, "git_commit": "none"}
     with RunRecorder(directory, "", facts, config.record) as recorder:
-        keeper = Keeper(directory, recorder, Checkpoint(asdict(config), {}), "cpu")
+        keeper = Keeper(directory, recorder, Checkpoint(frozen.facts(config, "cpu")), "cpu")
         for name in config.learners:
             file = state_path(directory, name)
             measures = run_learner(

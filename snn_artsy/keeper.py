@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from snn_artsy import checkpoint
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, require_finite
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.frozen import Frozen
 from snn_artsy.learners.base import Learner
@@ -62,7 +62,11 @@ class Keeper:
     def learnt(
         self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
     ) -> None:
-        """After a task, with its answers, or after an epoch: a checkpoint, if one is due."""
+        """After a task, with its answers, or after an epoch: a checkpoint, if one is due.
+
+        Raises:
+            NotFinite: The learner's state is not; it is not written then.
+        """
         kept = self.kept
         assert kept.learner is not None
         if answers is not None:
@@ -70,9 +74,11 @@ class Keeper:
             kept.step += 1
         if time.perf_counter() < self.due:
             return
+        state = learner.checkpoint()
+        require_finite(f"checkpoint of {kept.learner}", state)
         for step, each in self.answers:
             kept.answers.append(checkpoint.save_answers(self.directory, kept.learner, step, each))
         self.answers = []
         kept.seconds, kept.seconds_learning = seconds, seconds_learning
-        kept.state = learner.checkpoint() | {"torch_rng": torch.get_rng_state()}
+        kept.state = state | {"torch_rng": torch.get_rng_state()}
         self.save()

@@ -246,7 +246,10 @@ def test_features_follow_the_index(backbone: FrozenBackbone, config: BackboneCon
         np.testing.assert_allclose(features[row], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_second_run_reuses_the_cache(backbone: FrozenBackbone, config: BackboneConfig) -> None:
+def test_second_run_reuses_the_cache(
+    backbone: FrozenBackbone, config: BackboneConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backbone_module, "CPU_PASS", 3)
     split = Counting(random_images())
     index = np.arange(7)
     progress: list[tuple[int, int]] = []

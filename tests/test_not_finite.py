@@ -28,6 +28,7 @@ from snn_artsy.config import (
 )
 from snn_artsy.data import ArraySplit
 from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.recording import open_run
 from snn_artsy.run import execute, resume
@@ -178,8 +179,8 @@ def test_the_other_learners_of_a_run_go_on(config: RunConfig, tmp_path: Path) ->
         patch.setattr(snn_artsy.learners.Finetune, "learn", killed)
         with pytest.raises(KeyboardInterrupt):
             execute(replace(config, out=str(tmp_path / "killed")))
-    kept = checkpoint.load(tmp_path / "killed")
-    assert kept is not None and list(kept.failed) == ["aper_adapter"]
+    kept, _ = checkpoint.load(tmp_path / "killed")
+    assert list(kept[0].failed) == ["aper_adapter"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snn_artsy.learners.APERAdapter, "learn", killed)
         resumed = resume(tmp_path / "killed").summary
@@ -199,6 +200,25 @@ def test_exit_code_1_and_a_line_that_says_so(
     out = capsys.readouterr().out
     assert "failed: ease, task 0: " in out
     assert "simplecil" in out
+
+
+def test_a_state_in_the_middle_of_a_task_is_not_written(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = ArtsySNN.checkpoint
+
+    def spoilt(learner: ArtsySNN) -> dict[str, torch.Tensor]:
+        return honest(learner) | {"counters.epoch": torch.tensor(torch.nan)}
+
+    monkeypatch.setattr(ArtsySNN, "checkpoint", spoilt)
+    summary = execute(
+        replace(config, learners=["artsy_snn", "simplecil"], out=str(tmp_path / "run"))
+    ).summary
+    assert summary["failed"] == {
+        "artsy_snn": "artsy_snn, task 0: checkpoint of artsy_snn: 1 of 1 numbers in counters.epoch "
+        "are NaN or infinite"
+    }
+    assert list(summary["learners"]) == ["simplecil"]
 
 
 def test_a_control_that_diverges_costs_no_learner(config: RunConfig, tmp_path: Path) -> None:
@@ -239,7 +259,8 @@ def test_features_that_are_nan_stop_the_run_and_are_not_kept(
         return features
 
     monkeypatch.setattr(backbone, "embed", broken)
-    config = BackboneConfig(cache_dir=str(tmp_path), batch_size=2)
+    monkeypatch.setattr(snn_artsy.backbone, "CPU_PASS", 2)
+    config = BackboneConfig(cache_dir=str(tmp_path))
     with pytest.raises(NotFinite, match=r"for 2 of 4 images, first for image 2; look at"):
         extract_features(backbone, images, np.array([2, 3, 4, 0]), config)
     assert not list(cache_directory(config).glob("*.npy"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from dataclasses import dataclass, replace
 
@@ -23,8 +24,11 @@ from snn_artsy.learners import Setting
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
+from snn_artsy.printing import say
 from snn_artsy.progress import progress_bar
+from snn_artsy.provenance import available_cores
 from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.threads import cores
 
 Stream = list[tuple[Task, LabelledBatch]]
 
@@ -66,9 +70,24 @@ def choose_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
+def set_by_environment(config: RunConfig) -> list[str]:
+    """In words, what environment variables decide because the configuration leaves it open."""
+    found = []
+    if config.backbone.cache and config.backbone.cache_dir is None:
+        for name in ("SNN_ARTSY_CACHE", "XDG_CACHE_HOME"):
+            if folder := os.environ.get(name):
+                found.append(f"{name} is set: features are kept below {folder}")
+                break
+    if config.threads is None and cores() < available_cores():
+        found.append(f"OMP_NUM_THREADS is set: at most {cores()} threads extract features")
+    return found
+
+
 def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     """Images -> task stream -> frozen features."""
     started = time.perf_counter()
+    for line in set_by_environment(config):
+        say(console, line)
     source = load_source(config.data)
     for note in source.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import types
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,39 @@ def test_commands_are_accepted(page: str, command: str, monkeypatch: pytest.Monk
         assert cli._dispatch(words) == 0
     except ConfigError as error:
         pytest.fail(f"{page}: `{command}`: {error}")
+
+
+TO_READ = [ROOT / "README.md", ROOT / "docs" / "getting_started.md"]
+
+
+@pytest.mark.parametrize("page", TO_READ, ids=lambda page: page.name)
+def test_commands_work_from_top_to_bottom(page: Path) -> None:
+    """What a command reads, one above it on the page has written; DIR, FILE and X are the reader's.
+
+    Nothing is written twice, which the program would refuse."""
+    text = re.sub(r"\\\n\s*", " ", page.read_text("utf-8"))
+    found = re.findall(r"(?:^|`|&& )(snn-artsy [^`\n]*)", text, re.MULTILINE)
+    written: set[str] = set()
+    read = 0
+    for command in (part for line in found for part in line.split(" #")[0].split("&&")):
+        words = shlex.split(command)
+        if len(words) < 3 or words[1] not in ("run", "compare", "sweep", *READING):
+            continue
+        options = dict(pairwise(words))
+        for name in (words[2] if words[1] in READING else "", options.get("--run", ""),
+                     options.get("--config", "")):  # fmt: skip
+            if name and not re.search("[A-Z]|^--", name) and words[1] != "protocol":
+                assert name in written, f"{page.name}: `{command}` reads {name}"
+                read += 1
+        if words[1] == "protocol" and "--run" in options and "X" not in options["--run"]:
+            assert options["--run"] in written, f"{page.name}: `{command}`"
+        made = options.get(">", options.get("--out", "")) if words[1] not in READING else ""
+        assert not made or made not in written, f"{page.name}: `{command}` writes {made} again"
+        written |= {made} - {""}
+    assert written and read
+
+
+READING = ("info", "plot", "report", "export", "resume", "protocol")
 
 
 # --- links ----------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from snn_artsy.config_builder import build
 from snn_artsy.facts import Facts, config_differences
 from snn_artsy.recording import schema, storage
 from snn_artsy.recording.files import read_attributes
-from snn_artsy.recording.lock import LOCK_FILE, WriterLock
+from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
+from snn_artsy.rundir import LOCK_FILE
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 CONFIG_FILE = "config.yaml"
@@ -85,11 +86,6 @@ def withdraw(directory: Path) -> None:
         (directory / schema.RUN_FILE).with_suffix(".h5.sha256").unlink(missing_ok=True)
         (directory / CONFIG_FILE).unlink(missing_ok=True)
         (directory / schema.SEGMENT_FOLDER).rmdir()
-
-
-def is_empty(directory: Path) -> bool:
-    """Nothing there but the lock."""
-    return not any(entry.name != LOCK_FILE for entry in directory.iterdir())
 
 
 def read_begun(directory: Path) -> Begun:

@@ -27,11 +27,10 @@ from snn_artsy.foreign import refuse_links
 from snn_artsy.frozen import Frozen, choose_device, fingerprints, prepare
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
-from snn_artsy.recording.lock import LOCK_FILE
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
 from snn_artsy.run import run_learner
-from snn_artsy.rundir import claim
+from snn_artsy.rundir import LOCK_FILE, claim
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from snn_artsy import checkpoint
-from snn_artsy.begun import Begun, begin, is_empty, locked, read_begun, withdraw
+from snn_artsy.begun import Begun, begin, locked, read_begun, withdraw
 from snn_artsy.checks import ConfigError, NotFinite, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
@@ -39,7 +39,7 @@ from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
-from snn_artsy.rundir import check_out, claim
+from snn_artsy.rundir import check_out, claim, is_empty
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping

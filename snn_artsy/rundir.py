@@ -9,6 +9,10 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 
+LOCK_FILE = "writer.lock"
+
+# What a kill can leave before a run has begun.
+_LEFT = {LOCK_FILE, "config.yaml.part"}
 # Of a name that is made up here; file systems allow 255 bytes.
 _LABEL_LENGTH = 60
 
@@ -30,18 +34,29 @@ def check_out(out: str | None) -> None:
                 if not os.access(parent, os.W_OK):
                     raise ConfigError(f'out: "{parent}" is not writable; give another directory')
                 break
-        there = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        if not path.is_dir() or is_empty(path):
+            return
+        there = {entry.name for entry in path.iterdir()}
     except ConfigError:
         raise
     except (OSError, ValueError) as error:
         raise _unusable(path, error) from error
     if "summary.json" in there and "checkpoint" not in there:
         raise ConfigError(f'out: "{out}" holds a finished run; give another directory')
-    if there and not there & {"config.yaml", "run.h5"}:
+    if not there & {"config.yaml", "run.h5"}:
         raise ConfigError(
             f'out: "{out}" already holds other files, which were left as they are; '
             "give another directory"
         )
+
+
+def is_empty(directory: Path) -> bool:
+    """Nothing there but what a kill can leave before a run has begun.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    return all(entry.name in _LEFT for entry in directory.iterdir())
 
 
 def claim(out: str | None, label: str) -> tuple[Path, bool]:

@@ -35,6 +35,7 @@ from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text
 from snn_artsy.rules.own import loaded
+from snn_artsy.rundir import is_empty
 from snn_artsy.yaml_file import read_mapping, read_yaml
 
 # How long Ray's process may take to end by itself (s).
@@ -184,7 +185,7 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
     facts: Facts | None = None
     for cell in cells:
         directory, config = Path(str(cell.config.out)), cell.config
-        if not directory.is_dir() or not any(directory.iterdir()):
+        if not directory.is_dir() or is_empty(directory):
             continue
         if writer_alive(directory):
             raise ConfigError(

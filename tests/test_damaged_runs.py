@@ -489,6 +489,14 @@ def begun(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return out
 
 
+def test_killed_before_anything_was_written(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    for name in ("writer.lock", "config.yaml.part"):
+        (tmp_path / name).touch()
+    rundir.check_out(str(tmp_path))
+    execute(replace(config, out=str(tmp_path)))
+    assert_same_run(tmp_path, whole)
+
+
 @pytest.mark.parametrize("command", ["run", "resume"])
 def test_killed_before_the_recording(
     begun: Path, whole: Path, config: RunConfig, command: str

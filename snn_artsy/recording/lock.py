@@ -13,14 +13,13 @@ from types import TracebackType
 from typing import Any
 
 from snn_artsy.recording.schema import RecordingError
+from snn_artsy.rundir import LOCK_FILE
 
 fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows: no advisory locks; a killed run then keeps saying "running"
     fcntl = None
-
-LOCK_FILE = "writer.lock"
 
 # A reader that looks whether somebody writes holds the lock for a moment.
 _ATTEMPTS, _PAUSE = 5, 0.05

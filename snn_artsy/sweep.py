@@ -368,11 +368,11 @@ def _end(process: subprocess.Popen[str]) -> None:
     with suppress(OSError):
         process.stdin.close()
     try:
-        process.wait(_ENDING)
-    except BaseException:  # it does not end, or one more signal
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING)
+    finally:  # also after one more signal
         process.kill()
         process.wait()
-        raise
 
 
 def _environment(resources: Resources) -> dict[str, str]:

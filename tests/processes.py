@@ -29,6 +29,10 @@ def marked(environment: dict[str, str]) -> dict[int, bytes]:
     return found
 
 
+def command_line(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 def listening(processes: dict[int, bytes]) -> set[tuple[str, int]]:
     """TCP addresses and ports at which these processes wait for others."""
     sockets = set()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import listening, marked, marked_environment
+from processes import command_line, listening, marked, marked_environment
 
 from snn_artsy import on_ray
 from snn_artsy.checks import ConfigError
@@ -30,13 +30,14 @@ GRID = {"seed": [1, 2], "snn.plasticity.rule": ["gated", "pair", "none"]}
 
 
 def test_every_combination_once(tmp_path: Path) -> None:
-    cells = grid_cells(BASE, GRID, tmp_path)
+    base = BASE | {"learners": ["artsy_snn"]}
+    cells = grid_cells(base, GRID, tmp_path)
     found = [(c.config.seed, c.config.snn.plasticity.rule) for c in cells]
     assert found == [(s, r) for s in (1, 2) for r in ("gated", "pair", "none")]
     assert all(c.config.data.train_per_class == 8 for c in cells)
     assert len({c.config.out for c in cells}) == 6
     # a larger grid keeps the names of those that were there
-    larger = grid_cells(BASE, GRID | {"seed": [1, 2, 3]}, tmp_path)
+    larger = grid_cells(base, GRID | {"seed": [1, 2, 3]}, tmp_path)
     assert {c.name for c in cells} < {c.name for c in larger}
 
 
@@ -103,7 +104,8 @@ def pretend(cell: Cell, a_last: float) -> None:
 
 
 def test_summary_is_over_seeds(tmp_path: Path) -> None:
-    cells = grid_cells(BASE, {"seed": [1, 2], "ann.epochs": [1, 2]}, tmp_path)
+    base = BASE | {"learners": ["artsy_ann"]}
+    cells = grid_cells(base, {"seed": [1, 2], "ann.epochs": [1, 2]}, tmp_path)
     for cell, value in zip(cells, (0.1, 0.5, 0.3), strict=False):
         pretend(cell, value)
     assert [finished(c) for c in cells] == [True, True, True, False]
@@ -372,11 +374,14 @@ def test_only_this_machine_and_only_with_the_token(tmp_path: Path) -> None:
             if setting.startswith(b"RAY_AUTH_")
         )
         assert settings["RAY_AUTH_MODE"] == "token" and len(settings["RAY_AUTH_TOKEN"]) == 64
-        (port,) = {port for _, port in found if answers(port, settings)}
+        head = {k: v for k, v in processes.items() if "gcs_server" in command_line(k)}
+        ((_, port),) = listening(head)
+        assert answers(port, settings)
         assert not answers(port, {"RAY_AUTH_MODE": "disabled"})
         assert not answers(port, settings | {"RAY_AUTH_TOKEN": "0" * 64})
         joins = [sys.executable, "-c", f"import ray; ray.init('127.0.0.1:{port}')"]
         without = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        without["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         done = subprocess.run(joins, capture_output=True, text=True, env=without, timeout=120)
         assert done.returncode != 0
     finally:
@@ -396,8 +401,10 @@ def until(happened: Callable[[], bool], seconds: float = 240.0) -> None:
 def answers(port: int, settings: dict[str, str]) -> bool:
     """Whether a Ray cluster's head at this port serves a client with these settings."""
     check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address"]
+    # without this Ray takes 127.0.0.1 for the machine's address in its network
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **settings}
     asked = subprocess.run(
-        [*check, f"127.0.0.1:{port}"], env={**os.environ, **settings}, capture_output=True
+        [*check, f"127.0.0.1:{port}"], env=environment, capture_output=True, timeout=120
     )
     return asked.returncode == 0
 

@@ -5,8 +5,10 @@ And of numbers that come out of them: what is computed must be finite.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -64,18 +66,42 @@ def named(prefix: str, instead: str) -> Iterator[None]:
         raise ConfigError(instead + str(error).removeprefix(prefix)) from error
 
 
+def finite(key: str, value: object) -> None:
+    """A number; NaN, infinity and text are none."""
+    require(isinstance(value, Real) and math.isfinite(value), key, value, "use a finite number")
+
+
 def positive(key: str, value: float) -> None:
+    finite(key, value)
     require(value > 0, key, value, "use a value above 0")
 
 
 def within(key: str, value: float | None, low: float, high: float, unit: str = "") -> None:
     """Refuse a number outside [low, high]; None passes."""
-    inside = value is None or low <= value <= high
+    inside = value is None or (isinstance(value, Real) and low <= value <= high)
     require(inside, key, value, f"use {_shown(low)} to {_shown(high)}{unit and ' '}{unit}")
 
 
 def _shown(bound: float) -> str:
     return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+
+
+def between(key: str, value: float, low: float, high: float) -> None:
+    """`within` for a number that must be given."""
+    finite(key, value)
+    within(key, value, low, high)
+
+
+def duration(key: str, value: float) -> None:
+    """A time in ms that neither vanishes beside another one nor makes it vanish."""
+    finite(key, value)
+    require(1e-6 <= value <= 1e15, key, value, "use 1e-06 to 1e+15 ms")
+
+
+def amplitude(key: str, value: float) -> None:
+    """A number that sums over spikes are multiplied with: float32 must hold them."""
+    finite(key, value)
+    require(0 <= value <= 1e6, key, value, "use 0 to 1e+06")
 
 
 def one_of(key: str, value: object, choices: tuple[str, ...]) -> None:

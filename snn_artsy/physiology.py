@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from snn_artsy.checks import positive, require
+from snn_artsy.checks import amplitude, between, duration, positive, require
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ class Receptors:
 
     def __post_init__(self) -> None:
         for name in ("g_ampa_nS", "g_nmda_nS", "mg_mM"):
-            value = getattr(self, name)
-            require(value >= 0, f"receptors.{name}", value, "use 0 (blocked) or more")
+            amplitude(f"receptors.{name}", getattr(self, name))
+        for name in ("e_rev_mV", "e_gaba_mV"):
+            between(f"receptors.{name}", getattr(self, name), -1e6, 1e6)
         for name in ("tau_ampa_ms", "tau_nmda_rise_ms", "tau_nmda_decay_ms", "tau_gaba_ms"):
-            positive(f"receptors.{name}", getattr(self, name))
+            duration(f"receptors.{name}", getattr(self, name))
         require(
             self.tau_nmda_rise_ms < self.tau_nmda_decay_ms,
             "receptors.tau_nmda_rise_ms",
@@ -91,8 +92,10 @@ class Membrane:
     refractory_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("tau_m_ms", "g_leak_nS"):
-            positive(f"membrane.{name}", getattr(self, name))
+        duration("membrane.tau_m_ms", self.tau_m_ms)
+        positive("membrane.g_leak_nS", self.g_leak_nS)
+        for name in ("v_rest_mV", "v_th_mV", "v_reset_mV"):
+            between(f"membrane.{name}", getattr(self, name), -1e6, 1e6)
         require(
             self.v_rest_mV < self.v_th_mV,
             "membrane.v_rest_mV",
@@ -105,7 +108,7 @@ class Membrane:
             self.v_reset_mV,
             f"the reset must lie below the threshold ({self.v_th_mV:g} mV)",
         )
-        require(self.refractory_ms >= 0, "membrane.refractory_ms", self.refractory_ms, "use >= 0")
+        amplitude("membrane.refractory_ms", self.refractory_ms)
 
     @property
     def capacitance_pF(self) -> float:

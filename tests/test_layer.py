@@ -72,10 +72,10 @@ def textbook(
             v = synaptic = 0.0
             for t in range(n_steps):
                 drive = sum((weight[i] - inhibition) * float(pre[t, b, i]) for i in afferents)
-                if current is not None:
-                    drive += float(current[t, b, j]) * threshold
                 synaptic = decay * synaptic + drive
                 v = beta * v + synaptic
+                if current is not None:  # the electrode's current takes no way through a synapse
+                    v += float(current[t, b, j]) * threshold
                 if v > threshold:
                     spikes[t][b][j] = 1.0
                     v -= threshold
@@ -190,7 +190,7 @@ def test_cuda_gives_the_cpu_s_spikes() -> None:
 
 @pytest.mark.parametrize("shape", [(10, 2, N_PRE + 1), (10, N_PRE), (N_PRE,)])
 def test_wrong_input_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=rf"expected \[T, B, {N_PRE}\]"):
+    with pytest.raises(ValueError, match=rf"= \[T, B, {N_PRE}\], given"):
         make_layer().respond(torch.zeros(shape))
 
 

@@ -1,6 +1,7 @@
 """The layer between two layers of a user's own model: snnTorch neurons, learning, updates."""
 
 import copy
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -17,7 +18,7 @@ from snn_artsy.synapses import SilentSynapseLayer
 T, B, N_PRE, N_POST = 60, 3, 12, 4
 RULES: list[Rule] = [
     PairSTDP(a_plus=0.03, a_minus=0.01),
-    PairSTDP(a_plus=0.05, a_minus=0.02, bounds_of="soft", pairing="nearest"),
+    PairSTDP(a_plus=0.1, a_minus=0.02, bounds_of="soft", pairing="nearest"),
     TripletSTDP(a2_plus=0.02),
     GatedSTDP(PairSTDP(a_plus=0.1, a_minus=0.01), Gating(target=0.5)),
 ]
@@ -43,17 +44,19 @@ def stimulus(seed: int = 0) -> tuple[Tensor, Tensor]:
     ids=lambda neuron: type(neuron).__name__,
 )
 def test_a_snntorch_neuron_is_used_as_it_is(neuron: snntorch.SpikingNeuron) -> None:
-    current = 8.0 if isinstance(neuron, snntorch.Lapicque) else 0.4
+    current = 0.4
     layer = SilentSynapseLayer(N_PRE, N_POST, neuron=neuron, contact_current=current).double()
     layer.state.fill_(FUNCTIONAL)
     pre, _ = stimulus()
     spikes = layer(pre)
     # by hand: the same neuron, driven by the sum of the inputs
     own = copy.deepcopy(neuron)
+    # Lapicque multiplies its input by dt / C, with C = dt / (R ln(1 / beta)) and R = 1
+    scale = 1.0 / math.log(1.0 / 0.9) if isinstance(neuron, snntorch.Lapicque) else 1.0
     state = tuple(torch.zeros(B, N_POST).double() for _ in range(1 + ("Syn" in type(own).__name__)))
     for t in range(T):
         drive = current * pre[t].sum(1, keepdim=True).expand(B, N_POST)
-        fired, *after = own(drive, *state)
+        fired, *after = own(scale * drive, *state)
         state = tuple(after)
         assert torch.equal(spikes[t], fired.double())
     assert spikes.sum() > 0

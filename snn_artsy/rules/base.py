@@ -15,6 +15,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_spikes
+from snn_artsy.checks import duration
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -69,6 +72,9 @@ class Rule(Protocol):
 
         Args:
             noise: Standard normal numbers of ``w``'s shape if the rule is `noisy`; None: no noise.
+
+        Raises:
+            TypeError, ValueError: As `check_seen` has it.
         """
 
     def presentation(
@@ -79,6 +85,55 @@ class Rule(Protocol):
 
     def sped_up(self: SomeRule, factor: float) -> SomeRule:
         """The same rule with every change ``factor`` times as large (compressed time)."""
+
+
+def check_seen(
+    w: Tensor, seen: Signals, dt_ms: float, noise: Tensor | None = None, steps: bool = False
+) -> None:
+    """Whether a rule can compute with these; ``steps``: with presentations, else with one step.
+
+    Raises:
+        TypeError: Something is no tensor, or of another type than ``w``.
+        ValueError: Shapes or devices do not fit together; a spike is neither 0 nor 1; a number is
+            not finite or beyond `arrays.LARGEST`, a gate outside [0, 1].
+    """
+    duration("dt_ms", dt_ms)
+    sizes: Sizes = {}
+    private = not steps and getattr(w, "ndim", 2) == 3
+    check_same_kind("w", w, "B n_post n_pre" if private else "n_post n_pre", sizes, w)
+    axes = "T B" if steps else "B"
+    check_same_kind("seen.pre", seen.pre, f"{axes} n_pre", sizes, w)
+    for name in ("post", "v_mV", "gate"):
+        values = getattr(seen, name)
+        if values is not None or name != "gate":
+            check_same_kind(f"seen.{name}", values, f"{axes} n_post", sizes, w)
+    for name, spikes in (("seen.pre", seen.pre), ("seen.post", seen.post)):
+        check_spikes(name, spikes)
+    check_range("w", w)
+    check_range("seen.v_mV", seen.v_mV)
+    if seen.gate is not None:
+        check_range("seen.gate", seen.gate, 0.0, 1.0)
+    if seen.target is not None:
+        check_same_kind("seen.target", seen.target, "n_post", sizes, w)
+        check_range("seen.target", seen.target)
+    if noise is not None:
+        check_same_kind("noise", noise, " ".join(("B", "n_post", "n_pre")[-w.ndim :]), sizes, w)
+        check_range("noise", noise)
+
+
+def check_traces(
+    rule: Rule | ProductRule, traces: Traces, seen: Signals, private: bool = False
+) -> None:
+    """Whether traces have the shapes that the rule's `start` gives them for such a step; what a
+    rule appends to them later is its own.
+
+    Raises:
+        ValueError: They were started for other sizes, or by another rule.
+    """
+    expected = [list(trace.shape) for trace in rule.start(seen.pre, seen.post, private)]
+    given = [list(trace.shape) for trace in traces[: len(expected)]]
+    if given != expected:
+        raise ValueError(f"traces: expected shapes {expected} as start gives them, given {given}")
 
 
 class Factors(NamedTuple):
@@ -124,6 +179,8 @@ class ProductRule:
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
+        check_seen(w, seen, dt_ms)
+        check_traces(self, traces, seen, w.ndim == 3)
         f, traces = self.factors(traces, seen, dt_ms)
         up, down = self.bounds(w)
         private = w.ndim == 3
@@ -133,6 +190,7 @@ class ProductRule:
     def presentation(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
+        check_seen(w, seen, dt_ms, steps=True)
         f, traces = all_factors(self, seen, dt_ms)
         up, down = self.bounds(w)
         gain = f.gain_post.flatten(0, 1).T @ f.gain_pre.flatten(0, 1)
@@ -170,3 +228,18 @@ def advance(trace: Tensor, spikes: Tensor, dt_ms: float, tau_ms: float, nearest:
     """
     after = trace + spikes * (1.0 - trace) if nearest else trace + spikes
     return after * decay(dt_ms, tau_ms)
+
+
+_PARTS = ("noisy", "start", "rest", "step", "presentation", "sped_up")
+
+
+def require_rule(name: str, given: object) -> None:
+    """A rule, not its name or its class.
+
+    Raises:
+        TypeError: It lacks a part of `Rule`.
+    """
+    missing = [part for part in _PARTS if not hasattr(given, part)]
+    if missing or isinstance(given, type):
+        shown = given.__name__ if isinstance(given, type) else repr(given)
+        raise TypeError(f"{name}: expected a rule such as PairSTDP(), given {shown}")

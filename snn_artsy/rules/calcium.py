@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from snn_artsy.checks import positive, require
-from snn_artsy.rules.base import Signals, Traces, decay
+from snn_artsy.checks import amplitude, duration, finite, positive, require
+from snn_artsy.rules.base import Signals, Traces, check_seen, check_traces, decay
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,10 +109,13 @@ class CalciumRule:
 
     def __post_init__(self) -> None:
         for name in ("c_pre", "c_post", "gamma_d", "gamma_p", "sigma", "delay_ms"):
-            value = getattr(self, name)
-            require(value >= 0, f"calcium.{name}", value, "use 0 or more")
-        for name in ("tau_ca_ms", "theta_d", "theta_p", "tau_ms"):
+            amplitude(f"calcium.{name}", getattr(self, name))
+        for name in ("theta_d", "theta_p"):
             positive(f"calcium.{name}", getattr(self, name))
+            amplitude(f"calcium.{name}", getattr(self, name))
+        for name in ("tau_ca_ms", "tau_ms"):
+            duration(f"calcium.{name}", getattr(self, name))
+        finite("calcium.rho_star", self.rho_star)
         require(0 < self.rho_star < 1, "calcium.rho_star", self.rho_star, "use a value in (0, 1)")
 
     @property
@@ -132,6 +135,8 @@ class CalciumRule:
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
+        check_seen(w, seen, dt_ms, noise)
+        check_traces(self, traces, seen, w.ndim == 3)
         x, y, gate, traces = self._calcium(traces, seen, dt_ms)
         if w.ndim == 3:
             log_c = self._log(x.unsqueeze(1), y.unsqueeze(2))
@@ -152,6 +157,7 @@ class CalciumRule:
         [0, 1], which whoever holds the contacts clips."""
         import torch
 
+        check_seen(w, seen, dt_ms, noise, steps=True)
         traces = self.start(seen.pre[0], seen.post[0])
         steps = []
         for t in range(len(seen.pre)):

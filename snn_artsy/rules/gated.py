@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from snn_artsy.checks import ConfigError, one_of, positive, require
-from snn_artsy.rules.base import Factors, ProductRule, Rule, Signals, Traces, all_factors, outer
+from snn_artsy.checks import ConfigError, amplitude, between, duration, one_of
+from snn_artsy.rules.base import (
+    Factors,
+    ProductRule,
+    Rule,
+    Signals,
+    Traces,
+    all_factors,
+    check_seen,
+    check_traces,
+    outer,
+    require_rule,
+)
 from snn_artsy.rules.nmda import insertion_event, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 
@@ -46,13 +57,11 @@ class Gating:
     def __post_init__(self) -> None:
         one_of("gating.insertion", self.insertion, ("graded", "bernoulli"))
         for name in ("mg_mM", "target"):
-            value = getattr(self, name)
-            require(value >= 0, f"gating.{name}", value, "use 0 or more")
+            amplitude(f"gating.{name}", getattr(self, name))
         for name in ("nmda", "probability"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"gating.{name}", value, "use [0, 1]")
+            between(f"gating.{name}", getattr(self, name), 0, 1)
         for name in ("tau_target_ms", "window_ms"):
-            positive(f"gating.{name}", getattr(self, name))
+            duration(f"gating.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,9 @@ class GatedSTDP:
     gating: Gating = Gating()
 
     def __post_init__(self) -> None:
+        require_rule("base", self.base)
+        if not isinstance(self.gating, Gating):
+            raise TypeError(f"gating: expected a Gating, given {self.gating!r}")
         if self.gating.insertion == "bernoulli" and not isinstance(self.base, ProductRule):
             raise ConfigError(
                 "gating.insertion: 'bernoulli' cannot be used with the calcium-based rule, which "
@@ -97,6 +109,8 @@ class GatedSTDP:
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
+        check_seen(w, seen, dt_ms, noise)
+        check_traces(self, traces, seen, w.ndim == 3)
         slow, weight, age, *rest = traces
         base, seen = tuple(rest), self._gated(seen)
         if not isinstance(self.base, ProductRule):
@@ -117,10 +131,10 @@ class GatedSTDP:
             gain = outer(f.gain_post, f.gain_pre, private)
             factor = self.gating.target if seen.target is None else seen.target
             if private:
-                reference = (slow / weight).unsqueeze(1) * f.gain_post.unsqueeze(2)
+                reference = _mean(slow, weight).unsqueeze(1) * f.gain_post.unsqueeze(2)
                 gain = gain - (reference * _column(factor))
             else:
-                gain = gain - (f.gain_post.sum(0) * factor).unsqueeze(1) * (slow / weight)
+                gain = gain - (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(slow, weight)
             gain = gain * up
         age = (age + dt_ms) * (1.0 - seen.pre) + dt_ms * seen.pre
         return gain - loss, (slow, weight, age, *base)
@@ -128,6 +142,8 @@ class GatedSTDP:
     def presentation(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
+        check_seen(w, seen, dt_ms, noise, steps=True)
+        check_traces(self, traces, seen.at(0))
         slow, weight, age, *rest = traces
         seen = self._gated(seen)
         if not isinstance(self.base, ProductRule):
@@ -148,7 +164,7 @@ class GatedSTDP:
         else:
             gain = f.gain_post.T @ f.gain_pre
             factor = self.gating.target if seen.target is None else seen.target
-            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * (slow / weight)
+            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(slow, weight)
             gain = gain * up
         return gain - loss * down, (slow, weight, age, *base)
 
@@ -171,7 +187,7 @@ class GatedSTDP:
             f, base = self.base.factors(base, seen.at(t), dt_ms)
             slow, weight = self._average(slow, weight, f.gain_pre.mean(0), dt_ms * len(seen.pre[t]))
             steps.append(f)
-            reference.append(slow / weight)
+            reference.append(_mean(slow, weight))
         factors = Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
         return factors, torch.stack(reference), (slow, weight, age, *base)
 
@@ -209,6 +225,13 @@ class GatedSTDP:
         # a rounded u can reach 1, which must not fill a contact without a coincidence
         filled = (u >= stays) & (coincidences > 0)
         return filled.to(w.dtype) * (1.0 - w)
+
+
+def _mean(total: Tensor, weight: Tensor) -> Tensor:
+    """A sum over its weight; 0 as long as so little time has passed that the weight is 0."""
+    import torch
+
+    return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def _event(seen: Signals, dt_ms: float) -> Tensor:

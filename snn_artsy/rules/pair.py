@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from snn_artsy.checks import one_of, positive, require
+from snn_artsy.checks import amplitude, between, duration, one_of, positive, require
 from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance
 from snn_artsy.rules.nmda import insertion_event
 
@@ -68,12 +68,14 @@ class PairSTDP(ProductRule):
         one_of("pair.bounds_of", self.bounds_of, ("additive", "soft", "van_rossum", "power_law"))
         one_of("pair.pairing", self.pairing, ("all_to_all", "nearest"))
         for name in ("a_plus", "a_minus"):
-            value = getattr(self, name)
-            require(value >= 0, f"pair.{name}", value, "use 0 or more")
-        for name in ("tau_plus_ms", "tau_minus_ms", "w_reference"):
-            positive(f"pair.{name}", getattr(self, name))
-        require(0 <= self.mu <= 1, "pair.mu", self.mu, "use [0, 1]")
-        require(0 <= self.w_floor < 1, "pair.w_floor", self.w_floor, "use [0, 1)")
+            amplitude(f"pair.{name}", getattr(self, name))
+        for name in ("tau_plus_ms", "tau_minus_ms"):
+            duration(f"pair.{name}", getattr(self, name))
+        for name in ("mu", "w_floor"):
+            between(f"pair.{name}", getattr(self, name), 0, 1)
+        require(self.w_floor < 1, "pair.w_floor", self.w_floor, "use [0, 1)")
+        positive("pair.w_reference", self.w_reference)
+        between("pair.w_reference", self.w_reference, 0, 1e6)
 
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         return pre * 0.0, post * 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from snn_artsy.checks import one_of, positive, require
+from snn_artsy.checks import amplitude, duration, one_of
 from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance
 from snn_artsy.rules.nmda import insertion_event
 
@@ -57,10 +57,9 @@ class TripletSTDP(ProductRule):
     def __post_init__(self) -> None:
         one_of("triplet.pairing", self.pairing, ("all_to_all", "nearest"))
         for name in ("a2_plus", "a3_plus", "a2_minus", "a3_minus"):
-            value = getattr(self, name)
-            require(value >= 0, f"triplet.{name}", value, "use 0 or more")
+            amplitude(f"triplet.{name}", getattr(self, name))
         for name in ("tau_plus_ms", "tau_minus_ms", "tau_x_ms", "tau_y_ms"):
-            positive(f"triplet.{name}", getattr(self, name))
+            duration(f"triplet.{name}", getattr(self, name))
 
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         return pre * 0.0, pre * 0.0, post * 0.0, post * 0.0

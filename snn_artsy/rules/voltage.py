@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from snn_artsy.checks import positive, require
+from snn_artsy.checks import amplitude, between, duration
 from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance, decay
 from snn_artsy.rules.nmda import V_REST_MV
 
@@ -67,12 +67,13 @@ class VoltageSTDP(ProductRule):
 
     def __post_init__(self) -> None:
         for name in ("a_ltd", "a_ltp", "delay_ms"):
-            value = getattr(self, name)
-            require(value >= 0, f"voltage.{name}", value, "use 0 or more")
+            amplitude(f"voltage.{name}", getattr(self, name))
+        for name in ("theta_minus_mV", "theta_plus_mV", "v_rest_mV"):
+            between(f"voltage.{name}", getattr(self, name), -1e6, 1e6)
         for name in ("tau_x_ms", "tau_minus_ms", "tau_plus_ms"):
-            positive(f"voltage.{name}", getattr(self, name))
+            duration(f"voltage.{name}", getattr(self, name))
         if self.spike_ms is not None:
-            positive("voltage.spike_ms", self.spike_ms)
+            duration("voltage.spike_ms", self.spike_ms)
 
     # Traces: xbar [B, n_pre], then ubar_minus and ubar_plus above rest [B, n_post], then pairs of
     # their past values, oldest first, as many as the delay needs.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from snn_artsy.checks import positive, require
+from snn_artsy.arrays import check_range, check_same_kind
+from snn_artsy.checks import between, duration, positive, require
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,12 @@ class AdEx:
     v_reset_mV: float = -49.6
 
     def __post_init__(self) -> None:
-        for name in ("c_pF", "g_l_nS", "delta_t_mV", "tau_vt_ms", "tau_w_ms", "tau_z_ms"):
+        for name in (field.name for field in fields(self)):
+            between(f"adex.{name}", getattr(self, name), -1e6, 1e6)
+        for name in ("c_pF", "g_l_nS", "delta_t_mV"):
             positive(f"adex.{name}", getattr(self, name))
+        for name in ("tau_vt_ms", "tau_w_ms", "tau_z_ms"):
+            duration(f"adex.{name}", getattr(self, name))
         require(self.t_clamp_ms >= 0, "adex.t_clamp_ms", self.t_clamp_ms, "use 0 or more")
         below = "use a value below v_peak_mV"
         require(self.v_reset_mV < self.v_peak_mV, "adex.v_reset_mV", self.v_reset_mV, below)
@@ -87,6 +92,7 @@ class AdExState(NamedTuple):
 
 def adex_start(n: int, params: AdEx) -> AdExState:
     """N neurons at rest."""
+    require(n >= 1, "n", n, "use 1 or more")
     zero = torch.zeros(n, dtype=torch.float64)
     return AdExState(zero + params.e_l_mV, zero, zero, zero + params.v_t_rest_mV, zero)
 
@@ -102,7 +108,16 @@ def adex_step(
 
     V and w by the second-order Runge-Kutta method (Heun), z and V_T exactly. ``jump_mV`` is a
     delta pulse at the end of the step, lost on a neuron in its upstroke (as in NEST).
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit, or a number is not finite.
     """
+    duration("dt_ms", dt_ms)
+    for name, given in (("current_pA", current_pA), ("jump_mV", jump_mV)):
+        if isinstance(given, Tensor):
+            check_same_kind(name, given, "B" if given.ndim else "", {"B": len(state.v_mV)}, given)
+        check_range(name, torch.as_tensor(given))
+    check_range("state.v_mV", state.v_mV)
     p, (v, w, z, v_t, clamp) = params, state
     z_after = z * math.exp(-dt_ms / p.tau_z_ms)
     v_t_after = p.v_t_rest_mV + (v_t - p.v_t_rest_mV) * math.exp(-dt_ms / p.tau_vt_ms)

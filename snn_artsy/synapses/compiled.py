@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_artsy.arrays import check_range
 from snn_artsy.rules import GatedSTDP, PairSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, all_factors, decay
 
@@ -135,13 +136,14 @@ def _change(
     bounds = bounds_of(layer.rule)
     assert bounds is not None
     dynamics = _dynamics(layer, bounds, elapsed_ms, factors.gain_pre.shape[1])
+    for name, values in zip(factors._fields, factors, strict=True):
+        # the loop is compiled for finite numbers, and a NaN would stay in the occupancies
+        check_range(f"rule: {name} of {type(layer.rule).__name__}", values)
     kernels.set_threads(torch.get_num_threads())
-    loss_pre = _array(factors.loss_pre)
     contact_kernel.learn_contacts(
         layer.ampa.numpy(), state.numpy(), clock.numpy(), layer.exists.numpy(),
-        _array(factors.gain_post), _array(factors.gain_pre), _array(factors.loss_post), loss_pre,
-        *kernels.spikes_by_input(loss_pre), _array(reference), _array(layer.target_factor),
-        dynamics,
+        _array(factors.gain_post), _array(factors.gain_pre), _array(factors.loss_post),
+        _array(factors.loss_pre), _array(reference), _array(layer.target_factor), dynamics,
     )  # fmt: skip
 
 
@@ -172,9 +174,11 @@ def _dynamics(
         theta_up=number(c.theta_up),
         theta_down=number(c.theta_down),
         elapsed_ms=number(elapsed_ms),
-        consolidate_ms=number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER,
+        consolidate_ms=min(number(c.consolidate_ms), contact_kernel.NEVER)
+        if c.consolidation
+        else contact_kernel.NEVER,
     )
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
-    return values.to(torch.float32).contiguous().numpy()
+    return values.detach().to(torch.float32).contiguous().numpy()

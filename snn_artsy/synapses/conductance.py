@@ -10,6 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import (
+    Sizes,
+    axes_like,
+    check_range,
+    check_same_kind,
+    check_spikes,
+    check_tensor,
+)
+from snn_artsy.checks import duration
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules.nmda import mg_block
 from snn_artsy.synapses.receptors import (
@@ -42,7 +51,18 @@ def released(pre: Tensor, probability: Tensor | float, generator: torch.Generato
     Katz's quantal release with one site a contact: a spike releases with a probability, else it is
     a failure. ``pre`` [T, B, n_contacts] of 0 and 1, ``probability`` [n_contacts] or one for all;
     drawn on the CPU.
+
+    Raises:
+        TypeError, ValueError: Shapes do not fit, a spike is neither 0 nor 1, or a probability lies
+            outside [0, 1].
     """
+    sizes: Sizes = {}
+    check_tensor("pre", pre, "T B n_contacts", sizes, pre)
+    check_spikes("pre", pre)
+    chances = torch.as_tensor(probability)
+    check_range("probability", chances, 0.0, 1.0)
+    if chances.ndim:
+        check_tensor("probability", chances, "n_contacts", sizes, chances)
     drawn = torch.rand(pre.shape, generator=generator)
     return pre * (drawn < probability).to(pre.device)
 
@@ -55,7 +75,13 @@ def clamp_current(
     Args:
         ampa_in, nmda_in: Contacts that release, weighted with their receptors, [T, ...].
         v_mV: Holding potential, a number or [...].
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit, or a number is not finite.
     """
+    duration("dt_ms", dt_ms)
+    _check_like("nmda_in", nmda_in, "ampa_in", ampa_in)
+    check_range("v_mV", torch.as_tensor(v_mV))
     held = torch.as_tensor(v_mV).to(ampa_in)
     gates, current = gates_at_rest(ampa_in[0]), []
     for ampa, nmda in zip(ampa_in, nmda_in, strict=True):
@@ -87,7 +113,15 @@ def integrate(
         ampa_in, nmda_in, gaba_in: Contacts that release in each step, weighted, in units of
             g_ampa, g_nmda and g_ampa, [T, B, n_post]; ``gaba_in`` None: no inhibition.
         injected_pA: Injected current, [T, B, n_post].
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit, or a number is not finite.
     """
+    duration("dt_ms", dt_ms)
+    check_tensor("ampa_in", ampa_in, "T B n_post", {}, ampa_in)
+    for name, values in (("nmda_in", nmda_in), ("gaba_in", gaba_in), ("injected_pA", injected_pA)):
+        if values is not None or name == "nmda_in":
+            _check_like(name, values, "ampa_in", ampa_in)
     v = torch.full_like(ampa_in[0], membrane.v_rest_mV)
     gates, inhibition = gates_at_rest(v), torch.zeros_like(v)
     waiting = torch.zeros_like(v)
@@ -116,6 +150,17 @@ def integrate(
         v = torch.where(fired > 0, torch.full_like(v, membrane.v_reset_mV), v)
         waiting = torch.where(fired > 0, torch.full_like(v, membrane.refractory_ms), waiting)
     return Trajectory(torch.stack(peaks), torch.stack(spikes), v)
+
+
+def _check_like(name: str, values: Tensor | None, of: str, like: Tensor) -> None:
+    """Both finite, and of one shape, type and device with at least one step."""
+    axes = axes_like(like, "T")
+    sizes: Sizes = {}
+    check_same_kind(of, like, axes, sizes, like)
+    check_same_kind(name, values, axes, sizes, like)
+    check_range(of, like)
+    assert values is not None
+    check_range(name, values)
 
 
 def membrane_step(

@@ -15,8 +15,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from snn_artsy.arrays import Sizes, check_array
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.synapses.kernels import FAST, Floats, Integers
+from snn_artsy.synapses.kernels import FAST, Floats, Integers, spikes_by_input
 
 _SILENT, _FUNCTIONAL, _CONSOLIDATED = np.uint8(SILENT), np.uint8(FUNCTIONAL), np.uint8(CONSOLIDATED)
 
@@ -145,7 +146,6 @@ def _add(sums: Floats, factor: np.float32, values: Floats) -> None:
         sums[i] += factor * values[i]
 
 
-@njit(cache=True, parallel=True, fastmath=FAST)
 def express_change(
     ampa: Floats,
     state: NDArray[np.uint8],
@@ -155,7 +155,82 @@ def express_change(
     d: Dynamics,
 ) -> None:
     """One step of all contacts, in place, for a change [n_post, n_pre] that is known already; the
-    weight dependence of ``d`` is not used (`compiled.AS_GIVEN`)."""
+    weight dependence of ``d`` is not used (`compiled.AS_GIVEN`).
+
+    Raises:
+        TypeError, ValueError: As for `learn_contacts`.
+    """
+    sizes = _check_contacts(ampa, state, clock, exists)
+    check_array("change", change, "float32", "n_post n_pre", sizes)
+    _express_change(ampa, state, clock, exists, change, d)
+
+
+def learn_contacts(
+    ampa: Floats,
+    state: NDArray[np.uint8],
+    clock: Floats,
+    exists: NDArray[np.bool_],
+    gain_post: Floats,
+    gain_pre: Floats,
+    loss_post: Floats,
+    loss_pre: Floats,
+    reference: Floats,
+    target: Floats,
+    d: Dynamics,
+) -> None:
+    """Contacts ampa, state, clock (ms) [n_post, n_pre] through all steps, in place.
+
+    The change of step t, before bounds, is sum_b gain_post_j (gain_pre_i - target_j reference_i)
+    - sum_b loss_post_j loss_pre_i.
+
+    Args:
+        gain_post, loss_post: [T, B, n_post]. gain_pre, loss_pre: [T, B, n_pre].
+        reference: [T, n_pre]. target: [n_post].
+
+    Raises:
+        TypeError: An array is not C-contiguous, or not of its type.
+        ValueError: Shapes do not fit together.
+    """
+    sizes = _check_contacts(ampa, state, clock, exists)
+    for name, values, axes in (
+        ("gain_post", gain_post, "T B n_post"),
+        ("gain_pre", gain_pre, "T B n_pre"),
+        ("loss_post", loss_post, "T B n_post"),
+        ("loss_pre", loss_pre, "T B n_pre"),
+        ("reference", reference, "T n_pre"),
+        ("target", target, "n_post"),
+    ):
+        check_array(name, values, "float32", axes, sizes)
+    _learn_contacts(
+        ampa, state, clock, exists, gain_post, gain_pre, loss_post, loss_pre,
+        *spikes_by_input(loss_pre), reference, target, d,
+    )  # fmt: skip
+
+
+def _check_contacts(
+    ampa: Floats, state: NDArray[np.uint8], clock: Floats, exists: NDArray[np.bool_]
+) -> Sizes:
+    """Their sizes, which the loops trust."""
+    sizes: Sizes = {}
+    for name, values, dtype in (
+        ("ampa", ampa, "float32"),
+        ("state", state, "uint8"),
+        ("clock", clock, "float32"),
+        ("exists", exists, "bool"),
+    ):
+        check_array(name, values, dtype, "n_post n_pre", sizes)
+    return sizes
+
+
+@njit(cache=True, parallel=True, fastmath=FAST)
+def _express_change(
+    ampa: Floats,
+    state: NDArray[np.uint8],
+    clock: Floats,
+    exists: NDArray[np.bool_],
+    change: Floats,
+    d: Dynamics,
+) -> None:
     n_post, n_pre = ampa.shape
     for j in prange(n_post):
         none, seen = np.zeros(n_pre, np.float32), np.zeros(n_pre, np.int32)
@@ -164,7 +239,7 @@ def express_change(
 
 
 @njit(cache=True, parallel=True, fastmath=FAST)
-def learn_contacts(
+def _learn_contacts(
     ampa: Floats,
     state: NDArray[np.uint8],
     clock: Floats,
@@ -180,16 +255,7 @@ def learn_contacts(
     target: Floats,
     d: Dynamics,
 ) -> None:
-    """Contacts ampa, state, clock (ms) [n_post, n_pre] through all steps, in place.
-
-    The change of step t, before bounds, is sum_b gain_post_j (gain_pre_i - target_j reference_i)
-    - sum_b loss_post_j loss_pre_i.
-
-    Args:
-        gain_post, loss_post: [T, B, n_post]. gain_pre, loss_pre: [T, B, n_pre].
-        start, inputs, batch: Where ``loss_pre`` is not 0 (`kernels.spikes_by_input`).
-        reference: [T, n_pre]. target: [n_post].
-    """
+    """`learn_contacts`; start, inputs, batch: where ``loss_pre`` is not 0 (`spikes_by_input`)."""
     n_post, n_pre = ampa.shape
     n_steps, n_batch = gain_post.shape[:2]
     zero, one = np.float32(0.0), np.float32(1.0)

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_tensor
 from snn_artsy.config import EncodingConfig
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import Schedule
 
+# Features may have any scale whose squares float64 can hold.
+MOST = 1e100
 NEGLIGIBLE = 1e-6
 """Standard deviations below this share of the features' root mean square are rounding errors of
 float32: the features don't vary."""
@@ -41,7 +44,13 @@ class FeatureScaling:
     matrix: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Features [B, D] -> z [B, D], float64."""
+        """Features [B, D] -> z [B, D], float64.
+
+        Raises:
+            TypeError, ValueError: Another shape or device, or numbers that are not finite.
+        """
+        check_tensor("features", features, "B D", {"D": len(self.mean)}, self.mean)
+        check_range("features", features, -MOST, MOST)
         return (features.double() - self.mean) @ self.matrix
 
 
@@ -54,7 +63,16 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     2004, with s given). Both are then scaled so that z has unit variance averaged over
     dimensions. Features that don't vary at all, as with one sample, say nothing about a scale: then
     their root mean square is the unit.
+
+    Raises:
+        TypeError, ValueError: Shapes do not fit, numbers are not finite, or there is no sample.
     """
+    sizes: Sizes = {}
+    check_tensor("features", features, "n D", sizes, features)
+    check_tensor("labels", labels, "n", sizes, features)
+    check_range("features", features, -MOST, MOST)
+    if len(features) == 0:
+        raise ValueError("features: expected at least one sample, given none")
     x = features.double()
     mean = x.mean(0)
     sd = x.std(0) if len(x) > 1 else torch.zeros_like(mean)
@@ -142,7 +160,15 @@ class SpikeEncoder:
             seed: The run's seed.
             stream: Separates splits and epochs.
             sample: Sample numbers, int64 [B]; with ``poisson`` they key the noise.
+
+        Raises:
+            TypeError, ValueError: Shapes or devices do not fit, ``z`` is not finite, or ``sample``
+                no int64.
         """
+        sizes: Sizes = {}
+        check_tensor("z", z, "B D", sizes, z)
+        check_range("z", z, -MOST, MOST)
+        check_same_kind("sample", sample, "B", sizes, z.new_zeros((), dtype=torch.int64))
         drive = self.drive(z)
         volley = self.schedule.volley.to(z.device)
         per_step = self.config.rate_hz * self.config.dt * 1e-3

@@ -7,6 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import Sizes, check_range, check_same_kind
+from snn_artsy.checks import between, duration
 from snn_artsy.config import NeuronConfig
 from snn_artsy.rules.base import Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
@@ -52,8 +54,11 @@ def expected_change(
         target: As in `Signals`.
 
     Raises:
-        TypeError: The rule has factors that are not linear in each spike.
+        TypeError: The rule has factors that are not linear in each spike, or an array is no tensor
+            of ``w``'s type.
+        ValueError: Shapes do not fit together, or a probability lies outside [0, 1].
     """
+    _check(w, q, reliability, dt_ms, slow, target)
     base = rule.base if isinstance(rule, GatedSTDP) else rule
     if not isinstance(base, PairSTDP | TripletSTDP):
         raise TypeError(
@@ -100,10 +105,12 @@ def sampled_change(
         slow: Slow average of a gated rule, kept as it is; None: that of the presentations drawn.
 
     Raises:
-        ValueError: ``n_presentations`` is no multiple of 20.
+        TypeError, ValueError: As for `expected_change`; ``n_presentations`` is no multiple of 20.
     """
+    _check(w, q, reliability, dt_ms, slow, target)
+    between("current", current, -1e6, 1e6)
     groups = 20
-    if n_presentations % groups:
+    if n_presentations < groups or n_presentations % groups:
         raise ValueError(f"n_presentations: {n_presentations}, use a multiple of {groups}")
     n_steps, size, n_post = len(schedule.volley), n_presentations // groups, len(reliability)
     cells = SilentSynapseLayer(1, n_post, dt_ms, NeuronConfig()).to(q)
@@ -116,7 +123,7 @@ def sampled_change(
         pre = (drawn < q * schedule.volley.to(q)[:, None, None]).to(q)
         drawn = torch.rand(n_steps, size, n_post, generator=generator).to(q)
         taught = (drawn < reliability * schedule.teach.to(q)[:, None, None]).to(q)
-        answer = cells.respond(pre.new_zeros(n_steps, size, 1), current * taught)
+        answer = cells.clamp(current * taught)
         v_mV = membrane_mV(answer.membrane, torch.ones_like(reliability), answer.spikes)
         seen = Signals(pre, answer.spikes, v_mV, target=target)
         traces = rule.start(pre[0], taught[0])
@@ -126,6 +133,27 @@ def sampled_change(
         changes.append(change / size)
     each = torch.stack(changes)
     return each.mean(0), each.std(0) / groups**0.5
+
+
+def _check(
+    w: Tensor,
+    q: Tensor,
+    reliability: Tensor,
+    dt_ms: float,
+    slow: Tensor | None,
+    target: Tensor | None,
+) -> None:
+    duration("dt_ms", dt_ms)
+    sizes: Sizes = {}
+    check_same_kind("w", w, "n_post n_pre", sizes, w)
+    check_range("w", w)
+    for name, chances, axis in (("q", q, "n_pre"), ("reliability", reliability, "n_post")):
+        check_same_kind(name, chances, axis, sizes, w)
+        check_range(name, chances, 0.0, 1.0)
+    for name, values, axis in (("slow", slow, "n_pre"), ("target", target, "n_post")):
+        if values is not None:
+            check_same_kind(name, values, axis, sizes, w)
+            check_range(name, values)
 
 
 def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float) -> Tensor:

@@ -19,6 +19,7 @@ from numba import njit, prange
 from numba.core.config import NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set at import
 from numpy.typing import NDArray
 
+from snn_artsy.arrays import Sizes, check_array
 from snn_artsy.rules import PairSTDP
 from snn_artsy.rules.base import decay
 
@@ -45,6 +46,8 @@ GAIN_BLOCK = 768
 GAIN_PADDING = 16
 # Columns of it that are transposed at a time.
 COLUMNS = 8
+
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 BOUNDS = {"additive": 0, "soft": 1, "van_rossum": 2, "power_law": 3}
 ADDITIVE, SOFT, VAN_ROSSUM, POWER_LAW = range(4)
@@ -97,7 +100,11 @@ def learn_private(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answ
 
     ``w`` [B, n_post, n_pre] changes in place; returns spikes and membranes [T, B, n_post] and the
     last membranes [B, n_post].
+
+    Raises:
+        TypeError, ValueError: An array is not C-contiguous float32 or does not fit the others.
     """
+    _check(w, pre, current, "B n_post n_pre")
     n_steps, n_batch, n_pre = pre.shape
     answer = _answer(current)
     if c.bounds in (ADDITIVE, VAN_ROSSUM):
@@ -117,11 +124,20 @@ def learn_private(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answ
 def learn_shared(w: Floats, pre: Floats, current: Floats, c: Constants) -> Answer:
     """`learn_private` for weights w [n_post, n_pre] that a batch shares: changes are summed over it
     in every step."""
+    _check(w, pre, current, "n_post n_pre")
     answer = _answer(current)
     by_input, by_batch = spikes_by_input(pre), spike_list(pre.reshape(-1, pre.shape[2]))
     block = _block(c, len(pre))
     _shared(w, *by_input, *by_batch, current, *answer, c, block, _tile(w.shape[0], 1, SHARED_TILE))
     return answer
+
+
+def _check(w: Floats, pre: Floats, current: Floats, axes: str) -> None:
+    """The loops below trust these sizes."""
+    sizes: Sizes = {}
+    check_array("pre", pre, "float32", "T B n_pre", sizes)
+    check_array("current", current, "float32", "T B n_post", sizes)
+    check_array("w", w, "float32", axes, sizes)
 
 
 def _answer(current: Floats) -> Answer:
@@ -130,7 +146,9 @@ def _answer(current: Floats) -> Answer:
 
 def _block(c: Constants, n_steps: int) -> int:
     """Steps between which presynaptic traces are scaled anew."""
-    return min(n_steps, max(1, int(-BLOCK_TAUS / np.log(c.keep_x))))
+    if c.keep_x == np.float32(1.0):  # a trace that float32 cannot see decay
+        return n_steps
+    return min(n_steps, max(1, int(-BLOCK_TAUS / math.log(max(float(c.keep_x), SMALLEST)))))
 
 
 def _tile(n_post: int, n_batch: int, most: int) -> int:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from operator import index
+from typing import Any, Literal
 
 import snntorch
 import torch
 from torch import Tensor, nn
 
+from snn_artsy.arrays import (
+    LARGEST,
+    Sizes,
+    axes_like,
+    check_range,
+    check_same_kind,
+    check_spikes,
+    check_tensor,
+)
+from snn_artsy.checks import duration, one_of, positive, require
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
-from snn_artsy.synapses import compiled, states
+from snn_artsy.rules.base import require_rule
+from snn_artsy.synapses import compiled, neurons, states
 from snn_artsy.synapses.conductance import (
     Open,
     balanced_step,
@@ -56,6 +68,20 @@ class StateChange:
     new: Tensor
 
 
+# What a layer's buffers can hold, from and to; for what is loaded.
+_STORED: dict[str, tuple[float, float]] = {
+    "exists": (0, 1),
+    "born_silent": (0, 1),
+    "ampa": (0, 1),
+    "state": (SILENT, CONSOLIDATED),
+    "functional_ms": (0, torch.finfo(torch.float32).max),
+    "slow_sum": (-LARGEST, LARGEST),
+    "slow_weight": (0, 1),
+    "target_factor": (-LARGEST, LARGEST),
+    "noise_draws": (0, 2**62),
+}
+
+
 class SilentSynapseLayer(nn.Module):
     """Plastic contacts from ``n_pre`` spike trains onto ``n_post`` snnTorch neurons.
 
@@ -75,6 +101,14 @@ class SilentSynapseLayer(nn.Module):
     ``contact_current`` thresholds. In train mode `forward` with a teacher learns; otherwise it only
     transmits. Gradients pass through to ``pre``, none reaches the contacts.
 
+    A current of x thresholds takes any neuron's membrane from rest to x times its threshold in one
+    step. An injected current goes straight to the membrane: the synaptic filter of a `Synaptic`
+    neuron is no part of an electrode.
+
+    Spikes and currents may be of any real type; they are taken in the contacts' own (float32, or
+    float64 after ``layer.double()``). Inside a module that is compiled by ``torch.compile`` the
+    layer runs as it is; ``torch.vmap`` is refused, since presentations have an axis of their own.
+
     Args:
         n_pre, n_post: Sizes.
         dt_ms: Step (ms).
@@ -84,7 +118,7 @@ class SilentSynapseLayer(nn.Module):
         update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
             it; ``step``: it changes in every step (states too; changes are summed over the batch),
             in a compiled loop where `compiled.covers` says so.
-        contact_current: See above; with a snnTorch neuron only.
+        contact_current: See above; with a snnTorch neuron only, default 0.1.
         receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
             nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is
             that of the current fidelity (`conductance.contact_weight`). With leaky neurons.
@@ -92,6 +126,10 @@ class SilentSynapseLayer(nn.Module):
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
             [n_post]; default: the rule's own for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+        TypeError: Something of another kind than it should be; a neuron that the layer cannot use.
     """
 
     exists: Tensor
@@ -113,32 +151,59 @@ class SilentSynapseLayer(nn.Module):
         rule: Rule | PlasticityConfig | None = GatedSTDP(),  # noqa: B008  (frozen)
         contacts: ContactConfig = ContactConfig(),  # noqa: B008  (frozen)
         update: Literal["presentation", "step"] = "presentation",
-        contact_current: float = 0.1,
+        contact_current: float | None = None,
         receptors: Receptors | None = None,
         batch_reduction: Literal["sum", "mean"] = "sum",
         target_factor: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.n_pre, self.n_post, self.dt_ms = n_pre, n_post, dt_ms
+        for name, size in (("n_pre", n_pre), ("n_post", n_post)):
+            whole = hasattr(size, "__index__")
+            require(whole and index(size) >= 1, name, size, "use a whole number of 1 or more")
+        duration("dt_ms", dt_ms)
+        one_of("update", update, ("presentation", "step"))
+        one_of("batch_reduction", batch_reduction, ("sum", "mean"))
+        _check_kind("contacts", contacts, ContactConfig)
+        _check_kind("receptors", receptors, Receptors, type(None))
+        _check_kind("generator", generator, torch.Generator, type(None))
+        require(
+            generator is None or generator.device.type == "cpu",
+            "generator",
+            str(generator and generator.device),
+            "use one on the CPU, so that contacts are the same on every device",
+        )
+        self.n_pre, self.n_post, self.dt_ms = index(n_pre), index(n_post), float(dt_ms)
         self.rule = rule.build() if isinstance(rule, PlasticityConfig) else rule
-        self.contacts, self.update, self.contact_current = contacts, update, contact_current
+        if self.rule is not None:
+            require_rule("rule", self.rule)
+        if isinstance(self.rule, GatedSTDP) and self.rule.gating.insertion == "bernoulli":
+            sums = "stochastic insertion fills a contact or not: use sum"
+            require(batch_reduction == "sum", "batch_reduction", batch_reduction, sums)
+        self.contacts, self.update = contacts, update
         self.unit: nn.Module | None = None
         self.neuron = NeuronConfig()
         if isinstance(neuron, NeuronConfig):
             self.neuron = neuron
         elif neuron is not None:
-            if not isinstance(neuron, (snntorch.Leaky, snntorch.Lapicque, snntorch.Synaptic)):
-                raise TypeError(
-                    f"neuron: {type(neuron).__name__} cannot be used; give a NeuronConfig or "
-                    "snntorch's Leaky, Lapicque or Synaptic"
-                )
+            neurons.check_unit(neuron, self.n_post)
             self.unit = neuron
-            _forget(neuron)
+            neurons.forget(neuron)
+        require(
+            contact_current is None or self.unit is not None,
+            "contact_current",
+            contact_current,
+            "it is for a snnTorch neuron; leave it out, our own neurons scale their threshold",
+        )
+        self.contact_current = 0.1 if contact_current is None else contact_current
+        positive("contact_current", self.contact_current)
+        require(
+            self.contact_current <= 1e6, "contact_current", contact_current, "use at most 1e+06"
+        )
         self.batch_reduction = batch_reduction
         self.receptors = receptors
         self._check_receptors()
-        shape = (n_post, n_pre)
+        shape = (self.n_post, self.n_pre)
         exists = torch.ones(shape, dtype=torch.bool)
         if contacts.filopodia is not None:
             rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
@@ -151,16 +216,19 @@ class SilentSynapseLayer(nn.Module):
             mature = (torch.rand(shape, generator=generator) >= contacts.silent_share) & exists
         self.register_buffer("ampa", mature.float())
         born = CONSOLIDATED if contacts.consolidation else FUNCTIONAL
-        self.register_buffer("state", mature.byte() * born + ~mature * SILENT)
+        self.register_buffer("state", torch.where(mature, born, SILENT).to(torch.uint8))
         self.register_buffer("born_silent", exists & ~mature)
         self.register_buffer("functional_ms", torch.zeros(shape))
         # slow average of the presynaptic trace, kept with its total weight (0 before any input)
-        self.register_buffer("slow_sum", torch.zeros(n_pre))
+        self.register_buffer("slow_sum", torch.zeros(self.n_pre))
         self.register_buffer("slow_weight", torch.zeros(()))
         self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
-            target_factor = torch.full((n_post,), own)
+            target_factor = torch.full((self.n_post,), own)
+        check_tensor("target_factor", target_factor, "n_post", {"n_post": self.n_post}, self.ampa)
+        check_range("target_factor", target_factor)
+        target_factor = target_factor.to(self.ampa.dtype)
         self.register_buffer("target_factor", target_factor.clone())
 
     def _check_receptors(self) -> None:
@@ -172,16 +240,41 @@ class SilentSynapseLayer(nn.Module):
                 "receptors: they have kinetics of their own, and need a leaky neuron; give "
                 "NeuronConfig(model='leaky') or snntorch's Leaky"
             )
-        if self.unit is not None and not 0 < float(torch.as_tensor(self.unit.beta).mean()) < 1:
-            raise ValueError(
-                "receptors: the neuron's beta must lie between 0 and 1, it gives the membrane's "
-                "time constant"
-            )
+        if self.unit is not None:
+            neurons.check_time_constant(self.unit)
+            return
+        decay = float(torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms)))
+        require(
+            0 < decay < 1,
+            "dt_ms",
+            self.dt_ms,
+            f"use a step in proportion to the time constant of {self.neuron.tau_mem_ms:g} ms",
+        )
         if isinstance(self.rule, GatedSTDP) and self.rule.gating.mg_mM != self.receptors.mg_mM:
             raise ValueError(
                 f"receptors.mg_mM: {self.receptors.mg_mM:g}, but the rule's gating.mg_mM is "
                 f"{self.rule.gating.mg_mM:g}; there is one magnesium concentration"
             )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Refuse values that no layer can have had, before anything is overwritten: torch then
+        raises RuntimeError with all of them."""
+        errors: list[str] = rest[-1]
+        before = len(errors)
+        own = dict(self.named_buffers(recurse=False))
+        for name, (low, high) in _STORED.items():
+            values = state_dict.get(prefix + name)
+            try:
+                if values is not None:
+                    # another device or precision is torch's to convert
+                    axes = axes_like(own[name])
+                    sizes = dict(zip(axes.split(), own[name].shape, strict=True))
+                    check_tensor(prefix + name, values, axes, sizes, values)
+                    check_range(prefix + name, values.to(torch.float64), low, high)
+            except (TypeError, ValueError) as error:
+                errors.append(str(error))
+        if len(errors) == before:
+            super()._load_from_state_dict(state_dict, prefix, *rest)
 
     # --- transmission -----------------------------------------------------------------------------
 
@@ -230,24 +323,6 @@ class SilentSynapseLayer(nn.Module):
             and (self.neuron, self.dt_ms, self.n_pre) == (other.neuron, other.dt_ms, other.n_pre)
         )
 
-    def _make_neuron(self, threshold: Tensor) -> nn.Module:
-        beta = torch.tensor(math.exp(-self.dt_ms / self.neuron.tau_mem_ms), dtype=threshold.dtype)
-        # The reset is ours (`_integrate`): with reset_delay=True snnTorch subtracts it one step
-        # late, and with False a membrane that is still above threshold after its reset fires again
-        # only beyond twice the threshold. Neither is the textbook LIF.
-        if self.neuron.model == "leaky":
-            unit = snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="none")
-        else:
-            alpha = math.exp(-self.dt_ms / self.neuron.tau_ampa_ms)
-            unit = snntorch.Synaptic(
-                alpha=torch.tensor(alpha, dtype=threshold.dtype),
-                beta=beta,
-                threshold=threshold,
-                reset_mechanism="none",
-            )
-        _forget(unit)
-        return unit.to(threshold.device)
-
     def respond(self, pre: Tensor, current: Tensor | None = None) -> Response:
         """Simulate T steps from rest: pre [T, B, n_pre] spikes -> `Response`.
 
@@ -255,29 +330,94 @@ class SilentSynapseLayer(nn.Module):
             current: Injected current in thresholds, [T, B, n_post]; negative inhibits.
 
         Raises:
-            ValueError: ``pre`` does not have ``n_pre`` units.
+            TypeError, ValueError: An argument is no tensor, has another shape or device than the
+                layer's, spikes that are neither 0 nor 1, or numbers that are not finite; there is
+                no step. An empty batch has an empty answer.
         """
-        if pre.ndim != 3 or pre.shape[2] != self.n_pre:
-            raise ValueError(f"pre: shape {tuple(pre.shape)}, expected [T, B, {self.n_pre}]")
+        pre, current = self._checked(pre, current)
         weights = self.transmitted()
         if self.receptors is not None:
-            return self._integrate_receptors(pre.to(weights.dtype), current, weights)
+            return self._integrate_receptors(pre, current, weights)
         alpha, threshold = self._balance_and_threshold(weights)
-        drive = self._net_input(pre.to(weights.dtype), weights, alpha)
-        if current is not None:
-            drive += current * threshold
-        return self._integrate(drive, threshold)
+        drive = self._net_input(pre, weights, alpha)
+        return self._integrate(drive, threshold, None if current is None else current * threshold)
 
-    def _integrate(self, drive: Tensor, threshold: Tensor) -> Response:
-        """Membranes and spikes for a net input [T, B, n_post]."""
+    def clamp(self, current: Tensor) -> Response:
+        """Answer to a teaching current alone, from rest: current [T, B, n_post] -> `Response`.
+
+        The electrode's current replaces the synaptic input, and a spike takes the membrane of our
+        own neurons back to rest (leaky integrate-and-fire with a fixed reset potential: Dayan &
+        Abbott 2001). What a pulse brings beyond the threshold is lost then, so that every pulse of
+        more than a threshold is one spike, whatever came before. A snnTorch neuron keeps its own
+        reset.
+
+        Args:
+            current: In thresholds.
+
+        Raises:
+            TypeError, ValueError: As for `respond`.
+        """
+        current = self._checked_current(current, {})
+        _, threshold = self._balance_and_threshold(self.transmitted())
+        nothing = torch.zeros_like(current)
+        return self._integrate(nothing, threshold, current * threshold, clamped=True)
+
+    def _checked(
+        self, pre: Tensor, current: Tensor | None, name: str = "current"
+    ) -> tuple[Tensor, Tensor | None]:
+        """Both in the contacts' own type; `respond` says what is refused."""
+        self._check_precision()
+        sizes: Sizes = {"n_pre": self.n_pre}
+        check_tensor("pre", pre, "T B n_pre", sizes, self.ampa)
+        check_spikes("pre", pre)
+        if current is not None:
+            current = self._checked_current(current, sizes, name)
+        return pre.to(self.ampa.dtype), current
+
+    def _checked_current(self, current: Tensor, sizes: Sizes, name: str = "current") -> Tensor:
+        self._check_precision()
+        sizes["n_post"] = self.n_post
+        check_tensor(name, current, "T B n_post", sizes, self.ampa)
+        current = current.to(self.ampa.dtype)
+        check_range(name, current)
+        return current
+
+    def _check_precision(self) -> None:
+        """Contacts, and a snnTorch neuron with them, are all float32 or all float64."""
+        numbers = [self.ampa] if self.unit is None else [self.ampa, *self.unit.buffers()]
+        for found in (number.dtype for number in numbers if number.ndim):
+            if found != self.ampa.dtype or found not in (torch.float32, torch.float64):
+                raise TypeError(
+                    "layer: expected contacts and neuron in float32, or both in float64, given "
+                    f"{self.ampa.dtype} and {found}; convert the whole layer with .float() or "
+                    ".double()"
+                )
+
+    def _integrate(
+        self,
+        drive: Tensor,
+        threshold: Tensor,
+        injected: Tensor | None = None,
+        clamped: bool = False,
+    ) -> Response:
+        """Membranes and spikes for a net input and an electrode's current [T, B, n_post]."""
         unit = self._neuron_of(threshold)
-        state = self._at_rest(unit, drive[0])
+        state = neurons.at_rest(unit, drive[0])
         spikes, peak = [], []
         for t in range(len(drive)):
-            fired, at_peak, state = self._fire(unit, drive[t], state, threshold)
+            at_t = None if injected is None else injected[t]
+            fired, at_peak, state = self._fire(unit, drive[t], state, threshold, at_t, clamped)
             spikes.append(fired)
             peak.append(at_peak)
-        return Response(torch.stack(spikes), torch.stack(peak) / threshold, state[-1] / threshold)
+        return self._response(spikes, peak, state, threshold)
+
+    def _response(
+        self, spikes: list[Tensor], peak: list[Tensor], state: tuple[Tensor, ...], threshold: Tensor
+    ) -> Response:
+        found = torch.stack(spikes)
+        if self.unit is not None:  # a surrogate of one's own may give other numbers
+            check_spikes("neuron: its spikes", found)
+        return Response(found, torch.stack(peak) / threshold, state[-1] / threshold)
 
     def _integrate_receptors(
         self, pre: Tensor, current: Tensor | None, weights: Tensor
@@ -285,19 +425,18 @@ class SilentSynapseLayer(nn.Module):
         """`_integrate` in the conductance fidelity."""
         alpha, threshold = self._balance_and_threshold(weights)
         unit = self._neuron_of(threshold)
-        state = self._at_rest(unit, pre.new_zeros(pre.shape[1], self.n_post))
+        state = neurons.at_rest(unit, pre.new_zeros(pre.shape[1], self.n_post))
         opened, spikes, peak = open_at_rest(state[-1]), [], []
         membrane, excitation, afferent = self._membrane(unit), pre @ weights.T, self._afferents(pre)
         for t in range(len(pre)):
             drive, opened = self._conductance_drive(
                 unit, membrane, excitation[t], afferent[t], alpha, threshold, state[-1], opened
             )
-            if current is not None:
-                drive = drive + current[t] * threshold
-            fired, at_peak, state = self._fire(unit, drive, state, threshold)
+            injected = None if current is None else current[t] * threshold
+            fired, at_peak, state = self._fire(unit, drive, state, threshold, injected)
             spikes.append(fired)
             peak.append(at_peak)
-        return Response(torch.stack(spikes), torch.stack(peak) / threshold, state[-1] / threshold)
+        return self._response(spikes, peak, state, threshold)
 
     def _conductance_drive(
         self,
@@ -340,23 +479,31 @@ class SilentSynapseLayer(nn.Module):
         return Membrane(tau_m_ms=-self.dt_ms / math.log(beta))
 
     def _neuron_of(self, threshold: Tensor) -> nn.Module:
-        return self._make_neuron(threshold) if self.unit is None else self.unit
-
-    @staticmethod
-    def _at_rest(unit: nn.Module, like: Tensor) -> tuple[Tensor, ...]:
-        """The neuron's state variables at rest, the membrane last."""
-        return tuple(torch.zeros_like(like) for _ in range(1 + isinstance(unit, snntorch.Synaptic)))
+        if self.unit is not None:
+            return self.unit
+        return neurons.make_neuron(self.neuron, self.dt_ms, threshold)
 
     def _fire(
-        self, unit: nn.Module, drive: Tensor, state: tuple[Tensor, ...], threshold: Tensor
+        self,
+        unit: nn.Module,
+        drive: Tensor,
+        state: tuple[Tensor, ...],
+        threshold: Tensor,
+        injected: Tensor | None = None,
+        clamped: bool = False,
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """One step: spikes, membrane at its peak, and the state after the reset."""
-        fired, *after = unit(drive, *state)
-        fired = fired.to(drive.dtype)
+        """One step: spikes, membrane at its peak, and the state after the reset.
+
+        Args:
+            drive, injected: As in `neurons.step`.
+            clamped: See `clamp`.
+        """
+        fired, after = neurons.step(unit, drive, state, injected)
         peak = after[-1]
         if self.unit is None:
-            # reset by subtraction; inhibition cannot drive a membrane below its reversal
-            after[-1] = torch.maximum(peak - fired * threshold, self.neuron.floor * threshold)
+            left = peak * (1.0 - fired) if clamped else peak - fired * threshold
+            # inhibition cannot drive a membrane below its reversal
+            after[-1] = torch.maximum(left, self.neuron.floor * threshold)
         return fired, peak, tuple(after)
 
     def forward(self, pre: Tensor, teacher: Tensor | None = None) -> Tensor:
@@ -366,6 +513,8 @@ class SilentSynapseLayer(nn.Module):
             teacher: Teaching current in thresholds, [T, B, n_post]: in train mode it replaces the
                 synaptic input and the contacts learn (`pair`); in eval mode it is added to it.
         """
+        if teacher is not None:
+            pre, teacher = self._checked(pre, teacher, "teacher")
         if self.training and teacher is not None:
             return self.pair(pre, teacher)[0].spikes
         return self.respond(pre, teacher).spikes
@@ -392,25 +541,25 @@ class SilentSynapseLayer(nn.Module):
         Returns:
             The response, and what changed from the start of the batch to its end.
         """
+        pre, current = self._checked(pre, current)
+        n_steps, n_samples = pre.shape[:2]
+        if n_samples == 0:
+            raise ValueError(f"pre: expected at least one presentation, given {list(pre.shape)}")
         if presentation_ms is None:
-            presentation_ms = len(pre) * self.dt_ms
+            presentation_ms = n_steps * self.dt_ms
+        duration("presentation_ms", presentation_ms)
         if self.update == "step" and self.rule is not None:
             return self._pair_online(pre, current, presentation_ms)
-        if current is None:
-            response = self.respond(pre)
-        else:
-            _, threshold = self._balance_and_threshold(self.transmitted())
-            response = self._integrate(current * threshold, threshold)
-        n_samples = pre.shape[1]
+        response = self.respond(pre) if current is None else self.clamp(current)
         if self.rule is None:
             nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
             return response, StateChange(nothing, nothing, nothing.byte(), nothing.byte())
-        pre = pre.to(self.ampa.dtype)
         seen = self._seen(pre, response)
         change, traces = self.rule.presentation(
             self.ampa, self.traces_at_rest(seen), seen, self.dt_ms, self._noise()
         )
         self.keep_slow(traces)
+        self._check_change(change)
         self._express(self._reduced(change, n_samples), n_samples * presentation_ms)
         state, functional_ms = states.update_states(
             self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
@@ -422,11 +571,9 @@ class SilentSynapseLayer(nn.Module):
     ) -> tuple[Response, StateChange]:
         """`pair` with an update in every step; a threshold of ours is set at the batch's start."""
         assert self.rule is not None
-        pre = pre.to(self.ampa.dtype)
         if current is not None and compiled.covers(self):
             # the electrode decides when neurons fire, whatever the contacts do meanwhile
-            _, threshold = self._balance_and_threshold(self.transmitted())
-            response = self._integrate(current * threshold, threshold)
+            response = self.clamp(current)
             return response, self._change_to(
                 *compiled.learn(self, self._seen(pre, response), presentation_ms)
             )
@@ -434,7 +581,7 @@ class SilentSynapseLayer(nn.Module):
         before = self.state.clone()
         alpha, threshold = self._balance_and_threshold(self.transmitted())
         unit = self._neuron_of(threshold)
-        state = self._at_rest(unit, pre.new_zeros(n_batch, self.n_post))
+        state = neurons.at_rest(unit, pre.new_zeros(n_batch, self.n_post))
         traces = self.traces_at_rest(
             Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre)
         )
@@ -444,6 +591,7 @@ class SilentSynapseLayer(nn.Module):
             membrane = self._membrane(unit)
         elapsed_ms, by_loop = n_batch * presentation_ms / n_steps, compiled.covers(self)
         for t in range(n_steps):
+            injected = None
             if current is None and membrane is not None:
                 excitation, afferent = pre[t] @ self.transmitted().T, self._afferents(pre[t])
                 drive, opened = self._conductance_drive(
@@ -452,8 +600,10 @@ class SilentSynapseLayer(nn.Module):
             elif current is None:
                 drive = self._net_input(pre[t : t + 1], self.transmitted(), alpha)[0]
             else:
-                drive = current[t] * threshold
-            fired, peak, state = self._fire(unit, drive, state, threshold)
+                drive, injected = torch.zeros_like(current[t]), current[t] * threshold
+            fired, peak, state = self._fire(
+                unit, drive, state, threshold, injected, clamped=injected is not None
+            )
             v_mV = membrane_mV(peak / threshold, ones, fired)
             seen = Signals(pre[t], fired, v_mV, target=self.target_factor)
             if by_loop:
@@ -461,17 +611,18 @@ class SilentSynapseLayer(nn.Module):
             else:
                 traces = self._learn_in_step(traces, seen, elapsed_ms)
             spikes.append(fired)
-            peaks.append(peak / threshold)
+            peaks.append(peak)
         self.keep_slow(traces)
         after = self.state.clone()
         self.state.copy_(before)
-        response = Response(torch.stack(spikes), torch.stack(peaks), state[-1] / threshold)
+        response = self._response(spikes, peaks, state, threshold)
         return response, self._change_to(after, self.functional_ms)
 
     def _learn_in_step(self, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
         """Change of all contacts in one step, seen [B, n]; the traces after it."""
         assert self.rule is not None
         change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
+        self._check_change(change)
         if compiled.runs_here(self):
             compiled.express(self, change, elapsed_ms, len(seen.pre))
             return traces
@@ -485,7 +636,15 @@ class SilentSynapseLayer(nn.Module):
 
     def competition(self, pre: Tensor, post: Tensor) -> Tensor:
         """Presynaptic target f_j <x_i> of the contacts (pre[k], post[k]) in the gated rule; 0 where
-        there is none. [n]."""
+        there is none. [n].
+
+        Raises:
+            TypeError, ValueError: They are no int64 indices of contacts, one for one.
+        """
+        sizes: Sizes = {}
+        for name, which, size in (("pre", pre, self.n_pre), ("post", post, self.n_post)):
+            check_same_kind(name, which, "n", sizes, self.exists.new_zeros((), dtype=torch.int64))
+            check_range(name, which, 0, size - 1)
         if float(self.slow_weight) == 0.0:
             return torch.zeros_like(pre, dtype=self.slow_sum.dtype)
         return self.target_factor[post] * self.slow_sum[pre] / self.slow_weight
@@ -517,6 +676,13 @@ class SilentSynapseLayer(nn.Module):
         generator = torch.Generator().manual_seed(int(self.noise_draws))
         self.noise_draws += 1
         return torch.randn(self.ampa.shape, generator=generator).to(self.ampa)
+
+    def _check_change(self, change: Tensor) -> None:
+        """What a rule wants; NaN would stay in the occupancies for good."""
+        name = f"rule: the change by {type(self.rule).__name__}"
+        sizes = {"n_post": self.n_post, "n_pre": self.n_pre}
+        check_same_kind(name, change, "n_post n_pre", sizes, self.ampa)
+        check_range(name, change)
 
     def _reduced(self, change: Tensor, n_samples: int) -> Tensor:
         """Rules sum over a batch."""
@@ -572,13 +738,15 @@ def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[
     Where sums would not be exact (graded transmission), and for neurons and receptors that cannot
     be joined, the layers answer one by one.
     """
+    for layer in layers:
+        _check_kind("layers", layer, SilentSynapseLayer)
     first = layers[0] if layers else None
     if first is None or not all(layer._joins(first) for layer in layers):
         return [layer.respond(pre) for layer in layers]
     each = [layer.transmitted() for layer in layers]
     balance = [layer._balance_and_threshold(w) for layer, w in zip(layers, each, strict=True)]
     alpha, threshold = (torch.cat(parts) for parts in zip(*balance, strict=True))
-    pre = pre.to(each[0].dtype)
+    pre, _ = first._checked(pre, None)
     afferents = pre.sum(-1, keepdim=True)
     if not all(bool(layer.exists.all()) for layer in layers):
         afferents = torch.cat(
@@ -593,7 +761,6 @@ def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[
     return [Response(*part) for part in parts]
 
 
-def _forget(unit: nn.Module) -> None:
-    """Take a neuron out of snnTorch's class-level list, which keeps every one ever made alive."""
-    known = snntorch.SpikingNeuron.instances
-    known[:] = [each for each in known if each is not unit]
+def _check_kind(name: str, given: object, *kinds: type) -> None:
+    if not isinstance(given, kinds):
+        raise TypeError(f"{name}: expected a {kinds[0].__name__}, given {given!r}")

@@ -13,6 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import check_same_kind
+from snn_artsy.checks import between
+
 
 def _signed(constant: int) -> int:
     """An unsigned 64-bit constant as torch's signed int64 holds it."""
@@ -54,7 +57,19 @@ def uniform(
         n_steps: Time steps.
         n_units: Numbers for each sample and step.
         only: Make those of these steps alone, int64 [steps].
+
+    Raises:
+        ConfigError: A seed that is no int64, or a negative size.
+        TypeError, ValueError: ``sample`` or ``only`` is no int64 [n].
     """
+    for name, number in (("seed", seed), ("stream", stream)):
+        between(name, number, -(2**63), 2**63 - 1)
+    for name, size in (("n_steps", n_steps), ("n_units", n_units)):
+        between(name, size, 0, 2**31)
+    whole = torch.zeros((), dtype=torch.int64, device=getattr(sample, "device", None))
+    check_same_kind("sample", sample, "B", {}, whole)
+    if only is not None:
+        check_same_kind("only", only, "steps", {}, whole)
     device = sample.device
     step = torch.arange(n_steps, device=device) if only is None else only
     key = mix64(torch.tensor(seed, device=device) * _GOLDEN + stream)

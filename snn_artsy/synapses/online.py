@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn_artsy.checks import require
+from snn_artsy.arrays import Sizes, check_range, check_spikes, check_tensor
+from snn_artsy.checks import between, duration, require
 from snn_artsy.rules import PairSTDP, Signals
 from snn_artsy.rules.base import decay
 
@@ -41,7 +42,10 @@ class LeakyUnits:
     floor: float = -2.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.beta < 1, "units.beta", self.beta, "use [0, 1)")
+        between("units.beta", self.beta, 0, 1)
+        require(self.beta < 1, "units.beta", self.beta, "use [0, 1)")
+        between("units.gain", self.gain, -1e6, 1e6)
+        between("units.floor", self.floor, -1e6, 0)
         require(self.floor < 0, "units.floor", self.floor, "use a value below 0")
 
 
@@ -75,12 +79,14 @@ def learn_online(
         pre: Presynaptic spikes, 0 or 1, [T, B, n_pre]. current: In thresholds, [T, B, n_post].
 
     Raises:
-        ValueError: Shapes do not fit together.
+        TypeError: The rule is not `PairSTDP`, or an array is no tensor of its kind.
+        ValueError: Shapes or devices do not fit together; a weight is outside [0, 1], a spike
+            neither 0 nor 1, or a current not finite; there is no step or no presentation.
     """
-    _check(w, pre, current)
-    if w.device.type == "cpu" and w.dtype == torch.float32:
+    _check(w, pre, current, rule, dt_ms)
+    if w.device.type == "cpu" and w.dtype == torch.float32 and type(rule) is PairSTDP:
         return _learn_compiled(w, pre, current, rule, dt_ms, units)
-    if rule.bounds_of == "additive" and type(rule) is PairSTDP:
+    if type(rule) is PairSTDP and rule.bounds_of == "additive":
         return learn_by_products(w, pre, current, rule, dt_ms, units)
     return learn_step_by_step(w, pre, current, rule, dt_ms, units)
 
@@ -95,7 +101,8 @@ def learn_step_by_step(
     units: LeakyUnits = LeakyUnits(),
 ) -> Trains:
     """`learn_online` in plain torch, on any device and in the precision of ``w``."""
-    _check(w, pre, current)
+    _check(w, pre, current, rule, dt_ms)
+    w = w.detach()  # changed in place, without a gradient
     pre, current = pre.to(w), current.to(w)
     private = w.ndim == 3
     v = current.new_zeros(current.shape[1:])
@@ -123,7 +130,8 @@ def learn_by_products(
 ) -> Trains:
     """`learn_step_by_step` for an additive rule: w <- clip(w + [a+ post, -a- y]^T [x, pre]) is one
     product over concatenated factors, in place, and nothing of the size of ``w`` is ever made."""
-    _check(w, pre, current)
+    _check(w, pre, current, rule, dt_ms)
+    w = w.detach()
     pre, current = pre.to(w), current.to(w)
     private, nearest = w.ndim == 3, rule.pairing == "nearest"
     # [2, B, n]: a step's potentiation, then its depression; traces live in them
@@ -163,6 +171,7 @@ def _learn_compiled(
 ) -> Trains:
     from snn_artsy.synapses import kernels  # Numba takes a while to import
 
+    w = w.detach()  # changed in place, without a gradient
     kernels.set_threads(torch.get_num_threads())
     constants = kernels.constants(rule, dt_ms, units.beta, units.gain, units.floor)
     single = pre.shape[1] == 1  # its weights are its own, even if they were to be shared
@@ -179,18 +188,24 @@ def _learn_compiled(
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
-    return values.to(torch.float32).contiguous().numpy()
+    return values.detach().to(torch.float32).contiguous().numpy()
 
 
-def _check(w: Tensor, pre: Tensor, current: Tensor) -> None:
-    if pre.ndim != 3 or current.ndim != 3 or pre.shape[:2] != current.shape[:2] or not len(pre):
+def _check(w: Tensor, pre: Tensor, current: Tensor, rule: object, dt_ms: float) -> None:
+    if not isinstance(rule, PairSTDP):
+        raise TypeError(f"rule: expected a PairSTDP, given {rule!r}")
+    duration("dt_ms", dt_ms)
+    sizes: Sizes = {}
+    check_tensor("pre", pre, "T B n_pre", sizes, w)
+    check_tensor("current", current, "T B n_post", sizes, w)
+    check_tensor("w", w, "n_post n_pre" if w.ndim == 2 else "B n_post n_pre", sizes, w)
+    if w.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"w: expected float32 or float64, given {w.dtype}")
+    if 0 in sizes.values() or 0 in w.stride():
         raise ValueError(
-            f"pre: shape {tuple(pre.shape)}, current: shape {tuple(current.shape)}; give "
-            "[T, B, n_pre] and [T, B, n_post] with the same T and B, T at least 1"
+            "w: expected weights in memory of their own, and at least one presentation and neuron "
+            f"on each side, given {sizes}, strides {w.stride()}"
         )
-    shared = (current.shape[2], pre.shape[2])
-    if w.shape not in (shared, (pre.shape[1], *shared)):
-        raise ValueError(
-            f"w: shape {tuple(w.shape)}, expected [n_post, n_pre] = {list(shared)} or [B, n_post, "
-            f"n_pre] = {[pre.shape[1], *shared]}"
-        )
+    check_spikes("pre", pre)
+    check_range("current", current.to(w.dtype))
+    check_range("w", w, 0.0, 1.0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import Sizes, check_same_kind, check_spikes, check_tensor
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, TeacherConfig
 from snn_artsy.synapses.noise import uniform
@@ -92,7 +93,13 @@ def teaching_spikes(
     Args:
         taught: bool [B, n_post], the assembly of each sample's class.
         seed, stream, sample: Key of the noise (each neuron fails with 1 - reliability).
+
+    Raises:
+        TypeError, ValueError: ``taught`` is no bool [B, n_post], ``sample`` no int64 [B].
     """
+    sizes: Sizes = {}
+    check_same_kind("taught", taught, "B n_post", sizes, sample.new_zeros((), dtype=torch.bool))
+    check_tensor("sample", sample, "B", sizes, taught)
     n_steps = len(schedule.teach)
     u = uniform(seed, stream, sample, n_steps, taught.shape[1])
     on = schedule.teach.to(taught.device)[:, None, None] & taught
@@ -103,6 +110,13 @@ def shuffle_in_time(spikes: Tensor, seed: int, stream: int, sample: Tensor) -> T
     """Each unit's spikes put at random steps of the same presentation, their number kept.
 
     The control behind ``timing_index``: spikes [T, B, n] -> [T, B, n].
+
+    Raises:
+        TypeError, ValueError: Shapes do not fit, or a spike is neither 0 nor 1.
     """
+    sizes: Sizes = {}
+    check_tensor("spikes", spikes, "T B n", sizes, spikes)
+    check_tensor("sample", sample, "B", sizes, spikes)
+    check_spikes("spikes", spikes)
     order = uniform(seed, stream, sample, spikes.shape[0], spikes.shape[2]).argsort(dim=0)
     return torch.gather(spikes, 0, order)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import Sizes, axes_like, check_range, check_same_kind, check_tensor
 from snn_artsy.config import ContactConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 
@@ -26,7 +27,11 @@ def update_states(
 
     Returns:
         New ``state`` and ``functional_ms``; the arguments are left as they are.
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit together.
     """
+    _check_alike(state, ampa=ampa, functional_ms=functional_ms)
     silent, functional = state == SILENT, state == FUNCTIONAL
     new = state.clone()
     new[silent & (ampa >= params.theta_up)] = FUNCTIONAL
@@ -42,7 +47,11 @@ def capture(state: Tensor, functional_ms: Tensor, tag_ms: float | None = None) -
     """States after capture at a task's end: functional contacts with a tag are consolidated.
 
     A contact is tagged when it converts, for ``tag_ms`` (None: until the task's end).
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit together.
     """
+    _check_alike(state, functional_ms=functional_ms)
     tagged = state == FUNCTIONAL
     if tag_ms is not None:
         tagged = tagged & (functional_ms <= tag_ms)
@@ -50,5 +59,20 @@ def capture(state: Tensor, functional_ms: Tensor, tag_ms: float | None = None) -
 
 
 def count_states(state: Tensor, exists: Tensor) -> Tensor:
-    """Contacts in each state, int64 [3]."""
+    """Contacts in each state, int64 [3].
+
+    Raises:
+        TypeError, ValueError: Shapes or types do not fit together, or a code is none of the three.
+    """
+    _check_alike(state, exists=exists)
+    check_range("state", state, SILENT, CONSOLIDATED)
     return torch.bincount(state[exists].long(), minlength=3)
+
+
+def _check_alike(state: Tensor, **others: Tensor) -> None:
+    axes = axes_like(state)
+    sizes: Sizes = {}
+    codes = torch.zeros((), dtype=torch.uint8, device=getattr(state, "device", None))
+    check_same_kind("state", state, axes, sizes, codes)
+    for name, values in others.items():
+        check_tensor(name, values, axes, sizes, state)

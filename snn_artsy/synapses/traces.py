@@ -7,12 +7,22 @@ import math
 import torch
 from torch import Tensor
 
+from snn_artsy.arrays import Sizes, axes_like, check_range, check_spikes, check_tensor
+from snn_artsy.checks import duration
+
 
 def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float) -> Tensor:
     """Exponential trace of ``spikes`` [T, ...] just before each step's own spikes, from zero.
 
     A spike at step t leaves exp(-(u - t) dt / tau) at step u > t and 0 at u <= t.
+
+    Raises:
+        TypeError, ValueError: ``spikes`` is no tensor with a time axis, or not finite.
     """
+    duration("tau_ms", tau_ms)
+    duration("dt_ms", dt_ms)
+    check_tensor("spikes", spikes, axes_like(spikes, "T"), {}, spikes)
+    check_range("spikes", spikes)
     decay = math.exp(-dt_ms / tau_ms)
     out = torch.zeros_like(spikes)
     for t in range(1, len(spikes)):
@@ -29,7 +39,14 @@ def pair_counts(pre: Tensor, post: Tensor) -> Tensor:
 
     Returns:
         int64 [n, 2 T - 1], for lags -(T - 1) .. T - 1; summed over B.
+
+    Raises:
+        TypeError, ValueError: Shapes do not fit together, or a spike is neither 0 nor 1.
     """
+    sizes: Sizes = {}
+    for name, spikes in (("pre", pre), ("post", post)):
+        check_tensor(name, spikes, "T B n", sizes, pre)
+        check_spikes(name, spikes)
     steps = len(pre)
     # counts are whole numbers: float64 transforms are exact after rounding
     spectra = [torch.fft.rfft(x.double(), n=2 * steps, dim=0) for x in (pre, post)]

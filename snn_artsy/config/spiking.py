@@ -244,8 +244,7 @@ class TeacherConfig:
     Args:
         lag_ms: The taught assembly fires so long after each volley's last step.
         reliability: Probability that a neuron of it fires at each of these times.
-        current: Strength, in thresholds; from rest, more than about 1 + exp(dt / tau_mem) causes a
-            second spike.
+        current: Strength, in thresholds; whatever it is, each pulse causes one spike.
     """
 
     lag_ms: float | None = None

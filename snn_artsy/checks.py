@@ -5,7 +5,7 @@ And of numbers that come out of them: what is computed must be finite.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -68,7 +68,11 @@ def named(prefix: str, instead: str) -> Iterator[None]:
 
 def finite(key: str, value: object) -> None:
     """A number; NaN, infinity and text are none."""
-    require(isinstance(value, Real) and math.isfinite(value), key, value, "use a finite number")
+    require(_is_number(value), key, value, "use a finite number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and bool(abs(value) <= sys.float_info.max)  # so that NaN is none
 
 
 def positive(key: str, value: float) -> None:
@@ -78,7 +82,7 @@ def positive(key: str, value: float) -> None:
 
 def within(key: str, value: float | None, low: float, high: float, unit: str = "") -> None:
     """Refuse a number outside [low, high]; None passes."""
-    inside = value is None or (isinstance(value, Real) and low <= value <= high)
+    inside = value is None or (_is_number(value) and low <= value <= high)
     require(inside, key, value, f"use {_shown(low)} to {_shown(high)}{unit and ' '}{unit}")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
+from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
@@ -43,14 +45,25 @@ def state_of(layer: SilentSynapseLayer) -> tuple[int, float]:
     return int(layer.state[0, 0]), float(layer.functional_ms[0, 0])
 
 
-@pytest.fixture(params=["compiled", "torch"], autouse=True)
+class OwnBounds(PairSTDP):
+    """The same numbers from a rule that the compiled loop does not know."""
+
+    def bounds(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(w), torch.ones_like(w)
+
+
+@pytest.fixture(params=["compiled", "expressed", "torch"], autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways in which a layer goes through the steps."""
+    """The three ways in which a layer goes through the steps."""
     if request.param == "torch":
         monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
-    else:
-        probe = SilentSynapseLayer(1, 2, 1.0, NeuronConfig(), RULE, ContactConfig(), update="step")
-        assert compiled.runs_here(probe)
+        return
+    if request.param == "expressed":
+        own = OwnBounds(a_plus=RULE.a_plus, a_minus=RULE.a_minus)
+        monkeypatch.setattr(sys.modules[__name__], "RULE", own)
+    layer = SilentSynapseLayer(1, 2, 1.0, NeuronConfig(), RULE, ContactConfig(), update="step")
+    assert compiled.runs_here(layer)
+    assert compiled.covers(layer) == (request.param == "compiled")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from synthetic_run import (
 )
 
 from snn_artsy.config import RecordConfig
-from snn_artsy.observer import STATE_NAMES, NullObserver
+from snn_artsy.observer import STATE_NAMES, NullObserver, Presentations
 from snn_artsy.recording import RecordingError, Run, RunRecorder, open_run, schema, storage
 from snn_artsy.recording.about import run_integrity
 
@@ -592,12 +593,66 @@ def test_a_taken_directory_is_refused(tmp_path: Path) -> None:
 def test_wrong_calls_name_the_dataset(tmp_path: Path) -> None:
     with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
         with pytest.raises(ValueError, match="different length"):
-            recorder.trace(9, np.zeros(2), np.zeros((1, 3)), {"ampa": np.zeros((3, 1))})
+            recorder.trace(9, np.zeros(2), np.zeros((1, 3), dtype=int), {"ampa": np.zeros((3, 1))})
         with pytest.raises(ValueError, match="without slashes"):
             recorder.summary("a/b", {"a_t": [1.0]})
         recorder.trace(0, np.zeros(1), np.zeros((2, 3), dtype=int), {"ampa": np.zeros((1, 2))})
         with pytest.raises(ValueError, match="differ from those"):
             recorder.trace(0, np.zeros(1), np.ones((2, 3), dtype=int), {"ampa": np.zeros((1, 2))})
+
+
+WRONG_CALLS: dict[str, Callable[[RunRecorder], None]] = {
+    "got float64, expected int64": lambda r: r.counts(0, 1.0, np.array([0.5, 1, 2])),
+    "got shape": lambda r: r.counts(0, 1.0, np.zeros((2, 3), dtype=int)),
+    "NaN or infinite": lambda r: r.counts(0, np.nan, np.array([1, 2, 3])),
+    "not part": lambda r: r.counts(1.5, 1.0, np.array([1, 2, 3])),  # type: ignore[arg-type]
+    "expected float64": lambda r: r.spikes("retina", np.array(["a"]), np.array([1])),
+    "beyond 0 to": lambda r: r.spikes("retina", np.array([1.0]), np.array([-1])),
+    "of different length": lambda r: r.spikes("retina", np.array([1.0]), np.array([1, 2])),
+    "use a name": lambda r: r.spikes("..", np.array([1.0]), np.array([1])),
+    "split: 'all'": lambda r: r.presentations(
+        Presentations(np.zeros(1), np.ones(1), "all", *np.zeros((2, 1), int), 0)  # type: ignore
+    ),
+    "beyond 0 to 2": lambda r: r.snapshot(
+        0, "now", np.zeros((1, 1, 1), np.float32), np.full((1, 1, 1), 3, np.uint8)
+    ),
+    "unequal length": lambda r: r.evaluation(
+        "x", 0, [0, 1], [0, 1], [0, 1], scores=[[0.5], [1, 2]]
+    ),
+    "expected a number or text": lambda r: r.summary("x", {"a": object()}),
+    "got int64, expected bool": lambda r: r.evaluation("x", 0, [0], [0], [0], gates=[[2]]),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_CALLS)
+def test_what_would_be_cut_or_wrap_around_is_refused(message: str, tmp_path: Path) -> None:
+    plan = RecordConfig(scores=True)
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, plan) as recorder:
+        with pytest.raises(ValueError, match=message):
+            WRONG_CALLS[message](recorder)
+        recorder.counts(0, 1.0, np.array([1, 0, 0]))
+    with open_run(tmp_path) as run:
+        assert set(run.datasets()) == {f"/synapses/task0/counts/{n}" for n in ("time_ms", "counts")}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"config_yaml": {}},
+        {"plan": {}},
+        {"buffer_bytes": 0},
+        {"flush_seconds": float("nan")},
+        {"attributes": {"seed": "x"}},
+        {"attributes": {"x": [1]}},
+        {"recorded": {"/stimulus/label": -1}},
+    ],
+    ids=str,
+)
+def test_a_recorder_is_made_of_what_it_takes(wrong: dict[str, Any], tmp_path: Path) -> None:
+    right = {"config_yaml": CONFIG, "attributes": ATTRIBUTES, "plan": RecordConfig()}
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RunRecorder(tmp_path / "new", **{**right, **wrong})
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_recorder_keeps_copies(tmp_path: Path) -> None:

@@ -15,17 +15,20 @@ import pytest
 import torch
 from synthetic_features import DIM, N_TASKS, PER_TASK, gaussian_stream
 
+from snn_artsy import run
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
+    DataConfig,
     EncodingConfig,
     GateConfig,
     PlasticityConfig,
     RecordConfig,
+    RidgeGateConfig,
     RunConfig,
     SNNConfig,
 )
 from snn_artsy.learners import LEARNER_BUILDERS, Setting
-from snn_artsy.recording import RunRecorder, open_run
+from snn_artsy.recording import RunRecorder, open_run, storage
 from snn_artsy.recording.estimate import (
     TaskSize,
     check_disk,
@@ -171,6 +174,36 @@ def test_the_plan_does_not_change_the_model(tmp_path: Path) -> None:
             for column in ("pre", "post", "old", "new"):
                 x, y = (getattr(run.events(task), column) for run in (a, b))
                 np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("learners", [["simplecil"], ["artsy_snn", "artsy_ann_ridge"]], ids=len)
+def test_what_a_run_needs_covers_all_that_it_writes(
+    learners: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files half written included, whenever one gets its name."""
+    taken, needed = [0], [0]
+    publish, check = storage.publish, run.check_disk
+
+    def seen(part: Path, path: Path) -> None:
+        files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
+        taken.append(sum(file.stat().st_size for file in files))
+        publish(part, path)
+
+    def checked(config: RunConfig, dim: int, *rest: Any) -> Any:
+        needed.append(needed_bytes(config, dim, rest[0]))
+        return check(config, dim, *rest)
+
+    monkeypatch.setattr(storage, "publish", seen)
+    monkeypatch.setattr(run, "check_disk", checked)
+    config = RunConfig(
+        learners=learners,
+        out=str(tmp_path / "run"),
+        data=DataConfig(train_per_class=8, test_per_class=10),
+        artsy_ridge=RidgeGateConfig(projection=300),
+    )
+    run.execute(config)
+    taken.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+    assert max(taken) <= needed[-1] <= 3 * max(taken) + 8_000_000
 
 
 def test_a_run_that_would_fill_the_disk_is_refused(

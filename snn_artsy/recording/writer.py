@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
-from snn_artsy.recording import schema, storage
+from snn_artsy.recording import schema, storage, told
 from snn_artsy.recording.files import open_checked, read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
@@ -70,6 +70,7 @@ class RunRecorder:
     Raises:
         RecordingError: The directory holds a run (none, with ``recorded``), another process writes
             there, or it can't be written.
+        ValueError: An argument is of another kind; calls raise it likewise, and keep nothing then.
         DamageError: With ``recorded``: the run is damaged, or holds less. It is left as it was.
     """
 
@@ -84,6 +85,7 @@ class RunRecorder:
         recorded: Mapping[str, int] | None = None,
         lock: WriterLock | None = None,
     ) -> None:
+        told.check_recorder(config_yaml, attributes, plan, buffer_bytes, flush_seconds, recorded)
         self.directory = Path(directory)
         self.path = self.directory / schema.RUN_FILE
         self._plan = plan
@@ -188,15 +190,17 @@ class RunRecorder:
         return self._plan
 
     def population(self, name: str, group: NDArray[np.int64]) -> None:
-        told = {f"/populations/{name}/group": group}
+        arrays = {f"/populations/{name}/group": group}
         if self._plan.neurons is not None and len(group) > self._plan.neurons:
             drawn = np.random.default_rng([self._seed, *name.encode()])
             chosen = np.sort(drawn.choice(len(group), self._plan.neurons, replace=False))
-            told[f"/populations/{name}/recorded"] = self._chosen[name] = chosen
-        self._keep(told)
+            arrays[f"/populations/{name}/recorded"] = self._chosen[name] = chosen
+        self._keep(arrays)
 
     def presentations(self, shown: Presentations) -> None:
         n = len(shown.start_ms)
+        if shown.split not in schema.SPLIT_NAMES:
+            raise ValueError(f"split: {shown.split!r}; use {', '.join(schema.SPLIT_NAMES)}")
         split = schema.SPLIT_NAMES.index(shown.split)
         teacher = np.full(n, np.nan) if shown.teacher_ms is None else shown.teacher_ms
         self._table(
@@ -220,18 +224,23 @@ class RunRecorder:
         if population in self._chosen:
             wanted = np.isin(node, self._chosen[population])
             time_ms, node = time_ms[wanted], node[wanted]
+        group = f"/spikes/{population}"
+        time_ms = told.column(f"{group}/timestamps", time_ms)
+        node = told.column(f"{group}/node_ids", node)
+        if len(time_ms) != len(node):
+            raise ValueError(
+                f"{group}: columns of different length: {len(time_ms)} times, {len(node)} neurons"
+            )
         # SONATA wants an order that holds for the whole file; batches arrive image by image.
         order = np.argsort(time_ms, kind="stable")
-        times = np.asarray(time_ms, dtype=np.float64)[order]
+        times = time_ms[order]
         if len(times):
             if times[0] < self._last_spike.get(population, -np.inf):
                 self._unsorted.add(population)
             self._last_spike[population] = max(
                 float(times[-1]), self._last_spike.get(population, -np.inf)
             )
-        self._table(
-            f"/spikes/{population}", {"timestamps": times, "node_ids": np.asarray(node)[order]}
-        )
+        self._table(group, {"timestamps": times, "node_ids": node[order]})
 
     def counts(self, task: int, time_ms: float, counts: NDArray[np.int64]) -> None:
         self._table(
@@ -316,7 +325,7 @@ class RunRecorder:
             "gate_scores": gate_scores,
             "scores": scores if self._plan.scores else None,
         }
-        given = {name: np.asarray(column) for name, column in columns.items() if column is not None}
+        given = {name: column for name, column in columns.items() if column is not None}
         self._table(f"/evaluation/{learner}/predictions/step{step}", given)
 
     def summary(self, learner: str, metrics: Mapping[str, Any]) -> None:
@@ -334,6 +343,7 @@ class RunRecorder:
             for name, value in metrics.items()
             if isinstance(value, str) or (value is not None and np.ndim(value) == 0)
         }
+        told.check_scalars(group, scalars)
         self._scalars.setdefault(group, {}).update(scalars)
         self._keep(arrays)
 
@@ -391,27 +401,19 @@ class RunRecorder:
                 error.add_note(str(second))
 
     def _table(self, group: str, columns: Mapping[str, ArrayLike]) -> None:
-        arrays = {f"{group}/{name}": np.asarray(column) for name, column in columns.items()}
-        lengths = {array.shape[0] if array.ndim else -1 for array in arrays.values()}
-        if len(lengths) != 1:
+        copies = told.columns({f"{group}/{name}": column for name, column in columns.items()})
+        if len({len(copy) for copy in copies.values()}) != 1:
             shapes = {name: np.shape(column) for name, column in columns.items()}
             raise ValueError(f"{group}: columns of different length: {shapes}")
-        self._keep(arrays)
+        self._append(copies)
 
     def _keep(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take copies in the file's types; all of a table or nothing."""
+        """Take copies in the file's types; all of them or nothing."""
+        self._append(told.columns(arrays))
+
+    def _append(self, copies: dict[str, NDArray[Any]]) -> None:
         if self._closed:
             raise RecordingError(f"{self.path} is closed")
-        copies: dict[str, NDArray[Any]] = {}
-        for path, values in arrays.items():
-            entry = schema.lookup(path)
-            if entry is None:
-                raise ValueError(f"{path}: not part of the file format; use a name without slashes")
-            copies[path] = np.array(values, dtype=entry.numpy_dtype)
-            if entry.shape and copies[path].ndim != len(entry.shape):
-                raise ValueError(
-                    f"{path}: got shape {copies[path].shape}, expected [{', '.join(entry.shape)}]"
-                )
         self._calls.append(copies)
         # small rows cost more than their numbers
         self._bytes += sum(copy.nbytes + 128 for copy in copies.values())

@@ -15,6 +15,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
+from snn_artsy.rules.own import source_sha256
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 NO_DIFFERENCE = frozenset(
@@ -39,6 +40,8 @@ NO_DIFFERENCE = frozenset(
 FILES_ONLY = frozenset(("h5py", "safetensors"))
 """Packages that read and write, and compute nothing."""
 
+_RULE = "rule "
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -49,7 +52,8 @@ class Facts:
         images: Fingerprint of each split's images and labels: ``train``, ``test``.
         backbone_sha256: Of the frozen backbone's weights.
         device: ``cpu`` or ``cuda``.
-        versions: Package -> version; `FILES_ONLY` are no difference.
+        versions: Package -> version; `FILES_ONLY` are no difference. A rule of one's own is there
+            with the SHA-256 of its file.
         threads: Of the computation. Last digits can depend on it, so what goes on takes it over.
         platform: System and machine; recorded, no difference.
         git_commit: Of the checkout, ``-dirty`` if changed, or ``unknown``; no difference.
@@ -81,7 +85,7 @@ class Facts:
             images=dict(images),
             backbone_sha256=backbone_sha256,
             device=device,
-            versions=here["versions"],
+            versions=here["versions"] | _own_rule(config),
             threads=threads,
             platform=here["platform"],
             git_commit=f"{commit}-dirty" if here["git_dirty"] else commit,
@@ -134,7 +138,8 @@ class Facts:
 
     def of_config(self, config: RunConfig) -> Facts:
         """The same here and now, for another configuration of the same images and backbone."""
-        return replace(self, config=_plain(config))
+        versions = {k: v for k, v in self.versions.items() if not k.startswith(_RULE)}
+        return replace(self, config=_plain(config), versions=versions | _own_rule(config))
 
     def plain(self) -> dict[str, Any]:
         """As JSON types, by name."""
@@ -184,6 +189,12 @@ def remarks(old: Facts, new: Facts) -> list[str]:
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The part of `differences` that two configurations make; the order of learners is none."""
     return _changed(dict(_that_matter(old)), dict(_that_matter(new)))
+
+
+def _own_rule(config: RunConfig) -> dict[str, str]:
+    """The version of a rule of one's own."""
+    rule = config.snn.plasticity.rule
+    return {f"{_RULE}{rule}": source_sha256(rule)} if ":" in rule else {}
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

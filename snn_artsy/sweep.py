@@ -204,9 +204,11 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
             facts = facts or Facts.gather(config, *made[key], device, begun.threads)
             images, sha = made[key]
             now = replace(
-                facts, config=json.loads(json.dumps(asdict(config))), images=images,
-                backbone_sha256=sha, device=begun.device if on_cluster else device,
-            )  # fmt: skip
+                facts.of_config(config),
+                images=images,
+                backbone_sha256=sha,
+                device=begun.device if on_cluster else device,
+            )
             changed = differences(begun, now)
         else:
             changed = config_differences(begun, json.loads(json.dumps(asdict(config))))

@@ -16,6 +16,7 @@ from snn_artsy.config_builder import build, keys_of
 from snn_artsy.data.sources import FolderSplit
 from snn_artsy.facts import NO_DIFFERENCE, Facts, differences, remarks
 from snn_artsy.frozen import _fingerprint
+from snn_artsy.rules.own import load
 
 IMAGES = {"train": "a" * 64, "test": "b" * 64}
 
@@ -48,6 +49,23 @@ def test_a_difference_of_configuration_is_named(values: dict[str, Any], words: s
 )
 def test_a_difference_is_named(changes: dict[str, Any], words: str) -> None:
     assert differences(facts(), facts(**changes)) == [words]
+
+
+def test_another_version_of_ones_own_rule_is_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "a_rule_of_mine.py"
+    source = "from snn_artsy.rules import PairSTDP\n\nclass Mine(PairSTDP):\n    half = 0.5\n"
+    file.write_text(source)
+    load(["a_rule_of_mine:Mine"])
+    config = build(RunConfig, {"snn": {"plasticity": {"rule": "a_rule_of_mine:Mine"}}})
+    old = facts(config)
+    assert differences(old, facts(config)) == [] == differences(old, facts().of_config(config))
+    assert "rule a_rule_of_mine:Mine" not in old.of_config(RunConfig()).versions
+    file.write_text(source.replace("0.5", "0.25"))
+    (found,) = differences(old, facts(config))
+    assert found.startswith("rule a_rule_of_mine:Mine was ")
 
 
 def test_labels_from_a_list_are_part_of_the_images(tmp_path: Path) -> None:
@@ -119,5 +137,5 @@ def test_a_record_of_another_shape_is_refused(record: Any, words: str) -> None:
     "changes", [{"images": 3}, {"images": "{"}, {"versions": "[1]"}, {"config": "a: ["}]
 )
 def test_attributes_of_another_shape_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="damaged record"):
+    with pytest.raises(ConfigError, match=r"damaged record|not valid YAML"):
         Facts.of_attributes(facts().attributes() | changes, 'run: "f"')

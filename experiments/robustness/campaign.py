@@ -99,7 +99,7 @@ def _work(
     from snn_artsy import cli
 
     snn_artsy.keeper.CHECKPOINT_SHARE = math.inf  # after every task and epoch: the same each time
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -144,9 +144,9 @@ def _datasets(file: Path) -> dict[str, Any]:
 
 
 def _without_times(value: Any) -> Any:
-    """Neither times nor places, nor rows that a time decides."""
+    """Neither times nor places, nor the commit, which may change while a campaign lasts."""
     if isinstance(value, dict):
-        left_out = TIMING | {"out", "directory"}
+        left_out = TIMING | {"out", "directory", "git_commit", "git_commits"}
         return {k: _without_times(v) for k, v in value.items() if k not in left_out}
     if isinstance(value, list):
         return [_without_times(v) for v in value]

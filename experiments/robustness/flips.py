@@ -113,7 +113,8 @@ def main() -> None:
             said = log.read_text(encoding="utf-8", errors="replace")
             outcome, right = judge(code, said, changed, file, is_clean(log))
             where = f"{file.relative_to(place)}, bit {bit}"
-            campaign.count(outcome, None if right else f"{where}: {outcome}: {said[-300:]}")
+            detail = f"{where}: {outcome} ({', '.join(changed)}): {' '.join(said[-300:].split())}"
+            campaign.count(outcome, None if right else detail)
             campaign.write(chosen.out)
         print(json.dumps(dict(campaign.outcomes)))
     for line in campaign.bad:

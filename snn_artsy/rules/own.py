@@ -10,9 +10,12 @@ classes that were registered in Python (`register`), those that the user named o
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from snn_artsy.checks import ConfigError
@@ -87,6 +90,16 @@ def own_rule(name: str, parameters: dict[str, float]) -> Rule:
             f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
         ) from error
     return rule
+
+
+def source_sha256(name: str) -> str:
+    """SHA-256 of the file that defines a rule of one's own; ``unknown`` without one, as for a class
+    that was typed into a notebook. What that file imports is not part of it."""
+    try:
+        kind = _KNOWN.get(name) or _installed(name)
+        return hashlib.sha256(Path(inspect.getsourcefile(kind) or "").read_bytes()).hexdigest()  # type: ignore[arg-type]
+    except (TypeError, OSError):
+        return "unknown"
 
 
 def _installed(name: str) -> type[Any] | None:

@@ -90,7 +90,7 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
         say(console, line)
     source = load_source(config.data)
     for note in source.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(console, note)
     stream = build_stream(config.data, source, config.seed)
     # Features of every image that a seed could draw, so that seeds share them in the cache.
     whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)

@@ -251,12 +251,11 @@ def _carry_out(
     checkpoint.remove(directory)
     for name, measures in summary["learners"].items():
         if tasks := measures.get("unconverted_tasks"):
-            console.print(
+            say(
+                console,
                 f"{name}: no silent synapse converted in {len(tasks)} of {len(frozen.tasks)} tasks "
                 f"({', '.join(map(str, tasks))}), so that spikes alone cannot tell their classes; "
                 "it takes more training images, or more epochs (snn.plasticity.epochs)",
-                highlight=False,
-                soft_wrap=True,
             )
         if measures.get("gates_uninformative"):
             say(

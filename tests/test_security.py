@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
 import os
+import shlex
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +224,20 @@ def test_no_text_of_a_run_is_code_in_the_report(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page  # it is shown as text
     # only scripts of the template; a name in an attribute does not end it
     assert page.count("<script>") == 1
+
+
+def test_what_a_report_says_to_paste_is_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "$(id) run"
+    folder.mkdir()
+    record(folder)
+    with h5py.File(folder / "run.h5", "r+") as file:
+        file.attrs["git_commit"] = "abc\nid #"
+    (folder / "run.h5.sha256").unlink(missing_ok=True)
+    with open_run(folder) as run:
+        page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+    comment, command = html.unescape(page.split("<pre>")[1].split("</pre>")[0]).splitlines()
+    assert comment.startswith("# at commit abc id #,")
+    assert shlex.split(command)[:4] == ["snn-artsy", "run", "--config", str(folder / "config.yaml")]
 
 
 def test_names_in_a_file_are_no_paths(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from snn_artsy.output import write_outputs
 from snn_artsy.plots import FIGURES, NothingRecorded
 from snn_artsy.plots.comparison import runs_compared
 from snn_artsy.plots.style import rendered, settings
+from snn_artsy.printing import clean, quoted
 from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
@@ -92,8 +93,8 @@ def _section(run: Run) -> dict[str, Any]:
         "config": run.config,
         "versions": run.versions,
         "reproduce": (
-            f"# at commit {commit}, with the versions below\n"
-            f"snn-artsy run --config {run.path.parent / 'config.yaml'} --out runs/again"
+            f"# at commit {' '.join(clean(str(commit)).split())}, with the versions below\n"
+            f"snn-artsy run --config {quoted(run.path.parent / 'config.yaml')} --out runs/again"
         ),
     }
 

@@ -5,7 +5,7 @@ And of numbers that come out of them: what is computed must be finite.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -72,7 +72,10 @@ def finite(key: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and bool(abs(value) <= sys.float_info.max)  # so that NaN is none
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def positive(key: str, value: float) -> None:

@@ -13,6 +13,7 @@ from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
 from snn_artsy.config.used import ALWAYS, WHERE_USED, check_used, leaves, unused, uses_of
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import layered
+from snn_artsy.rules import GatedSTDP
 from snn_artsy.sweep import grid_cells
 
 
@@ -175,6 +176,50 @@ def test_values_of_other_learners_may_stand_in_a_shared_file(tmp_path: Path) -> 
         check_used(config_of(values))
         with pytest.raises(ConfigError, match="ease"):
             check_used(config_of(values), values)
+
+
+OTHER_VALUES = {
+    "snn.plasticity.a_plus": 0.03,
+    "snn.plasticity.a_minus": 0.03,
+    "snn.plasticity.tau_plus_ms": 9.0,
+    "snn.plasticity.tau_minus_ms": 9.0,
+    "snn.plasticity.bounds_of": "soft",
+    "snn.plasticity.pairing": "nearest",
+    "snn.plasticity.triplet.tau_x_ms": 50.0,
+    "snn.plasticity.voltage.a_ltp": 1e-3,
+    "snn.plasticity.calcium.tau_ca_ms": 9.0,
+    "snn.plasticity.speed": 2.0,
+    "snn.plasticity.nmda": 0.5,
+    "snn.plasticity.mg_mM": 2.0,
+    "snn.plasticity.target": 1.1,
+    "snn.plasticity.tau_target_ms": 9.0,
+    "snn.plasticity.probability": 0.5,
+}
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"rule": "none"},
+        *({"rule": rule} for rule in ("pair", "triplet", "voltage", "calcium")),
+        *({"base": base} for base in ("pair", "triplet", "voltage")),
+        {"rule": "pair", "published": "morrison_2007"},
+        {"insertion": "bernoulli"},
+    ],
+    ids=str,
+)
+def test_the_table_is_true_of_rules(key: str, setting: dict[str, Any]) -> None:
+    """A key that is used changes the rule that is built, one that is not does not."""
+    values = {f"snn.plasticity.{name}": value for name, value in setting.items()}
+    before, after = config_of(values), config_of(values | {key: OTHER_VALUES[key]})
+    used = all(use.holds(after) for use in uses_of(key))
+    rules = [config.snn.plasticity.build() for config in (before, after)]
+    own = key.rpartition(".")[2]
+    if own in ("target", "tau_target_ms", "probability") and isinstance(rules[0], GatedSTDP):
+        # both ways of insertion have their values in the rule; `insertion` says which are read
+        used = used or rules[0] != rules[1]
+    assert (rules[0] != rules[1]) == used
 
 
 def test_a_default_that_is_typed_is_refused_too() -> None:

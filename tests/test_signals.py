@@ -107,7 +107,7 @@ def numbers(file: Path) -> dict[str, Any]:
     """A finished run's measures, but for times."""
     learners = json.loads(file.read_text())["learners"]
     return {
-        learner: {k: v for k, v in measures.items() if "seconds" not in k}
+        learner: {k: v for k, v in measures.items() if "seconds" not in k and "_ms_per_" not in k}
         for learner, measures in learners.items()
     }
 

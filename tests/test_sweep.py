@@ -412,12 +412,15 @@ def answers(port: int, settings: dict[str, str]) -> bool:
 @pytest.mark.slow
 def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(tmp_path / "ray")}
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    start = [*ray, "start", "--head", "--port=6397", "--num-cpus=1", "--include-dashboard=false"]
-    subprocess.run(start, env=environment, check=True, capture_output=True)
+    open_to_all = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    environment = marked_environment(**open_to_all)
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=6397"]
+    head = subprocess.Popen(
+        [*ray, "--num-cpus=1", "--include-dashboard=false", "--block"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
+        until(lambda: answers(6397, open_to_all))
         grid = ["--grid", "seed=1", "--learners", "simplecil", "--address", "127.0.0.1:6397"]
         for token in ({}, {"RAY_AUTH_TOKEN": "1" * 64}):
             done = subprocess.run(
@@ -426,5 +429,9 @@ def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
             )  # fmt: skip
             assert done.returncode == 2, done.stderr
             assert "ray get-auth-token --generate" in done.stderr
+            assert list(tmp_path.glob("sweep/runs/*")) == []
     finally:
-        subprocess.run([*ray, "stop", "--force"], env=environment, capture_output=True)
+        head.terminate()
+        head.wait()
+        for process in marked(environment):
+            os.kill(process, signal.SIGKILL)

@@ -301,8 +301,8 @@ def _check_directory(directory: Path, config: RunConfig) -> None:
         kept = read_mapping(file, f'out: "{file}"')
         if changed := config_differences(kept, asdict(_shared(config))):
             raise ConfigError(
-                f'out: "{directory}" holds another comparison: {"; ".join(changed)}; choose '
-                "another directory"
+                f'out: "{file}" is of another comparison: {"; ".join(changed)}; choose another '
+                "directory"
             )
     elif any(entry.name not in (LOCK_FILE, FOLDER) for entry in directory.iterdir()):
         raise ConfigError(f'out: "{directory}" holds something else; choose another directory')

@@ -205,6 +205,15 @@ def test_joint_is_scikit_learn_s_logistic_regression_on_all_data() -> None:
     np.testing.assert_allclose(ours, theirs.predict_proba(TEST.features.numpy()), atol=2e-4)
 
 
+def test_joint_has_no_penalty_before_it_has_learnt() -> None:
+    learner = make("joint")
+    assert math.isnan(learner.report()["joint_l2"])
+    again = make("joint")
+    again.restore(learner.checkpoint(), [])
+    assert math.isnan(again.report()["joint_l2"])
+    assert again.report()["stored_bytes"] == 0
+
+
 def test_joint_chooses_the_penalty_on_validation_samples() -> None:
     x = torch.cat([t.train.features for t in STREAM.tasks]).double()
     y = torch.cat([t.train.labels for t in STREAM.tasks])

@@ -96,3 +96,11 @@ def test_later_tasks_move_an_older_gate_s_threshold() -> None:
     thresholds.add_bad(0, torch.tensor([5.0, 5.0, 5.0]))
     thresholds.refresh()
     assert thresholds.threshold == [5.5]
+
+
+def test_scores_that_are_log_odds_open_above_zero() -> None:
+    thresholds = GateThresholds(GateConfig())
+    thresholds.fixed(3)
+    assert thresholds.threshold == [0.0] * 3 and thresholds.spread == [1.0] * 3
+    scores = torch.tensor([[0.5, -0.25, 0.0]])
+    assert torch.equal(thresholds.calibrated(scores), scores)

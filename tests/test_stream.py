@@ -60,6 +60,14 @@ def test_class_range_keeps_only_these_classes() -> None:
     assert set(source.test.labels[stream.test_index]) == {4, 5, 6, 7}
 
 
+def test_a_class_range_may_reach_to_the_last_class() -> None:
+    source = make_source(12)
+    stream = build_stream(DataConfig(class_range=[9, 12], n_tasks=3), source, seed=0)
+    assert sorted(stream.class_order.tolist()) == [9, 10, 11]
+    with pytest.raises(ConfigError, match=r"data\.class_range.*12"):
+        build_stream(DataConfig(class_range=[9, 13], n_tasks=2), source, seed=0)
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [

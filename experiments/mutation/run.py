@@ -31,7 +31,8 @@ from snn_artsy.evaluation.metrics import wilson_interval
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = Path(__file__).with_name("reasons.yaml")
 REPORT = ROOT / "docs" / "mutation.md"
-# small, and tried whole: the first call makes all mutants and finds out which tests reach what
+# small, and tried whole: the first call makes all mutants and finds out which tests reach what;
+# later ones make those anew whose code has changed
 FIRST = "snn_artsy.evaluation.efficiency.*"
 # exit codes of mutmut: a failed test; the time limit, by its own signal or the system's
 KILLED, TIMEOUT, SURVIVED, NO_TESTS = {1, 3, -11, -9}, {36, -24, 24, 152, 255}, {0}, {5, 33}
@@ -114,6 +115,22 @@ def row(name: str, made: int, tried: list[Mutant]) -> str:
     return f"| {name} | {made} | {len(tried)} | {killed} | {late} | {share} | {interval} |"
 
 
+def weighted_share(modules: dict[str, tuple[int, list[Mutant]]]) -> tuple[float, float]:
+    """Share killed of all mutants and half its 95 % interval, from (made, tried) of each module.
+
+    Stratified sampling: each module's share counts by the module's size; what was not tried adds
+    variance. A share of 0 or 1 of few is not certain, so variances are those of (k + 1) / (n + 2).
+    """
+    whole = sum(made for made, _ in modules.values())
+    share = variance = 0.0
+    for made, tried in modules.values():
+        n, killed = len(tried), sum(m.killed for m in tried)
+        share += made / whole * killed / n
+        p = (killed + 1) / (n + 2)
+        variance += (made / whole) ** 2 * p * (1 - p) / n * (1 - n / made)
+    return share, 1.96 * variance**0.5
+
+
 def report(chosen: list[Mutant], everything: list[Mutant], command: str) -> str:
     """docs/mutation.md."""
     reasons = yaml.safe_load(REASONS.read_text("utf-8"))
@@ -121,8 +138,7 @@ def report(chosen: list[Mutant], everything: list[Mutant], command: str) -> str:
     tried = {name: [m for m in chosen if m.module == name and m.tried] for name in made}
     done = {name: own for name, own in tried.items() if own}
     whole = sum(made[name] for name in done)
-    # a module of which less was tried counts by its size
-    weighted = sum(made[n] * sum(m.killed for m in own) / len(own) for n, own in done.items())
+    share, half = weighted_share({n: (made[n], own) for n, own in done.items()})
     lines = [
         "# Mutation testing",
         "",
@@ -132,8 +148,8 @@ def report(chosen: list[Mutant], everything: list[Mutant], command: str) -> str:
         "",
         f"Command: `{command}`",
         "",
-        f"Killed, each module weighted by its size: **{100 * weighted / whole:.1f} %** of {whole}"
-        f" mutants ({sum(map(len, done.values()))} tried).",
+        f"Killed, each module weighted by its size: **{100 * share:.1f} %** of {whole} mutants "
+        f"({sum(map(len, done.values()))} tried; 95 % interval +- {100 * half:.1f} points).",
         "",
         "| module | mutants | tried | killed | of these by time | killed (%) | 95 % interval |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -165,7 +181,7 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true", help="try survivors again")
     parser.add_argument("--report", action="store_true", help="only write the report anew")
     given = parser.parse_args()
-    if not given.report:
+    if not mutants():
         try_out([FIRST], given.children)
     chosen = sampled(mutants(), given.sample, given.seed)
     left = [

@@ -397,8 +397,6 @@ def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | Non
         if features.shape != shape or features.dtype != np.float32:
             raise ValueError(f"{features.dtype} {features.shape}")
         if not np.isfinite(features).all():
-            raise ValueError("NaN or infinite")
-        if not np.isfinite(features).all():
             raise ValueError("values that are NaN or infinite")
     except FileNotFoundError:
         return None

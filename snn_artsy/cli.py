@@ -13,7 +13,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,7 +28,7 @@ from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rules.own import load
-from snn_artsy.rundir import check_out, claim
+from snn_artsy.rundir import check_out, claim, give_back
 from snn_artsy.signals import Terminated, exit_code, interruptible
 
 if TYPE_CHECKING:
@@ -293,10 +293,13 @@ def _sweep(arguments: Namespace) -> int:
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
     values, typed = read_grid(grid), _typed(arguments)
-    made = base.get("out") is None
-    if made:  # all is checked before a directory is made
+    made: list[Path] = []
+    if base.get("out") is None:  # all is checked before a directory is made
         grid_cells(base, values, Path("runs"), typed)
-    out = (claim(None, "sweep")[0] if made else Path(base["out"]).expanduser()).resolve()
+        out, made = claim(None, "sweep")
+    else:
+        out = Path(base["out"]).expanduser()
+    out = out.resolve()
     cells = grid_cells(base, values, out, typed)
     console = make_console()
     names = ("address", "workers", "cpus_per_run", "gpus_per_run")
@@ -307,9 +310,7 @@ def _sweep(arguments: Namespace) -> int:
         error.args = ("; the same command goes on from there",)
         raise
     except Exception:
-        with suppress(OSError):  # not empty: there is something to go on from
-            if made:
-                out.rmdir()
+        give_back(made)
         raise
     console.print(groups_table(summary))
     failed = [run for run in summary["runs"] if "error" in run]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -30,7 +30,7 @@ from snn_artsy.printing import quoted, say
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
 from snn_artsy.run import run_learner
-from snn_artsy.rundir import LOCK_FILE, claim
+from snn_artsy.rundir import LOCK_FILE, claim, give_back
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
@@ -86,9 +86,7 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
             text = json.dumps(summary, indent=2, allow_nan=False)
             write_text(directory / "summary.json", text + "\n")
     except Exception:
-        if made:
-            with suppress(OSError):  # not empty: there is something to go on from
-                directory.rmdir()
+        give_back(made)
         raise
     return directory, summary
 

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -39,7 +39,7 @@ from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
-from snn_artsy.rundir import check_out, claim, is_empty
+from snn_artsy.rundir import check_out, claim, give_back, is_empty
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import set_threads, threads_of
 from snn_artsy.yaml_file import read_mapping
@@ -92,9 +92,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
                 )
             return _go_on(replace(begun, config=config), directory, lock, console)
     except Exception:
-        if made:
-            with suppress(OSError):  # not empty: there is something to go on from
-                directory.rmdir()
+        give_back(made)
         raise
 
 

@@ -59,7 +59,7 @@ def is_empty(directory: Path) -> bool:
     return all(entry.name in _LEFT for entry in directory.iterdir())
 
 
-def claim(out: str | None, label: str) -> tuple[Path, bool]:
+def claim(out: str | None, label: str) -> tuple[Path, list[Path]]:
     """The directory of a run, which is there from now on.
 
     Args:
@@ -68,7 +68,7 @@ def claim(out: str | None, label: str) -> tuple[Path, bool]:
         label: What the run is about, for its name.
 
     Returns:
-        The directory, and whether it was made just now.
+        The directory, and those that were made just now, innermost first: it and its parents.
 
     Raises:
         ConfigError: It can't be made.
@@ -76,27 +76,43 @@ def claim(out: str | None, label: str) -> tuple[Path, bool]:
     if out is not None:
         path = Path(out).expanduser()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return path, _made(path)
+            parents = _made_parents(path)
+            return path, [path, *parents] if _made(path) else parents
         except (OSError, ValueError) as error:
             raise _unusable(path, error) from error
     word = re.sub(r"[^A-Za-z0-9_-]+", "-", label)[:_LABEL_LENGTH]
     stem = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{word}"
     candidate, number = stem, 1
     try:
-        stem.parent.mkdir(exist_ok=True)
+        parents = _made_parents(stem)
         while not _made(candidate):
             number += 1
             candidate = stem.with_name(f"{stem.name}-{number}")
     except (OSError, ValueError) as error:
         raise _unusable(stem, error) from error
-    return candidate, True
+    return candidate, [candidate, *parents]
+
+
+def give_back(made: list[Path]) -> None:
+    """Remove directories that `claim` made and that stayed empty: nothing came of the run."""
+    for directory in made:
+        try:
+            directory.rmdir()
+        except OSError:  # not empty: there is something to go on from
+            return
+
+
+def _made_parents(path: Path) -> list[Path]:
+    """Parents of ``path`` that were missing and are made here, innermost first."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _made(path: Path) -> bool:
     """Whether ``path`` was made here; False if it was there."""
     try:
-        path.mkdir()
+        path.mkdir(parents=True)  # another process may have given back the parents meanwhile
     except FileExistsError:
         if not path.is_dir():
             raise

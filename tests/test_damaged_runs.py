@@ -450,6 +450,18 @@ def test_a_label_never_leaves_runs(
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.mark.parametrize("out", [None, "new/deep", "there/deep"])
+def test_a_refused_run_leaves_no_directory(
+    out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    config = RunConfig(data=DataConfig(name="imagefolder", root="nowhere"), out=out)
+    with pytest.raises(ConfigError, match=r"^data\.root: "):
+        execute(config)
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["there"]
+
+
 @pytest.mark.parametrize("out", ["x" * 5000, "a\0b", "file/below"])
 def test_places_that_cannot_be_made(out: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

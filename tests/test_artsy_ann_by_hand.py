@@ -91,11 +91,13 @@ def assert_same(gate: MLPGate, expected: Weights) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kinds", ["both", "good", "bad"])
+@pytest.mark.parametrize("kinds", ["both", "as many", "good", "bad"])
 def test_a_gate_s_training_by_hand(kinds: str) -> None:
     gate = MLPGate(DIM, ANN, torch.Generator().manual_seed(1))
     x, start = TEST.features, weights_of(gate)
     good, bad = x[:5] if kinds != "bad" else x[:0], x[5:] if kinds != "good" else x[:0]
+    if kinds == "as many":
+        bad = bad[:5]
     torch.testing.assert_close(gate(x).double(), logits(start, x), rtol=1e-4, atol=1e-5)
     train_gate(gate, good, bad, ANN, torch.Generator().manual_seed(0))
     assert_same(gate, trained(start, good, bad))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from synthetic_features import DIM, N_TASKS, gaussian_stream
+from test_probe import Listener
 
 from snn_artsy.config import (
     ANNConfig,
@@ -275,3 +276,53 @@ def test_states_are_named_by_what_they_are_of() -> None:
     more = learner.checkpoint().keys() - state.keys()
     assert {"generator", "counters.epoch", "counters.clock_ms", "gate.good.0", "gate.bad.1",
             "replay.means.0", "replay.factors.1"} <= more  # fmt: skip
+
+
+# --- what an observer is told ---------------------------------------------------------------------
+
+
+def test_an_observer_is_told_of_every_batch() -> None:
+    listener = Listener(spike_presentations=2, traced_synapses=3, trace_every=2)
+    groups: dict[str, list[int]] = {}
+    listener.population = lambda name, group: groups.update({name: group.tolist()})  # type: ignore[method-assign]
+    learner = build_snn(Setting(CONFIG, DIM, "cpu", listener))
+    for task in STREAM.tasks[:2]:
+        learner.learn(task)
+        learner.predict(STREAM.test)
+    assert groups == {
+        "retina": [0] * DIM + [1] * DIM, "task0": [0, 0, 1, 1], "task1": [2, 2, 3, 3],
+    }  # fmt: skip
+    told: dict[str, list[tuple[Any, ...]]] = {}
+    for name, args in listener.told:
+        told.setdefault(name, []).append(args)
+    # two epochs of 12 samples in batches of 5, 5 and 2, and capture at the end of each task
+    assert [(args[0], args[1]) for args in told["counts"]] == [
+        (t, start + stop)
+        for t, start in ((0, 0.0), (1, 8.0 * (24 + 2)))
+        for stop in (40.0, 80.0, 96.0, 136.0, 176.0, 192.0, 192.0)
+    ]
+    shown = [args[0] for args in told["presentations"]]
+    assert [(p.split, p.task, len(p.index)) for p in shown] == [
+        (split, t, n) for t in (0, 1) for split, n in [("train", m) for m in (5, 5, 2) * 2]
+        + [("test", 2)]
+    ]  # fmt: skip
+    # every second batch of a task, from its first one
+    assert [(args[0], float(args[1][0])) for args in told["trace"]] == [
+        (t, start + stop) for t, start in ((0, 0.0), (1, 208.0)) for stop in (40.0, 96.0, 176.0)
+    ]
+    assert [args[0] for args in told["pairings"]] == [0] * 6 + [1] * 6
+    first = told["pairings"][0][2]
+    assert not first.before.any()  # all contacts were empty
+    second = told["pairings"][1][2]
+    assert second.before.tolist() == first.after.tolist()
+    # what converted adds up to the states that are left
+    for t, layer in enumerate(learner.layers):
+        state = torch.zeros_like(layer.state)
+        for (event,) in told["conversions"]:
+            if event.task == t:
+                state[event.post, event.pre] = torch.from_numpy(event.new)
+        assert torch.equal(state, layer.state) and state.any()
+    # spikes of the first two presentations of training and test: input, and each answer
+    names = [args[0] for args in told["spikes"]]
+    assert names == ["retina", "task0"] * 2 + ["retina", "task1"] + ["retina", "task0", "task1"]
+    assert max(float(time.max(initial=0)) for _, time, _ in told["spikes"][:2]) < 16.0

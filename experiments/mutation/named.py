@@ -196,15 +196,15 @@ MUTANTS = (
     Mutant(
         "no consolidation in the compiled loop",
         "synapses/compiled.py",
-        "number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER",
-        "contact_kernel.NEVER",
+        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if c.consolidation",
+        "contact_kernel.NEVER\n        if c.consolidation",
         CONSOLIDATION,
     ),
     Mutant(
         "consolidation in the compiled loop though it is switched off",
         "synapses/compiled.py",
-        "number(c.consolidate_ms) if c.consolidation else contact_kernel.NEVER",
-        "number(c.consolidate_ms)",
+        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if c.consolidation",
+        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if True",
         CONSOLIDATION,
     ),
     Mutant(

@@ -5,23 +5,22 @@ small for anything to large enough. A run that the size estimate refuses is run 
 estimate switched off, so that it meets the full disk. Then the file system grows and the run goes
 on; its numbers must be those of a run that was never disturbed.
 
-    sudo env PATH="$PATH" python experiments/robustness/disks.py --n 20 --out disks.json
+    sudo env PATH="$PATH" python experiments/robustness/disks.py --out FILE.json [--n 20] [--seed 0]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from campaign import Campaign, differences, options, results
 
 OPTIONS = (
     "--data.train_per_class", "12", "--data.test_per_class", "10",
@@ -36,35 +35,22 @@ NO_ESTIMATE = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--n", type=int, default=20, help="sizes")
-    parser.add_argument("--seed", type=int, default=0, help="of the sizes")
-    parser.add_argument("--out", type=Path, default=Path("disks.json"))
-    given = parser.parse_args()
+    given = options(__doc__, 20)
     if os.geteuid() != 0:
         sys.exit("disks.py: needs root, to mount file systems of its own")
-    outcomes: Counter[str] = Counter()
-    bad: list[str] = []
+    campaign = Campaign("disks", [f"python {' '.join(sys.argv)}"])
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         done = command("run", *OPTIONS, "--out", str(place / "undisturbed"))
         if done.returncode:
             sys.exit(f"disks.py: the undisturbed run failed: {done.stderr}")
-        expected = numbers(place / "undisturbed")
+        expected = results(place / "undisturbed")
         for size in sizes(given.n, given.seed):
             outcome, faults = one_size(size, place / "disk", expected)
-            outcomes[outcome] += 1
-            bad += [f"{size} bytes: {outcome}: {fault}" for fault in faults]
+            campaign.count(outcome, f"{size} bytes: {'; '.join(faults)}" if faults else None)
             print(f"{size:>10,} bytes: {outcome}{'; '.join(['', *faults])}", flush=True)
-    found = {
-        "campaign": "disks",
-        "commands": [f"python experiments/robustness/disks.py --n {given.n} --seed {given.seed}"],
-        "n": given.n,
-        "outcomes": dict(outcomes),
-        "bad": bad,
-    }
-    given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    sys.exit(1 if bad else 0)
+            campaign.write(given.out)
+    sys.exit(1 if campaign.bad else 0)
 
 
 def sizes(n: int, seed: int) -> list[int]:
@@ -101,23 +87,14 @@ def one_size(size: int, disk: Path, expected: Any) -> tuple[str, list[str]]:
             outcome += ", resumed" if begun else ", begun anew"
             if done.returncode:
                 faults.append(f"did not go on: {done.returncode} {done.stderr.strip()}")
-        if not done.returncode and numbers(disk / "run") != expected:
-            faults.append("other numbers")
+        if not done.returncode and (changed := differences(results(disk / "run"), expected)):
+            faults.append(f"other results: {', '.join(changed)}")
     return outcome, faults
 
 
 def check_line(done: subprocess.CompletedProcess[str]) -> list[str]:
     lines = done.stderr.splitlines()
     return [] if len(lines) == 1 else [f"{len(lines)} lines of errors: {lines[:2]}"]
-
-
-def numbers(run: Path) -> Any:
-    """Results of a run, without what it took."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return {
-        name: {key: value for key, value in measures.items() if "seconds" not in key}
-        for name, measures in summary["learners"].items()
-    }
 
 
 def command(*arguments: str, estimate: bool = True) -> subprocess.CompletedProcess[str]:

@@ -140,7 +140,7 @@ setup(
             "ruff>=0.12",
             "types-PyYAML>=6.0",
         ],
-        "mutation": ["mutmut>=3.8,<4; platform_system != 'Windows'"],
+        "mutation": ["mutmut>=3.8; platform_system == 'Linux'"],
         "docs": ["myst-parser>=4.0", "sphinx>=8.0"],
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.52"],

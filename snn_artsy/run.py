@@ -363,6 +363,7 @@ def run_learner(
                 learner.after_epoch = lambda begun=begun: keeper.learnt(
                     learner, elapsed(), elapsed() - begun, None
                 )
+            require_finite(f"{name}, task {step}", {"its features": task.train.features})
             with _finite(learner, f"{name}, task {step}"):
                 learner.learn(task)
             learning = elapsed() - begun

@@ -190,13 +190,15 @@ def test_certain_spikes_are_one_presentation_of_any_rule(rule: Any) -> None:
     mean, error = sampled_change(rule, w, q, certain, SCHEDULE, DT, generator, 20)
     traces = rule.start(torch.zeros(1, 2).double(), torch.zeros(1, 1).double())
     total, membrane = torch.zeros_like(w), 0.0
-    for t in range(ENCODING.steps):  # by hand, step by step; tau_m 20 ms, reset by subtraction
+    for t in range(
+        ENCODING.steps
+    ):  # by hand, step by step; tau_m 20 ms, reset to rest as, under a teaching current
         pre = (q * SCHEDULE.volley[t])[None]
         membrane = membrane * math.exp(-DT / 20.0) + 1.5 * float(SCHEDULE.teach[t])
         fired = float(membrane > 1.0)
         post = torch.full((1, 1), fired).double()
         v_mV = torch.full((1, 1), V_PEAK_MV if fired else V_REST_MV + 20.0 * membrane).double()
-        membrane -= fired
+        membrane *= 1.0 - fired
         change, traces = rule.step(w, traces, Signals(pre, post, v_mV), DT)
         total = total + change
     assert float(error.max()) == 0.0 and float(total.abs().max()) > 0

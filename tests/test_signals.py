@@ -158,7 +158,8 @@ def test_a_run_ends_and_goes_on(
         assert (out / "summary.json").is_file()
     else:
         again = subprocess.run(command("run", out), capture_output=True, text=True)
-        assert again.returncode == 0, again.stderr
+        # the signal may have come when all was written
+        assert again.returncode == 0 or "holds a finished run" in again.stderr, again.stderr
     assert numbers(out / "summary.json") == expected
 
 

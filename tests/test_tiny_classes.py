@@ -160,7 +160,7 @@ def test_features_that_tell_nothing_give_chance(name: str, data: str) -> None:
 
 
 @pytest.mark.parametrize("data", ["two images a class", "the same image six times"])
-@pytest.mark.parametrize("shrinkage", [1e-300, 1.0])
+@pytest.mark.parametrize("shrinkage", [1e-38, 1.0])
 @pytest.mark.parametrize("name", ["artsy_ann", "artsy_ann_lda", "artsy_snn"])
 def test_any_shrinkage_that_a_configuration_may_have(
     name: str, shrinkage: float, data: str
@@ -293,7 +293,7 @@ def config_of(root: Path, learners: list[str], cache: Path) -> RunConfig:
 def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", {"a": 12, "b": 12, "c": 2})
     config = replace(config_of(root, ["artsy_snn"], tmp_path / "cache"), out=str(tmp_path / "a"))
-    config = replace(config, data=replace(config.data, class_order=[0, 1, 2]))
+    config = replace(config, data=replace(config.data, class_order=[0, 1, 2], order_seed=None))
     console = Console(record=True, file=StringIO(), width=80)
     whole = execute(config, console).summary["learners"]["artsy_snn"]
     # task 0: features are centred on the first task, here on its only class

@@ -132,12 +132,23 @@ def subjects(scratch: Path) -> dict[str, Subject]:
 
     cells = [*DATA, "--device", "cpu", "--snn.plasticity.epochs", "1"]
     compared = ["compare", "--seeds", "2", "--learners", "simplecil,artsy_snn", *cells]
-    swept = ["sweep", "--grid", "seed=1993,1994", "--learners", "simplecil", "--workers", "2"]
+    swept = [
+        "sweep",
+        "--grid",
+        "seed=1993,1994",
+        "--learners",
+        "simplecil",
+        "--workers",
+        "2",
+        *DATA,
+    ]
     return {
         "run": Subject(nothing, lambda p: ["run", "--out", str(p / "run"), *two], "finished run"),
         "resume": Subject(template(cut), lambda p: ["resume", str(p / "run")], "is complete"),
         "compare": Subject(nothing, lambda p: [*compared, "--out", str(p / "out")], "-"),
-        "sweep": Subject(nothing, lambda p: [*swept, *QUICK, "--out", str(p / "out")], "-"),
+        "sweep": Subject(
+            nothing, lambda p: [*swept, "--device", "cpu", "--out", str(p / "out")], "-"
+        ),
         "report": Subject(template(whole), lambda p: ["report", str(p / "run")], "exists"),
         **{
             to: Subject(

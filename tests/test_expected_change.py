@@ -190,9 +190,8 @@ def test_certain_spikes_are_one_presentation_of_any_rule(rule: Any) -> None:
     mean, error = sampled_change(rule, w, q, certain, SCHEDULE, DT, generator, 20)
     traces = rule.start(torch.zeros(1, 2).double(), torch.zeros(1, 1).double())
     total, membrane = torch.zeros_like(w), 0.0
-    for t in range(
-        ENCODING.steps
-    ):  # by hand, step by step; tau_m 20 ms, reset to rest as, under a teaching current
+    # by hand, step by step: tau_m 20 ms, reset to rest under a teaching current
+    for t in range(ENCODING.steps):
         pre = (q * SCHEDULE.volley[t])[None]
         membrane = membrane * math.exp(-DT / 20.0) + 1.5 * float(SCHEDULE.teach[t])
         fired = float(membrane > 1.0)

@@ -121,7 +121,8 @@ def step(layer: SilentSynapseLayer, traces: Traces, seen: Signals, elapsed_ms: f
     return traces
 
 
-@torch.compiler.disable  # Numba compiled it; numbers that torch.compile traces are none to Numba
+# What torch.compile traces are no numbers to Numba.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _change(
     layer: SilentSynapseLayer,
     factors: Factors,
@@ -148,7 +149,7 @@ def _change(
     )  # fmt: skip
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def express(layer: SilentSynapseLayer, change: Tensor, elapsed_ms: float, n_batch: int) -> None:
     """Add a change [n_post, n_pre], summed over a batch, to a layer's contacts: occupancy, state

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snn_artsy.checks import NotFinite
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,7 +28,7 @@ def check_tensor(name: str, values: object, axes: str, sizes: Sizes, like: Tenso
     """A tensor of these axes on ``like``'s device; its type may be any that has real numbers.
 
     Raises:
-        TypeError: It is no dense tensor of real numbers.
+        TypeError: It is no dense tensor of real numbers, or torch.autocast is on.
         ValueError: Its shape or device is another.
     """
     import torch
@@ -39,6 +41,14 @@ def check_tensor(name: str, values: object, axes: str, sizes: Sizes, like: Tenso
     check_shape(name, tuple(values.shape), axes, sizes)
     if values.device != like.device:
         raise _wrong(ValueError, name, f"a tensor on {like.device}", f"one on {values.device}")
+    device = like.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        # sums of many small changes and of spikes need more digits than bfloat16 and float16 have
+        raise TypeError(
+            f"{name}: synapses are not computed under torch.autocast, which would round their sums "
+            f"to {_plain(torch.get_autocast_dtype(device))}; leave them out of it, in "
+            f"`with torch.autocast({device!r}, enabled=False):`"
+        )
 
 
 def check_same_kind(name: str, values: object, axes: str, sizes: Sizes, like: Tensor) -> None:
@@ -96,6 +106,18 @@ def check_range(name: str, values: Tensor, low: float = -LARGEST, high: float = 
     if not (low <= least and most <= high):  # so that NaN fails
         given = "NaN" if least != least else f"{least:g} to {most:g}"
         raise _wrong(ValueError, name, f"numbers from {low:g} to {high:g}", given)
+
+
+def check_computed(name: str, values: Tensor) -> None:
+    """As `check_range`, of what was computed here and not given.
+
+    Raises:
+        NotFinite: A number is NaN, infinite or too large.
+    """
+    try:
+        check_range(name, values)
+    except ValueError as error:
+        raise NotFinite(str(error)) from error
 
 
 def check_array(name: str, values: Any, dtype: str, axes: str, sizes: Sizes) -> None:

@@ -370,11 +370,12 @@ def _compare(arguments: Namespace) -> int:
 
     console = make_console()
     directory, summary = compare(config, arguments.seeds, console)
-    console.print(comparison_table(summary))
+    if summary["learners"]:
+        console.print(comparison_table(summary))
     if summary["pairs"]:
         console.print(pairs_table(summary))
     say(console, f"summary.json, cells: {directory}")
-    return 0
+    return 1 if summary.get("failed") else 0
 
 
 def _plot(arguments: Namespace) -> int:

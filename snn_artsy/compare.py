@@ -17,7 +17,7 @@ from rich.console import Console
 
 from snn_artsy.begun import CONFIG_FILE, locked
 from snn_artsy.cells import FOLDER, Cell, cell_file, read_cell, write_cell
-from snn_artsy.checks import ConfigError, require
+from snn_artsy.checks import ConfigError, NotFinite, require
 from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
@@ -32,7 +32,7 @@ from snn_artsy.recording.storage import write_text
 from snn_artsy.run import run_learner
 from snn_artsy.rundir import LOCK_FILE, claim, give_back
 from snn_artsy.synapses.pairing import make_schedule
-from snn_artsy.threads import set_threads, threads_of
+from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 SPIKES_ONLY = " (spikes)"
@@ -47,6 +47,8 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
 
     A seed draws the class order, the training images (``data.train_share``) and all noise.
     Finished cells are kept in ``cells/`` and not run again; a damaged one is named and run again.
+    A learner whose numbers are not finite with some seed is named in the summary as ``failed``, and
+    takes part in nothing else there; the others go on.
 
     Raises:
         ConfigError: The directory holds another comparison, or cells made from other images,
@@ -72,19 +74,24 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     device = choose_device(config.device)
     # images and weights are found before anything is written
     images, weights = fingerprints(config, device)
-    facts = Facts.gather(config, images, weights, device, set_threads(threads_of(config)))
+    facts = Facts.gather(config, images, weights, device, threads_of(config))
     directory, made = claim(config.out, f"compare-{config.data.name}")
     refuse_links(directory, "out")
     try:
         with locked(directory, "out"), _telling_how_to_go_on(directory):
             _check_directory(directory, config)
             seeds = range(config.seed, config.seed + n_seeds)
-            cells = _cells(directory, config, seeds, facts, console)
-            summary = summarise(cells) | {"seeds": list(seeds)} | facts.plain()
+            cells, failed = _cells(directory, config, seeds, facts, console)
+            whole = {name: each for name, each in cells.items() if name not in failed}
+            summary = summarise(whole) | {"seeds": list(seeds)} | facts.plain()
+            if failed:
+                summary["failed"] = failed
             del summary["git_commit"]  # cells may come from several
             summary["git_commits"] = sorted({c.commit for each in cells.values() for c in each})
             text = json.dumps(summary, indent=2, allow_nan=False)
             write_text(directory / "summary.json", text + "\n")
+            for name, why in failed.items():
+                say(console, f"failed: {why}; {name} is left out")
     except Exception:
         give_back(made)
         raise
@@ -104,9 +111,11 @@ def _telling_how_to_go_on(directory: Path) -> Iterator[None]:
 
 def _cells(
     directory: Path, config: RunConfig, seeds: Sequence[int], facts: Facts, console: Console
-) -> dict[str, list[Cell]]:
-    """Cells of every learner, in the order of ``seeds``: as they are kept, or run now."""
+) -> tuple[dict[str, list[Cell]], dict[str, str]]:
+    """Cells of every learner, in the order of ``seeds``, as they are kept, or run now; and why
+    those that are missing failed, by learner."""
     kept: dict[tuple[str, int], Cell] = {}
+    failed: dict[str, str] = {}
     # all that are there are checked before any other is run
     for name, seed in product(config.learners, seeds):
         file = cell_file(directory, name, seed)
@@ -128,19 +137,29 @@ def _cells(
             continue
         seeded = replace(config, seed=seed)
         frozen = prepare(seeded, facts.device, console)
-        set_threads(facts.threads)
         if changed := differences(facts, frozen.facts(config, facts.device)):
             raise ConfigError(f"out: {'; '.join(changed)} while the comparison ran; start it anew")
         if not (directory / CONFIG_FILE).exists():
             write_text(directory / CONFIG_FILE, yaml_text(asdict(_shared(config))))
+        say(console, f"seed {seed}")
         for name in missing:
-            kept[name, seed] = _run(name, seeded, frozen, facts, console)
+            try:
+                with computing_with(facts.threads):
+                    kept[name, seed] = _run(name, seeded, frozen, facts, console)
+            except NotFinite as error:
+                earlier = f"{failed[name]}; " if name in failed else ""
+                failed[name] = f"{earlier}seed {seed}: {error}"
+                continue
             write_cell(
                 cell_file(directory, name, seed),
                 kept[name, seed],
                 _facts_of(name, seed, config, facts),
             )
-    return {name: [kept[name, seed] for seed in seeds] for name in config.learners}
+    cells = {
+        name: [kept[name, seed] for seed in seeds if (name, seed) in kept]
+        for name in config.learners
+    }
+    return cells, failed
 
 
 def _facts_of(name: str, seed: int, config: RunConfig, facts: Facts) -> Facts:
@@ -157,6 +176,8 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
     of each group stands for it) are counted once, or p would be corrected for tests that nobody
     made. ``warnings`` says what the seeds are too few for.
     """
+    if not cells:
+        return {"learners": {}, "pairs": [], "alike": [], "warnings": []}
     first = next(iter(cells.values()))[0]
     correct: dict[str, NDArray[np.float64]] = {}
     for name, each in cells.items():
@@ -256,7 +277,6 @@ def _curve(values: list[list[float | None]]) -> dict[str, Any]:
 
 def _run(name: str, config: RunConfig, frozen: Frozen, facts: Facts, console: Console) -> Cell:
     steps: list[StepAnswers] = []
-    say(console, f"seed {config.seed}")
     measures = run_learner(name, config, frozen, facts.device, console, keep=steps)
     last = steps[-1]
     image = join([test for _, test in frozen.tasks]).index.cpu().numpy()

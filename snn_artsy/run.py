@@ -41,7 +41,7 @@ from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.rundir import check_out, claim, give_back, is_empty
 from snn_artsy.synapses.pairing import make_schedule
-from snn_artsy.threads import set_threads, threads_of
+from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping
 
 # Test samples given to a learner at a time; no answer depends on it.
@@ -136,14 +136,14 @@ def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) ->
         _check(begun.facts, Facts.gather(config, begun.facts.images, begun.facts.backbone_sha256,
                                          device, begun.facts.threads))  # fmt: skip
     frozen = prepare(config, device, console)
-    set_threads(threads_of(config) if begun.facts is None else begun.facts.threads)
-    facts = now = frozen.facts(config, device)
-    if begun.facts is not None:
-        facts = begun.facts
-        _check(facts, now)
-        for remark in remarks(facts, now):
-            say(console, f"{remark}: last digits can differ")
-    return _carry_out(begun, facts, directory, device, frozen, lock, console)
+    with computing_with(threads_of(config) if begun.facts is None else begun.facts.threads):
+        facts = now = frozen.facts(config, device)
+        if begun.facts is not None:
+            facts = begun.facts
+            _check(facts, now)
+            for remark in remarks(facts, now):
+                say(console, f"{remark}: last digits can differ")
+        return _carry_out(begun, facts, directory, device, frozen, lock, console)
 
 
 def _check(facts: Facts, now: Facts) -> None:

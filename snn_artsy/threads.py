@@ -10,30 +10,34 @@ cores. Features are extracted by all cores; no feature depends on their number
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from snn_artsy.config import RunConfig
 from snn_artsy.provenance import available_cores
 
 
-def set_threads(n: int | None) -> int:
-    """Have torch, BLAS, OpenMP and Numba compute with ``n`` threads (None: one) from now on.
-
-    It holds for the whole process and stays so; Numba takes no more than the machine's cores.
-
-    Returns:
-        The number that was set.
-    """
+@contextmanager
+def computing_with(n: int) -> Iterator[None]:
+    """Have torch, BLAS, OpenMP and Numba compute with ``n`` threads; Numba takes no more than the
+    machine's cores. Afterwards each of them has the number that it had before: a run in a user's
+    own process must not slow down what comes after it."""
     import numba
     import torch
     from threadpoolctl import threadpool_limits
 
-    chosen = 1 if n is None else n
-    # Numba first: when its pool starts, it sets OpenMP's number, torch's with it, to all cores.
-    numba.set_num_threads(min(chosen, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    torch.set_num_threads(chosen)
-    # What NumPy, SciPy and scikit-learn have loaded; outside a `with` block the limit stays.
-    threadpool_limits(chosen)
-    return chosen
+    before = torch.get_num_threads()
+    with threadpool_limits():  # without a number it only puts back what it found
+        # Numba first: when its pool starts, it sets OpenMP's number, torch's with it, to all cores.
+        before_numba = numba.get_num_threads()
+        try:
+            numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+            torch.set_num_threads(n)
+            threadpool_limits(n)  # what NumPy, SciPy and scikit-learn have loaded
+            yield
+        finally:
+            numba.set_num_threads(before_numba)
+            torch.set_num_threads(before)
 
 
 def threads_of(config: RunConfig) -> int:

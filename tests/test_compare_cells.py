@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from snn_artsy import cli
 from snn_artsy import compare as module
 from snn_artsy.cells import cell_file, read_cell
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
 from snn_artsy.evaluation.measures import StepAnswers
@@ -227,6 +229,54 @@ def test_few_seeds_are_warned_of(calls: Calls, tmp_path: Path, n: int, words: li
     assert (spread["sd"] is None) == (n == 1) and len(spread["values"]) == n
     curve = summary["learners"]["simplecil"]["curves"]["old_accuracy"]
     assert (curve["sd"][1] is None) == (n == 1)
+
+
+def test_a_learner_that_is_not_finite_is_named_and_left_out(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = module.run_learner
+
+    def diverges(name: str, config: RunConfig, *args: Any, **more: Any) -> dict[str, Any]:
+        found = honest(name, config, *args, **more)
+        if name == "joint" and config.seed > FIRST_SEED:
+            raise NotFinite(f"joint, task {config.seed}: 1 of 2 numbers in w are NaN or infinite")
+        return found
+
+    monkeypatch.setattr(module, "run_learner", diverges)
+    config = config_of(tmp_path / "out", "simplecil", "joint", "artsy_snn")
+    said = io.StringIO()
+    _, summary = module.compare(config, 3, Console(file=said, width=200))
+    why = "; ".join(
+        f"seed {seed}: joint, task {seed}: 1 of 2 numbers in w are NaN or infinite"
+        for seed in (6, 7)
+    )
+    assert summary["failed"] == {"joint": why}
+    assert f"failed: {why}; joint is left out" in " ".join(said.getvalue().split())
+    assert list(summary["learners"]) == ["simplecil", "artsy_snn"]
+    others = module.compare(config_of(tmp_path / "others"), 3, QUIET)[1]
+    assert summary["pairs"] == others["pairs"] and "failed" not in others
+    # the same command again goes on with what failed, and with nothing else
+    calls.run.clear()
+    monkeypatch.setattr(module, "run_learner", honest)
+    _, again = module.compare(config, 3, QUIET)
+    assert calls.run == [("joint", 6), ("joint", 7)]
+    assert "failed" not in again and list(again["learners"]) == config.learners
+
+
+def test_a_comparison_of_which_nothing_is_left(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverges(*_: Any, **__: Any) -> dict[str, Any]:
+        raise NotFinite("simplecil, task 0: answers")
+
+    monkeypatch.setattr(module, "run_learner", diverges)
+    words = f"compare --seeds 1 --learners simplecil --device cpu --out {tmp_path / 'out'}"
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    assert end.value.code == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["learners"] == {} and summary["pairs"] == []
+    assert list(summary["failed"]) == ["simplecil"]
 
 
 def test_only_what_is_missing_is_run(calls: Calls, tmp_path: Path) -> None:

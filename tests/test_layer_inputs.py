@@ -13,7 +13,7 @@ import snntorch
 import torch
 from torch import Tensor
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.rules import CalciumRule, GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
@@ -232,9 +232,35 @@ class BrokenFactors(PairSTDP):
 @pytest.mark.parametrize("rule", [Broken(), Broken(value=math.inf), BrokenFactors()])
 def test_a_rule_that_goes_wrong_leaves_no_nan_behind(rule: Rule, update: str) -> None:
     layer = layer_of(rule=rule, update=update)
-    with pytest.raises(ValueError, match=r"^rule: .*(Broken|BrokenFactors): expected"):
+    with pytest.raises(NotFinite, match=r"^rule: .*(Broken|BrokenFactors): expected"):
         layer(PRE, CURRENT)
     assert bool(layer.ampa.isfinite().all())
+
+
+ENTRIES: dict[str, Callable[[], object]] = {
+    "forward": lambda: layer_of()(PRE, CURRENT),
+    "eval": lambda: layer_of().eval()(PRE),
+    "step": lambda: layer_of(update="step")(PRE, CURRENT),
+    "respond": lambda: layer_of().respond(PRE),
+    "clamp": lambda: layer_of().clamp(CURRENT),
+    "together": lambda: respond_together([layer_of(), layer_of()], PRE),
+    "rule": lambda: RULE.presentation(
+        torch.zeros(N_POST, N_PRE),
+        RULE.start(PRE[0], CURRENT[0]),
+        Signals(PRE, (CURRENT > 0).float(), torch.zeros_like(CURRENT)),
+        1.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_autocast_is_refused_by_name_and_can_be_left(name: str) -> None:
+    """bfloat16 has 8 bits: 0.3 + 0.001 would be 0.3."""
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(TypeError, match=r"torch\.autocast.*bfloat16.*enabled=False"):
+            ENTRIES[name]()
+        with torch.autocast("cpu", enabled=False):
+            ENTRIES[name]()
 
 
 STORED: dict[str, tuple[str, Any]] = {

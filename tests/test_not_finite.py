@@ -31,6 +31,7 @@ from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.recording import open_run
+from snn_artsy.rules import GatedSTDP
 from snn_artsy.run import execute, resume
 
 STREAM = gaussian_stream(n_train=8, n_validation=4, n_test=4)
@@ -219,6 +220,25 @@ def test_a_state_in_the_middle_of_a_task_is_not_written(
         "are NaN or infinite"
     }
     assert list(summary["learners"]) == ["simplecil"]
+
+
+def test_a_rule_that_diverges_is_named_with_its_learner(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GatedSTDP.presentation
+
+    def broken(rule: GatedSTDP, *args: Any) -> Any:
+        change, traces = honest(rule, *args)
+        return change / 0.0, traces
+
+    monkeypatch.setattr(GatedSTDP, "presentation", broken)
+    summary = execute(
+        replace(config, learners=["artsy_snn", "simplecil"], out=str(tmp_path / "run"))
+    ).summary
+    assert list(summary["learners"]) == ["simplecil"]
+    assert summary["failed"]["artsy_snn"].startswith(
+        "artsy_snn, task 0: rule: the change by GatedSTDP: expected numbers from -1e+09 to 1e+09"
+    )
 
 
 def test_a_control_that_diverges_costs_no_learner(config: RunConfig, tmp_path: Path) -> None:

@@ -6,30 +6,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numba
 import pytest
 import torch
+from rich.console import Console
 from threadpoolctl import threadpool_info
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.compare import compare
 from snn_artsy.config import ANNConfig, DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
+from snn_artsy.protocols.base import Setting
+from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import open_run
 from snn_artsy.run import execute, resume
-from snn_artsy.threads import cores, set_threads, threads_of
+from snn_artsy.threads import computing_with, cores, threads_of
 
 SMALL = RunConfig(data=DataConfig(train_per_class=8, n_tasks=2), learners=["simplecil"])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_again() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
 
 
 def in_use() -> set[int]:
@@ -37,12 +33,40 @@ def in_use() -> set[int]:
     return {torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info())}
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, 1), (1, 1), (2, 2), (3, 3)])
-def test_every_library_gets_the_same_number(given: int | None, expected: int) -> None:
-    assert set_threads(given) == expected
-    assert in_use() == {expected}
-    most = numba.config.NUMBA_NUM_THREADS
-    assert numba.get_num_threads() == min(expected, most)
+def each() -> list[int]:
+    """The same, library by library, with Numba's first, whose pool starts when it is asked."""
+    of_numba = numba.get_num_threads()
+    libraries = [library["num_threads"] for library in threadpool_info()]
+    return [of_numba, torch.get_num_threads(), *libraries]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_every_library_gets_the_same_number_and_its_own_back(n: int) -> None:
+    before = each()
+    with pytest.raises(KeyboardInterrupt), computing_with(n):
+        assert in_use() == {n}
+        assert numba.get_num_threads() == min(n, numba.config.NUMBA_NUM_THREADS)
+        raise KeyboardInterrupt
+    assert each() == before
+
+
+def test_the_users_own_process_keeps_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a run, a comparison and a protocol, as their results come, and as they fail."""
+    quiet = Console(quiet=True)
+    with computing_with(4):
+        before = each()
+        execute(replace(SMALL, out=str(tmp_path / "run")))
+        assert each()[: len(before)] == before  # libraries may have been loaded since
+        compare(replace(SMALL, out=str(tmp_path / "compared")), 1, quiet)
+        assert each()[: len(before)] == before
+        run_protocols(["mg-block"], Setting(0), tmp_path / "protocol", quiet, go_on=False)
+        assert each()[: len(before)] == before
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr("snn_artsy.run._draw", interrupt)
+            execute(replace(SMALL, out=str(tmp_path / "cut")))
+        assert each()[: len(before)] == before
 
 
 def test_learners_on_features_take_one_and_in_the_blocks_all(
@@ -74,12 +98,14 @@ def recorded(directory: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("given", "expected"), [(None, 1), (2, 2)])
 def test_a_run_records_what_it_computed_with(
-    given: int | None, expected: int, tmp_path: Path
+    given: int | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.set_num_threads(3)  # of no effect
-    directory = execute(replace(SMALL, threads=given, out=str(tmp_path / "run"))).directory
+    seen: list[set[int]] = []
+    monkeypatch.setattr("snn_artsy.run._draw", lambda *_: seen.append(in_use()))
+    with computing_with(3):  # of no effect
+        directory = execute(replace(SMALL, threads=given, out=str(tmp_path / "run"))).directory
     assert recorded(directory) == (expected, expected)
-    assert in_use() == {expected}
+    assert seen == [{expected}]
 
 
 def test_a_resumed_run_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +114,6 @@ def test_a_resumed_run_keeps_its_number(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(ArtsyANN, "learn", interrupt)
         execute(config)
-    set_threads(1)
     seen: list[int] = []
     monkeypatch.setattr("snn_artsy.run._draw", lambda *_: seen.append(torch.get_num_threads()))
     resume(directory)
@@ -109,8 +134,9 @@ def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
         words = [command, "--learners", "simplecil", "--data.train_per_class", "8", *out]
         words[1:1] = ["--seeds", "2"] if command == "compare" else []
     program = (
-        "import sys, torch\nfrom snn_artsy.cli import main\n"
-        "try:\n    main(sys.argv[1:])\nfinally:\n    print('threads', torch.get_num_threads())\n"
+        "import sys, torch\nfrom snn_artsy.cli import main\nset_number = torch.set_num_threads\n"
+        "def told(n):\n    print('threads', n, file=sys.stderr)\n    set_number(n)\n"
+        "torch.set_num_threads = told\nmain(sys.argv[1:])\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
 
@@ -119,6 +145,6 @@ def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
         return subprocess.run(python, capture_output=True, text=True, env=environment)
 
     done = started("3")
-    assert done.returncode == 0 and "threads 3" in done.stdout, done.stderr
+    assert done.returncode == 0 and "threads 3" in done.stderr, done.stderr
     refused = started("0")
     assert refused.returncode == 2 and "threads: 0 " in refused.stderr

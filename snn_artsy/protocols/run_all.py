@@ -11,7 +11,7 @@ from rich.console import Console
 from snn_artsy.protocols import load
 from snn_artsy.protocols.base import Setting
 from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
-from snn_artsy.threads import set_threads
+from snn_artsy.threads import computing_with
 
 
 def run_protocols(
@@ -36,11 +36,13 @@ def run_protocols(
         check_free(names, out)
     other_rows(names, out)  # a list that cannot be read is found out before anything runs
     found: list[dict[str, Any]] = []
-    set_threads(setting.threads)
     for k, name in enumerate(names):
         started = time.perf_counter()
         try:
-            with console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"):
+            with (
+                console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"),
+                computing_with(setting.threads or 1),
+            ):
                 outcome = load(name)(setting)
                 save(outcome, out, setting.seed)
             found += rows(outcome, time.perf_counter() - started)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn_artsy.arrays import check_range
+from snn_artsy.arrays import check_computed
 from snn_artsy.rules import GatedSTDP, PairSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, all_factors, decay
 
@@ -140,7 +140,7 @@ def _change(
     dynamics = _dynamics(layer, bounds, elapsed_ms, factors.gain_pre.shape[1])
     for name, values in zip(factors._fields, factors, strict=True):
         # the loop is compiled for finite numbers, and a NaN would stay in the occupancies
-        check_range(f"rule: {name} of {type(layer.rule).__name__}", values)
+        check_computed(f"rule: {name} of {type(layer.rule).__name__}", values)
     kernels.set_threads(torch.get_num_threads())
     contact_kernel.learn_contacts(
         layer.ampa.numpy(), state.numpy(), clock.numpy(), layer.exists.numpy(),

@@ -16,6 +16,7 @@ from snn_artsy.arrays import (
     LARGEST,
     Sizes,
     axes_like,
+    check_computed,
     check_range,
     check_same_kind,
     check_spikes,
@@ -107,7 +108,8 @@ class SilentSynapseLayer(nn.Module):
 
     Spikes and currents may be of any real type; they are taken in the contacts' own (float32, or
     float64 after ``layer.double()``). Inside a module that is compiled by ``torch.compile`` the
-    layer runs as it is; ``torch.vmap`` is refused, since presentations have an axis of their own.
+    layer runs as it is; ``torch.vmap`` is refused, since presentations have an axis of their own,
+    and so is ``torch.autocast``, whose short numbers would lose small changes.
 
     Args:
         n_pre, n_post: Sizes.
@@ -682,7 +684,7 @@ class SilentSynapseLayer(nn.Module):
         name = f"rule: the change by {type(self.rule).__name__}"
         sizes = {"n_post": self.n_post, "n_pre": self.n_pre}
         check_same_kind(name, change, "n_post n_pre", sizes, self.ampa)
-        check_range(name, change)
+        check_computed(name, change)
 
     def _reduced(self, change: Tensor, n_samples: int) -> Tensor:
         """Rules sum over a batch."""

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import cell, insert
 
-from snn_artsy.table import shown_p
+from snn_artsy.runs.tables import shown_p
 
 COLUMNS = (
     ("a_last", "A_last", 100),

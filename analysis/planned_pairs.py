@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_artsy.evaluation.statistics import holm
-from snn_artsy.table import shown_p
+from snn_artsy.runs.tables import shown_p
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert

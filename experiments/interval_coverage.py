@@ -21,8 +21,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from snn_artsy.evaluation.statistics import crossed_mean
-from snn_artsy.progress import progress_bar
 from snn_artsy.provenance import versions
+from snn_artsy.runs.progress import progress_bar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
 from results_table import insert

@@ -28,14 +28,14 @@ from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
 from snn_artsy.rules.own import load
-from snn_artsy.rundir import check_out, claim, give_back
+from snn_artsy.runs.directory import check_out, claim, give_back
 from snn_artsy.signals import Terminated, exit_code, interruptible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from snn_artsy.recording import Run
-    from snn_artsy.run import RunResult
+    from snn_artsy.runs.run import RunResult
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
@@ -261,7 +261,7 @@ def _run(arguments: Namespace) -> int:
     # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
     check_out(config.out)
 
-    from snn_artsy.run import execute
+    from snn_artsy.runs.run import execute
 
     console = make_console()
     return _show(execute(config, console), console)
@@ -273,14 +273,14 @@ def _resume(arguments: Namespace) -> int:
         raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
     _load_own_rules(arguments)
 
-    from snn_artsy.run import resume
+    from snn_artsy.runs.run import resume
 
     console = make_console()
     return _show(resume(directory, console), console)
 
 
 def _sweep(arguments: Namespace) -> int:
-    from snn_artsy.sweep import Resources, grid_cells, groups_table, read_grid, sweep
+    from snn_artsy.runs.sweep import Resources, grid_cells, groups_table, read_grid, sweep
 
     given = vars(arguments)
     _load_own_rules(arguments, {} if given["grid"] is None else read_grid(given["grid"]))
@@ -346,7 +346,7 @@ def _load_own_rules(arguments: Namespace, grid: Mapping[str, Sequence[Any]] | No
 
 def _show(result: RunResult, console: Console) -> int:
     """What came out of a run, and where it lies; the exit code: 1 if a learner failed."""
-    from snn_artsy.table import controls_table, summary_table
+    from snn_artsy.runs.tables import controls_table, summary_table
 
     console.print(summary_table(result.summary))
     if result.summary.get("controls"):
@@ -365,8 +365,8 @@ def _compare(arguments: Namespace) -> int:
         return 0
     require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
 
-    from snn_artsy.compare import compare
-    from snn_artsy.table import comparison_table, pairs_table
+    from snn_artsy.runs.compare import compare
+    from snn_artsy.runs.tables import comparison_table, pairs_table
 
     console = make_console()
     directory, summary = compare(config, arguments.seeds, console)
@@ -445,7 +445,7 @@ def _protocol(arguments: Namespace) -> int:
 
     from snn_artsy.protocols.base import Setting
     from snn_artsy.protocols.run_all import run_protocols
-    from snn_artsy.table import protocols_table
+    from snn_artsy.runs.tables import protocols_table
 
     console = make_console()
     run = None if arguments.run is None else Path(arguments.run).expanduser()
@@ -462,7 +462,7 @@ def _protocol(arguments: Namespace) -> int:
 
 def _info(arguments: Namespace) -> int:
     from snn_artsy.recording.about import read_summary, run_facts, run_integrity, run_sizes
-    from snn_artsy.table import controls_table, info_table, summary_table
+    from snn_artsy.runs.tables import controls_table, info_table, summary_table
 
     console = make_console()
     with _opened(arguments.run) as run:

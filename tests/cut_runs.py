@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 
-from snn_artsy import checkpoint
 from snn_artsy.config import (
     ANNConfig,
     BackboneConfig,
@@ -22,6 +21,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.recording import open_run
+from snn_artsy.runs import checkpoint
 
 TIMING = {"seconds", "seconds_learning", "inference_ms_per_image"}
 

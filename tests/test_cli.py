@@ -26,9 +26,9 @@ from snn_artsy.config import (
 )
 from snn_artsy.config_builder import build
 from snn_artsy.recording import RunRecorder
-from snn_artsy.rundir import claim
+from snn_artsy.runs.directory import claim
+from snn_artsy.runs.sweep import grid_cells, read_grid
 from snn_artsy.signals import Terminated
-from snn_artsy.sweep import grid_cells, read_grid
 
 SUMMARY: dict[str, Any] = {
     "learners": {
@@ -67,9 +67,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
 
 
 def _replace_run(monkeypatch: pytest.MonkeyPatch, execute: Any) -> None:
-    module = types.ModuleType("snn_artsy.run")
+    module = types.ModuleType("snn_artsy.runs.run")
     module.execute = execute  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "snn_artsy.run", module)
+    monkeypatch.setitem(sys.modules, "snn_artsy.runs.run", module)
 
 
 def call(*arguments: str) -> int:
@@ -502,7 +502,7 @@ def test_an_interrupted_run_says_how_it_goes_on(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snn_artsy.run.prepare", interrupt)
+    monkeypatch.setattr("snn_artsy.runs.run.prepare", interrupt)
     for arguments in (["run", "--out", "my run"], ["run", "--out", "my run"], ["resume", "my run"]):
         assert call(*arguments) == 130
         _one_line(capsys, ["interrupted; `snn-artsy resume 'my run'` goes on"])

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-import snn_artsy.facts
-from snn_artsy import compare as module
-from snn_artsy.cells import cell_file, read_cell
-from snn_artsy.checkpoint import read_tensors, write_tensors
+import snn_artsy.runs.facts
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
-from snn_artsy.frozen import prepare
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.table import comparison_table, pairs_table
+from snn_artsy.runs import compare as module
+from snn_artsy.runs.cells import cell_file, read_cell
+from snn_artsy.runs.checkpoint import read_tensors, write_tensors
+from snn_artsy.runs.features import prepare
+from snn_artsy.runs.tables import comparison_table, pairs_table
 
 QUIET = Console(quiet=True)
 
@@ -249,13 +249,13 @@ def test_other_versions_are_not_mixed(
 ) -> None:
     out = tmp_path / "out"
     module.compare(of_folder(folder, out, "simplecil"), 1, QUIET)
-    real = snn_artsy.facts.provenance
+    real = snn_artsy.runs.facts.provenance
 
     def other(threads: int) -> dict[str, Any]:
         found = real(threads)
         return found | {"versions": found["versions"] | {"numpy": "0.1"}}
 
-    monkeypatch.setattr(snn_artsy.facts, "provenance", other)
+    monkeypatch.setattr(snn_artsy.runs.facts, "provenance", other)
     with pytest.raises(ConfigError, match=r"numpy was '[^']+' and is '0\.1'"):
         module.compare(of_folder(folder, out, "simplecil"), 2, QUIET)
 

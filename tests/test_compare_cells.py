@@ -15,16 +15,16 @@ import torch
 from rich.console import Console
 
 from snn_artsy import cli
-from snn_artsy import compare as module
-from snn_artsy.cells import cell_file, read_cell
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import crossed_mean
-from snn_artsy.frozen import Frozen
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.tasks import join
+from snn_artsy.runs import compare as module
+from snn_artsy.runs.cells import cell_file, read_cell
+from snn_artsy.runs.features import Frozen
 
 N_IMAGES, FIRST_SEED = 12, 5
 QUIET = Console(quiet=True)

@@ -11,9 +11,9 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import LEARNERS, RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import layered
-from snn_artsy.cost import check_cost, free_memory, memory, seconds
 from snn_artsy.recording.estimate import TaskSize
-from snn_artsy.run import execute
+from snn_artsy.runs.cost import check_cost, free_memory, memory, seconds
+from snn_artsy.runs.run import execute
 
 DIM = 192
 TASKS = [TaskSize(2, 270, 90)] * 5  # digits
@@ -84,8 +84,8 @@ def test_it_is_refused_before_features_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("snn_artsy.frozen.free_memory", lambda: 10**6)
-    monkeypatch.setattr("snn_artsy.frozen.extract_features", None)
+    monkeypatch.setattr("snn_artsy.runs.features.free_memory", lambda: 10**6)
+    monkeypatch.setattr("snn_artsy.runs.features.extract_features", None)
     for out in (None, "here", "new/deep"):
         with pytest.raises(ConfigError, match="of memory and 1 MB are free"):
             execute(config_of(out=out, data__train_per_class=4))

@@ -21,13 +21,16 @@ from cut_runs import Cut, assert_same_run, cut_after, quick_run
 from rich.console import Console
 from safetensors.torch import save_file
 
-import snn_artsy.keeper
-from snn_artsy import checkpoint, cli, facts, frozen, rundir
+import snn_artsy.runs.keeper
+from snn_artsy import cli
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import ConfigError, DataConfig, RecordConfig, RunConfig
 from snn_artsy.recording import RecordingError, RunRecorder, open_run
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.run import execute, load_trained, resume
+from snn_artsy.runs import checkpoint, facts
+from snn_artsy.runs import directory as rundir
+from snn_artsy.runs import features as frozen
+from snn_artsy.runs.run import execute, load_trained, resume
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", math.inf)
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def unrecorded(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     out = tmp_path / "cut"
     with monkeypatch.context() as patch:
-        patch.setattr("snn_artsy.run.run_learner", die)
+        patch.setattr("snn_artsy.runs.run.run_learner", die)
         with pytest.raises(Cut):
             execute(replace(config, out=str(out)))
     assert not (out / "checkpoint").exists()
@@ -192,7 +195,7 @@ def test_other_versions_are_refused_before_features_are_made(
         return found | {"versions": found["versions"] | {"torch": "0.1"}}
 
     monkeypatch.setattr(facts, "provenance", other)
-    monkeypatch.setattr("snn_artsy.run.prepare", lambda *_: pytest.fail("features were made"))
+    monkeypatch.setattr("snn_artsy.runs.run.prepare", lambda *_: pytest.fail("features were made"))
     assert_refused(cut, r"torch was '[^']+' and is '0\.1'")
 
 
@@ -403,7 +406,7 @@ def test_the_lock_is_held_until_the_end(
             WriterLock(out)
         held.append(True)
 
-    monkeypatch.setattr("snn_artsy.run._draw", refused)
+    monkeypatch.setattr("snn_artsy.runs.run._draw", refused)
     execute(replace(config, learners=["simplecil"], out=str(out)))
     assert held and not (out / "writer.lock").exists()
     WriterLock(out).release()
@@ -490,7 +493,7 @@ def begun(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     out = tmp_path / "begun"
     with monkeypatch.context() as patch:
-        patch.setattr("snn_artsy.run.prepare", die)
+        patch.setattr("snn_artsy.runs.run.prepare", die)
         with pytest.raises(Cut):
             execute(replace(config, out=str(out)))
     assert list(contents(out)) == ["config.yaml"]

@@ -14,7 +14,7 @@ import pytest
 from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
-from snn_artsy.run import execute
+from snn_artsy.runs.run import execute
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

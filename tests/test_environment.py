@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from snn_artsy.config import BackboneConfig, RunConfig
-from snn_artsy.frozen import set_by_environment
+from snn_artsy.runs.features import set_by_environment
 
 
 def test_variables_that_set_options_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +23,8 @@ def test_variables_that_set_options_are_announced(monkeypatch: pytest.MonkeyPatc
         assert set_by_environment(replace(config, backbone=given)) == []
     monkeypatch.delenv("SNN_ARTSY_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr("snn_artsy.frozen.available_cores", lambda: 4)
-    monkeypatch.setattr("snn_artsy.frozen.cores", lambda: 2)
+    monkeypatch.setattr("snn_artsy.runs.features.available_cores", lambda: 4)
+    monkeypatch.setattr("snn_artsy.runs.features.cores", lambda: 2)
     assert set_by_environment(config) == [
         "OMP_NUM_THREADS is set: at most 2 threads extract features"
     ]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from snn_artsy import run
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction
+from snn_artsy.runs import run
 
 N = 7
 TASK_OF_LABEL = np.array([0, 0, 1, 1])

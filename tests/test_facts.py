@@ -14,9 +14,9 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.data.sources import FolderSplit
-from snn_artsy.facts import NO_DIFFERENCE, Facts, differences, remarks
-from snn_artsy.frozen import _fingerprint
 from snn_artsy.rules.own import load
+from snn_artsy.runs.facts import NO_DIFFERENCE, Facts, differences, remarks
+from snn_artsy.runs.features import _fingerprint
 
 IMAGES = {"train": "a" * 64, "test": "b" * 64}
 

@@ -85,13 +85,13 @@ def invalid() -> Iterator[tuple[str, str, Any]]:
 @pytest.fixture(autouse=True)
 def _no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    module = types.ModuleType("snn_artsy.run")
+    module = types.ModuleType("snn_artsy.runs.run")
 
     def execute(config: RunConfig, console: object) -> None:
         raise AssertionError("it was accepted")
 
     module.execute = execute  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "snn_artsy.run", module)
+    monkeypatch.setitem(sys.modules, "snn_artsy.runs.run", module)
 
 
 def call(way: str, key: str, value: Any) -> int:

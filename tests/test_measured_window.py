@@ -13,7 +13,7 @@ from snn_artsy.evaluation.window import Window, measured_window
 from snn_artsy.observer import lag_bins
 from snn_artsy.recording import open_run
 from snn_artsy.rules.nmda import nmda_gate
-from snn_artsy.run import execute
+from snn_artsy.runs.run import execute
 from snn_artsy.synapses.traces import binned, pair_counts
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from synthetic_features import DIM, gaussian_stream
 
-import snn_artsy.run
-from snn_artsy import checkpoint, cli
+import snn_artsy.runs.run
+from snn_artsy import cli
 from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features
 from snn_artsy.checks import NotFinite, require_finite
 from snn_artsy.config import (
@@ -32,7 +32,8 @@ from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.recording import open_run
 from snn_artsy.rules import GatedSTDP
-from snn_artsy.run import execute, resume
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.run import execute, resume
 
 STREAM = gaussian_stream(n_train=8, n_validation=4, n_test=4)
 
@@ -115,7 +116,7 @@ class FromTasks:
 def quietly(name: str, config: RunConfig, frozen: FromTasks) -> dict[str, Any]:
     from rich.console import Console
 
-    return snn_artsy.run.run_learner(name, config, frozen, "cpu", Console(quiet=True))  # type: ignore[arg-type]
+    return snn_artsy.runs.run.run_learner(name, config, frozen, "cpu", Console(quiet=True))  # type: ignore[arg-type]
 
 
 SMALL = RunConfig(
@@ -246,7 +247,7 @@ def test_a_control_that_diverges_costs_no_learner(config: RunConfig, tmp_path: P
         raise NotFinite("control shuffled_timing: answers")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snn_artsy.run, "run_controls", nan)
+        patch.setattr(snn_artsy.runs.run, "run_controls", nan)
         summary = execute(
             replace(config, learners=["simplecil"], controls=True, out=str(tmp_path / "run"))
         ).summary

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snn_artsy.config import RunConfig
-from snn_artsy.run import execute
+from snn_artsy.runs.run import execute
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "analysis" / "walkthrough.ipynb"
 

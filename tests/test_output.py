@@ -227,7 +227,7 @@ def test_no_figure_decides_how_a_run_ends(
 
     from rich.console import Console
 
-    from snn_artsy.run import _draw
+    from snn_artsy.runs.run import _draw
 
     def broken(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -14,8 +14,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from snn_artsy.printing import SafeStream, clean, complain, make_console, quoted, say
-from snn_artsy.progress import progress_bar
-from snn_artsy.table import info_table, protocols_table
+from snn_artsy.runs.progress import progress_bar
+from snn_artsy.runs.tables import info_table, protocols_table
 
 MARKUP = "m[/red]x [bold]y :smile: [link=file:///etc]"
 # set a window's title, clear the screen, turn the direction of writing round, a lone byte 0xe9

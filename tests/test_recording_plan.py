@@ -15,7 +15,6 @@ import pytest
 import torch
 from synthetic_features import DIM, N_TASKS, PER_TASK, gaussian_stream
 
-from snn_artsy import run
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
     DataConfig,
@@ -36,7 +35,8 @@ from snn_artsy.recording.estimate import (
     in_words,
     needed_bytes,
 )
-from snn_artsy.run import evaluate
+from snn_artsy.runs import run
+from snn_artsy.runs.run import evaluate
 
 STREAM = gaussian_stream()
 SIZES = [TaskSize(PER_TASK, len(task.train), len(STREAM.test)) for task in STREAM.tasks]

@@ -17,7 +17,7 @@ from snn_artsy import plots
 from snn_artsy.config import RunConfig
 from snn_artsy.recording import open_run
 from snn_artsy.report import write_report
-from snn_artsy.run import execute
+from snn_artsy.runs.run import execute
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

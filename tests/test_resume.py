@@ -22,9 +22,9 @@ from cut_runs import assert_same_run, cut_after, quick_run
 from safetensors.torch import load_file
 from synthetic_features import DIM, gaussian_stream
 
-import snn_artsy.keeper
-import snn_artsy.run
-from snn_artsy import checkpoint, cli
+import snn_artsy.runs.keeper
+import snn_artsy.runs.run
+from snn_artsy import cli
 from snn_artsy.config import (
     LEARNERS,
     ANNConfig,
@@ -40,12 +40,13 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.facts import Facts
 from snn_artsy.learners import LEARNER_BUILDERS, Setting
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
 from snn_artsy.recording import open_run
-from snn_artsy.run import execute, resume
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.facts import Facts
+from snn_artsy.runs.run import execute, resume
 
 STREAM = gaussian_stream()
 
@@ -170,7 +171,7 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", math.inf)
 
 
 def test_checkpoints_take_a_bounded_share_of_the_time(
@@ -185,9 +186,11 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
 
     recorder: Any = types.SimpleNamespace(barrier=barrier, recorded={})
     facts = Facts.gather(RunConfig(), {}, "", "cpu", 1)
-    keeper = snn_artsy.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu")
-    monkeypatch.setattr(snn_artsy.keeper, "time", types.SimpleNamespace(perf_counter=lambda: clock))
-    monkeypatch.setattr(snn_artsy.keeper, "CHECKPOINT_SHARE", 0.05)
+    keeper = snn_artsy.runs.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu")
+    monkeypatch.setattr(
+        snn_artsy.runs.keeper, "time", types.SimpleNamespace(perf_counter=lambda: clock)
+    )
+    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", 0.05)
     keeper.kept.begin("simplecil")
     for _ in range(1000):
         clock += 1.0
@@ -231,7 +234,7 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
 def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
     """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
-    snn_artsy.keeper.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
+    snn_artsy.runs.keeper.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     with log.open("w") as stream:
@@ -244,7 +247,7 @@ def _process(
 ) -> tuple[Any, Path]:
     """`run`, or what goes on with what was begun, not yet started; and its log."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["snn_artsy.run", "snn_artsy.plots"])
+    context.set_forkserver_preload(["snn_artsy.runs.run", "snn_artsy.plots"])
     file, log = out.with_suffix(".yaml"), out.with_suffix(".log")
     file.write_text(yaml.safe_dump(asdict(replace(config, out=str(out)))), encoding="utf-8")
     begun = (out / "config.yaml").exists()

@@ -16,9 +16,9 @@ import torch
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import BackboneConfig, ConfigError, DataConfig, RecordConfig, RunConfig
-from snn_artsy.frozen import choose_device
 from snn_artsy.recording import open_run
-from snn_artsy.run import execute
+from snn_artsy.runs.features import choose_device
+from snn_artsy.runs.run import execute
 
 TIMING = {"seconds", "seconds_learning", "inference_ms_per_image"}
 
@@ -236,7 +236,7 @@ def test_lag_into_the_next_volley_is_refused_before_anything_is_made(
 def test_a_share_of_the_training_images_has_the_features_of_those_images() -> None:
     from rich.console import Console
 
-    from snn_artsy.frozen import prepare
+    from snn_artsy.runs.features import prepare
 
     quiet = Console(quiet=True)
     whole = prepare(RunConfig(data=DataConfig(n_tasks=5), device="cpu"), "cpu", quiet)

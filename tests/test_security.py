@@ -17,17 +17,18 @@ import pytest
 from synthetic_run import record
 from test_report import Page
 
-from snn_artsy import cli, foreign
-from snn_artsy.checkpoint import write_tensors
+from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
 from snn_artsy.export import export
-from snn_artsy.foreign import as_found, refuse_links
 from snn_artsy.output import write_outputs
 from snn_artsy.plots import save_figures
 from snn_artsy.recording import open_run, storage
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.report import write_report
+from snn_artsy.runs import foreign
+from snn_artsy.runs.checkpoint import write_tensors
+from snn_artsy.runs.foreign import as_found, refuse_links
 
 SCRIPT = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>"
 
@@ -82,8 +83,8 @@ def test_a_run_is_gone_on_with_by_its_own_configuration_only_so_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`resume` uses what `as_found` leaves."""
-    from snn_artsy import run as loop
-    from snn_artsy.begun import begin
+    from snn_artsy.runs import run as loop
+    from snn_artsy.runs.begun import begin
 
     asked: list[RunConfig] = []
 
@@ -109,7 +110,7 @@ def test_a_run_is_gone_on_with_by_its_own_configuration_only_so_far(
 
 @pytest.mark.parametrize("name", ["state", "checkpoint", "figures", "run.h5", "segments/0001.h5"])
 def test_a_link_out_of_a_run_directory_is_not_written_through(tmp_path: Path, name: str) -> None:
-    from snn_artsy.run import execute, resume
+    from snn_artsy.runs.run import execute, resume
 
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     elsewhere.mkdir()

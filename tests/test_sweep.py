@@ -17,13 +17,21 @@ from typing import Any
 import pytest
 from processes import command_line, listening, marked, marked_environment
 
-from snn_artsy import on_ray
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.run import execute
-from snn_artsy.sweep import Cell, check, finished, grid_cells, groups_table, read_grid, summarise
+from snn_artsy.runs import on_ray
+from snn_artsy.runs.run import execute
+from snn_artsy.runs.sweep import (
+    Cell,
+    check,
+    finished,
+    grid_cells,
+    groups_table,
+    read_grid,
+    summarise,
+)
 
 BASE: dict[str, Any] = {"data": {"train_per_class": 8}, "learners": ["simplecil"]}
 GRID = {"seed": [1, 2], "snn.plasticity.rule": ["gated", "pair", "none"]}
@@ -174,7 +182,7 @@ def test_a_run_made_otherwise_is_refused_and_left_alone(
 def test_other_images_and_weights_are_a_difference(
     run_there: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from snn_artsy import frozen
+    from snn_artsy.runs import features as frozen
 
     images, sha = frozen.fingerprints(run_there.config, "cpu")
     check([run_there])
@@ -245,7 +253,7 @@ def test_a_worker_goes_on_where_another_was_cut_off(
     begun = tree(directory)
     # a passing error is no damage: nothing is removed, and the next attempt goes on
     with monkeypatch.context() as patched, pytest.raises(ConfigError, match="too little"):
-        patched.setattr("snn_artsy.run.check_disk", too_little)
+        patched.setattr("snn_artsy.runs.run.check_disk", too_little)
         on_ray.run_one(plain(cell), [])
     for name in ("run.h5", "config.yaml"):
         assert tree(directory)[str(directory / name)] == begun[str(directory / name)]

@@ -16,13 +16,13 @@ from rich.console import Console
 from threadpoolctl import threadpool_info
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.compare import compare
 from snn_artsy.config import ANNConfig, DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.protocols.base import Setting
 from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import open_run
-from snn_artsy.run import execute, resume
+from snn_artsy.runs.compare import compare
+from snn_artsy.runs.run import execute, resume
 from snn_artsy.threads import computing_with, cores, threads_of
 
 SMALL = RunConfig(data=DataConfig(train_per_class=8, n_tasks=2), learners=["simplecil"])
@@ -64,7 +64,7 @@ def test_the_users_own_process_keeps_its_threads(
         run_protocols(["mg-block"], Setting(0), tmp_path / "protocol", quiet, go_on=False)
         assert each()[: len(before)] == before
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr("snn_artsy.run._draw", interrupt)
+            patched.setattr("snn_artsy.runs.run._draw", interrupt)
             execute(replace(SMALL, out=str(tmp_path / "cut")))
         assert each()[: len(before)] == before
 
@@ -101,7 +101,7 @@ def test_a_run_records_what_it_computed_with(
     given: int | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[set[int]] = []
-    monkeypatch.setattr("snn_artsy.run._draw", lambda *_: seen.append(in_use()))
+    monkeypatch.setattr("snn_artsy.runs.run._draw", lambda *_: seen.append(in_use()))
     with computing_with(3):  # of no effect
         directory = execute(replace(SMALL, threads=given, out=str(tmp_path / "run"))).directory
     assert recorded(directory) == (expected, expected)
@@ -115,7 +115,7 @@ def test_a_resumed_run_keeps_its_number(tmp_path: Path, monkeypatch: pytest.Monk
         patched.setattr(ArtsyANN, "learn", interrupt)
         execute(config)
     seen: list[int] = []
-    monkeypatch.setattr("snn_artsy.run._draw", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("snn_artsy.runs.run._draw", lambda *_: seen.append(torch.get_num_threads()))
     resume(directory)
     assert seen == [2] and recorded(directory) == (2, 2)
 

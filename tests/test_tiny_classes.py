@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-import snn_artsy.run
+import snn_artsy.runs.run
 from snn_artsy.checks import require_finite
 from snn_artsy.config import (
     ANNConfig,
@@ -37,7 +37,7 @@ from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.replay import ClassGaussians
 from snn_artsy.recording import open_run
-from snn_artsy.run import execute, resume
+from snn_artsy.runs.run import execute, resume
 from snn_artsy.synapses.encoding import fit_scaling, shrunk, within_class_covariance
 
 DIM = 12
@@ -303,7 +303,7 @@ def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -
     with open_run(tmp_path / "a") as run:
         assert run.summary("artsy_snn")["unconverted_tasks"].tolist() == [0.0, 2.0]
 
-    real = snn_artsy.run.evaluate
+    real = snn_artsy.runs.run.evaluate
 
     def killed(learner: Any, seen: Any, *args: Any, **kwargs: Any) -> Any:
         if len(seen) == 6:
@@ -311,7 +311,7 @@ def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -
         return real(learner, seen, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snn_artsy.run, "evaluate", killed)
+        patch.setattr(snn_artsy.runs.run, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             execute(replace(config, out=str(tmp_path / "b")))
     resumed = resume(tmp_path / "b").summary["learners"]["artsy_snn"]

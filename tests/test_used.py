@@ -14,7 +14,7 @@ from snn_artsy.config.used import ALWAYS, WHERE_USED, check_used, leaves, unused
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import layered
 from snn_artsy.rules import GatedSTDP
-from snn_artsy.sweep import grid_cells
+from snn_artsy.runs.sweep import grid_cells
 
 
 def config_of(values: dict[str, Any]) -> RunConfig:
@@ -242,7 +242,7 @@ def test_a_sweep_refuses_what_some_or_all_runs_ignore(tmp_path: Path) -> None:
 def test_a_comparison_refuses_what_only_a_run_does(tmp_path: Path) -> None:
     from rich.console import Console
 
-    from snn_artsy.compare import compare
+    from snn_artsy.runs.compare import compare
 
     config = RunConfig(out=str(tmp_path / "c"))
     scores = replace(config.record, scores=True)

@@ -25,12 +25,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from snn_artsy.checkpoint import Checkpoint
 from snn_artsy.config import RunConfig
-from snn_artsy.frozen import Frozen, prepare
-from snn_artsy.keeper import Keeper
 from snn_artsy.recording import RunRecorder
-from snn_artsy.run import execute, run_learner, state_path
+from snn_artsy.runs.checkpoint import Checkpoint
+from snn_artsy.runs.features import Frozen, prepare
+from snn_artsy.runs.keeper import Keeper
+from snn_artsy.runs.run import execute, run_learner, state_path
 
 QUIET = Console(quiet=True)
 EPOCHS = (1, 4, 16)

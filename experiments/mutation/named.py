@@ -54,7 +54,7 @@ LOOP = "synapses/contact_kernel.py"
 MUTANTS = (
     Mutant(
         "an honest evaluation is given the true task",
-        "run.py",
+        "runs/run.py",
         "    prediction = predict(learner, seen)\n",
         "    prediction = predict(learner, replace(seen, true_task="
         "torch.from_numpy(task_of_label)[seen.labels]))\n",
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "the oracle-gate measure goes without the oracle",
-        "run.py",
+        "runs/run.py",
         "predict(learner, replace(seen, true_task=task)).scores",
         "predict(learner, seen).scores",
         EVALUATE,
@@ -181,14 +181,14 @@ MUTANTS = (
     ),
     Mutant(
         "the timing index has the other sign",
-        "run.py",
+        "runs/run.py",
         '["timing_index"] = reference - shuffled',
         '["timing_index"] = shuffled - reference',
         ("tests/test_run.py::test_the_synapses_do_the_work",),
     ),
     Mutant(
         "answers are not aligned with their images in a comparison",
-        "compare.py",
+        "runs/compare.py",
         "(last.predicted == last.labels)[order],\n        spikes,",
         "(last.predicted == last.labels),\n        spikes,",
         COMPARE,

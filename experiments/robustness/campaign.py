@@ -27,7 +27,7 @@ QUICK = [*DATA, "--data.test_per_class", "5", "--snn.plasticity.epochs", "2",
 TIMING = {"seconds", "seconds_learning", "inference_ms_per_image", "feature_seconds"}
 """Measures that differ between any two runs."""
 
-_PRELOADED = ["snn_artsy.run", "snn_artsy.compare", "snn_artsy.plots", "snn_artsy.report",
+_PRELOADED = ["snn_artsy.runs.run", "snn_artsy.runs.compare", "snn_artsy.plots", "snn_artsy.report",
               "snn_artsy.export", "snn_artsy.cli", "campaign"]  # fmt: skip
 
 
@@ -95,10 +95,11 @@ def command(
 def _work(
     arguments: list[str], log: Path, before: Callable[..., None] | None, given: Sequence[Any]
 ) -> None:
-    import snn_artsy.keeper
+    import snn_artsy.runs.keeper
     from snn_artsy import cli
 
-    snn_artsy.keeper.CHECKPOINT_SHARE = math.inf  # after every task and epoch: the same each time
+    # after every task and epoch: the same each time
+    snn_artsy.runs.keeper.CHECKPOINT_SHARE = math.inf
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

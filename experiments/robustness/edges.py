@@ -204,10 +204,10 @@ def numbers_finite(value: Any) -> bool:
 
 
 def campaign(n: int, seed: int, limit_s: float, scratch: Path) -> dict[str, Any]:
-    import snn_artsy.run
+    import snn_artsy.runs.run
 
     # figures take most of a small run's time, and no key of a configuration changes them
-    snn_artsy.run._draw = lambda *_: None
+    snn_artsy.runs.run._draw = lambda *_: None
     rng = random.Random(seed)
     n_random = round(n * 3 / 7)
     cases = [random_case(rng, k % 2 == 0) for k in range(n_random)]

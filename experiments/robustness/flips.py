@@ -28,9 +28,9 @@ COMPARED = 5
 
 def without_figures() -> None:
     """They read what is checked already, and take time."""
-    import snn_artsy.run
+    import snn_artsy.runs.run
 
-    snn_artsy.run._draw = lambda *_: None
+    snn_artsy.runs.run._draw = lambda *_: None
 
 
 def templates(scratch: Path) -> tuple[Path, Path]:

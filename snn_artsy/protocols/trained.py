@@ -14,7 +14,7 @@ from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.tasks import join
 from snn_artsy.protocols.base import Setting
-from snn_artsy.run import Trained, evaluate, execute, load_trained
+from snn_artsy.runs.run import Trained, evaluate, execute, load_trained
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from snn_artsy.files import LOCK_FILE
 from snn_artsy.recording.schema import RecordingError
-from snn_artsy.rundir import LOCK_FILE
 
 fcntl: Any
 try:

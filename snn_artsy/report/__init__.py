@@ -19,7 +19,7 @@ from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.report.marks import marks
-from snn_artsy.table import LEARNER_CAPTION, learner_cells
+from snn_artsy.runs.tables import LEARNER_CAPTION, learner_cells
 
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure

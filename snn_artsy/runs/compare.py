@@ -15,22 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from snn_artsy.begun import CONFIG_FILE, locked
-from snn_artsy.cells import FOLDER, Cell, cell_file, read_cell, write_cell
 from snn_artsy.checks import ConfigError, NotFinite, require
 from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
-from snn_artsy.facts import Facts, config_differences, differences
-from snn_artsy.foreign import refuse_links
-from snn_artsy.frozen import Frozen, choose_device, fingerprints, prepare
+from snn_artsy.files import LOCK_FILE
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
-from snn_artsy.run import run_learner
-from snn_artsy.rundir import LOCK_FILE, claim, give_back
+from snn_artsy.runs.begun import CONFIG_FILE, locked
+from snn_artsy.runs.cells import FOLDER, Cell, cell_file, read_cell, write_cell
+from snn_artsy.runs.directory import claim, give_back
+from snn_artsy.runs.facts import Facts, config_differences, differences
+from snn_artsy.runs.features import Frozen, choose_device, fingerprints, prepare
+from snn_artsy.runs.foreign import refuse_links
+from snn_artsy.runs.run import run_learner
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text

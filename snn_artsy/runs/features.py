@@ -15,19 +15,19 @@ from rich.console import Console
 from snn_artsy.backbone import FrozenBackbone, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
-from snn_artsy.cost import check_cost, free_memory
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
-from snn_artsy.facts import Facts
 from snn_artsy.learners import Setting
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import say
-from snn_artsy.progress import progress_bar
 from snn_artsy.provenance import available_cores
 from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.runs.cost import check_cost, free_memory
+from snn_artsy.runs.facts import Facts
+from snn_artsy.runs.progress import progress_bar
 from snn_artsy.threads import cores
 
 Stream = list[tuple[Task, LabelledBatch]]

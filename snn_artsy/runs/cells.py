@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_artsy.checkpoint import read_tensors, write_tensors
 from snn_artsy.checks import ConfigError
-from snn_artsy.facts import Facts
+from snn_artsy.runs.checkpoint import read_tensors, write_tensors
+from snn_artsy.runs.facts import Facts
 
 FORMAT = "snn-artsy-cell"
 FOLDER = "cells"

@@ -25,9 +25,9 @@ from torch import Tensor
 from snn_artsy.checks import ConfigError
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
-from snn_artsy.facts import Facts
 from snn_artsy.recording import storage
 from snn_artsy.recording.schema import DamageError, RecordingError
+from snn_artsy.runs.facts import Facts
 
 FORMAT = "snn-artsy-checkpoint"
 VERSION = 2

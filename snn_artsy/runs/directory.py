@@ -8,8 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
-
-LOCK_FILE = "writer.lock"
+from snn_artsy.files import LOCK_FILE
 
 # What a kill can leave before a run has begun.
 _LEFT = {LOCK_FILE, "config.yaml.part"}

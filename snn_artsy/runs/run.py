@@ -16,30 +16,30 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from snn_artsy import checkpoint
-from snn_artsy.begun import Begun, begin, locked, read_begun, withdraw
 from snn_artsy.checks import ConfigError, NotFinite, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
-from snn_artsy.facts import Facts, config_differences, differences, remarks
-from snn_artsy.foreign import as_found, refuse_links
-from snn_artsy.frozen import Frozen, choose_device, prepare
-from snn_artsy.keeper import Keeper
 from snn_artsy.learners import LEARNER_BUILDERS, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import join, take
 from snn_artsy.printing import quoted, say
-from snn_artsy.progress import progress_bar
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.reader import open_run
 from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
-from snn_artsy.rundir import check_out, claim, give_back, is_empty
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.begun import Begun, begin, locked, read_begun, withdraw
+from snn_artsy.runs.directory import check_out, claim, give_back, is_empty
+from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
+from snn_artsy.runs.features import Frozen, choose_device, prepare
+from snn_artsy.runs.foreign import as_found, refuse_links
+from snn_artsy.runs.keeper import Keeper
+from snn_artsy.runs.progress import progress_bar
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping

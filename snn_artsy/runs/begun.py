@@ -7,16 +7,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from snn_artsy import checkpoint
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.facts import Facts, config_differences
+from snn_artsy.files import LOCK_FILE
 from snn_artsy.recording import schema, storage
 from snn_artsy.recording.files import read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
-from snn_artsy.rundir import LOCK_FILE
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.facts import Facts, config_differences
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 CONFIG_FILE = "config.yaml"

@@ -29,13 +29,13 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
-from snn_artsy.facts import Facts, config_differences, differences
 from snn_artsy.recording.files import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text
 from snn_artsy.rules.own import loaded
-from snn_artsy.rundir import is_empty
+from snn_artsy.runs.directory import is_empty
+from snn_artsy.runs.facts import Facts, config_differences, differences
 from snn_artsy.yaml_file import read_mapping, read_yaml
 
 # How long Ray's process may take to end by itself (s).
@@ -169,8 +169,8 @@ def sweep(
 def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
     """Find out, before anything runs, whether what is in the runs' directories is theirs.
 
-    What cannot change a number (`snn_artsy.facts.NO_DIFFERENCE`) is no difference. Nothing there is
-    changed.
+    What cannot change a number (`snn_artsy.runs.facts.NO_DIFFERENCE`) is no difference. Nothing
+    there is changed.
 
     Args:
         on_cluster: The device is that of other machines, and not compared.
@@ -179,7 +179,7 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
         ConfigError: A directory holds something else, a run made otherwise, with what differs, or
             one that another process writes.
     """
-    from snn_artsy.frozen import choose_device, fingerprints  # imports torch
+    from snn_artsy.runs.features import choose_device, fingerprints  # imports torch
 
     made: dict[str, tuple[dict[str, str], str]] = {}
     facts: Facts | None = None
@@ -307,7 +307,7 @@ def _name(values: Mapping[str, Any]) -> str:
 
 def _extract(cells: Sequence[Cell], console: Console) -> None:
     """Features into the cache, once for each data set and backbone, before workers ask for them."""
-    from snn_artsy.frozen import choose_device, prepare
+    from snn_artsy.runs.features import choose_device, prepare
 
     seen = set()
     for cell in cells:
@@ -325,7 +325,7 @@ def _work(
     errors: dict[str, str],
     console: Console,
 ) -> None:
-    """Have runs carried out by Ray, in a process of its own (`snn_artsy.on_ray`)."""
+    """Have runs carried out by Ray, in a process of its own (`snn_artsy.runs.on_ray`)."""
     rules = [cell.config.snn.plasticity for cell in cells]
     asked = {
         "resources": asdict(resources),
@@ -337,7 +337,7 @@ def _work(
         Live(_progress(status), console=console, refresh_per_second=2) as live,
     ):
         process = subprocess.Popen(
-            [sys.executable, "-c", "from snn_artsy.on_ray import main; main()"],
+            [sys.executable, "-c", "from snn_artsy.runs.on_ray import main; main()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
             env=_environment(resources), start_new_session=True,
         )  # fmt: skip
@@ -381,7 +381,7 @@ def _environment(resources: Resources) -> dict[str, str]:
     """Of Ray's process. A Ray of this machine alone can be reached only from it, and only by those
     who know its token."""
     # This very package, installed or not, and where rules of the user's own were found.
-    package = str(Path(__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     own = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
     environment = {
         **os.environ,

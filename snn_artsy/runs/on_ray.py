@@ -142,12 +142,12 @@ def run_one(config: dict[str, Any], rules: list[str]) -> None:
         RuntimeError: Another process writes there, or a learner failed.
         ConfigError: There is something else.
     """
-    from snn_artsy import checkpoint
     from snn_artsy.config import RunConfig
     from snn_artsy.config_builder import build
     from snn_artsy.recording.lock import writer_alive
     from snn_artsy.rules.own import load
-    from snn_artsy.run import execute
+    from snn_artsy.runs import checkpoint
+    from snn_artsy.runs.run import execute
 
     load(rules)
     directory = Path(config["out"])

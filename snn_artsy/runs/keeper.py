@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from snn_artsy import checkpoint
 from snn_artsy.checks import ConfigError, require_finite
 from snn_artsy.evaluation.measures import StepAnswers
-from snn_artsy.frozen import Frozen
 from snn_artsy.learners.base import Learner
 from snn_artsy.recording.writer import RunRecorder
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.features import Frozen
 
 # Share of a run's time that checkpoints may take, with what they have the recorder write; a task or
 # an epoch that ends too soon after the last checkpoint gets none.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
 from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.state import below, set_generator
 from snn_artsy.learners.subnetworks import (
@@ -23,7 +23,7 @@ from snn_artsy.learners.subnetworks import (
 )
 
 
-class APERAdapter:
+class APERAdapter(Learner):
     """Nearest class mean by cosine on [h_0, h_0 + h_1] (Zhou et al. 2024, arXiv 2303.07338).
 
     h_1 is an adapter trained on the first task's classes and frozen then. The embeddings of the

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
 from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
 from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
@@ -32,7 +32,7 @@ Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
 They differ in the answer alone, not in what is learnt."""
 
 
-class ArtsyANN:
+class ArtsyANN(Learner):
     """z = h_0 + sum_t m_t h_t with h_t a sub-network and m_t = 1[S_t > thr_t], S_t an MLP.
 
     Gate t learns *good* features (task t's) against *bad* ones (other tasks'): real for the current

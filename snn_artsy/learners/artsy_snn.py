@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,13 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.base import (
-    Batch,
-    Prediction,
-    Task,
-    all_training,
-    stored_bytes,
-)
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, stored_bytes
 from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
@@ -60,7 +55,7 @@ _BATCH, _VALUES = 256, 2**22
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 
 
-class ArtsySNN:
+class ArtsySNN(Learner):
     """Sub-network t: K postsynaptic neurons for each class of task t, joined to the ON/OFF units of
     h_0 by contacts that are born silent and unsilenced by NMDA-gated STDP during pairing.
 
@@ -92,7 +87,8 @@ class ArtsySNN:
         observer: SynapseObserver | None = None,
         control: Control = "none",
     ) -> None:
-        self.config, self.ann, self.dim, self.device, self.seed = config, ann, dim, device, seed
+        self.config, self.ann, self.gate = config, ann, gate
+        self.dim, self.device, self.seed = dim, device, seed
         self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
         self.control = control
         self.schedule = make_schedule(config.encoding, config.teacher)
@@ -107,7 +103,6 @@ class ArtsySNN:
         self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
         self.epoch = 0  # of the task that is being learnt, finished ones
-        self.after_epoch: Callable[[], None] | None = None
         self._batches = 0
         self._spikes_shown = 0.0
         self._images_shown = 0
@@ -364,6 +359,13 @@ class ArtsySNN:
     def snapshot(self, moment: str) -> None:
         """Tell the observer the occupancy and state of every contact."""
         self.probe.snapshot(self.layers, moment)
+
+    def controls(self) -> dict[str, Learner]:
+        blocked = replace(self.config, plasticity=replace(self.config.plasticity, rule="none"))
+        own = (self.ann, self.gate, self.dim, self.device, self.seed)
+        names = [name for name in get_args(Control) if name != "none"]
+        found: dict[str, Learner] = {n: ArtsySNN(self.config, *own, control=n) for n in names}
+        return found | {"no_plasticity": ArtsySNN(blocked, *own)}
 
     # --- what is kept and reported ----------------------------------------------------------------
 

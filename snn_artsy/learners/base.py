@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Split = Literal["train", "validation", "test"]
 
@@ -91,37 +92,97 @@ class Prediction:
         return Prediction(scores, *map(join, names))
 
 
-class Learner(Protocol):
-    """Learn, predict, report; be kept and go on."""
+class Learner(ABC):
+    """A method of continual learning: a subclass writes `learn` and `predict`, and needs no more.
 
-    def learn(self, task: Task) -> None: ...
+    A run calls, on one instance and in this order: `learn` for task 0, `predict` for the test
+    samples of all tasks seen so far, `learn` for task 1, and so on. The task of a sample is never
+    given to an honest `predict`. Whatever is random is drawn from torch's generators, which a run
+    seeds, so that the same seed gives the same numbers.
 
-    def predict(self, batch: Batch) -> Prediction: ...
+    Everything else has a default that holds for any learner. A subclass overrides what it can do
+    better, each method for itself:
+
+    - `state_dict`: the tensors and modules among its attributes.
+    - `checkpoint` and `restore`: an interrupted run has the learner learn its tasks again, so a
+      learner whose tasks take long keeps what it goes on from.
+    - `report`: how large it is.
+    - `snapshot`, `controls`: nothing.
+    """
+
+    after_epoch: Callable[[], None] | None = None
+    """Set by a run that makes checkpoints. A learner whose `checkpoint` holds in the middle of a
+    task, and whose `restore` goes on from there, calls it after each epoch."""
+
+    @abstractmethod
+    def learn(self, task: Task) -> None:
+        """Learn one task; the data of earlier ones are not given again."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Prediction:
+        """Answer for samples of any task seen so far, each whatever else is in the batch."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it has learnt; its size is reported as stored."""
-        ...
+        """What it has learnt, which must be finite; its size is reported as stored.
+
+        Default: tensors, modules, and lists and dictionaries of them among its attributes.
+        """
+        return {name: tensor.detach() for name, tensor in _tensors(vars(self))}
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Everything that learning goes on from: `state_dict` and what only learning needs, such as
-        the states of random generators."""
-        ...
+        """Everything that `restore` needs: `state_dict` and what only learning needs, such as the
+        states of random generators. Default: `state_dict`."""
+        return self.state_dict()
 
     def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
-        """Take over `checkpoint` of a learner built alike.
+        """Take over the `checkpoint` of a learner built alike. Default: learn the tasks again.
 
         Args:
             state: On the learner's device.
-            seen: The tasks that it had learnt, for learners that keep samples.
+            seen: The tasks that it had learnt.
 
         Raises:
-            KeyError, RuntimeError: The state is not that of such a learner.
+            KeyError, RuntimeError: The state is not that of such a learner; by default also if
+                learning again gives other numbers (checked on the CPU).
         """
-        ...
+        for task in seen:
+            self.learn(task)
+        for name, tensor in self.checkpoint().items():
+            if not (tensor.is_cuda or torch.equal(tensor, state[name])):
+                raise RuntimeError(
+                    f"learning the same tasks again gives another {name!r}: draw random numbers "
+                    "from torch's generators only, or override checkpoint and restore"
+                )
 
     def report(self) -> dict[str, Any]:
-        """Plain numbers about the learner: at least those of `sizes`, and what else it has."""
-        ...
+        """Plain numbers about the learner: at least those of `sizes`, and what else it has.
+
+        Default: `sizes`, where the parameters of its modules and its own are the trained ones.
+        """
+        tensors = [tensor for _, tensor in _tensors(vars(self))]
+        trained = sum(t.numel() for t in tensors if isinstance(t, nn.Parameter))
+        return sizes(trained, self.state_dict())
+
+    def snapshot(self, moment: str) -> None:  # noqa: B027
+        """Record the state of all synapses (``record.snapshots``). Default: there are none."""
+
+    def controls(self) -> dict[str, Learner]:
+        """Untaught learners that differ from this one in what they control for, by name; each
+        must answer from spikes alone and report ``functional_share`` and ``spikes_per_image``."""
+        return {}
+
+
+def _tensors(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Tensors of what an object consists of, by their dotted names; parameters as such."""
+    for key, value in values.items():
+        if isinstance(value, nn.Module):
+            value = value.state_dict(keep_vars=True)
+        elif isinstance(value, list | tuple):
+            value = dict(enumerate(value))
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value, f"{prefix}{key}.")
 
 
 def all_training(task: Task) -> tuple[Tensor, Tensor, Tensor]:

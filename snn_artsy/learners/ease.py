@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, EaseConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.prototypes import class_means, complete, cosine_scores
 from snn_artsy.learners.state import listed, numbered, set_generator
 from snn_artsy.learners.subnetworks import (
@@ -71,7 +71,7 @@ def reweighted_scores(
     return (cosines * weight).sum(2)
 
 
-class EASE:
+class EASE(Learner):
     """A new adapter for each task; prototypes of old classes in new subspaces are completed."""
 
     def __init__(self, config: EaseConfig, ann: ANNConfig, build: Build, seed: int) -> None:

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snn_artsy.config import FinetuneConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.sgd import minimise
-from snn_artsy.learners.state import below, set_generator, under
+from snn_artsy.learners.state import below, set_generator
 from snn_artsy.learners.subnetworks import Build
 from snn_artsy.learners.tasks import take
 
 
-class Finetune:
+class Finetune(Learner):
     """One classifier trained on each task's data in turn, starting from what the last one left.
 
     A linear head on h_0 (``finetune_linear``), or on h_0 + h with one adapter that all tasks share
@@ -58,12 +58,6 @@ class Finetune:
             raise RuntimeError("no classifier yet: learn a task first")
         with torch.no_grad():
             return Prediction(self._logits(batch))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        state = {"weight": self.weight.detach(), "bias": self.bias.detach()}
-        if self.adapter is not None:
-            state |= under("adapter.", self.adapter.state_dict())
-        return state
 
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}

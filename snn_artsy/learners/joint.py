@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import JointConfig
-from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, sizes, stored_bytes
+from snn_artsy.learners.base import (
+    Batch,
+    LabelledBatch,
+    Learner,
+    Prediction,
+    Task,
+    sizes,
+    stored_bytes,
+)
 from snn_artsy.learners.state import number
 
 # mean gradient below which a fit counts as converged
@@ -50,7 +58,7 @@ def logistic_regression(
     return weight.detach()
 
 
-class JointProbe:
+class JointProbe(Learner):
     """Multinomial logistic regression on h_0, fitted anew to all data seen so far.
 
     An upper bound for classifiers that are linear in the frozen features, not for methods that
@@ -85,9 +93,6 @@ class JointProbe:
         if not self.seen:
             raise RuntimeError("no classifier yet: learn a task first")
         return Prediction(_scores(batch.features.double(), self.weight).float())
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"weight": self.weight}
 
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"l2": number(self.l2)}

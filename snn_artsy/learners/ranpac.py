@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, RanPACConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
 from snn_artsy.learners.state import below, number, set_generator
 from snn_artsy.learners.subnetworks import (
     Build,
@@ -112,7 +112,7 @@ class RandomRidge:
         return F.relu(x @ self.projection).double()
 
 
-class RanPAC:
+class RanPAC(Learner):
     """`RandomRidge` on h_0, or on h_0 + h_1 with an adapter trained on the first task
     (``adapt_first``)."""
 

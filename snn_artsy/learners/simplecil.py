@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
 
 
-class SimpleCIL:
+class SimpleCIL(Learner):
     """Nearest class mean by cosine on frozen features (Zhou et al. 2024, arXiv 2303.07338)."""
 
     def __init__(self) -> None:
@@ -29,11 +28,5 @@ class SimpleCIL:
     def state_dict(self) -> dict[str, Tensor]:
         return self.prototypes.state_dict()
 
-    def checkpoint(self) -> dict[str, Tensor]:
-        return self.state_dict()
-
     def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
         self.prototypes.load_state_dict(state)
-
-    def report(self) -> dict[str, Any]:
-        return sizes(0, self.state_dict())

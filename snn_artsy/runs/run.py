@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
 from snn_artsy.learners import LEARNER_BUILDERS, build_snn
-from snn_artsy.learners.artsy_snn import ArtsySNN, Control
+from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import join, take
 from snn_artsy.printing import quoted, say
@@ -359,7 +359,7 @@ def run_learner(
         bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
         for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
             begun = elapsed() - learning
-            if isinstance(learner, ArtsySNN) and keeper is not None:
+            if keeper is not None:
                 learner.after_epoch = lambda begun=begun: keeper.learnt(
                     learner, elapsed(), elapsed() - begun, None
                 )
@@ -367,7 +367,7 @@ def run_learner(
             with _finite(learner, f"{name}, task {step}"):
                 learner.learn(task)
             learning = elapsed() - begun
-            if isinstance(learner, ArtsySNN) and config.record.snapshots:
+            if config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
             seen = join([test for _, test in frozen.tasks[: step + 1]])
             last = step == len(frozen.tasks) - 1
@@ -407,18 +407,13 @@ def run_controls(
     config: RunConfig, frozen: Frozen, device: str, console: Console, keeper: Keeper
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    names = [name for name in get_args(Control) if name != "none"] + ["no_plasticity"]
     found = keeper.kept.controls
-    names = [name for name in names if name not in found]
+    learners = build_snn(frozen.setting(config, device)).controls()
+    missing = {name: learner for name, learner in learners.items() if name not in found}
     with progress_bar(console) as progress:
-        bar = progress.add_task("controls", total=len(names) * len(frozen.tasks))
-        for name in names:
-            if name == "no_plasticity":
-                blocked = replace(config.snn.plasticity, rule="none")
-                changed = replace(config, snn=replace(config.snn, plasticity=blocked))
-                learner = build_snn(frozen.setting(changed, device))
-            else:
-                learner = build_snn(frozen.setting(config, device), name)
+        bar = progress.add_task("controls", total=len(missing) * len(frozen.tasks))
+        for name in list(missing):
+            learner = missing.pop(name)  # what one has learnt is let go before the next
             with _finite(learner, f"control {name}"):
                 for task, _ in frozen.tasks:
                     learner.learn(task)

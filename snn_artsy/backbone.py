@@ -17,10 +17,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -32,6 +32,12 @@ from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
 from snn_artsy.threads import cores
 from snn_artsy.weights_file import load_weights
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 CACHE_FORMAT = 2
 """Raise it when a change here changes features that are already on disk."""
@@ -179,6 +185,7 @@ def extract_features(
         key = _cache_key(backbone, split, wanted, config)
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
         path = cache_directory(config) / f"{name}.npy"
+        _remove_leftovers(path)
         features = _read_cache(path, (len(wanted), backbone.dim))
         if features is not None and on_progress is not None:
             on_progress(len(wanted), len(wanted))
@@ -428,11 +435,34 @@ def _replacing(path: Path) -> Iterator[Any]:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with open(part, "xb") as file:
+            with suppress(OSError):  # a file system without locks
+                _lock(file)
             yield file
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary files of killed processes that were to become ``path``, or the .json beside it.
+    A living process holds a lock on the one that it writes."""
+    for part in path.parent.glob(f"{path.stem}.*.part"):
+        with suppress(OSError), open(part, "r+b") as file:
+            if _lock(file):
+                part.unlink()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Hold a file until it is closed; False where there are no locks.
+
+    Raises:
+        OSError: Another process holds it, or the file system has no locks.
+    """
+    if fcntl is None:
+        return False
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
 
 
 def _file_sha256(path: Path) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -478,3 +480,31 @@ def test_pilot_preprocessing_is_resize_crop_and_no_normalisation() -> None:
     torch.testing.assert_close(backbone.transform(image), expected)
     own = FrozenBackbone.build(BackboneConfig(), "cpu").transform(image)
     assert not torch.allclose(own, expected)
+
+
+def test_leftovers_of_killed_extractions_are_removed_at_the_next_one(
+    backbone: FrozenBackbone, config: BackboneConfig, tmp_path: Path
+) -> None:
+    """Of the same features only, and not while a living process writes them."""
+    images, index = random_images(), np.arange(3)
+    extract_features(backbone, images, index, config)
+    file = next(cache_directory(config).glob("*.npy"))
+    dead = [file.with_name(f"{name}.0123abcd.part") for name in (file.name, f"{file.stem}.json")]
+    others = file.with_name(f"{'0' * 32}.npy.0123abcd.part")
+    for part in (*dead, others):
+        part.write_bytes(b"half")
+    alive = file.with_name(f"{file.name}.89abcdef.part")
+    program = (
+        "import sys\nfrom snn_artsy import backbone\nfrom pathlib import Path\n"
+        "backbone.uuid.uuid4 = lambda: type('Name', (), {'hex': '89abcdef'})\n"
+        "with backbone._replacing(Path(sys.argv[1])):\n    print(flush=True)\n    input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writing:
+        assert writing.stdout is not None and writing.stdout.readline() == b"\n"
+        extract_features(backbone, images, index, config)
+        assert set(file.parent.glob("*.part")) == {alive, others}
+        writing.kill()
+    extract_features(backbone, images, index, config)
+    assert set(file.parent.glob("*.part")) == {others}

@@ -206,9 +206,9 @@ def test_what_fails_for_now_changes_nothing(cut: Path, monkeypatch: pytest.Monke
     def unmounted(*_: object) -> None:
         raise ConfigError("data.root: no folder")
 
-    for target, failure in (("run.check_disk", full), ("frozen.load_source", unmounted)):
+    for target, failure in (("run.check_disk", full), ("features.load_source", unmounted)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"snn_artsy.{target}", failure)
+            patch.setattr(f"snn_artsy.runs.{target}", failure)
             assert_refused(cut, "record: the run|data.root: no")
 
 
@@ -561,6 +561,12 @@ def test_files_of_others_are_no_run(config: RunConfig, tmp_path: Path) -> None:
 # --- what was learnt ------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def spiking(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = str(tmp_path_factory.mktemp("spiking") / "run")
+    return execute(replace(config, learners=["artsy_snn"], out=out)).directory
+
+
 def test_what_was_learnt_is_checked_before_it_is_used(config: RunConfig, tmp_path: Path) -> None:
     spiking = replace(config, learners=["artsy_snn"], out=str(tmp_path / "run"))
     directory = execute(spiking).directory
@@ -584,6 +590,49 @@ def test_what_was_learnt_is_checked_before_it_is_used(config: RunConfig, tmp_pat
         (directory / "summary.json").write_text(text)
         with pytest.raises(ConfigError, match=r"summary\.json"):
             load_trained(directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k != "scaling.mean"}, "scaling.mean"),
+        (lambda s: {f"x{k}": v for k, v in s.items()}, "scaling.mean"),
+        (lambda s: {k: v for k, v in s.items() if k != "recall.1"}, ""),
+        (lambda s: s | {"recall.9": s["recall.0"]}, "recall.9 differs"),
+        (lambda s: s | {"layers.0.ampa": s["layers.0.ampa"][:, 1:]}, "ampa"),
+        (lambda s: s | {"layers.0.ampa": s["layers.0.ampa"].new_tensor(1.0)}, ""),
+        (lambda s: s | {"scaling.mean": s["scaling.mean"][1:]}, ""),
+        (lambda s: s | {"recall.0": s["recall.0"] * torch.nan}, "NaN"),
+        (lambda s: {"prototypes": torch.zeros(10, 3)}, "scaling.mean"),
+    ],
+    ids=["no mean", "other names", "fewer", "more", "narrower", "number", "other dim", "NaN",
+         "another learner"],
+)  # fmt: skip
+def test_a_state_that_fits_no_learner_is_named(
+    change: Any, words: str, spiking: Path, tmp_path: Path
+) -> None:
+    """Whole, and listed as this run's own, but of something else."""
+    directory = tmp_path / "run"
+    shutil.copytree(spiking, directory)
+    state = directory / "state" / "artsy_snn.safetensors"
+    tensors, _ = checkpoint.read_tensors(state)
+    digest = checkpoint.write_tensors(state, change(dict(tensors)))
+    summary = json.loads((directory / "summary.json").read_text())
+    summary["states"]["artsy_snn"] = digest
+    (directory / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(
+        ConfigError, match=rf'^run: ".*artsy_snn\.safetensors" does not fit .*{words}'
+    ) as error:
+        load_trained(directory)
+    assert "\n" not in str(error.value) and "run it anew" in str(error.value)
+
+
+def test_a_state_that_is_missing_is_named(spiking: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(spiking, directory)
+    (directory / "state" / "artsy_snn.safetensors").unlink()
+    with pytest.raises(ConfigError, match="no trained artsy_snn"):
+        load_trained(directory)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -94,8 +94,29 @@ def test_large_folders_are_fingerprinted_by_a_sample(
     split = open_folder(folder).train
     first = split.fingerprint()
     assert split.fingerprint() == first
-    write_image(folder / "train" / "a" / "x.png", 99)  # the first file is always in the sample
+    # the first file is always in the sample, whatever its time says
+    file = folder / "train" / "a" / "x.png"
+    kept = file.stat().st_mtime_ns
+    write_image(file, 99)
+    os.utime(file, ns=(kept, kept))
     assert split.fingerprint() != first
+
+
+def test_every_file_of_a_large_folder_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose content is not looked at is replaced by another of the same size."""
+    monkeypatch.setattr(folders_module, "FULL_HASH_BYTES", 0)
+    monkeypatch.setattr(folders_module, "SAMPLED_FILES", 1)
+    split = open_folder(folder).train
+    for name in split.paths[1:]:
+        first = split.fingerprint()
+        content = bytearray((folder / "train" / name).read_bytes())
+        content[-1] ^= 1
+        (folder / "train" / name).write_bytes(bytes(content))
+        assert split.fingerprint() != first
+    moved = folder.with_name("elsewhere")
+    first = split.fingerprint()
+    folder.rename(moved)
+    assert open_folder(moved).train.fingerprint() == first
 
 
 @pytest.mark.parametrize(

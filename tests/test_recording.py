@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -470,14 +471,32 @@ def _edit(path: Path, change: str) -> None:
             file.create_dataset("spikes/x/timestamps", (10,), "f8", external=external)
         elif change == "huge":
             file.create_dataset("spikes/x/timestamps", (10**13,), "f8", chunks=(2**20,))
+        elif change == "bomb":  # 8 MB of zeros in a piece of 80 bytes
+            times = _replaced(file, compression="gzip")
+            times.id.write_direct_chunk((0,), zlib.compress(bytes(8_000_000)))
+        elif change == "filter":
+            _replaced(file, compression="lzf")[:] = 1.0
+        elif change == "attributes of spikes":
+            file["spikes/retina"].attrs.update({f"x{k}": k for k in range(1100)})
         elif change == "group":
             del file["stimulus/start_ms"]
             file.create_group("stimulus/start_ms")
 
 
+def _replaced(file: h5py.File, **options: Any) -> h5py.Dataset:
+    shape = file["stimulus/start_ms"].shape
+    del file["stimulus/start_ms"]
+    return file.create_dataset(
+        "stimulus/start_ms", shape, "f8", chunks=shape, maxshape=(None,), **options
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("bomb", "has a piece of 7.* bytes in place of"),
+        ("filter", "packed by a filter that run files do not use: 32000"),
+        ("attributes of spikes", "too many or large attributes"),
         ("version", "version 99.*reads version 1"),
         ("attribute", "merged_segments"),
         ("type", r"/stimulus/start_ms is .*expected float64 \[n\]"),

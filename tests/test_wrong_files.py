@@ -20,9 +20,11 @@ import pytest
 from synthetic_run import CLASSES, N_TASKS, evaluate, simulate
 
 from snn_artsy import plots
+from snn_artsy.checks import ConfigError
 from snn_artsy.cli import main
 from snn_artsy.config import RecordConfig
 from snn_artsy.recording import RecordingError, RunRecorder, guard
+from snn_artsy.runs.run import resume
 
 Change = tuple[str, Callable[[h5py.File], None]]
 CONFIG = "seed: 7\nlearners: [simplecil]\ndata:\n  name: invented\n"
@@ -311,6 +313,22 @@ def test_no_file_costs_more_than_a_run_file(
     computed += resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - below
     assert computed < 8  # s, of a slow machine
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000  # kB
+
+
+def test_resume_looks_first_too(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own, whose end is not the end of this one."""
+
+    def loop(_: object) -> None:
+        while True:
+            pass
+
+    shutil.copytree(whole, tmp_path / "run")
+    monkeypatch.setattr(guard, "_SECONDS", 1)
+    monkeypatch.setattr(guard, "check_tree", loop)
+    with pytest.raises(ConfigError, match="more time or memory"):
+        resume(tmp_path / "run")
 
 
 def test_what_loops_or_takes_all_memory_is_ended(

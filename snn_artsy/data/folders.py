@@ -32,7 +32,8 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may take a file for, whatever its name says: other readers start other programs."""
 
 FULL_HASH_BYTES = 256 * 2**20
-"""Folders up to this size are fingerprinted by every byte; larger ones by a sample."""
+"""Folders up to this size are fingerprinted by every byte; larger ones by a sample, and by the time
+of each file's last change."""
 
 SAMPLED_FILES = 10_000
 SAMPLED_BYTES = 4096
@@ -131,15 +132,18 @@ class FolderSplit:
     def fingerprint(self) -> str:
         """SHA-256 over relative paths, sizes and contents.
 
-        Up to 256 MiB in all, every byte counts. A larger folder would take minutes, so there only
-        the middle 4 KiB of 10,000 evenly spaced files do: an image replaced in place by another of
-        the same size can then go unnoticed (clear the feature cache after such an edit).
+        Up to 256 MiB in all, every byte counts. A larger folder would take minutes; there each
+        file's time of last change counts (a copy must keep it: ``cp -p``, ``rsync -a``), and the
+        middle 4 KiB of 10,000 evenly spaced files.
         """
         digest = hashlib.sha256()
-        sizes = self.sizes()
-        for path, size in zip(self.paths, sizes, strict=True):
-            digest.update(os.fsencode(path) + f"\0{size}\n".encode())
+        with _named(self.root):
+            found = [(self.root / path).stat() for path in self.paths]
+        sizes = [status.st_size for status in found]
         whole = sum(sizes) <= FULL_HASH_BYTES
+        for path, status in zip(self.paths, found, strict=True):
+            changed = "" if whole else f"\0{status.st_mtime_ns}"
+            digest.update(os.fsencode(path) + f"\0{status.st_size}{changed}\n".encode())
         chosen = np.arange(len(self))
         if not whole:
             n_sampled = min(SAMPLED_FILES, len(self))

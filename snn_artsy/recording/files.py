@@ -22,6 +22,7 @@ _MAX_ATTRIBUTES, _MAX_TEXT = 1_000, 2**22  # of one object; bytes
 _MAX_CHUNK = 2**20  # HDF5's own choice is at most that; a row of a table can be larger
 # deflate packs at most 1032:1; a dataset that claims more is not backed by data
 _MAX_RATIO = 1100
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 # up to here a file's checksum is verified whenever it is opened
 SEAL_BYTES = 2**28
 
@@ -197,6 +198,7 @@ def check_tree(file: h5py.File) -> dict[str, tuple[int, ...]]:
                     f"{path}: {name} is kept in pieces of {chunk} bytes, of which it has "
                     f"{declared}; the file is damaged"
                 )
+            _check_packing(path, name, item, chunk)
         group, _, last = name.rpartition("/")
         if not entry.shape and len(shape) != schema.MEASURE_AXES.get(last, len(shape)):
             raise RecordingError(f"{path}: {name} has {len(shape)} axes")
@@ -210,6 +212,25 @@ def check_tree(file: h5py.File) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _check_packing(path: str, name: str, item: h5py.Dataset, chunk_bytes: int) -> None:
+    """Pieces are packed as run files pack them: each is unpacked as a whole, whatever it holds, and
+    other filters are code from elsewhere."""
+    properties = item.id.get_create_plist()
+    filters = {properties.get_filter(k)[0] for k in range(properties.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise RecordingError(
+            f"{path}: {name} is packed by a filter that run files do not use: "
+            f"{', '.join(map(str, sorted(filters - _FILTERS)))}"
+        )
+    sizes: list[int] = []
+    item.id.chunk_iter(lambda piece: sizes.append(piece.size))
+    if max(sizes, default=0) > 1.01 * chunk_bytes + 64:
+        raise RecordingError(
+            f"{path}: {name} has a piece of {max(sizes)} bytes in place of {chunk_bytes}; the file "
+            "is damaged"
+        )
+
+
 def _check_group(path: str, name: str, item: h5py.Group) -> None:
     entry = schema.lookup(name)
     if entry is not None and not schema.is_group(name):
@@ -221,7 +242,7 @@ def _check_group(path: str, name: str, item: h5py.Group) -> None:
         if wrong := set(measures) & set(schema.MEASURE_AXES):
             raise RecordingError(f"{path}: {name} has {wrong.pop()} as an attribute")
     if levels[1] == "spikes" and len(levels) == 3:
-        sorting = item.attrs.get("sorting", 0)
+        sorting = attributes_of(item).get("sorting", 0)
         if np.shape(sorting) or sorting not in schema.SORTING.values():
             raise RecordingError(f"{path}: attribute sorting of {name} is {sorting!r}")
 
@@ -257,18 +278,6 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
         with damage_in(file):
             check_tree(file)
         yield file
-
-
-def read_attributes(path: Path) -> dict[str, Any]:
-    """Root attributes of a run.h5 that is whole and of this format, by name.
-
-    Raises:
-        RecordingError: It is not.
-    """
-    with open_checked(path) as file, damage_in(file):
-        attributes = attributes_of(file)
-    check_format(path, attributes)
-    return attributes
 
 
 def read_values(

@@ -11,8 +11,17 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from snn_artsy.recording.files import attributes_of, check_tree, damage_in, open_file
+from snn_artsy.recording.files import (
+    attributes_of,
+    check_format,
+    check_seal,
+    check_tree,
+    damage_in,
+    open_checked,
+    open_file,
+)
 from snn_artsy.recording.schema import RecordingError
 
 _SECONDS = 5  # of computing
@@ -26,7 +35,7 @@ def first_look(paths: Sequence[Path]) -> None:
     Raises:
         RecordingError: One of them is damaged, or costs more than any run file does.
     """
-    if not hasattr(os, "fork"):
+    if not paths or not hasattr(os, "fork"):
         return
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -49,6 +58,19 @@ def first_look(paths: Sequence[Path]) -> None:
         )
 
 
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Root attributes of a run.h5 that is whole and of this format, by name, after a first look.
+
+    Raises:
+        RecordingError: It is not.
+    """
+    first_look([path])
+    with open_checked(path) as file, damage_in(file):
+        attributes = attributes_of(file)
+    check_format(path, attributes)
+    return attributes
+
+
 def _look(paths: Sequence[Path], said: int) -> None:
     """What the other process does; it does not come back."""
     import resource  # here, since Windows has neither it nor fork
@@ -61,6 +83,7 @@ def _look(paths: Sequence[Path], said: int) -> None:
             most = pages * resource.getpagesize() + _BYTES
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
         for path in paths:
+            check_seal(path)
             with open_file(path) as file, damage_in(file):
                 attributes_of(file)
                 check_tree(file)

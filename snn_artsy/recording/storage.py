@@ -28,9 +28,7 @@ def store(file: h5py.File, path: str, values: NDArray[Any], more: bool = True) -
     Args:
         more: Whether other rows may follow; without, nothing is set aside for them.
     """
-    entry = schema.lookup(path)
-    if entry is None:
-        raise schema.RecordingError(f"{path}: not part of the file format {schema.FORMAT}")
+    entry = _entry(path)
     if entry.shape and values.ndim != len(entry.shape):
         raise schema.RecordingError(
             f"{path}: got an array of shape {values.shape}, expected [{', '.join(entry.shape)}]"
@@ -63,12 +61,20 @@ def store(file: h5py.File, path: str, values: NDArray[Any], more: bool = True) -
     dataset.attrs["units"] = entry.unit if entry.unit != "--" else "none"
 
 
+def _entry(path: str) -> schema.Dataset:
+    entry = schema.lookup(path)
+    if entry is None:
+        raise schema.RecordingError(f"{path}: not part of the file format {schema.FORMAT}")
+    return entry
+
+
 def merge(target: h5py.File, segment: h5py.File) -> None:
     """Add a segment's datasets and group attributes to ``target``."""
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
         path = f"/{name}"
         if isinstance(item, h5py.Dataset):
+            _entry(path)  # before anything is read
             store(target, path, item[()])
             return
         group = target.require_group(path)

@@ -24,7 +24,8 @@ from snn_artsy.config import RecordConfig
 from snn_artsy.observer import Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
 from snn_artsy.recording import schema, storage, told
-from snn_artsy.recording.files import open_checked, read_attributes
+from snn_artsy.recording.files import open_checked
+from snn_artsy.recording.guard import first_look, read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
 
@@ -150,6 +151,7 @@ class RunRecorder:
         merged = int(read_attributes(self.path)["merged_segments"])
         # A damaged segment matters only if `recorded` counts its rows, which `cut` finds out.
         segments = storage.sound_segments(self.directory, merged)
+        first_look(segments)
         storage.segment_path(self.directory, 1).parent.mkdir(exist_ok=True)
         with storage.whole(self.path, sealed=True) as part:
             shutil.copyfile(self.path, part)

@@ -12,7 +12,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.files import LOCK_FILE
 from snn_artsy.recording import schema, storage
-from snn_artsy.recording.files import read_attributes
+from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from snn_artsy.checks import ConfigError, NotFinite, require_finite
+from snn_artsy.checks import ConfigError, NotFinite, in_short, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
@@ -308,10 +308,36 @@ def load_trained(directory: Path) -> Trained:
     except RecordingError as error:
         raise ConfigError(f"run: {error}; run it anew") from error
     if header["sha256"] != digest:
-        raise ConfigError(f'run: "{file}" is not what the run in "{directory}" has learnt')
+        raise ConfigError(
+            f'run: "{file}" is not what the run in "{directory}" has learnt; put its own back, or '
+            "run it anew"
+        )
     learner = build_snn(frozen.setting(config, device))
-    learner.load_state_dict({name: tensor.to(device) for name, tensor in state.items()})
+    try:
+        learner.load_state_dict(state)
+        _check_fits(learner, state, frozen)
+    except Exception as error:  # tensors of another name, shape or kind fail anywhere
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f'run: "{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
+            "back, or run it anew"
+        ) from error
     return Trained(config, frozen, learner, device)
+
+
+def _check_fits(learner: ArtsySNN, state: Mapping[str, torch.Tensor], frozen: Frozen) -> None:
+    """A learner took over all that a state holds, has learnt all tasks, and can answer."""
+    taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in state.items()}
+    if taken != given:
+        raise ValueError(f"{', '.join(sorted(taken.keys() ^ given.keys())) or 'a shape'} differs")
+    if len(learner.layers) != len(frozen.tasks):
+        raise ValueError(f"{len(learner.layers)} sub-networks for {len(frozen.tasks)} tasks")
+    _, test = frozen.tasks[-1]
+    require_finite("state", state)
+    answers = learner.predict(take(test, torch.arange(1, device=test.index.device)))
+    if answers.scores.shape[1] != len(frozen.stream.class_order):
+        raise ValueError(f"{answers.scores.shape[1]} classes")
 
 
 def _summarised(file: Path) -> tuple[Facts, str]:

@@ -29,7 +29,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
-from snn_artsy.recording.files import read_attributes
+from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text

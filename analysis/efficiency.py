@@ -23,7 +23,7 @@ from snn_artsy.evaluation.efficiency import (
     footprint_bytes,
     synaptic_operations,
 )
-from snn_artsy.learners import LEARNER_BUILDERS
+from snn_artsy.learners import build
 from snn_artsy.learners.tasks import join
 from snn_artsy.runs.run import Trained, load_trained
 
@@ -50,7 +50,7 @@ def of_snn(trained: Trained) -> Row:
 
 
 def of_ann(trained: Trained) -> Row:
-    learner = LEARNER_BUILDERS["artsy_ann"](trained.frozen.setting(trained.config, trained.device))
+    learner = build("artsy_ann", trained.frozen.setting(trained.config, trained.device))
     for task, _ in trained.frozen.tasks:
         learner.learn(task)
     seen = join([test for _, test in trained.frozen.tasks])

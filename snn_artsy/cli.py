@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +23,12 @@ from snn_artsy import __version__
 from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
-from snn_artsy.config_builder import build, keys_of
+from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
-from snn_artsy.protocols import ON_A_RUN, PROTOCOLS
-from snn_artsy.rules.own import load
+from snn_artsy.protocols import ON_A_RUN
+from snn_artsy.registry import DATA, FIGURES, LEARNERS, PROTOCOLS, RULES, Registry, load
 from snn_artsy.runs.directory import check_out, claim, give_back
 from snn_artsy.signals import Terminated, exit_code, interruptible
 
@@ -45,10 +46,17 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno
 _PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
 # Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
 _COMPARED_TRAIN_SHARE = 0.9
-_OWN_RULES = (
-    "Rules of your own that a file names, as module:Class; no module is imported but those named "
-    "on the command line."
+_OWN = (
+    "Learners, rules or figures of your own that a file names or that are to take part, as "
+    "module:Name; no module is imported but those named on the command line."
 )
+# Options under which module:Name may be typed.
+_NAMING = {
+    "learners": LEARNERS,
+    "data.name": DATA,
+    "snn.plasticity.rule": RULES,
+    "snn.plasticity.base": RULES,
+}
 _OVERWRITE = "Replace files that are there already and differ."
 
 
@@ -104,22 +112,27 @@ def _dispatch(arguments: list[str]) -> int:
         names = ", ".join(commands)
         raise ConfigError(f"command: none given; choose from {names}, for example `{PROG} run`")
     command, *words = arguments
-    parser, parsers = _build_parsers(command)
     if command in ("--help", "-h", "--version"):
-        parser.parse_args([command])
+        _build_parsers(command)[0].parse_args([command])
     if command.startswith("-"):
         raise ConfigError(f"{command}: unknown option; see `{PROG} --help`")
     if command not in commands:
         raise ConfigError(f"{command}: unknown command; choose from {', '.join(commands)}")
+    words = _load_own(words)
+    takes_keys = command in ("run", "compare", "sweep")
+    keys: Any = RunConfig.whole() if takes_keys else None
+    _, parsers = _build_parsers(command, keys)
     return commands[command](parsers[command].read(words))
 
 
 @lru_cache(maxsize=8)
-def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parser]]:
-    """All commands; a run's keys for the ``command`` that takes them: there are two hundred."""
+def _build_parsers(
+    command: str | None, keys: type[RunConfig] | None = RunConfig
+) -> tuple[ArgumentParser, dict[str, Parser]]:
+    """All commands; a run's ``keys`` for the command that takes them: there are two hundred."""
 
     def configuration(name: str) -> type | None:
-        return RunConfig if name == command else None
+        return keys if name == command else None
 
     run = Parser(
         prog=f"{PROG} run",
@@ -154,7 +167,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     sweep.option("cpus_per_run", int, 1, "Cores of each run.")
     sweep.option("gpus_per_run", float, 0.0, "GPUs of each run; fractions share one.")
     for parser in (run, compare, sweep):
-        parser.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
+        parser.option("own", str | None, None, _OWN, "MODULE:NAME,..")
         parser.add_argument(
             "--config", action="append", default=[], metavar="FILE",
             help="YAML file with any of the keys below; what is typed beats it.",
@@ -179,7 +192,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
         "CPU its numbers are those of a run that was never interrupted.",
     )
     resume.add_argument("run", metavar="RUN", help="Run directory.")
-    resume.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
+    resume.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     info = Parser(
         prog=f"{PROG} info",
         description="Say what was run, how it ended, and what the file holds.",
@@ -197,6 +210,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
         "FILE",
     )  # fmt: skip
     report.option("overwrite", bool, False, _OVERWRITE)
+    report.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     export = Parser(
         prog=f"{PROG} export", description="Write a run in a format that other tools open."
     )
@@ -209,7 +223,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     protocol = Parser(
         prog=f"{PROG} protocol",
         description="Run virtual experiments beside their published values: "
-        + "; ".join(f"{name}: {text}" for name, text in PROTOCOLS.items())
+        + "; ".join(f"{name}: {PROTOCOLS.label(name)}" for name in PROTOCOLS)
         + "; all: every one of them.",
     )
     protocol.add_argument("name", nargs="?", metavar="NAME", help="A protocol, or all.")
@@ -217,7 +231,7 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
     protocol.option(
         "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
     )
-    protocol.option("own_rules", str | None, None, _OWN_RULES, "MODULE:CLASS,..")
+    protocol.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     protocol.option("overwrite", bool, False, _OVERWRITE)
     protocol.option("seed", int, 1993, "Of everything random.")
     protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
@@ -251,7 +265,6 @@ def _build_parsers(command: str | None) -> tuple[ArgumentParser, dict[str, Parse
 
 
 def _run(arguments: Namespace) -> int:
-    _load_own_rules(arguments)
     values = _values(arguments)
     config = build(RunConfig, values)
     check_used(config, _typed(arguments))
@@ -271,7 +284,6 @@ def _resume(arguments: Namespace) -> int:
     directory = Path(arguments.run).expanduser()
     if not directory.is_dir():
         raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
-    _load_own_rules(arguments)
 
     from snn_artsy.runs.run import resume
 
@@ -283,7 +295,6 @@ def _sweep(arguments: Namespace) -> int:
     from snn_artsy.runs.sweep import Resources, grid_cells, groups_table, read_grid, sweep
 
     given = vars(arguments)
-    _load_own_rules(arguments, {} if given["grid"] is None else read_grid(given["grid"]))
     base = _values(arguments)
     grid = base.pop("grid", None)
     grid = grid if given["grid"] is None else given["grid"]
@@ -336,12 +347,33 @@ def _typed(arguments: Namespace) -> dict[str, str]:
     return {key: value for key, value in vars(arguments).items() if key in keys_of(RunConfig)}
 
 
-def _load_own_rules(arguments: Namespace, grid: Mapping[str, Sequence[Any]] | None = None) -> None:
-    """Import what is named on this command line; names in files are left alone."""
-    names = (arguments.own_rules or "").split(",")
-    for key in ("snn.plasticity.rule", "snn.plasticity.base"):
-        names += [getattr(arguments, key, ""), *(grid or {}).get(key, ())]
-    load(str(name).strip() for name in names if ":" in str(name))
+def _chosen(registry: Registry, key: str, typed: str, *also: str) -> str:
+    """What is named by an argument of this command line; ``module:Name`` is imported."""
+    return registry.load(typed) if ":" in typed else registry.require(key, typed, *also)
+
+
+def _load_own(words: Sequence[str]) -> list[str]:
+    """Import what is named as module:Name on this command line, before its options are looked at,
+    which may be those of a learner; names in files are left alone.
+
+    Returns:
+        The words, with ``--own_rules``, as the option was called once, as ``--own``.
+    """
+    words = [re.sub(r"^--own_rules(?=$|=)", "--own", word) for word in words]
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        option, equals, value = word.partition("=")
+        given: dict[str, Any] = {option.removeprefix("--"): value if equals else following}
+        if option == "--grid":
+            from snn_artsy.runs.sweep import read_grid
+
+            given = read_grid(given["grid"])
+        for key, values in given.items():
+            if option.startswith("--") and key in (*_NAMING, "own"):
+                texts = values if isinstance(values, list) else [values]
+                for name in (n for each in texts for n in convert(list[str], each, key)):
+                    if ":" in name:
+                        _NAMING[key].load(name) if key in _NAMING else load(name)
+    return words
 
 
 def _show(result: RunResult, console: Console) -> int:
@@ -356,7 +388,6 @@ def _show(result: RunResult, console: Console) -> int:
 
 
 def _compare(arguments: Namespace) -> int:
-    _load_own_rules(arguments)
     values = _values(arguments, {"data.train_share": _COMPARED_TRAIN_SHARE})
     config = build(RunConfig, values)
     check_used(config, _typed(arguments))
@@ -380,13 +411,12 @@ def _compare(arguments: Namespace) -> int:
 
 def _plot(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
-        from snn_artsy.plots import FIGURES, NothingRecorded, save_figures
+        from snn_artsy.plots import NothingRecorded, save_figures
 
         if arguments.list:
             print("\n".join(FIGURES))
             return 0
-        for name in arguments.names:
-            require(name in FIGURES, "name", name, f"choose from {', '.join(FIGURES)}")
+        names = [_chosen(FIGURES, "name", name) for name in arguments.names]
         one_of("format", arguments.format, ("png", "pdf", "svg"))
         console = make_console()
         figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
@@ -394,15 +424,15 @@ def _plot(arguments: Namespace) -> int:
             raise ConfigError(f'out: "{figures}" is a link; give the place itself with --out')
         skipped: dict[str, str] = {}
         failed: dict[str, str] = {}
-        wanted = arguments.names or None
+        wanted = names or None
         for path in save_figures(
             run, figures, (arguments.format,), wanted, skipped, failed, arguments.overwrite
         ):
             say(console, str(path))
         for name, reason in (skipped | failed).items():
             complain(f"{name} left out: {reason}")
-    if arguments.names and len(skipped) == len(arguments.names):
-        raise NothingRecorded(f"none of {', '.join(arguments.names)} could be drawn")
+    if names and len(skipped) == len(names):
+        raise NothingRecorded(f"none of {', '.join(names)} could be drawn")
     return 1 if failed else 0
 
 
@@ -431,14 +461,13 @@ def _protocol(arguments: Namespace) -> int:
     name, names = arguments.name, list(PROTOCOLS)
     if name is None:
         raise ConfigError(f"protocol: none given; choose from {', '.join(names)}, all")
-    if name != "all" and name not in PROTOCOLS:
-        raise ConfigError(f"protocol: {name!r} is unknown; choose from {', '.join(names)}, all")
+    if name != "all":
+        name = _chosen(PROTOCOLS, "protocol", name, "all")
     if arguments.run is not None:
         if name not in ON_A_RUN:
             raise ConfigError(f"run: {name!r} works on no run; leave --run out")
         if not Path(arguments.run).expanduser().is_dir():
             raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
-    _load_own_rules(arguments)
     threads = arguments.threads
     check_threads(threads)
     out = Path(arguments.out).expanduser()

@@ -45,7 +45,7 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         for name, annotation in annotations.items()
         if name in values
     }
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(_whole(cls)):
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in given:
             remedy = wanted(annotations[field.name])
@@ -63,14 +63,20 @@ def take_types(instance: Any, prefix: str = "") -> None:
     Raises:
         ConfigError: A value of another type.
     """
-    for name, annotation in hints(type(instance)).items():
+    for name, annotation in _hints(typing.cast(Any, type(instance))).items():
         value = convert(annotation, getattr(instance, name), f"{prefix}{name}")
         object.__setattr__(instance, name, value)
 
 
 def hints(cls: type) -> dict[str, Any]:
-    """Fields of a dataclass with their annotations."""
-    return _hints(typing.cast(Any, cls))
+    """Fields that a dataclass can have, with their annotations."""
+    return _hints(typing.cast(Any, _whole(cls)))
+
+
+def _whole(cls: type) -> type:
+    """The class with what was added to it, where it can grow (`snn_artsy.config.RunConfig`)."""
+    found: type = cls.whole() if hasattr(cls, "whole") else cls
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -130,7 +136,7 @@ def defaults_of(cls: type) -> dict[str, Any]:
     """
     annotations = hints(cls)
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(_whole(cls)):
         section = section_of(annotations[field.name])
         factory: Any = field.default_factory
         if section is not None and factory is section:

@@ -19,7 +19,7 @@ from synthetic_features import (
 )
 
 from snn_artsy.config import ANNConfig, RunConfig
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.prototypes import GatedPrototypes
 
 STREAM = gaussian_stream()
@@ -30,7 +30,7 @@ ABLATIONS = ("artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks")
 
 @cache
 def learnt(name: str) -> Any:
-    learner = LEARNER_BUILDERS[name](Setting(CONFIG, DIM, "cpu"))
+    learner = build(name, Setting(CONFIG, DIM, "cpu"))
     for task in STREAM.tasks:
         learner.learn(task)
     return learner

@@ -13,7 +13,7 @@ from synthetic_features import DIM, N_CLASSES, N_TASKS, PER_TASK, gaussian_strea
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, RunConfig
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import Batch, LabelledBatch, Task
 from snn_artsy.learners.gates import MLPGate, train_gate
 
@@ -31,7 +31,7 @@ REPLAYS = {
 
 
 def new_learner(gate: GateConfig, ann: ANNConfig = ANN) -> Any:
-    return LEARNER_BUILDERS["artsy_ann"](Setting(RunConfig(ann=ann, gate=gate, seed=3), DIM, "cpu"))
+    return build("artsy_ann", Setting(RunConfig(ann=ann, gate=gate, seed=3), DIM, "cpu"))
 
 
 @cache

@@ -27,8 +27,8 @@ from synthetic_features import (
 )
 from torch import Tensor
 
+from snn_artsy import config_builder
 from snn_artsy.config import (
-    LEARNERS,
     ANNConfig,
     ConfigError,
     EaseConfig,
@@ -37,13 +37,13 @@ from snn_artsy.config import (
     RanPACConfig,
     RunConfig,
 )
-from snn_artsy.config_builder import build
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.ease import completed_table, reweighted_scores
 from snn_artsy.learners.finetune import Finetune
 from snn_artsy.learners.joint import JointProbe, logistic_regression
 from snn_artsy.learners.ranpac import RIDGES, RanPAC, best_ridge
+from snn_artsy.registry import LEARNERS
 
 STREAM = gaussian_stream()
 TEST = STREAM.test
@@ -56,7 +56,7 @@ BASELINES = ("finetune_linear", "finetune_adapter", "joint", "aper_adapter", "ea
 
 
 def make(name: str, config: RunConfig = CONFIG) -> Any:
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def learn_all(learner: Any, tasks: list[Task] = STREAM.tasks) -> Any:
@@ -84,10 +84,6 @@ def one_task(number: int, features: Tensor, labels: Tensor) -> Task:
 
 
 # --- every baseline -------------------------------------------------------------------------------
-
-
-def test_every_name_has_a_builder() -> None:
-    assert tuple(LEARNER_BUILDERS) == LEARNERS
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -446,7 +442,7 @@ def test_random_features_help_where_a_line_cannot() -> None:
 
 def test_the_configuration_with_sources_states_the_defaults() -> None:
     file = Path(__file__).parent.parent / "experiments" / "configs" / "learners.yaml"
-    config = build(RunConfig, yaml.safe_load(file.read_text(encoding="utf-8")))
+    config = config_builder.build(RunConfig, yaml.safe_load(file.read_text(encoding="utf-8")))
     assert config == RunConfig(learners=list(LEARNERS))
 
 

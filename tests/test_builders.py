@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from snn_artsy.config import (
-    LEARNERS,
     ANNConfig,
     ConfigError,
     DiscriminantConfig,
@@ -23,10 +22,11 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting, build_snn
+from snn_artsy.learners import Setting, build, build_snn
 from snn_artsy.learners.gates import DiscriminantGates, RidgeGates
 from snn_artsy.learners.replay import ClassGaussians, Exemplars, NoReplay, build_replay
 from snn_artsy.observer import NullObserver
+from snn_artsy.registry import LEARNERS
 
 DIM = 5
 CONFIG = RunConfig(
@@ -44,7 +44,7 @@ CONFIG = RunConfig(
 
 
 def built(name: str, config: RunConfig = CONFIG) -> Any:
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def drawn(generator: torch.Generator) -> list[float]:
@@ -52,7 +52,8 @@ def drawn(generator: torch.Generator) -> list[float]:
 
 
 def test_every_learner_of_the_configuration_is_built() -> None:
-    assert set(LEARNER_BUILDERS) == set(LEARNERS)
+    for name in LEARNERS:
+        assert callable(build(name, Setting(CONFIG, DIM, "cpu")).learn), name
     assert Setting(CONFIG, DIM, "cpu").seed == 17
 
 
@@ -94,7 +95,7 @@ def test_gates_of_class_scores_come_with_their_own_strength() -> None:
     blocks = replace(CONFIG, ann=replace(CONFIG.ann, placement="blocks"))
     backbone: Any = SimpleNamespace(input_size=(3, 4, 2))
     setting = Setting(blocks, DIM, "cpu", backbone=backbone)
-    assert LEARNER_BUILDERS["artsy_ann_lda"](setting).config.scale == 0.7  # type: ignore[attr-defined]
+    assert build("artsy_ann_lda", setting).config.scale == 0.7  # type: ignore[attr-defined]
 
 
 def test_replay_keeps_images_only_for_sub_networks_that_need_them() -> None:

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from snn_artsy.config import (
-    LEARNERS,
     ConfigError,
     DataConfig,
     EncodingConfig,
@@ -20,6 +19,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unknown_key, wanted
+from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import TripletSTDP
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

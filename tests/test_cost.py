@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import LEARNERS, RunConfig
+from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import layered
 from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.cost import check_cost, free_memory, memory, seconds
 from snn_artsy.runs.run import execute
 

@@ -14,7 +14,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.data.sources import FolderSplit
-from snn_artsy.rules.own import load
+from snn_artsy.registry import load
 from snn_artsy.runs.facts import NO_DIFFERENCE, Facts, differences, remarks
 from snn_artsy.runs.features import _fingerprint
 
@@ -58,7 +58,7 @@ def test_another_version_of_ones_own_rule_is_a_difference(
     file = tmp_path / "a_rule_of_mine.py"
     source = "from snn_artsy.rules import PairSTDP\n\nclass Mine(PairSTDP):\n    half = 0.5\n"
     file.write_text(source)
-    load(["a_rule_of_mine:Mine"])
+    load("a_rule_of_mine:Mine")
     config = build(RunConfig, {"snn": {"plasticity": {"rule": "a_rule_of_mine:Mine"}}})
     old = facts(config)
     assert differences(old, facts(config)) == [] == differences(old, facts().of_config(config))

@@ -24,9 +24,10 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting, build_snn
+from snn_artsy.learners import Setting, build, build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.state import below
+from snn_artsy.registry import LEARNERS
 
 STREAM = gaussian_stream(n_train=6, n_validation=3, n_test=3)
 SNN = SNNConfig(
@@ -46,7 +47,7 @@ CONFIG = RunConfig(
 )
 EXEMPLARS = replace(CONFIG, gate=replace(CONFIG.gate, replay="exemplars"))
 NOTHING = replace(CONFIG, gate=replace(CONFIG.gate, replay="none"))
-VARIANTS: dict[str, tuple[str, RunConfig]] = {name: (name, CONFIG) for name in LEARNER_BUILDERS}
+VARIANTS: dict[str, tuple[str, RunConfig]] = {name: (name, CONFIG) for name in LEARNERS}
 VARIANTS |= {
     "artsy_ann, exemplars": ("artsy_ann", EXEMPLARS),
     "artsy_ann, no replay": ("artsy_ann", NOTHING),
@@ -68,7 +69,7 @@ VARIANTS |= {
 
 def built(variant: str) -> Any:
     name, config = VARIANTS[variant]
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:

@@ -38,7 +38,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.evaluation.efficiency import synaptic_operations
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
@@ -61,7 +61,7 @@ def ann(seed: int = 0, gate: GateConfig | None = None) -> ArtsyANN:
 
 
 def built(name: str, config: RunConfig) -> Any:
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def snn(

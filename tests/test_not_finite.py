@@ -27,10 +27,11 @@ from snn_artsy.config import (
     RunConfig,
 )
 from snn_artsy.data import ArraySplit
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.recording import open_run
+from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import GatedSTDP
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.run import execute, resume
@@ -128,7 +129,7 @@ SMALL = RunConfig(
 
 
 def test_every_learner_is_tried() -> None:
-    assert set(DIVERGES) == set(LEARNER_BUILDERS)
+    assert set(DIVERGES) == set(LEARNERS)
 
 
 @pytest.mark.parametrize("name", [name for name, values in DIVERGES.items() if values])
@@ -137,7 +138,7 @@ def test_a_learner_that_diverges_is_named_with_its_task(name: str) -> None:
         quietly(name, replace(SMALL, **DIVERGES[name]), FromTasks())
 
 
-@pytest.mark.parametrize("name", LEARNER_BUILDERS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_features_that_are_nan_end_every_learner(name: str) -> None:
     """As if they had come through every earlier check, in the second task."""
     assert np.isfinite(quietly(name, SMALL, FromTasks())["a_last"])

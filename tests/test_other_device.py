@@ -25,7 +25,7 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.observer import NullObserver
 from snn_artsy.rules import PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer, compiled
@@ -91,12 +91,12 @@ LEARNERS: dict[str, RunConfig] = {
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learners(name: str) -> None:
     def answers(device: str) -> list[Tensor]:
-        learner = LEARNER_BUILDERS[name.split(",")[0]](Setting(LEARNERS[name], DIM, device))
+        learner = build(name.split(",")[0], Setting(LEARNERS[name], DIM, device))
         tasks = [moved(task, device) for task in STREAM.tasks[:2]]
         for task in tasks:
             learner.learn(task)
         found = learner.predict(moved(unlabelled(STREAM.test), device))
-        again = LEARNER_BUILDERS[name.split(",")[0]](Setting(LEARNERS[name], DIM, device))
+        again = build(name.split(",")[0], Setting(LEARNERS[name], DIM, device))
         again.restore({k: v.cpu().to(device) for k, v in learner.checkpoint().items()}, tasks)
         same = again.predict(moved(unlabelled(STREAM.test), device))
         assert torch.equal(same.scores.cpu(), found.scores.cpu())
@@ -143,7 +143,7 @@ def test_what_is_recorded() -> None:
     with standin_device() as device:
         observer = Listener()
         setting = Setting(RunConfig(), DIM, device, observer)
-        learner: Any = LEARNER_BUILDERS["artsy_snn"](setting)
+        learner: Any = build("artsy_snn", setting)
         learner.learn(moved(STREAM.tasks[0], device))
         learner.predict(moved(STREAM.test, device))
         learner.snapshot("task_end")

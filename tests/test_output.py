@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -136,9 +137,11 @@ def test_protocols_in_one_directory_keep_both(
     from rich.console import Console
 
     console = Console(quiet=True)
-    monkeypatch.setattr(
-        "snn_artsy.protocols.run_all.load", lambda name: lambda _: _protocol(name.replace("-", "_"))
-    )
+    names = ("mg-block", "stdp-window", "lesion")
+    fakes = {
+        name: partial(lambda name, _: _protocol(name), name.replace("-", "_")) for name in names
+    }
+    monkeypatch.setattr("snn_artsy.protocols.run_all.PROTOCOLS", fakes)
 
     def run(name: str, **options: bool) -> None:
         run_protocols([name], Setting(), tmp_path, console, go_on=False, **options)

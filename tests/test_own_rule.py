@@ -14,7 +14,8 @@ import pytest
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import PlasticityConfig
-from snn_artsy.rules import GatedSTDP, PairSTDP, own, register
+from snn_artsy.registry import RULES
+from snn_artsy.rules import GatedSTDP, PairSTDP, register
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 PAIR = "snn_artsy.rules.pair:PairSTDP"
@@ -22,21 +23,25 @@ PAIR = "snn_artsy.rules.pair:PairSTDP"
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(own, "_KNOWN", {})
+    """Only what the package brings; what a test adds is forgotten."""
+    monkeypatch.setattr(RULES, "entries", dict(RULES.entries))
+    monkeypatch.setattr(RULES, "_spelled", {})
+    monkeypatch.setattr(RULES, "_points", [])
     yield
 
 
 def test_it_is_called_with_its_parameters() -> None:
-    assert register(PairSTDP) is PairSTDP
-    built = PlasticityConfig(rule=PAIR, parameters={"a_plus": 0.25}, speed=2.0).build()
-    assert built == PairSTDP(a_plus=0.25).sped_up(2.0)
+    assert register("mine")(PairSTDP) is PairSTDP
+    for name in (PAIR, "mine"):
+        built = PlasticityConfig(rule=name, parameters={"a_plus": 0.25}, speed=2.0).build()
+        assert built == PairSTDP(a_plus=0.25).sped_up(2.0)
     gated = PlasticityConfig(rule="gated", base=PAIR, parameters={"a_plus": 0.25}).build()
     assert isinstance(gated, GatedSTDP) and gated.base == PairSTDP(a_plus=0.25)
 
 
 @pytest.mark.parametrize("given", [{"rule": PAIR}, {"base": PAIR}])
 def test_a_configuration_imports_nothing(given: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=f"'{PAIR}' is not loaded.*--own_rules {PAIR}"):
+    with pytest.raises(ConfigError, match=f"'{PAIR}' is not loaded.*--own {PAIR}"):
         PlasticityConfig(**given)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'this:s' is not loaded"):
         PlasticityConfig(rule="this:s")
@@ -46,14 +51,14 @@ def test_a_configuration_imports_nothing(given: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"rule": "par"}, "snn.plasticity.rule: 'par' .*choose from gated, pair.*module:Class"),
+        ({"rule": "par"}, "snn.plasticity.rule: 'par' .*choose from gated, pair.*module:Name"),
         ({"rule": PAIR, "parameters": {"a_pluss": 1.0}}, "parameters: .*a_pluss.*do not fit"),
         ({"parameters": {"a_plus": 1.0}}, "parameters: .*rule of your own"),
         ({"rule": PAIR, "published": "song_2000"}, "published: .*rule of your own"),
     ],
 )
 def test_what_cannot_be_used_is_named(given: dict[str, object], message: str) -> None:
-    register(PairSTDP)
+    register("mine")(PairSTDP)
     with pytest.raises(ConfigError, match=message):
         PlasticityConfig(**given)  # type: ignore[arg-type]
 
@@ -63,9 +68,9 @@ def test_what_cannot_be_used_is_named(given: dict[str, object], message: str) ->
     [
         ("no_such_module:Rule", r"'no_such_module:Rule' cannot be imported .*PYTHONPATH"),
         ("math:Rule", "'math:Rule' cannot be imported"),
-        (":Rule", "give module:Class"),
-        ("math:", "give module:Class"),
-        ("math", "give module:Class"),
+        (":Rule", "give module:Name"),
+        ("math:", "give module:Name"),
+        ("math", "give module:Name"),
         (".pair:PairSTDP", "cannot be imported"),
         ("os:system", "'os:system' is no class"),
         ("fractions:Fraction", "is no rule, it has no noisy, start, rest, step"),
@@ -73,15 +78,15 @@ def test_what_cannot_be_used_is_named(given: dict[str, object], message: str) ->
 )
 def test_only_a_rules_class_is_loaded(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        own.load([name])
-    assert own.loaded(name) == []
+        RULES.load(name)
+    assert RULES.origin(name) == "" and name not in RULES
 
 
 def test_what_is_registered_is_checked() -> None:
     with pytest.raises(ConfigError, match="is no rule"):
-        register(int)
+        register("mine")(int)
     with pytest.raises(ConfigError, match="is no class"):
-        register(PairSTDP())  # type: ignore[type-var]
+        register("mine")(PairSTDP())
 
 
 def test_an_installed_package_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,8 +94,12 @@ def test_an_installed_package_needs_no_option(monkeypatch: pytest.MonkeyPatch) -
         assert group == "snn_artsy.rules"
         return [metadata.EntryPoint("theirs", PAIR, group)]
 
-    monkeypatch.setattr(own, "entry_points", installed)
+    monkeypatch.setattr(RULES, "_points", None)
+    monkeypatch.setattr("snn_artsy.registry.entry_points", installed)
+    assert "theirs" in list(RULES)
     assert PlasticityConfig(rule=PAIR).build() == PairSTDP()
+    assert PlasticityConfig(rule="theirs").build() == PairSTDP()
+    assert list(RULES).count("theirs") == 1
     with pytest.raises(ConfigError, match="not loaded"):
         PlasticityConfig(rule="snn_artsy.rules.triplet:TripletSTDP")
 
@@ -140,7 +149,7 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
     typed += ["--snn.plasticity.parameters", '{"a_plus": 0.03}']
     file = ["--config", "my.yaml"]
     found = []
-    for k, arguments in enumerate(([*file, "--own_rules", "my_rules:Mine"], typed, same)):
+    for k, arguments in enumerate(([*file, "--own", "my_rules:Mine"], typed, same)):
         done = call(tmp_path, "run", *arguments, "--out", f"run{k}")
         assert done.returncode == 0, done.stderr
         assert imported(tmp_path) == (k < 2)
@@ -150,7 +159,7 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
 
     for command in ("run", "compare"):
         done = call(tmp_path, command, *file, "--out", command)
-        assert done.returncode == 2 and "--own_rules my_rules:Mine" in done.stderr
+        assert done.returncode == 2 and "--own my_rules:Mine" in done.stderr
         assert not imported(tmp_path) and not (tmp_path / command).exists()
     done = call(tmp_path, "run", "--snn.plasticity.rule", "my_rules:Other")
     assert done.returncode == 2 and "'my_rules:Other' cannot be imported" in done.stderr
@@ -159,7 +168,7 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
     _hand_on(tmp_path / "run0", "my_rules:Mine", {"a_plus": 0.03})
     for command in (["resume", "run0"], ["protocol", "lesion", "--run", "run0", "--out", "p"]):
         done = call(tmp_path, *command)
-        assert done.returncode == 2 and "--own_rules my_rules:Mine" in done.stderr, done.stderr
+        assert done.returncode == 2 and "--own my_rules:Mine" in done.stderr, done.stderr
         assert not imported(tmp_path)
     for command in ("info", "report", "plot"):
         done = call(tmp_path, command, "run0")

@@ -27,7 +27,6 @@ from synthetic_run import (
 
 from snn_artsy import plots
 from snn_artsy.config import RecordConfig
-from snn_artsy.learners import LEARNER_BUILDERS
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT, Conversions, Presentations
 from snn_artsy.plots.style import (
     BLACK,
@@ -39,6 +38,7 @@ from snn_artsy.plots.style import (
 )
 from snn_artsy.plots.synapses import _coarse
 from snn_artsy.recording import Run, RunRecorder, open_run
+from snn_artsy.registry import LEARNERS
 
 ROOT = Path(__file__).resolve().parents[1]
 Recorded = tuple[Run, Truth, dict[str, list[float]]]
@@ -325,8 +325,8 @@ def test_ann_minus_snn_is_paired(tmp_path: Path) -> None:
 
 
 def test_learners_can_be_told_apart() -> None:
-    looks = [(learner_colour(name, 0), learner_marker(name)) for name in LEARNER_BUILDERS]
-    assert len(set(looks)) == len(LEARNER_BUILDERS)
+    looks = [(learner_colour(name, 0), learner_marker(name)) for name in LEARNERS]
+    assert len(set(looks)) == len(LEARNERS)
 
 
 # --- long runs ------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from snn_artsy import cli, protocols
+from snn_artsy import cli, protocols, registry
 from snn_artsy.protocols import run_all, store
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.registry import Registry
 
 
 def fake(name: str, measured: float) -> Callable[[Setting], Outcome]:
@@ -32,8 +33,11 @@ def broken(setting: Setting) -> Outcome:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"good": fake("good", 1.05), "bad": fake("bad", 1.5), "broken": broken}
     names = {"broken": "breaks", "good": "passes", "bad": "misses"}
-    monkeypatch.setattr(cli, "PROTOCOLS", names)
-    monkeypatch.setattr(run_all, "load", known.__getitem__)
+    protocols = Registry("protocols", "protocol", {})
+    for name, label in names.items():
+        protocols.register(name, label=label)(known[name])
+    monkeypatch.setattr(cli, "PROTOCOLS", protocols)
+    monkeypatch.setattr(run_all, "PROTOCOLS", protocols)
 
 
 def run(*arguments: str) -> int:
@@ -91,19 +95,19 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_protocol_can_be_loaded() -> None:
     for name in protocols.PROTOCOLS:
-        assert callable(protocols.load(name))
+        assert callable(protocols.PROTOCOLS[name])
 
 
 def test_a_missing_module_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotImplementedError, match="'no-such-thing' is not part"):
-        protocols.load("no-such-thing")
+    with pytest.raises(KeyError, match="no-such-thing"):
+        protocols.PROTOCOLS["no-such-thing"]
 
     def needs_more(name: str) -> None:
         raise ModuleNotFoundError("No module named 'x'", name="x")
 
-    monkeypatch.setattr(protocols, "import_module", needs_more)
+    monkeypatch.setattr(registry, "import_module", needs_more)
     with pytest.raises(ModuleNotFoundError, match="'x'"):
-        protocols.load("lesion")
+        protocols.PROTOCOLS["lesion"]
 
 
 def test_help_and_files_need_no_torch() -> None:

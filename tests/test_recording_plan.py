@@ -26,7 +26,7 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.recording import RunRecorder, open_run, storage
 from snn_artsy.recording.estimate import (
     TaskSize,
@@ -56,7 +56,7 @@ def recorded(directory: Path, plan: RecordConfig, **snn: Any) -> RunConfig:
         ),
     )
     with RunRecorder(directory, "", {"seed": config.seed}, plan) as recorder:
-        learner: Any = LEARNER_BUILDERS["artsy_snn"](Setting(config, DIM, "cpu", recorder))
+        learner: Any = build("artsy_snn", Setting(config, DIM, "cpu", recorder))
         for task in STREAM.tasks:
             learner.learn(task)
             if plan.snapshots:

@@ -26,7 +26,6 @@ import snn_artsy.runs.keeper
 import snn_artsy.runs.run
 from snn_artsy import cli
 from snn_artsy.config import (
-    LEARNERS,
     ANNConfig,
     BackboneConfig,
     ContactConfig,
@@ -40,10 +39,11 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
 from snn_artsy.recording import open_run
+from snn_artsy.registry import LEARNERS
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.facts import Facts
 from snn_artsy.runs.run import execute, resume
@@ -70,7 +70,7 @@ def small(**changes: Any) -> RunConfig:
 
 
 def built(name: str, config: RunConfig) -> Learner:
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def through_a_file(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig, SNNConfig
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Prediction, Task
 from snn_artsy.learners.subnetworks import BlockAdapters, HeadAdapter, builder, train
 from snn_artsy.learners.tasks import join, take
@@ -174,7 +174,7 @@ def setting(gate: GateConfig | None = None) -> Setting:
 
 @cache
 def learnt(name: str) -> Any:
-    learner = LEARNER_BUILDERS[name](setting())
+    learner = build(name, setting())
     for task in stream()[0]:
         learner.learn(task)
     return learner
@@ -224,8 +224,8 @@ def test_gaussians_complete_and_exemplars_measure_old_prototypes() -> None:
     """Features without images tell nothing of a new sub-network in the blocks; exemplars do."""
     tasks, _ = stream()
     # all twelve training samples of a class are kept
-    learner: Any = LEARNER_BUILDERS["artsy_ann"](
-        setting(GateConfig(replay="exemplars", exemplars_per_class=12))
+    learner: Any = build(
+        "artsy_ann", setting(GateConfig(replay="exemplars", exemplars_per_class=12))
     )
     for task in tasks[:2]:
         learner.learn(task)
@@ -243,7 +243,7 @@ def test_gaussians_complete_and_exemplars_measure_old_prototypes() -> None:
 def test_spiking_gates_of_adapters_sit_on_h0() -> None:
     config = RunConfig(ann=BLOCKS, snn=SNNConfig(mode="gate"))
     with pytest.raises(ConfigError, match=r"ann\.placement"):
-        LEARNER_BUILDERS["artsy_snn"](Setting(config, DIM, "cpu", backbone=small_vit()))
+        build("artsy_snn", Setting(config, DIM, "cpu", backbone=small_vit()))
 
 
 def test_joined_batches_keep_their_images() -> None:

@@ -31,12 +31,13 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Learner, Split, Task
 from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.replay import ClassGaussians
 from snn_artsy.recording import open_run
+from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.run import execute, resume
 from snn_artsy.synapses.encoding import fit_scaling, shrunk, within_class_covariance
 
@@ -106,7 +107,7 @@ DATA = {
 
 
 def built(name: str, config: RunConfig = CONFIG) -> Learner:
-    return LEARNER_BUILDERS[name](Setting(config, DIM, "cpu"))
+    return build(name, Setting(config, DIM, "cpu"))
 
 
 def learnt(name: str, data: Data, config: RunConfig = CONFIG) -> Learner:
@@ -127,7 +128,7 @@ def accuracy(scores: Tensor, batch: LabelledBatch) -> float:
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("name", LEARNER_BUILDERS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_has_finite_numbers_and_goes_on_from_them(name: str, data: str) -> None:
     learner, test = of_data(name, data), DATA[data].test()
     require_finite("state", learner.checkpoint())
@@ -146,14 +147,14 @@ FORGETFUL = {"finetune_linear", "finetune_adapter", "artsy_ann_subnetworks"}
 
 
 @pytest.mark.parametrize("data", TELLING)
-@pytest.mark.parametrize("name", [name for name in LEARNER_BUILDERS if name not in FORGETFUL])
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name not in FORGETFUL])
 def test_classes_that_lie_far_apart_are_told_apart_from_one_image(name: str, data: str) -> None:
     test = DATA[data].test()
     assert accuracy(of_data(name, data).predict(test).scores, test) == 1.0
 
 
 @pytest.mark.parametrize("data", ["all features the same", "all features zero"])
-@pytest.mark.parametrize("name", LEARNER_BUILDERS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_features_that_tell_nothing_give_chance(name: str, data: str) -> None:
     test = DATA[data].test()
     assert accuracy(of_data(name, data).predict(test).scores, test) == 0.25

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import DEFAULT_LEARNERS, LEARNERS, RunConfig
+from snn_artsy.config import DEFAULT_LEARNERS, RunConfig
 from snn_artsy.config.used import ALWAYS, WHERE_USED, check_used, leaves, unused, uses_of
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import layered
+from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import GatedSTDP
 from snn_artsy.runs.sweep import grid_cells
 

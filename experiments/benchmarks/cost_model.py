@@ -26,7 +26,7 @@ from rich.progress import track
 from scipy.optimize import nnls
 
 from snn_artsy.config import EncodingConfig, NeuronConfig, RunConfig, SNNConfig
-from snn_artsy.learners import LEARNER_BUILDERS, Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.plots.style import BLUE, GREY, ORANGE, new_figure, styled
 
@@ -90,7 +90,7 @@ def measured(size: Size) -> tuple[float, float]:
     encoding = EncodingConfig(n_steps=size.steps)
     snn = SNNConfig(encoding=encoding, neuron=NeuronConfig(per_class=size.per_class))
     config = RunConfig(snn=snn, learners=["artsy_snn"], device="cpu")
-    learner = LEARNER_BUILDERS["artsy_snn"](Setting(config, size.features, "cpu"))
+    learner = build("artsy_snn", Setting(config, size.features, "cpu"))
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(size.classes, size.features, generator=generator)
     per_task = size.classes // size.tasks

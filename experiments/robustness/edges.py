@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import LEARNERS, RunConfig
+from snn_artsy.config import RunConfig
 from snn_artsy.config.used import leaves, unused
 from snn_artsy.config_builder import build, choices_of, defaults_of, type_of
 from snn_artsy.config_sources import flat, layered
+from snn_artsy.registry import LEARNERS
 from snn_artsy.yaml_file import yaml_text
 
 LIMIT_S = 60.0
@@ -71,7 +72,7 @@ def random_case(rng: random.Random, as_file: bool) -> Case:
     """A few keys at random values; two of three times only such as are used beside the others."""
     keys = [key for key in leaves() if key not in ELSEWHERE]
     chosen = {key: drawn(rng, key) for key in rng.sample(keys, rng.randint(1, 8))}
-    chosen["learners"] = rng.sample(LEARNERS, rng.randint(1, 2))
+    chosen["learners"] = rng.sample(list(LEARNERS), rng.randint(1, 2))
     if rng.random() < 2 / 3:
         try:
             idle = unused(build(RunConfig, layered(SMALL, chosen)), chosen)

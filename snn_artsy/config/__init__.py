@@ -7,8 +7,10 @@ Times are in ms, rates in Hz.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from typing import Any, Literal
 
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config.data import BackboneConfig, DataConfig
@@ -31,11 +33,11 @@ from snn_artsy.config.spiking import (
     SNNConfig,
     TeacherConfig,
 )
-from snn_artsy.config_builder import take_types
+from snn_artsy.config_builder import convert, take_types
+from snn_artsy.registry import LEARNERS
 
 __all__ = [
     "DEFAULT_LEARNERS",
-    "LEARNERS",
     "POPULATIONS",
     "RECORDED_SPLITS",
     "TRACE_VARIABLES",
@@ -58,25 +60,8 @@ __all__ = [
     "RunConfig",
     "SNNConfig",
     "TeacherConfig",
+    "check_learners",
 ]
-
-LEARNERS = (
-    "simplecil",
-    "finetune_linear",
-    "finetune_adapter",
-    "joint",
-    "aper_adapter",
-    "ease",
-    "ranpac",
-    "artsy_ann",
-    "artsy_ann_lda",
-    "artsy_ann_ridge",
-    "artsy_ann_no_gates",
-    "artsy_ann_e0",
-    "artsy_ann_subnetworks",
-    "artsy_snn",
-)
-"""Names that ``learners`` accepts."""
 
 MAX_THREADS = 1024
 """More are a slip, and systems refuse to start them."""
@@ -94,6 +79,9 @@ def check_threads(threads: int | None) -> None:
 @dataclass(frozen=True)
 class RunConfig:
     """One run: which images, which backbone, which learners, where to.
+
+    A learner that was added with a class of options (`snn_artsy.registry`) has a section of its
+    own, called as the learner, in the configuration of every run that it takes part in.
 
     Args:
         data: Images and tasks.
@@ -116,7 +104,8 @@ class RunConfig:
         learners: Methods to compare, separated by commas, of ``simplecil``, ``finetune_linear``,
             ``finetune_adapter``, ``joint``, ``aper_adapter``, ``ease``, ``ranpac``, ``artsy_ann``,
             ``artsy_ann_lda``, ``artsy_ann_ridge``, ``artsy_ann_no_gates``, ``artsy_ann_e0``,
-            ``artsy_ann_subnetworks`` and ``artsy_snn``.
+            ``artsy_ann_subnetworks`` and ``artsy_snn``; or of your own, as ``module:Class``, which
+            must be named on the command line (here or by ``--own``), registered, or installed.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
@@ -141,6 +130,18 @@ class RunConfig:
     controls: bool = False
     out: str | None = None
 
+    def __new__(cls, *_: Any, **given: Any) -> RunConfig:
+        """Make room for the sections of learners that take part or whose options are given."""
+        names = [*convert(list[str], given.get("learners", []), "learners"), *given]
+        added = {name: LEARNERS.options(name) for name in map(LEARNERS.name_of, names) if name}
+        kept = {each.name: each.type for each in fields(cls) if each.name not in _DECLARED}
+        return object.__new__(_with_sections(kept | {n: c for n, c in added.items() if c}))
+
+    @classmethod
+    def whole(cls) -> type[RunConfig]:
+        """This class with the sections of all learners that were added or are installed."""
+        return _with_sections(LEARNERS.all_options())
+
     def __post_init__(self) -> None:
         take_types(self)
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
@@ -148,14 +149,39 @@ class RunConfig:
         require(
             bool(self.learners), "learners", self.learners, f"choose from {', '.join(LEARNERS)}"
         )
-        for name in self.learners:
-            require(name in LEARNERS, "learners", name, f"choose from {', '.join(LEARNERS)}")
+        names = [LEARNERS.require("learners", name) for name in self.learners]
         require(
-            len(set(self.learners)) == len(self.learners),
+            len(set(names)) == len(names),
             "learners",
             ",".join(self.learners),
             "name each learner once",
         )
+        object.__setattr__(self, "learners", names)
         if self.out is not None:
             longest = max(len(os.fsencode(part)) for part in self.out.split(os.sep))
             require(longest <= 255, "out", self.out, "no part of a path may exceed 255 bytes")
+
+
+def _with_sections(sections: Mapping[str, Any]) -> type[RunConfig]:
+    """`RunConfig` with a section for each of these learners: the same class for the same ones."""
+    return _extended(tuple(sorted(sections.items()))) if sections else RunConfig
+
+
+@lru_cache(maxsize=64)
+def _extended(sections: tuple[tuple[str, type], ...]) -> type[RunConfig]:
+    more = [(name, options, field(default_factory=options)) for name, options in sections]
+    return make_dataclass("RunConfig", more, bases=(RunConfig,), frozen=True)
+
+
+def check_learners(values: Mapping[str, Any]) -> None:
+    """Refuse learners that are not known, before the sections of their options are.
+
+    Raises:
+        ConfigError: One of them is neither part of the package, added, nor installed.
+    """
+    for name in convert(list[str], values.get("learners", []), "learners"):
+        LEARNERS.require("learners", name)
+
+
+_DECLARED = frozenset(each.name for each in fields(RunConfig))
+LEARNERS.reserve([*_DECLARED, "grid"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from snn_artsy.checks import named, one_of, require, within
+from snn_artsy.checks import ConfigError, named, one_of, require, within
 from snn_artsy.config_builder import take_types
+from snn_artsy.registry import RULES
 from snn_artsy.rules import (
     CalciumRule,
     GatedSTDP,
@@ -16,7 +17,6 @@ from snn_artsy.rules import (
     TripletSTDP,
     VoltageSTDP,
 )
-from snn_artsy.rules.own import own_rule
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class PlasticityConfig:
     Args:
         rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
             ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked); or a rule of your
-            own as ``module:Class``, which must be loaded: named on the command line (here or by
-            ``--own_rules``), registered (`snn_artsy.rules.register`), or of an installed package.
+            own, which must be known: registered (`snn_artsy.rules.register`), of an installed
+            package, or named as ``module:Class`` on the command line (here or by ``--own``).
         base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
         parameters: Of a rule of your own: what its class is called with.
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
@@ -93,21 +93,16 @@ class PlasticityConfig:
             "stochastic insertion fills a contact or not: use sum",
         )
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
-        known = ("pair", "triplet", "voltage", "calcium")
-        for name, choices in (("rule", ("gated", *known, "none")), ("base", known)):
-            value = getattr(self, name)
-            require(
-                value in choices or ":" in value,
-                f"snn.plasticity.{name}",
-                value,
-                f"choose from {', '.join(choices)}, or give a rule of your own as module:Class",
-            )
+        if self.rule != "none":
+            RULES.require("snn.plasticity.rule", self.rule, "none")
+        RULES.require("snn.plasticity.base", self.base)
+        require(self.base != "gated", "snn.plasticity.base", self.base, "give the rule under it")
         own = self.base if self.rule == "gated" else self.rule
         require(
-            not self.parameters or ":" in own,
+            not self.parameters or bool(RULES.origin(own)),
             "snn.plasticity.parameters",
             self.parameters,
-            "they are for a rule of your own (snn.plasticity.rule: module:Class)",
+            "they are for a rule of your own (snn.plasticity.rule)",
         )
         for name in ("speed", "a_plus", "target"):
             within(f"snn.plasticity.{name}", getattr(self, name), 1e-9, 1e6)
@@ -149,7 +144,7 @@ class PlasticityConfig:
         if self.published is not None:
             chosen[name] = _published(name, self.published)
         elif name not in chosen:
-            chosen[name] = own_rule(name, self.parameters)
+            chosen[name] = _own(name, self.parameters)
         if self.rule != "gated":
             return chosen[name].sped_up(self.speed)
         with named("gating.", "snn.plasticity."):
@@ -163,6 +158,17 @@ class PlasticityConfig:
                 window_ms=self.window_ms,
             )
             return GatedSTDP(chosen[name], gating).sped_up(self.speed)
+
+
+def _own(name: str, parameters: dict[str, float]) -> Rule:
+    """A rule that was added, with its parameters."""
+    try:
+        rule: Rule = RULES[name](**parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
+        ) from error
+    return rule
 
 
 def _published(rule: str, name: str) -> Rule:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from snn_artsy.checks import ConfigError, in_short
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
 from snn_artsy.config_builder import keys_of, section_of, type_of
+from snn_artsy.registry import LEARNERS, RULES, TORCHVISION
 
 MLP_GATED = frozenset(("artsy_ann", "artsy_ann_subnetworks"))
 GATED = MLP_GATED | {"artsy_snn"}
@@ -21,7 +22,6 @@ REPLAYING = GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
 TRAINING = REPLAYING - {"artsy_snn"} | {"aper_adapter", "ease"}
 """Learners that train adapters by ``ann``; RanPAC and the spiking learner may."""
 CLASS_SCALED = frozenset(("artsy_ann_lda", "artsy_ann_ridge"))
-TORCHVISION = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "svhn")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,11 @@ def nothing(config: RunConfig, key: str, where: str) -> str:
 def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, str]]:
     """Keys that were given and are not used, each with where it would be."""
     encoding = EncodingConfig(preset=config.snn.encoding.preset)
-    usual = replace(RunConfig(), snn=SNNConfig(encoding=encoding))
+    usual = replace(type(config)(), snn=SNNConfig(encoding=encoding))
     found = []
     for key in leaves():
+        if not hasattr(config, key.partition(".")[0]):
+            continue  # options of a learner that was added and takes no part
         if key in typed or value_at(config, key) != value_at(usual, key):
             idle = [use for use in uses_of(key) if not use.holds(config)]
             if key in typed or not any(use.of_learners for use in idle):
@@ -75,15 +77,22 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
     return found
 
 
-@lru_cache(maxsize=1)
 def leaves() -> tuple[str, ...]:
     """All keys that hold a value."""
-    return tuple(k for k in keys_of(RunConfig) if section_of(type_of(RunConfig, k)) is None)
+    return _leaves(cast(Any, RunConfig.whole()))
+
+
+@lru_cache(maxsize=8)
+def _leaves(cls: Any) -> tuple[str, ...]:
+    return tuple(k for k in keys_of(cls) if section_of(type_of(cls, k)) is None)
 
 
 def uses_of(key: str) -> list[Use]:
-    """What the table says of a key, its sections included; nothing of one that is always used."""
+    """What the table says of a key, its sections included; nothing of one that is always used.
+    Options of a learner that was added are used by it."""
     parts = key.split(".")
+    if LEARNERS.options(parts[0]):
+        return [_any(parts[:1], parts[:1])]
     names = {".".join(parts[: n + 1]) for n in range(len(parts))}
     return [use for use in WHERE_USED if names & set(use.keys)]
 
@@ -297,8 +306,8 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     Use(
         ("snn.plasticity.parameters",),
-        "by a rule of your own (snn.plasticity.rule module:Class)",
-        lambda c: ":" in _rule(c),
+        "by a rule of your own (snn.plasticity.rule)",
+        lambda c: bool(RULES.origin(_rule(c))),
     ),
     Use(
         ("snn.contacts.probability",),

@@ -2,16 +2,17 @@
 
 from snn_artsy.data.folders import FolderSplit
 from snn_artsy.data.sources import (
-    SOURCES,
     ArraySplit,
     ImageSource,
     ImageSplit,
     load_source,
 )
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream, build_stream
+from snn_artsy.registry import DATA
+
+register = DATA.register
 
 __all__ = [
-    "SOURCES",
     "ArraySplit",
     "FolderSplit",
     "ImageSource",
@@ -21,4 +22,5 @@ __all__ = [
     "TaskStream",
     "build_stream",
     "load_source",
+    "register",
 ]

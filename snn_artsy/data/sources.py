@@ -1,4 +1,4 @@
-"""Image data sets by name: one function each, listed in :data:`SOURCES`.
+"""Image data sets: one function each, chosen by name (`snn_artsy.registry.DATA`).
 
 A source has a training and a test split; a split gives labels at once and images one at a time.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from snn_artsy.checks import ConfigError, require
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig
 from snn_artsy.data.folders import (
     FolderSplit,
@@ -27,6 +26,7 @@ from snn_artsy.data.folders import (
     shared_images,
     shown,
 )
+from snn_artsy.registry import DATA, TORCHVISION
 
 DIGITS_SPLIT_SEED = 0
 """Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""
@@ -114,12 +114,11 @@ class ArraySplit:
 
 def load_source(config: DataConfig) -> ImageSource:
     """The data set that ``config`` names; :class:`ConfigError` if it is unknown or not there."""
-    known = ", ".join(sorted(SOURCES))
-    require(config.name in SOURCES, "data.name", config.name, f"use one of: {known}")
-    return SOURCES[config.name](config)
+    source: ImageSource = DATA[DATA.require("data.name", config.name)](config)
+    return source
 
 
-def _digits(config: DataConfig) -> ImageSource:
+def digits(config: DataConfig) -> ImageSource:
     """scikit-learn's 1,797 handwritten digits, 8 x 8, split 75/25 by class (fixed seed)."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -139,7 +138,7 @@ def _digits(config: DataConfig) -> ImageSource:
     )
 
 
-def _imagefolder(config: DataConfig) -> ImageSource:
+def imagefolder(config: DataConfig) -> ImageSource:
     """Any directory with train/ and test/ or val/, one folder a class, classes by name."""
     root = _existing_root(config, "give the directory that holds train/ and test/ or val/")
     _check_folder(root / "train", root, "train/")
@@ -169,7 +168,7 @@ def _imagefolder(config: DataConfig) -> ImageSource:
     )
 
 
-def _tiny_imagenet(config: DataConfig) -> ImageSource:
+def tiny_imagenet(config: DataConfig) -> ImageSource:
     """Tiny-ImageNet as published: train/<wnid>/images/, val/images/ with val_annotations.txt.
 
     Its validation images are the test split, as is customary: the test labels are not public.
@@ -194,12 +193,12 @@ def _tiny_imagenet(config: DataConfig) -> ImageSource:
     return ImageSource("tiny_imagenet", tuple(names), train, test, notes)
 
 
-def _cub200(config: DataConfig) -> ImageSource:
+def cub200(config: DataConfig) -> ImageSource:
     """CUB-200-2011 as published, with its own split (``train_test_split.txt``); a copy that is cut
     into train/ and test/ (as the class-incremental toolboxes distribute it) is taken as it is."""
     root = _existing_root(config, "give the directory CUB_200_2011")
     if os.path.isdir(root / "train"):
-        return replace(_imagefolder(config), name="cub200")
+        return replace(imagefolder(config), name="cub200")
     names = [name for _, (_, name) in _columns(root / "classes.txt", 2)]
     image = {
         i: _inside(path, root / "images.txt") for _, (i, path) in _columns(root / "images.txt", 2)
@@ -228,7 +227,7 @@ def _cub200(config: DataConfig) -> ImageSource:
     return ImageSource("cub200", tuple(names), train, test, tuple(_shared(train, test)))
 
 
-def _unsplit(config: DataConfig) -> ImageSource:
+def unsplit(config: DataConfig) -> ImageSource:
     """ImageNet-R or ImageNet-A: one folder a class and no split of their own.
 
     A copy that is cut into train/ and test/ (as the class-incremental toolboxes distribute them) is
@@ -237,7 +236,7 @@ def _unsplit(config: DataConfig) -> ImageSource:
     """
     root = _existing_root(config, "give the directory with one folder a class, or train/ and test/")
     if os.path.isdir(root / "train"):
-        return replace(_imagefolder(config), name=config.name)
+        return replace(imagefolder(config), name=config.name)
     left_out = LeftOut()
     names = list_classes(root, left_out)
     if not names:
@@ -297,10 +296,11 @@ def _shared(train: FolderSplit, test: FolderSplit) -> list[str]:
     return [f"data: {n} of {len(test)} test images are also training images, byte by byte"]
 
 
-def _torchvision(config: DataConfig, class_name: str) -> ImageSource:
-    """A torchvision data set that takes ``train=`` and holds its images as arrays."""
-    train = _open_torchvision(config, class_name, train=True)
-    test = _open_torchvision(config, class_name, train=False)
+def torchvision(config: DataConfig) -> ImageSource:
+    """A data set of torchvision, most of which hold their images as arrays, by ``train=``."""
+    if config.name == "svhn":
+        return _svhn(config)
+    train, test = (_open_torchvision(config, train=train) for train in (True, False))
     return ImageSource(
         config.name,
         tuple(train.classes),
@@ -313,29 +313,12 @@ def _svhn(config: DataConfig) -> ImageSource:
     """Street View House Numbers: torchvision gives [n, 3, 32, 32] and ``split=``."""
 
     def split(name: str) -> ArraySplit:
-        data = _open_torchvision(config, "SVHN", split=name)
+        data = _open_torchvision(config, split=name)
         return ArraySplit(data.data.transpose(0, 2, 3, 1), data.labels.astype(np.int64))
 
     return ImageSource(
         "svhn", tuple(str(digit) for digit in range(10)), split("train"), split("test")
     )
-
-
-SOURCES: dict[str, Callable[[DataConfig], ImageSource]] = {
-    "digits": _digits,
-    "imagefolder": _imagefolder,
-    "tiny_imagenet": _tiny_imagenet,
-    "cub200": _cub200,
-    "imagenet_a": _unsplit,
-    "imagenet_r": _unsplit,
-    "cifar10": partial(_torchvision, class_name="CIFAR10"),
-    "cifar100": partial(_torchvision, class_name="CIFAR100"),
-    "fashion_mnist": partial(_torchvision, class_name="FashionMNIST"),
-    "kmnist": partial(_torchvision, class_name="KMNIST"),
-    "mnist": partial(_torchvision, class_name="MNIST"),
-    "svhn": _svhn,
-}
-"""Every data set by the name that ``data.name`` takes; add a function here to add one."""
 
 
 def _existing_root(config: DataConfig, remedy: str) -> Path:
@@ -367,7 +350,7 @@ def _some(names: Sequence[str], limit: int = 5) -> str:
     return shown + (", ..." if len(names) > limit else "")
 
 
-def _open_torchvision(config: DataConfig, class_name: str, **split: Any) -> Any:
+def _open_torchvision(config: DataConfig, **split: Any) -> Any:
     from torchvision import datasets
 
     remedy = "give the directory of torchvision's files, with data.download: true to fetch them"
@@ -375,7 +358,9 @@ def _open_torchvision(config: DataConfig, class_name: str, **split: Any) -> Any:
         raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
     root = Path(config.root).expanduser()
     try:
-        return getattr(datasets, class_name)(root=str(root), download=config.download, **split)
+        return getattr(datasets, TORCHVISION[config.name])(
+            root=str(root), download=config.download, **split
+        )
     except (OSError, RuntimeError) as e:
         # RuntimeError: not there, or a checksum is wrong; OSError (URLError): no network.
         problem = "could not be downloaded to" if config.download else "is not, or not whole, in"

@@ -1,159 +1,35 @@
-"""Continual learners: one short file each, one contract (base.py), built here by name."""
+"""Continual learners: one short file each, one contract (base.py), chosen by name."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import prod
-
-import torch
-
-from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.checks import ConfigError
-from snn_artsy.config import ANNConfig, RunConfig
 from snn_artsy.learners.aper import APERAdapter
-from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
-from snn_artsy.learners.artsy_snn import ArtsySNN, Control
-from snn_artsy.learners.base import Learner
+from snn_artsy.learners.artsy_ann import ArtsyANN
+from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.base import Batch, LabelledBatch, Learner, Prediction, Task
+from snn_artsy.learners.builders import Setting, build, build_snn
 from snn_artsy.learners.ease import EASE
 from snn_artsy.learners.finetune import Finetune
-from snn_artsy.learners.gates import ClassGates, DiscriminantGates, RidgeGates
 from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.ranpac import RanPAC
-from snn_artsy.learners.replay import Replay, build_replay
 from snn_artsy.learners.simplecil import SimpleCIL
-from snn_artsy.learners.subnetworks import Build, builder
-from snn_artsy.observer import SynapseObserver
+from snn_artsy.registry import LEARNERS
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What every learner is built from.
-
-    Args:
-        config: The run's configuration.
-        dim: D, the size of h_0.
-        device: Where tensors live.
-        observer: Is told what happens in the synapses.
-        backbone: E_0 itself, for adapters in its blocks (``ann.placement: blocks``).
-    """
-
-    config: RunConfig
-    dim: int
-    device: str
-    observer: SynapseObserver | None = None
-    backbone: FrozenBackbone | None = None
-
-    @property
-    def seed(self) -> int:
-        return self.config.seed
-
-    def subnetworks(self, ann: ANNConfig | None = None) -> Build:
-        return builder(ann or self.config.ann, self.dim, self.device, self.backbone)
-
-    def replay(self) -> Replay:
-        needs_images = self.config.ann.placement == "blocks" and self.backbone is not None
-        image_bytes = prod(self.backbone.input_size) if needs_images else 0  # type: ignore[union-attr]
-        return build_replay(self.config.gate, self.seed, image_bytes)
-
-
-Builder = Callable[[Setting], Learner]
-
-
-def build_snn(s: Setting, control: Control = "none") -> ArtsySNN:
-    """Artsy (SNN), or one of its controls.
-
-    Raises:
-        ConfigError: ``snn.mode: gate`` with adapters in the blocks.
-    """
-    if s.config.snn.mode == "gate" and s.config.ann.placement != "head":
-        raise ConfigError(
-            f"ann.placement: {s.config.ann.placement!r} does not go with snn.mode 'gate', whose "
-            "spiking gates open adapters on h_0; use 'head', or snn.mode 'full'"
-        )
-    c = s.config
-    return ArtsySNN(c.snn, c.ann, c.gate, s.dim, s.device, s.seed, s.observer, control)
-
-
-def artsy_ann(ablation: Ablation) -> Builder:
-    """Artsy (ANN), or what is left of it without one of its parts."""
-
-    def build(s: Setting) -> ArtsyANN:
-        c = s.config
-        networks, replay = s.subnetworks(), s.replay()
-        return ArtsyANN(c.ann, c.gate, networks, replay, s.dim, s.device, s.seed, ablation)
-
-    return build
-
-
-def _with_class_gates(s: Setting, gates: ClassGates, scale: float) -> ArtsyANN:
-    c = s.config
-    # in the blocks a sub-network's strength is not a matter of the gate
-    ann = replace(c.ann, scale=scale) if c.ann.placement == "head" else c.ann
-    networks, replay = s.subnetworks(ann), s.replay()
-    return ArtsyANN(ann, c.gate, networks, replay, s.dim, s.device, s.seed, class_gates=gates)
-
-
-def artsy_ann_lda(s: Setting) -> ArtsyANN:
-    """Artsy (ANN) with discriminant gates."""
-    gates = DiscriminantGates(s.config.artsy_lda.shrinkage)
-    return _with_class_gates(s, gates, s.config.artsy_lda.scale)
-
-
-def artsy_ann_ridge(s: Setting) -> ArtsyANN:
-    """Artsy (ANN) with gates from a ridge regression on random features."""
-    generator = torch.Generator().manual_seed(s.seed)
-    gates = RidgeGates(s.dim, s.config.artsy_ridge.projection, generator, s.device)
-    return _with_class_gates(s, gates, s.config.artsy_ridge.scale)
-
-
-def finetune_adapter(s: Setting) -> Finetune:
-    """Sequential fine-tuning of one adapter that all tasks share."""
-    return Finetune(s.config.finetune, s.dim, s.device, s.seed, s.subnetworks())
-
-
-def aper_adapter(s: Setting) -> APERAdapter:
-    return APERAdapter(s.config.ann, s.subnetworks(), s.dim, s.device, s.seed)
-
-
-def ease(s: Setting) -> EASE:
-    return EASE(s.config.ease, s.config.ann, s.subnetworks(), s.seed)
-
-
-def ranpac(s: Setting) -> RanPAC:
-    c = s.config
-    return RanPAC(c.ranpac, c.ann, s.subnetworks(), s.dim, s.device, s.seed)
-
-
-LEARNER_BUILDERS: dict[str, Builder] = {
-    "simplecil": lambda s: SimpleCIL(),
-    "finetune_linear": lambda s: Finetune(s.config.finetune, s.dim, s.device, s.seed),
-    "finetune_adapter": finetune_adapter,
-    "joint": lambda s: JointProbe(s.config.joint, s.dim, s.device),
-    "aper_adapter": aper_adapter,
-    "ease": ease,
-    "ranpac": ranpac,
-    "artsy_ann": artsy_ann("none"),
-    "artsy_ann_lda": artsy_ann_lda,
-    "artsy_ann_ridge": artsy_ann_ridge,
-    "artsy_ann_no_gates": artsy_ann("no_gates"),
-    "artsy_ann_e0": artsy_ann("e0"),
-    "artsy_ann_subnetworks": artsy_ann("subnetworks"),
-    "artsy_snn": build_snn,
-}
-"""How each learner is made."""
+register = LEARNERS.register
 
 __all__ = [
     "EASE",
-    "LEARNER_BUILDERS",
     "APERAdapter",
     "ArtsyANN",
     "ArtsySNN",
+    "Batch",
     "Finetune",
     "JointProbe",
+    "LabelledBatch",
     "Learner",
+    "Prediction",
     "RanPAC",
     "Setting",
     "SimpleCIL",
+    "Task",
+    "build",
     "build_snn",
+    "register",
 ]

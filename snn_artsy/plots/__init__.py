@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from snn_artsy.plots import own_matplotlib  # noqa: F401  # before matplotlib itself
 
 # isort: split
-from matplotlib.figure import Figure
-
 from snn_artsy.output import write_outputs
 from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step, ann_minus_snn
 from snn_artsy.plots.conversion import (
@@ -32,6 +30,7 @@ from snn_artsy.plots.synapses import (
 from snn_artsy.plots.window import stdp_window
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
+from snn_artsy.registry import FIGURES
 
 __all__ = [
     "FIGURES",
@@ -46,6 +45,7 @@ __all__ = [
     "conversion_rate",
     "gate_matrix",
     "gate_scores",
+    "register",
     "save_figures",
     "silent_survival",
     "spike_raster",
@@ -57,25 +57,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-FIGURES: dict[str, Callable[[Run], Figure]] = {
-    "conversion_counts": conversion_counts,
-    "conversion_rate": conversion_rate,
-    "conversion_raster": conversion_raster,
-    "silent_survival": silent_survival,
-    "state_flow": state_flow,
-    "transition_flow": transition_flow,
-    "ampa_occupancy": ampa_occupancy,
-    "weight_map": weight_map,
-    "contact_trace": contact_trace,
-    "stdp_window": stdp_window,
-    "spike_raster": spike_raster,
-    "accuracy_per_step": accuracy_per_step,
-    "ann_minus_snn": ann_minus_snn,
-    "accuracy_matrix": accuracy_matrix,
-    "gate_matrix": gate_matrix,
-    "gate_scores": gate_scores,
-}
-"""Every figure that needs nothing but a run, by the name of its file."""
+register = FIGURES.register
 
 
 def save_figures(
@@ -92,7 +74,7 @@ def save_figures(
 
     Args:
         formats: File formats of matplotlib, such as ``png``, ``pdf`` and ``svg``.
-        names: Keys of :data:`FIGURES`; default: all.
+        names: Of :data:`snn_artsy.registry.FIGURES`; default: all.
         skipped: Filled with figure -> reason for those whose data the run lacks.
         failed: Filled with figure -> error for those that could not be drawn; default: the first
             one is raised.

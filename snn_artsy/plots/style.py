@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from snn_artsy.registry import LEARNERS
+
 P = ParamSpec("P")
 
 # Okabe & Ito, "Color Universal Design" (2008).
@@ -21,22 +23,6 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#999999"
 
 STATE_COLOURS = {"silent": GREY, "functional": BLUE, "consolidated": GREEN}
-LEARNER_NAMES = {
-    "simplecil": "SimpleCIL",
-    "finetune_linear": "fine-tuned head",
-    "finetune_adapter": "fine-tuned adapter",
-    "joint": "joint linear probe",
-    "aper_adapter": "APER",
-    "ease": "EASE",
-    "ranpac": "RanPAC",
-    "artsy_ann": "Artsy ANN",
-    "artsy_ann_lda": "Artsy ANN, LDA gates",
-    "artsy_ann_ridge": "Artsy ANN, ridge gates",
-    "artsy_ann_no_gates": "Artsy ANN, no gates",
-    "artsy_ann_e0": "Artsy ANN, E_0 only",
-    "artsy_ann_subnetworks": "Artsy ANN, without h_0",
-    "artsy_snn": "Artsy SNN",
-}
 # Baselines dark, Artsy (ANN) and its variants warm, Artsy (SNN) blue; with the marker each of them
 # is told from all others (tested).
 LEARNER_COLOURS = {
@@ -125,7 +111,7 @@ def new_figure(width: float = COLUMN_INCHES, height: float = 2.4) -> Figure:
 
 
 def learner_name(learner: str) -> str:
-    return LEARNER_NAMES.get(learner, learner.replace("_", " "))
+    return LEARNERS.label(learner)
 
 
 def learner_colour(learner: str, position: int) -> str:
@@ -134,7 +120,7 @@ def learner_colour(learner: str, position: int) -> str:
 
 def learner_marker(learner: str) -> str:
     """Learners that share a colour differ in their marker."""
-    names = list(LEARNER_NAMES)
+    names = list(LEARNER_COLOURS)
     return "osD^vPX*"[names.index(learner) % 8] if learner in names else "o"
 
 

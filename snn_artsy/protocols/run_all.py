@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from snn_artsy.protocols import load
 from snn_artsy.protocols.base import Setting
 from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
+from snn_artsy.registry import PROTOCOLS
 from snn_artsy.threads import computing_with
 
 
@@ -43,7 +43,7 @@ def run_protocols(
                 console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"),
                 computing_with(setting.threads or 1),
             ):
-                outcome = load(name)(setting)
+                outcome = PROTOCOLS[name](setting)
                 save(outcome, out, setting.seed)
             found += rows(outcome, time.perf_counter() - started)
         except Exception as error:

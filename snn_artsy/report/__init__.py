@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from snn_artsy.output import write_outputs
-from snn_artsy.plots import FIGURES, NothingRecorded
+from snn_artsy.plots import NothingRecorded
 from snn_artsy.plots.comparison import runs_compared
 from snn_artsy.plots.style import rendered, settings
 from snn_artsy.printing import clean, quoted
 from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
+from snn_artsy.registry import FIGURES
 from snn_artsy.report.marks import marks
 from snn_artsy.runs.tables import LEARNER_CAPTION, learner_cells
 

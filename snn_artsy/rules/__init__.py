@@ -1,12 +1,14 @@
 """Plasticity rules of AMPA occupancy: one file each, parameters with pure functions."""
 
+from snn_artsy.registry import RULES
 from snn_artsy.rules.base import ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.calcium import CalciumRule
 from snn_artsy.rules.gated import GatedSTDP, Gating
-from snn_artsy.rules.own import register
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
+
+register = RULES.register
 
 __all__ = [
     "CalciumRule",

@@ -15,7 +15,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
-from snn_artsy.rules.own import source_sha256
+from snn_artsy.registry import DATA, LEARNERS, RULES, Registry
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 NO_DIFFERENCE = frozenset(
@@ -40,7 +40,7 @@ NO_DIFFERENCE = frozenset(
 FILES_ONLY = frozenset(("h5py", "safetensors"))
 """Packages that read and write, and compute nothing."""
 
-_RULE = "rule "
+_ADDED = tuple(f"{registry.one} " for registry in (LEARNERS, DATA, RULES))
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Facts:
         images: Fingerprint of each split's images and labels: ``train``, ``test``.
         backbone_sha256: Of the frozen backbone's weights.
         device: ``cpu`` or ``cuda``.
-        versions: Package -> version; `FILES_ONLY` are no difference. A rule of one's own is there
-            with the SHA-256 of its file.
+        versions: Package -> version; `FILES_ONLY` are no difference. What was added
+            (`snn_artsy.registry`) is there with the SHA-256 of its file.
         threads: Of the computation. Last digits can depend on it, so what goes on takes it over.
         platform: System and machine; recorded, no difference.
         git_commit: Of the checkout, ``-dirty`` if changed, or ``unknown``; no difference.
@@ -85,7 +85,7 @@ class Facts:
             images=dict(images),
             backbone_sha256=backbone_sha256,
             device=device,
-            versions=here["versions"] | _own_rule(config),
+            versions=here["versions"] | _versions(config),
             threads=threads,
             platform=here["platform"],
             git_commit=f"{commit}-dirty" if here["git_dirty"] else commit,
@@ -138,8 +138,8 @@ class Facts:
 
     def of_config(self, config: RunConfig) -> Facts:
         """The same here and now, for another configuration of the same images and backbone."""
-        versions = {k: v for k, v in self.versions.items() if not k.startswith(_RULE)}
-        return replace(self, config=_plain(config), versions=versions | _own_rule(config))
+        versions = {k: v for k, v in self.versions.items() if not k.startswith(_ADDED)}
+        return replace(self, config=_plain(config), versions=versions | _versions(config))
 
     def plain(self) -> dict[str, Any]:
         """As JSON types, by name."""
@@ -187,14 +187,22 @@ def remarks(old: Facts, new: Facts) -> list[str]:
 
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The part of `differences` that two configurations make; the order of learners is none."""
+    """The part of `differences` that two configurations make; the order of learners is none, nor
+    are options of learners that were added and take no part."""
     return _changed(dict(_that_matter(old)), dict(_that_matter(new)))
 
 
-def _own_rule(config: RunConfig) -> dict[str, str]:
-    """The version of a rule of one's own."""
-    rule = config.snn.plasticity.rule
-    return {f"{_RULE}{rule}": source_sha256(rule)} if ":" in rule else {}
+def added(config: RunConfig) -> list[tuple[Registry, str]]:
+    """What a configuration names that is not part of the package."""
+    rule = config.snn.plasticity
+    named = [(LEARNERS, name) for name in config.learners]
+    named += [(DATA, config.data.name), (RULES, rule.rule), (RULES, rule.base)]
+    return [(registry, name) for registry, name in named if registry.origin(name)]
+
+
+def _versions(config: RunConfig) -> dict[str, str]:
+    """Of what is not part of the package: its file's SHA-256."""
+    return {f"{r.one} {name}": r.source_sha256(name) for r, name in added(config)}
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
@@ -207,6 +215,8 @@ def _that_matter(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
     """Dotted keys and their values."""
     for name, value in config.items():
         key = f"{prefix}{name}"
+        if not prefix and LEARNERS.options(name) and name not in config.get("learners", ()):
+            continue
         if isinstance(value, Mapping):
             yield from _that_matter(value, f"{key}.")
         elif key == "learners" and isinstance(value, list):

@@ -2,7 +2,7 @@
 
 A run is gone on with, or used, by what its own config.yaml says. That file names images and weights
 to read, which is what it is for; it does not make this program fetch anything or write outside the
-run's directory. (Rules of one's own: `snn_artsy.rules.own`. See SECURITY.md.)
+run's directory. (Code of one's own: `snn_artsy.registry`. See SECURITY.md.)
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Ray takes its process over: it replaces signal handlers (SIGTERM then ends in SI
 settings from the environment and prints. So none of it happens in the process that the user
 started, which needs no more to end everything here than to go away.
 
-Standard input is one line of JSON, ``{"resources": ..., "runs": {name: configuration}, "rules":
-[module:Class]}``, and then stays open as long as the sweep lives. Standard output is a line of JSON
+Standard input is one line of JSON, ``{"resources": ..., "runs": {name: configuration}, "own":
+[module:Name]}``, and then stays open as long as the sweep lives. Standard output is a line of JSON
 for each run that has ended, ``{"run": name, "error": null or text}``, or ``{"refused": text}``.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
-        _carry_out(asked["runs"], asked["resources"], asked["rules"], answers)
+        _carry_out(asked["runs"], asked["resources"], asked["own"], answers)
     except ConfigError as error:
         _tell(answers, refused=str(error))
 
@@ -59,7 +59,7 @@ def _tell(answers: IO[str], **answer: Any) -> None:
 def _carry_out(
     runs: dict[str, dict[str, Any]],
     resources: dict[str, Any],
-    rules: list[str],
+    own: list[str],
     answers: IO[str],
 ) -> None:
     import ray
@@ -70,7 +70,7 @@ def _carry_out(
         num_gpus=resources["gpus_per_run"],
         max_retries=RETRIES,
     )(run_one)
-    waiting = {remote.remote(config, rules): name for name, config in runs.items()}
+    waiting = {remote.remote(config, own): name for name, config in runs.items()}
     while waiting:
         done, _ = ray.wait(list(waiting), timeout=1.0)
         for reference in done:
@@ -132,11 +132,11 @@ def _lets_everybody_in(address: str) -> bool:
     return asked.returncode == 0 or "token" not in (asked.stdout + asked.stderr).lower()
 
 
-def run_one(config: dict[str, Any], rules: list[str]) -> None:
+def run_one(config: dict[str, Any], own: list[str]) -> None:
     """One run, in a worker: begun, or gone on with from what is there.
 
     Args:
-        rules: Rules of the user's own that the sweep was given (``module:Class``).
+        own: What the user added and the sweep names (``module:Name``).
 
     Raises:
         RuntimeError: Another process writes there, or a learner failed.
@@ -145,11 +145,12 @@ def run_one(config: dict[str, Any], rules: list[str]) -> None:
     from snn_artsy.config import RunConfig
     from snn_artsy.config_builder import build
     from snn_artsy.recording.lock import writer_alive
-    from snn_artsy.rules.own import load
+    from snn_artsy.registry import load
     from snn_artsy.runs import checkpoint
     from snn_artsy.runs.run import execute
 
-    load(rules)
+    for name in own:
+        load(name)
     directory = Path(config["out"])
     deadline = time.monotonic() + PATIENCE
     while writer_alive(directory):

@@ -21,7 +21,8 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers, measure
-from snn_artsy.learners import LEARNER_BUILDERS, build_snn
+from snn_artsy.learners import build as build_learner
+from snn_artsy.learners import build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import join, take
@@ -371,7 +372,7 @@ def run_learner(
     What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
     ``keeper`` makes checkpoints, and has it go on from its own."""
     torch.manual_seed(config.seed)
-    learner = LEARNER_BUILDERS[name](frozen.setting(config, device, recorder))
+    learner = build_learner(name, frozen.setting(config, device, recorder))
     steps = [] if keeper is None else keeper.begin(name, learner, frozen)
     # as if what was taken before an interruption had been taken just now
     learning = 0.0 if keeper is None else keeper.kept.seconds_learning

@@ -33,9 +33,8 @@ from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text
-from snn_artsy.rules.own import loaded
 from snn_artsy.runs.directory import is_empty
-from snn_artsy.runs.facts import Facts, config_differences, differences
+from snn_artsy.runs.facts import Facts, added, config_differences, differences
 from snn_artsy.yaml_file import read_mapping, read_yaml
 
 # How long Ray's process may take to end by itself (s).
@@ -326,11 +325,10 @@ def _work(
     console: Console,
 ) -> None:
     """Have runs carried out by Ray, in a process of its own (`snn_artsy.runs.on_ray`)."""
-    rules = [cell.config.snn.plasticity for cell in cells]
     asked = {
         "resources": asdict(resources),
         "runs": {cell.name: asdict(cell.config) for cell in cells},
-        "rules": sorted({name for rule in rules for name in loaded(rule.rule, rule.base)}),
+        "own": sorted({r.origin(name) for cell in cells for r, name in added(cell.config)}),
     }
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
@@ -380,7 +378,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _environment(resources: Resources) -> dict[str, str]:
     """Of Ray's process. A Ray of this machine alone can be reached only from it, and only by those
     who know its token."""
-    # This very package, installed or not, and where rules of the user's own were found.
+    # This very package, installed or not, and where code of the user's own was found.
     package = str(Path(__file__).resolve().parents[2])
     own = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
     environment = {

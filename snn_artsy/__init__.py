@@ -1,3 +1,63 @@
-"""SNN-Artsy: continual learning with silent synapses between a frozen ViT and its sub-networks."""
+"""SNN-Artsy: continual learning with silent synapses between a frozen ViT and its sub-networks.
+
+``import snn_artsy as sa`` gives a script or a notebook all that it usually needs::
+
+    result = sa.run(learners=["simplecil", "artsy_snn"], data={"n_tasks": 5})
+    with result.open() as run:
+        sa.plots.conversion_counts(run)
+
+Names are imported when they are used, so that a recording is read and drawn without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from snn_artsy import data as data
+    from snn_artsy import learners as learners
+    from snn_artsy import plots as plots
+    from snn_artsy import protocols as protocols
+    from snn_artsy import rules as rules
+    from snn_artsy.api import available as available
+    from snn_artsy.api import compare as compare
+    from snn_artsy.api import resume as resume
+    from snn_artsy.api import run as run
+    from snn_artsy.config import RunConfig as RunConfig
+    from snn_artsy.evaluation import metrics as metrics
+    from snn_artsy.recording import open_run as open_run
+    from snn_artsy.runs.run import load_trained as load_trained
+    from snn_artsy.synapses import SilentSynapseLayer as SilentSynapseLayer
+    from snn_artsy.synapses import SpikeEncoder as SpikeEncoder
+
+_MODULES = {
+    **{name: f"snn_artsy.{name}" for name in ("data", "learners", "plots", "protocols", "rules")},
+    "metrics": "snn_artsy.evaluation.metrics",
+}
+_NAMES = {
+    **dict.fromkeys(("available", "compare", "resume", "run"), "snn_artsy.api"),
+    "RunConfig": "snn_artsy.config",
+    "load_trained": "snn_artsy.runs.run",
+    "open_run": "snn_artsy.recording",
+    "SilentSynapseLayer": "snn_artsy.synapses",
+    "SpikeEncoder": "snn_artsy.synapses",
+}
+
+__all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; it stays here then (PEP 562)."""
+    if name in _MODULES:
+        found: Any = import_module(_MODULES[name])
+    elif name in _NAMES:
+        found = getattr(import_module(_NAMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

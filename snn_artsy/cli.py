@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snn_artsy import __version__
+from snn_artsy.api import COMPARED, Comparison
 from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
@@ -44,8 +45,6 @@ PROG = "snn-artsy"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
 # What makes nothing but what it prints.
 _PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
-# Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all.
-_COMPARED_TRAIN_SHARE = 0.9
 _OWN = (
     "Learners, rules or figures of your own that a file names or that are to take part, as "
     "module:Name; no module is imported but those named on the command line."
@@ -144,7 +143,7 @@ def _build_parsers(
         prog=f"{PROG} compare",
         description="Learners x seeds on one protocol, compared pair by pair. Takes every key of "
         f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
-        f"finished cells. data.train_share is {_COMPARED_TRAIN_SHARE:g} here unless given.",
+        f"finished cells. data.train_share is {COMPARED['data.train_share']:g} here unless given.",
         configuration=configuration("compare"),
     )
     compare.option("seeds", int, 5, "How many seeds.")
@@ -378,17 +377,13 @@ def _load_own(words: Sequence[str]) -> list[str]:
 
 def _show(result: RunResult, console: Console) -> int:
     """What came out of a run, and where it lies; the exit code: 1 if a learner failed."""
-    from snn_artsy.runs.tables import controls_table, summary_table
-
-    console.print(summary_table(result.summary))
-    if result.summary.get("controls"):
-        console.print(controls_table(result.summary))
+    console.print(result)
     say(console, f"Run directory: {result.directory}")
     return 1 if result.summary.get("failed") else 0
 
 
 def _compare(arguments: Namespace) -> int:
-    values = _values(arguments, {"data.train_share": _COMPARED_TRAIN_SHARE})
+    values = _values(arguments, COMPARED)
     config = build(RunConfig, values)
     check_used(config, _typed(arguments))
     if arguments.print_config:
@@ -397,16 +392,12 @@ def _compare(arguments: Namespace) -> int:
     require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
 
     from snn_artsy.runs.compare import compare
-    from snn_artsy.runs.tables import comparison_table, pairs_table
 
     console = make_console()
-    directory, summary = compare(config, arguments.seeds, console)
-    if summary["learners"]:
-        console.print(comparison_table(summary))
-    if summary["pairs"]:
-        console.print(pairs_table(summary))
-    say(console, f"summary.json, cells: {directory}")
-    return 1 if summary.get("failed") else 0
+    found = Comparison(*compare(config, arguments.seeds, console))
+    console.print(found)
+    say(console, f"summary.json, cells: {found.directory}")
+    return 1 if found.summary.get("failed") else 0
 
 
 def _plot(arguments: Namespace) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from snn_artsy.learners.builders import Setting
 
 Split = Literal["train", "validation", "test"]
 
@@ -113,6 +116,14 @@ class Learner(ABC):
     after_epoch: Callable[[], None] | None = None
     """Set by a run that makes checkpoints. A learner whose `checkpoint` holds in the middle of a
     task, and whose `restore` goes on from there, calls it after each epoch."""
+
+    def __init__(self, setting: Setting) -> None:
+        """A learner that is added to the registry is called with this and nothing else.
+
+        Args:
+            setting: Has the size of features, the device, and the learner's own ``options``.
+        """
+        self.setting = setting
 
     @abstractmethod
     def learn(self, task: Task) -> None:

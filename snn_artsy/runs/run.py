@@ -7,14 +7,15 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, Group
+from rich.jupyter import JupyterMixin
 
 from snn_artsy.checks import ConfigError, NotFinite, in_short, require_finite
 from snn_artsy.config import RunConfig
@@ -30,7 +31,7 @@ from snn_artsy.printing import quoted, say
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.recording.reader import open_run
+from snn_artsy.recording.reader import Run, open_run
 from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
@@ -41,6 +42,7 @@ from snn_artsy.runs.features import Frozen, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.keeper import Keeper
 from snn_artsy.runs.progress import progress_bar
+from snn_artsy.runs.tables import controls_table, summary_table
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping
@@ -50,11 +52,21 @@ TEST_BATCH = 500
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """Where a run lies and what came out of it (``summary.json``)."""
+class RunResult(JupyterMixin):
+    """Where a run lies and what came out of it (``summary.json``); shown as its tables."""
 
     directory: Path
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
+
+    def open(self) -> Run:
+        """Its recording; to be used in ``with``."""
+        return open_run(self.directory)
+
+    def __rich__(self) -> Group:
+        found = [summary_table(self.summary)]
+        if self.summary.get("controls"):
+            found.append(controls_table(self.summary))
+        return Group(*found)
 
 
 def execute(config: RunConfig, console: Console | None = None) -> RunResult:
@@ -280,12 +292,13 @@ class Trained:
     device: str
 
 
-def load_trained(directory: Path) -> Trained:
+def load_trained(directory: str | Path) -> Trained:
     """The spiking learner of a finished run; its features come from the cache or are made anew.
 
     Raises:
         ConfigError: No such run, or it holds no trained spiking learner.
     """
+    directory = Path(directory).expanduser()
     file, config_file = state_path(directory, "artsy_snn"), directory / "config.yaml"
     if not (file.is_file() and config_file.is_file()):
         raise ConfigError(

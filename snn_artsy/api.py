@@ -1,0 +1,150 @@
+"""Runs and comparisons from a script or a notebook: the functions of ``snn_artsy``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.jupyter import JupyterMixin
+
+from snn_artsy.checks import ConfigError, one_of, require
+from snn_artsy.config import RunConfig
+from snn_artsy.config.used import check_used
+from snn_artsy.config_builder import build
+from snn_artsy.config_sources import flat, layered, read_config
+from snn_artsy.printing import make_console
+from snn_artsy.registry import KINDS
+
+if TYPE_CHECKING:
+    from snn_artsy.runs.run import RunResult
+
+# torch and h5py are imported by the functions that need them
+
+Configuration = RunConfig | Mapping[str, Any] | str | Path
+
+
+@dataclass(frozen=True)
+class Comparison(JupyterMixin):
+    """Where a comparison lies, and what came out of it (``summary.json``); shown as its tables."""
+
+    directory: Path
+    summary: dict[str, Any] = field(repr=False)
+
+    def __rich__(self) -> Group:
+        from snn_artsy.runs.tables import comparison_table, pairs_table
+
+        found = [comparison_table(self.summary)] if self.summary["learners"] else []
+        return Group(*found, *([pairs_table(self.summary)] if self.summary["pairs"] else []))
+
+
+def configured(
+    config: Configuration | None = None,
+    options: Mapping[str, Any] | None = None,
+    **below: Any,
+) -> RunConfig:
+    """A configuration from what a user has: an object, a mapping, a YAML file, single options.
+
+    Args:
+        config: What options beat; a text or a path is that of a YAML file.
+        options: Values by key, nested (``data={"n_tasks": 5}``) or dotted.
+        below: Defaults that ``config`` beats.
+
+    Raises:
+        ConfigError: An unknown key, a value that cannot be used, or one that does nothing.
+    """
+    options = options or {}
+    if isinstance(config, RunConfig):
+        given: Mapping[str, Any] = asdict(config)
+    elif isinstance(config, (str, Path)):
+        given = read_config(str(config))
+    else:
+        given = config or {}
+    found = build(RunConfig, layered(below, given, options))
+    check_used(found, [key for key, _ in flat(options)])
+    return found
+
+
+def run(config: Configuration | None = None, *, verbose: bool = False, **options: Any) -> RunResult:
+    """Learn the tasks, evaluate after each, record: what ``snn-artsy run`` does.
+
+    ``sa.run()`` needs nothing; ``sa.run(learners=["simplecil"], data={"n_tasks": 5}, seed=7)`` sets
+    keys, and ``sa.run("my.yaml", out="runs/mine")`` beats a file's.
+
+    Args:
+        config: `RunConfig`, a mapping, or a YAML file; default: the embedded one.
+        verbose: Print progress and remarks.
+        options: Keys of a configuration, which beat ``config``.
+
+    Returns:
+        The run's ``directory`` and ``summary``; ``open()`` gives its file, and a notebook shows its
+        table.
+
+    Raises:
+        ConfigError: A key or a value cannot be used.
+    """
+    chosen = configured(config, options)
+    from snn_artsy.runs.run import execute
+
+    return execute(chosen, _console(verbose))
+
+
+def resume(directory: str | Path, *, verbose: bool = False) -> RunResult:
+    """Go on with an interrupted run, with the numbers of one that was not: ``snn-artsy resume``.
+
+    Raises:
+        ConfigError: There is no run to go on with, or something that it depends on has changed.
+    """
+    from snn_artsy.runs.run import resume
+
+    found = Path(directory).expanduser()
+    if not found.is_dir():
+        raise ConfigError(f'run: no directory "{directory}"; give that of an interrupted run')
+    return resume(found, _console(verbose))
+
+
+def compare(
+    config: Configuration | None = None,
+    *,
+    seeds: int = 5,
+    verbose: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compare learners over seeds, pair by pair: what ``snn-artsy compare`` does.
+
+    Args:
+        config, options: As in `run`; ``data.train_share`` is 0.9 unless given.
+        seeds: How many, from the configuration's ``seed`` on.
+        verbose: Print progress and remarks.
+
+    Returns:
+        The comparison's ``directory`` and ``summary``; a notebook shows its tables.
+
+    Raises:
+        ConfigError: A key or a value cannot be used, or the directory holds something else.
+    """
+    require(seeds >= 1, "seeds", seeds, "use 1 or more")
+    chosen = configured(config, options, **COMPARED)
+    from snn_artsy.runs.compare import compare
+
+    return Comparison(*compare(chosen, seeds, _console(verbose)))
+
+
+COMPARED = {"data.train_share": 0.9}
+"""Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all."""
+
+
+def available(kind: str) -> tuple[str, ...]:
+    """Names that can be chosen, of one kind: ``learners``, ``rules``, ``data``, ``figures``, ...
+
+    Raises:
+        ConfigError: There is no such kind, with those that are.
+    """
+    one_of("kind", kind, tuple(KINDS))
+    return tuple(KINDS[kind])
+
+
+def _console(verbose: bool) -> Console:
+    return make_console() if verbose else Console(quiet=True)

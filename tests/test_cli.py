@@ -27,6 +27,7 @@ from snn_artsy.config import (
 from snn_artsy.config_builder import build
 from snn_artsy.recording import RunRecorder
 from snn_artsy.runs.directory import claim
+from snn_artsy.runs.run import RunResult
 from snn_artsy.runs.sweep import grid_cells, read_grid
 from snn_artsy.signals import Terminated
 
@@ -58,9 +59,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     """Stand in for the run itself; gives the configurations it was called with."""
     configs: list[RunConfig] = []
 
-    def execute(config: RunConfig, console: object) -> types.SimpleNamespace:
+    def execute(config: RunConfig, console: object) -> RunResult:
         configs.append(config)
-        return types.SimpleNamespace(directory=Path(str(config.out)), summary=SUMMARY)
+        return RunResult(Path(str(config.out)), SUMMARY)
 
     _replace_run(monkeypatch, execute)
     return configs

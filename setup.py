@@ -128,6 +128,7 @@ setup(
             "pandas>=2.2",
             "pytest>=8.0",
             "pytest-mpl>=0.17",
+            "pytest-xdist>=3.6",
             "ray>=2.52",
             "selenium>=4.20",
             "setuptools>=77",

@@ -167,7 +167,7 @@ def npz() -> bytes:
         (POINTER, "git lfs pull"),
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
         (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "web page"),
-        (gzip.compress(b"x"), "gzip archive; unpack"),
+        (gzip.compress(b"x", mtime=0), "gzip archive; unpack"),
         (bz2.compress(b"x"), "bzip2 archive; unpack"),
         (lzma.compress(b"x"), "xz archive; unpack"),
         (tar(), "tar archive; unpack"),

@@ -1,12 +1,62 @@
-"""What the processes that a test has started are and where they listen, from Linux's /proc."""
+"""Commands in processes of their own; what processes are and where they listen, from Linux's
+/proc."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import struct
+import subprocess
+import sys
+import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from snn_artsy import cli
+
+PRELOADED = [
+    "snn_artsy.runs.run", "snn_artsy.plots", "matplotlib.figure", "sklearn.datasets", "snntorch", "timm",
+]  # fmt: skip
+
+
+def forked(target: Callable[..., None], *given: Any) -> Any:
+    """A process that will call ``target``, not yet started.
+
+    It is forked from a server that has imported the libraries once, which takes longer than most
+    commands that tests give, and that was started as a new program: threads of the tests' own
+    process, which a fork loses, do not matter.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context.Process(target=target, args=given)
+
+
+def artsy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``snn-artsy ARGUMENTS`` in ``folder``, which is the user's home and holds their modules."""
+    with tempfile.TemporaryDirectory() as kept:
+        logs = [Path(kept, name) for name in ("out", "err")]
+        process = forked(_command, list(arguments), folder, *logs)
+        process.start()
+        process.join()
+        out, err = (log.read_text(encoding="utf-8") for log in logs)
+    return subprocess.CompletedProcess(["snn-artsy", *arguments], process.exitcode, out, err)
+
+
+def _command(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
+    for number, name, log in ((1, "stdout", out), (2, "stderr", err)):
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), number)
+        setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    os.chdir(folder)
+    os.environ["HOME"] = str(folder)
+    sys.path.insert(0, str(folder))
+    cli.main(arguments)
+
+
+# --- what is running ------------------------------------------------------------------------------
 
 MARK = "SNN_ARTSY_TEST_MARK"
 

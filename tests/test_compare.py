@@ -1,8 +1,6 @@
 """Comparing learners over seeds: the summary, kept cells, and what is refused."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from processes import artsy
 from rich.console import Console
 
 import snn_artsy.runs.facts
@@ -99,9 +98,8 @@ def test_few_seeds_are_warned_of(n: int, said: str | None) -> None:
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "out"
-    command = [sys.executable, "-m", "snn_artsy", "compare", "--learners", "simplecil,artsy_snn"]
-    command += ["--seeds", "2", "--out", str(out), "--data.train_per_class", "12"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    options = ["--seeds", "2", "--out", str(out), "--data.train_per_class", "12"]
+    done = artsy(out.parent, "compare", "--learners", "simplecil,artsy_snn", *options)
     assert done.returncode == 0, done.stderr
     assert "artsy_snn (spikes)" in done.stdout.replace("\n", " ")
     return out

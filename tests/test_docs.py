@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 import types
 from itertools import pairwise
@@ -34,14 +35,23 @@ def blocks(page: Path, language: str) -> list[str]:
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    directory = tmp_path_factory.mktemp("docs") / "run"
+    execute(RunConfig(data=DataConfig(train_per_class=10), out=str(directory)))
+    return directory
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other, in one namespace, in an empty directory with a finished run."""
+def test_python_blocks_run(
+    page: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, in one namespace, in an empty directory with finished runs."""
     monkeypatch.chdir(tmp_path)
-    data = DataConfig(train_per_class=10)
     for name in ("default", "X"):
-        execute(RunConfig(data=data, out=f"runs/{name}"))
+        shutil.copytree(finished, Path("runs", name))
     module = types.ModuleType("docs_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look themselves up
     for number, block in enumerate(blocks(page, "python")):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from processes import artsy
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import PlasticityConfig
@@ -118,6 +119,7 @@ class Mine(PairSTDP):
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user gives it, `processes.artsy` without the short cut."""
     root = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": f"{root}:{folder}"}
     return subprocess.run(
@@ -150,7 +152,8 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
     file = ["--config", "my.yaml"]
     found = []
     for k, arguments in enumerate(([*file, "--own", "my_rules:Mine"], typed, same)):
-        done = call(tmp_path, "run", *arguments, "--out", f"run{k}")
+        start = artsy if k else call
+        done = start(tmp_path, "run", *arguments, "--out", f"run{k}")
         assert done.returncode == 0, done.stderr
         assert imported(tmp_path) == (k < 2)
         with open_run(tmp_path / f"run{k}") as run:
@@ -158,23 +161,23 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
     assert found[0] == found[1] == found[2]
 
     for command in ("run", "compare"):
-        done = call(tmp_path, command, *file, "--out", command)
+        done = artsy(tmp_path, command, *file, "--out", command)
         assert done.returncode == 2 and "--own my_rules:Mine" in done.stderr
         assert not imported(tmp_path) and not (tmp_path / command).exists()
-    done = call(tmp_path, "run", "--snn.plasticity.rule", "my_rules:Other")
+    done = artsy(tmp_path, "run", "--snn.plasticity.rule", "my_rules:Other")
     assert done.returncode == 2 and "'my_rules:Other' cannot be imported" in done.stderr
     imported(tmp_path)
 
     _hand_on(tmp_path / "run0", "my_rules:Mine", {"a_plus": 0.03})
     for command in (["resume", "run0"], ["protocol", "lesion", "--run", "run0", "--out", "p"]):
-        done = call(tmp_path, *command)
+        done = artsy(tmp_path, *command)
         assert done.returncode == 2 and "--own my_rules:Mine" in done.stderr, done.stderr
         assert not imported(tmp_path)
     for command in ("info", "report", "plot"):
-        done = call(tmp_path, command, "run0")
+        done = artsy(tmp_path, command, "run0")
         assert done.returncode == 0, done.stderr
         assert not imported(tmp_path)
-    done = call(tmp_path, "resume", "run0", "--own_rules", "my_rules:Mine")
+    done = artsy(tmp_path, "resume", "run0", "--own_rules", "my_rules:Mine")
     assert "is not loaded" not in done.stderr and imported(tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import random
 import resource
@@ -19,6 +18,7 @@ import pytest
 import torch
 import yaml
 from cut_runs import assert_same_run, cut_after, quick_run
+from processes import forked
 from safetensors.torch import load_file
 from synthetic_features import DIM, gaussian_stream
 
@@ -246,15 +246,13 @@ def _process(
     config: RunConfig, out: Path, largest_file: int | None = None, again: str = "resume"
 ) -> tuple[Any, Path]:
     """`run`, or what goes on with what was begun, not yet started; and its log."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["snn_artsy.runs.run", "snn_artsy.plots"])
     file, log = out.with_suffix(".yaml"), out.with_suffix(".log")
     file.write_text(yaml.safe_dump(asdict(replace(config, out=str(out)))), encoding="utf-8")
     begun = (out / "config.yaml").exists()
     arguments = ["run", "--config", str(file)]
     if begun and again == "resume":
         arguments = ["resume", str(out)]
-    return context.Process(target=_work, args=(arguments, log, largest_file)), log
+    return forked(_work, arguments, log, largest_file), log
 
 
 def kill_and_go_on(config: RunConfig, whole: Path, out: Path, kills: int, seed: int) -> int:

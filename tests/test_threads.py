@@ -12,6 +12,7 @@ from pathlib import Path
 import numba
 import pytest
 import torch
+from processes import artsy
 from rich.console import Console
 from threadpoolctl import threadpool_info
 
@@ -140,11 +141,8 @@ def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
 
-    def started(*more: str) -> subprocess.CompletedProcess[str]:
-        python = [sys.executable, "-c", program, *words, *more]
-        return subprocess.run(python, capture_output=True, text=True, env=environment)
-
-    done = started("3")
+    python = [sys.executable, "-c", program, *words, "3"]
+    done = subprocess.run(python, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and "threads 3" in done.stderr, done.stderr
-    refused = started("0")
+    refused = artsy(tmp_path, *words, "0")
     assert refused.returncode == 2 and "threads: 0 " in refused.stderr

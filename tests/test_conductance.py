@@ -129,44 +129,42 @@ def conversions(dt_ms: float, fidelity: str, scale: float = 1.0) -> torch.Tensor
     """
     rule = GatedSTDP(PairSTDP(a_plus=0.1, a_minus=0.02), Gating(target=0.0))
     repetitions, weight = (1, 3, 6, 9, 12, 20), contact_weight(R, M) * scale
+    volleys = torch.tensor([30, 50, 60, 80, 90, 110, 150], dtype=torch.float64)[:, None]
     found = []
     for frequency in (1.0, 5.0, 10.0, 20.0, 40.0):
-        for volley in (30, 50, 60, 80, 90, 110, 150):
-            period = round(1000.0 / frequency / dt_ms)
-            n = period * max(repetitions) if frequency > 5 else round(200 / dt_ms)
-            silent, mature = (torch.zeros(n, 1, 1, dtype=torch.float64) for _ in range(2))
-            starts = [k * period for k in range(max(repetitions))] if frequency > 5 else [0]
-            for start in starts:
-                silent[start] = 1.0
-                mature[start + round(5 / dt_ms)] = volley
-            if fidelity == "conductance":
-                path = integrate(mature, mature + silent, None, None, M, R, dt_ms)
-                v_mV = torch.where(
-                    path.spikes > 0, torch.full_like(path.v_mV, V_PEAK_MV), path.v_mV
-                )
-                spikes = path.spikes
-            else:
-                v, fired, potentials = 0.0, [], []
-                for t in range(n):
-                    v = v * math.exp(-dt_ms / M.tau_m_ms) + weight * float(mature[t])
-                    fired.append(float(v >= 1.0))
-                    potentials.append(v)
-                    v -= fired[-1] * v  # reset to rest, as the membrane in mV
-                spikes = torch.tensor(fired, dtype=torch.float64)[:, None, None]
-                v = torch.tensor(potentials, dtype=torch.float64)[:, None, None]
-                v_mV = membrane_mV(v, torch.ones(1, dtype=torch.float64), spikes)
-            w = torch.zeros(1, 1, dtype=torch.float64)
-            traces = rule.start(silent[0], spikes[0])
-            occupancy = []
+        period = round(1000.0 / frequency / dt_ms)
+        n = period * max(repetitions) if frequency > 5 else round(200 / dt_ms)
+        # each volley size is an image of the batch
+        silent, mature = (torch.zeros(n, len(volleys), 1, dtype=torch.float64) for _ in range(2))
+        starts = [k * period for k in range(max(repetitions))] if frequency > 5 else [0]
+        for start in starts:
+            silent[start] = 1.0
+            mature[start + round(5 / dt_ms)] = volleys
+        if fidelity == "conductance":
+            path = integrate(mature, mature + silent, None, None, M, R, dt_ms)
+            v_mV = torch.where(path.spikes > 0, torch.full_like(path.v_mV, V_PEAK_MV), path.v_mV)
+            spikes = path.spikes
+        else:
+            v, fired, potentials = torch.zeros_like(volleys), [], []
             for t in range(n):
-                change, traces = rule.step(w, traces, Signals(silent[t], spikes[t], v_mV[t]), dt_ms)
-                w = (w + change).clamp(0, 1)
-                if t + 1 in (period * r for r in repetitions) and frequency > 5:
-                    occupancy.append(float(w))
-            if frequency <= 5:  # pairings so far apart do not meet: additive, one is enough
-                occupancy = [min(float(w) * r, 1.0) for r in repetitions]
-            found.append([a >= 0.5 for a in occupancy])
-    return torch.tensor(found)
+                v = v * math.exp(-dt_ms / M.tau_m_ms) + weight * mature[t]
+                fired.append((v >= 1.0).double())
+                potentials.append(v)
+                v = v - fired[-1] * v  # reset to rest, as the membrane in mV
+            spikes = torch.stack(fired)
+            v_mV = membrane_mV(torch.stack(potentials), torch.ones(1, dtype=torch.float64), spikes)
+        w = torch.zeros(len(volleys), 1, 1, dtype=torch.float64)
+        traces = rule.start(silent[0], spikes[0], private=True)
+        occupancy = []
+        for t in range(n):
+            change, traces = rule.step(w, traces, Signals(silent[t], spikes[t], v_mV[t]), dt_ms)
+            w = (w + change).clamp(0, 1)
+            if t + 1 in (period * r for r in repetitions) and frequency > 5:
+                occupancy.append(w.flatten())
+        if frequency <= 5:  # pairings so far apart do not meet: additive, one is enough
+            occupancy = [(w.flatten() * r).clamp_max(1.0) for r in repetitions]
+        found.append(torch.stack(occupancy, 1) >= 0.5)
+    return torch.stack(found)
 
 
 def test_conversion_decisions_agree_between_the_fidelities() -> None:

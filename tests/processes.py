@@ -18,7 +18,8 @@ from typing import Any
 from snn_artsy import cli
 
 PRELOADED = [
-    "snn_artsy.runs.run", "snn_artsy.plots", "matplotlib.figure", "sklearn.datasets", "snntorch", "timm",
+    "snn_artsy.runs.run", "snn_artsy.plots", "matplotlib.figure", "sklearn.datasets",
+    "snntorch", "timm",
 ]  # fmt: skip
 
 

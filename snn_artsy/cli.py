@@ -436,6 +436,7 @@ def _report(arguments: Namespace) -> int:
 
         first = runs[0].path.parent
         out = Path(arguments.out).expanduser() if arguments.out else first / "report.html"
+        _check_is_no_run(out, runs)
         say(make_console(), str(write_report(runs, out, arguments.overwrite)))
     return 0
 
@@ -444,8 +445,17 @@ def _export(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
         from snn_artsy.export import export
 
+        if arguments.out is not None:
+            _check_is_no_run(Path(arguments.out).expanduser(), [run])
         say(make_console(), str(export(run, arguments.to, arguments.out, arguments.overwrite)))
     return 0
+
+
+def _check_is_no_run(out: Path, runs: Sequence[Run]) -> None:
+    """Also with --overwrite, what is read is not replaced by what is made of it."""
+    for run in runs:
+        if out.exists() and out.samefile(run.path):
+            raise ConfigError(f'out: "{out}" is the run that is read; give another place')
 
 
 def _protocol(arguments: Namespace) -> int:

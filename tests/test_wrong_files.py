@@ -353,3 +353,18 @@ def test_what_loops_or_takes_all_memory_is_ended(
     monkeypatch.setattr(guard, "check_tree", take_all)
     with pytest.raises(RecordingError, match="damaged"):
         guard.first_look([whole / "run.h5"])
+
+
+@pytest.mark.parametrize("command", ["report", "export --to nwb"])
+def test_a_run_is_not_replaced_by_what_is_made_of_it(
+    command: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    file = tmp_path / "run" / "run.h5"
+    before = file.read_bytes()
+    name, *options = command.split()
+    with pytest.raises(SystemExit) as ended:
+        main([name, str(file.parent), *options, "--out", str(file), "--overwrite"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and "is the run that is read" in line
+    assert file.read_bytes() == before

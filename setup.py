@@ -102,6 +102,8 @@ setup(
         "numba>=0.60",
         "numpy>=1.26",
         "pillow>=10.0",
+        "platformdirs>=4.0",
+        "filelock>=3.21",
         "h5py>=3.10",
         "jinja2>=3.1",
         "matplotlib>=3.8",

@@ -7,37 +7,30 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
-import sys
 import tempfile
-import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
+from snn_artsy.files import Lock, file_sha256, sha256, whole
 from snn_artsy.threads import cores
 from snn_artsy.weights_file import load_weights
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None
 
 CACHE_FORMAT = 2
 """Raise it when a change here changes features that are already on disk."""
@@ -148,12 +141,15 @@ class FrozenBackbone(nn.Module):
 
     def weights_sha256(self) -> str:
         """SHA-256 over name, dtype, shape and bytes of every tensor, buffers included."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.vit.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return sha256(pieces_of(self.vit.state_dict().items()))
+
+
+def pieces_of(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
+    """Name, type, shape and bytes of each tensor, in the order of their names, for `sha256`."""
+    for name, tensor in sorted(tensors):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        yield flat.view(torch.uint8).numpy().data
 
 
 def extract_features(
@@ -183,9 +179,8 @@ def extract_features(
     features = None
     if config.cache:
         key = _cache_key(backbone, split, wanted, config)
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        name = sha256([json.dumps(key, sort_keys=True).encode()])[:32]
         path = cache_directory(config) / f"{name}.npy"
-        _remove_leftovers(path)
         features = _read_cache(path, (len(wanted), backbone.dim))
         if features is not None and on_progress is not None:
             on_progress(len(wanted), len(wanted))
@@ -223,12 +218,8 @@ def cache_directory(config: BackboneConfig) -> Path:
         folder = Path(config.cache_dir).expanduser()
     elif os.environ.get("SNN_ARTSY_CACHE"):
         folder = Path(os.environ["SNN_ARTSY_CACHE"]).expanduser()
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches" / "snn-artsy"
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "snn-artsy" / "Cache"
     else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn-artsy"
+        folder = user_cache_path("snn-artsy", appauthor=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Found out now, not after an hour of extraction.
@@ -388,7 +379,7 @@ def _cache_key(
         "images_per_pass": _pass_size(backbone, config),
         "images": split.fingerprint(),
         "n_images": len(index),
-        "index_sha256": hashlib.sha256(index.tobytes()).hexdigest(),
+        "index_sha256": sha256([index.tobytes()]),
         "versions": {library: version(library) for library in _LIBRARIES},
     }
 
@@ -397,7 +388,7 @@ def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | Non
     """The cached features, or None if there are none or the file is not what was written."""
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if about["features_sha256"] != _file_sha256(path):
+        if about["features_sha256"] != file_sha256(path):
             raise ValueError("checksum differs")
         # Copy on write: torch can take it without a warning, and the file stays as it is.
         features: NDArray[np.float32] = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -418,56 +409,14 @@ def _read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | Non
 def _write_cache(path: Path, features: NDArray[np.float32], key: dict[str, Any]) -> None:
     """Features first, then the .json with their checksum: half a pair never passes the check."""
     try:
-        with _replacing(path) as part:
-            np.save(part, features, allow_pickle=False)
-        about = {"key": key, "features_sha256": _file_sha256(path)}
-        with _replacing(path.with_suffix(".json")) as part:
-            part.write(json.dumps(about, indent=1).encode())
+        with Lock(path.with_suffix(".lock")):
+            with whole(path) as part, part.open("xb") as file:
+                np.save(file, features, allow_pickle=False)
+            about = {"key": key, "features_sha256": file_sha256(path)}
+            with whole(path.with_suffix(".json")) as part:
+                part.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    except TimeoutError:
+        pass  # another process is writing the same features
     except OSError as e:
         # The features themselves are there; a full disk must not cost the run.
         warnings.warn(f"features could not be cached in {path.parent}: {e}", stacklevel=3)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A temporary binary file that takes the place of ``path`` once it is written."""
-    # Not tempfile's: its files are private, and a cache folder may be shared by a group.
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with open(part, "xb") as file:
-            with suppress(OSError):  # a file system without locks
-                _lock(file)
-            yield file
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Temporary files of killed processes that were to become ``path``, or the .json beside it.
-    A living process holds a lock on the one that it writes."""
-    for part in path.parent.glob(f"{path.stem}.*.part"):
-        with suppress(OSError), open(part, "r+b") as file:
-            if _lock(file):
-                part.unlink()
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Hold a file until it is closed; False where there are no locks.
-
-    Raises:
-        OSError: Another process holds it, or the file system has no locks.
-    """
-    if fcntl is None:
-        return False
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.files import whole
 
 
 def write_outputs(files: Mapping[Path, bytes], overwrite: bool = False) -> None:
@@ -53,22 +54,6 @@ def writing(path: Path) -> Iterator[None]:
         raise ConfigError(
             f'out: "{path}" cannot be written ({error.strerror or error}); give another place'
         ) from error
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """The temporary name to write a file under, which gets its own name at the end; after a failure
-    or a signal nothing half written stays."""
-    part = path.with_name(f"{path.name}.part")
-    # A leftover, or a link that somebody put there to have its target written over.
-    part.unlink(missing_ok=True)
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -13,7 +13,6 @@ already, and never imported.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.files import file_sha256
 
 Thing = TypeVar("Thing")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -145,7 +145,7 @@ class Registry(Mapping[str, Any]):
         typed into a notebook. What that file imports is not part of it."""
         try:
             file = inspect.getsourcefile(self[name])
-            return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+            return file_sha256(Path(file or ""))
         except (TypeError, OSError):
             return "unknown"
 

@@ -489,22 +489,24 @@ def test_leftovers_of_killed_extractions_are_removed_at_the_next_one(
     images, index = random_images(), np.arange(3)
     extract_features(backbone, images, index, config)
     file = next(cache_directory(config).glob("*.npy"))
-    dead = [file.with_name(f"{name}.0123abcd.part") for name in (file.name, f"{file.stem}.json")]
-    others = file.with_name(f"{'0' * 32}.npy.0123abcd.part")
-    for part in (*dead, others):
+    others = file.with_name(f"{'0' * 32}.npy.part")
+    ours = {file.with_name(f"{name}.part") for name in (file.name, f"{file.stem}.json")}
+    for part in (*ours, others):
         part.write_bytes(b"half")
-    alive = file.with_name(f"{file.name}.89abcdef.part")
+    file.with_suffix(".json").unlink()  # as a kill before its end leaves it
     program = (
-        "import sys\nfrom snn_artsy import backbone\nfrom pathlib import Path\n"
-        "backbone.uuid.uuid4 = lambda: type('Name', (), {'hex': '89abcdef'})\n"
-        "with backbone._replacing(Path(sys.argv[1])):\n    print(flush=True)\n    input()\n"
+        "import sys\nfrom pathlib import Path\nfrom snn_artsy.files import Lock\n"
+        "with Lock(Path(sys.argv[1])):\n    print(flush=True)\n    input()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as writing:
+        [sys.executable, "-c", program, str(file.with_suffix(".lock"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as writing:  # fmt: skip
         assert writing.stdout is not None and writing.stdout.readline() == b"\n"
         extract_features(backbone, images, index, config)
-        assert set(file.parent.glob("*.part")) == {alive, others}
+        assert set(file.parent.glob("*.part")) == {*ours, others}
+        assert not file.with_suffix(".json").exists()
         writing.kill()
     extract_features(backbone, images, index, config)
     assert set(file.parent.glob("*.part")) == {others}
+    assert file.with_suffix(".json").exists() and not file.with_suffix(".lock").exists()

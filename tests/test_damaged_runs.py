@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -416,15 +415,16 @@ def test_a_lock_file_that_its_owner_removed_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Opened by another process just before, locked by it just after."""
+    fcntl = pytest.importorskip("fcntl")
     first = WriterLock(tmp_path)
-    real = os.open
+    real = fcntl.flock
 
-    def late(*arguments: Any) -> int:
-        descriptor = real(*arguments)
+    def late(*arguments: Any) -> None:
+        monkeypatch.undo()
         first.release()
-        return descriptor
+        real(*arguments)
 
-    monkeypatch.setattr("snn_artsy.recording.lock.os.open", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     second = WriterLock(tmp_path)
     assert (tmp_path / "writer.lock").exists()
     monkeypatch.undo()

@@ -298,9 +298,9 @@ def test_cached_features_that_are_nan_are_computed_again(
     spoilt = first.copy()
     spoilt[2, 2] = np.inf
     np.save(file, spoilt)
-    from snn_artsy.backbone import _file_sha256
+    from snn_artsy.files import file_sha256
 
-    about["features_sha256"] = _file_sha256(file)  # so that the checksum is right
+    about["features_sha256"] = file_sha256(file)  # so that the checksum is right
     file.with_suffix(".json").write_text(json.dumps(about))
     with pytest.warns(UserWarning, match="NaN or infinite"):
         again = extract_features(backbone, images, np.arange(5), config)

@@ -32,6 +32,7 @@ from synthetic_run import (
     simulate,
 )
 
+from snn_artsy import files
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import STATE_NAMES, NullObserver, Presentations
 from snn_artsy.recording import RecordingError, Run, RunRecorder, open_run, schema, storage
@@ -300,7 +301,7 @@ def test_a_failing_disk_is_a_clear_error(
         recorder.counts(0, 1.0, np.array([1, 0, 0]))
         recorder.barrier()
         recorder.counts(0, 2.0, np.array([1, 0, 0]))
-        monkeypatch.setattr(storage, "publish", fail)
+        monkeypatch.setattr(files, "publish", fail)
         recorder.barrier()
     with open_run(tmp_path) as run:
         assert run.status == "interrupted" and run.counts(0).time_ms.tolist() == [1.0]
@@ -356,7 +357,7 @@ def test_a_merge_sets_aside_enough_and_gives_the_rest_back(
 ) -> None:
     """What HDF5 has used when it closes run.h5 is less than what was set aside for it."""
     before, after = [], []
-    real = storage.publish
+    real = files.publish
 
     def seen(part: Path, path: Path) -> None:
         if path.name == "run.h5":
@@ -368,7 +369,7 @@ def test_a_merge_sets_aside_enough_and_gives_the_rest_back(
 
     monkeypatch.setattr(os, "posix_fallocate", set_aside)
     with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0) as recorder:
-        monkeypatch.setattr(storage, "publish", seen)
+        monkeypatch.setattr(files, "publish", seen)
         for seed in range(2):
             simulate(recorder, seed)
             recorder.barrier()
@@ -393,13 +394,13 @@ def test_a_signal_between_two_statements_adds_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """It comes after a segment, or run.h5, got its name and before the writer took note."""
-    real = storage.publish
+    real = files.publish
     last = "0002.h5" if place == "segment" else "run.h5"
 
     def interrupted(part: Path, path: Path) -> None:
         real(part, path)
         if path.name == last:
-            monkeypatch.setattr(storage, "publish", real)
+            monkeypatch.setattr(files, "publish", real)
             raise KeyboardInterrupt
 
     with (
@@ -409,7 +410,7 @@ def test_a_signal_between_two_statements_adds_nothing_twice(
         recorder.counts(0, 1.0, np.array([1, 0, 0]))
         recorder.flush()
         recorder.counts(0, 2.0, np.array([1, 0, 0]))
-        monkeypatch.setattr(storage, "publish", interrupted)
+        monkeypatch.setattr(files, "publish", interrupted)
         recorder.barrier()
     with open_run(tmp_path) as run:
         assert run.counts(0).time_ms.tolist() == [1.0, 2.0]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from synthetic_features import DIM, N_TASKS, PER_TASK, gaussian_stream
 
+from snn_artsy import files
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
     DataConfig,
@@ -27,7 +28,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.learners import Setting, build
-from snn_artsy.recording import RunRecorder, open_run, storage
+from snn_artsy.recording import RunRecorder, open_run
 from snn_artsy.recording.estimate import (
     TaskSize,
     check_disk,
@@ -182,7 +183,7 @@ def test_what_a_run_needs_covers_all_that_it_writes(
 ) -> None:
     """Files half written included, whenever one gets its name."""
     taken, needed = [0], [0]
-    publish, check = storage.publish, run.check_disk
+    publish, check = files.publish, run.check_disk
 
     def seen(part: Path, path: Path) -> None:
         files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]
@@ -193,7 +194,7 @@ def test_what_a_run_needs_covers_all_that_it_writes(
         needed.append(needed_bytes(config, dim, rest[0]))
         return check(config, dim, *rest)
 
-    monkeypatch.setattr(storage, "publish", seen)
+    monkeypatch.setattr(files, "publish", seen)
     monkeypatch.setattr(run, "check_disk", checked)
     config = RunConfig(
         learners=learners,

@@ -16,10 +16,11 @@ import timm
 import torch
 from torch import nn
 
-from pretraining.images import Images, Split, sha256
+from pretraining.images import Images, Split
 from pretraining.measures import evaluate
 from pretraining.settings import SIZE, Settings
 from snn_artsy.bundled import ARCHITECTURE, DATA_CONFIG, STEM_CHANNELS, WEIGHTS
+from snn_artsy.files import file_sha256
 
 
 def curve(lines: list[dict[str, float]], batch: int) -> Any:
@@ -122,8 +123,8 @@ def measured(
         "settings": {k: v for k, v in asdict(settings).items() if not isinstance(v, Path | None)},
         "parameters": sum(p.numel() for p in vit.parameters()),
         "weights_bytes": weights.stat().st_size,
-        "weights_sha256": sha256(weights),
-        "teacher_checkpoint_sha256": sha256(settings.teacher_checkpoint),
+        "weights_sha256": file_sha256(weights),
+        "teacher_checkpoint_sha256": file_sha256(settings.teacher_checkpoint),
         "training": {
             "classes": len(data.classes) - settings.holdout_classes,
             "images": len(parts.train),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from pretraining.settings import GRID, IMAGE_SUFFIXES, SIZE, WIDTH, Settings
 from snn_artsy.bundled import DATA_CONFIG
+from snn_artsy.files import file_sha256, sha256
 
 
 @dataclass
@@ -102,11 +102,6 @@ def teacher_features(teacher: nn.Module, pixels: np.ndarray) -> tuple[Tensor, Te
     return out[:, 0], pooled.flatten(2).transpose(1, 2)
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def load_images(
     settings: Settings,
     name: str,
@@ -144,12 +139,12 @@ def load_images(
     files = image_files(folders)
     listing = "\n".join(f"{file.parent.name}/{file.name}" for file, _ in files)
     identity = {
-        "images": hashlib.sha256(listing.encode()).hexdigest(),
+        "images": sha256([listing.encode()]),
         "count": len(files),
         "views": flips,
         "tokens": tokens,
         "teacher": settings.teacher,
-        "teacher_checkpoint": sha256(settings.teacher_checkpoint),
+        "teacher_checkpoint": file_sha256(settings.teacher_checkpoint),
     }
     paths = {key: cache / f"{name}_{key}.npy" for key in ("images", "labels", "cls", "tok")}
     record = cache / f"{name}.json"

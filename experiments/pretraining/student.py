@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pretraining.images import Images, Split, load_teacher, prepare
 from pretraining.measures import cls_statistics, features, ncm_accuracy
 from pretraining.settings import FLIPS, FREE, GRID, SIZE, WIDTH, Settings
 from snn_artsy.bundled import WEIGHTS, new_vit
+from snn_artsy.files import whole
 
 
 class Heads(nn.Module):
@@ -201,17 +201,11 @@ def update_average(average: nn.Module, vit: nn.Module, decay: float) -> None:
         mine.copy_(theirs)
 
 
-def save_atomically(write: Any, path: Path) -> None:
-    """Write a file under a temporary name, then rename it, so that a crash leaves no half file."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
-
-
 def save_weights(vit: nn.Module, path: Path) -> None:
     """Save the student's state as safetensors."""
     state = {name: value.contiguous() for name, value in vit.state_dict().items()}
-    save_atomically(lambda part: save_file(state, part), path)
+    with whole(path) as part:
+        save_file(state, part)
     path.chmod(0o644)  # safetensors creates files that only their owner may read
 
 
@@ -298,7 +292,8 @@ def train(settings: Settings, data: Images, parts: Split) -> tuple[nn.Module, fl
                     "heads": heads.state_dict(),
                     "optimisers": [optim.state_dict() for optim in optims],
                 }
-                save_atomically(lambda part, s=state: torch.save(s, part), checkpoint_path)
+                with whole(checkpoint_path) as part:
+                    torch.save(state, part)
                 save_weights(average, settings.out / "weights.safetensors")
                 if settings.publish and settings.provisional:
                     save_weights(average, settings.publish / "snn_artsy" / "bundled" / WEIGHTS)

@@ -7,7 +7,6 @@ counted.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import warnings
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.files import sha256
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -136,14 +136,16 @@ class FolderSplit:
         file's time of last change counts (a copy must keep it: ``cp -p``, ``rsync -a``), and the
         middle 4 KiB of 10,000 evenly spaced files.
         """
-        digest = hashlib.sha256()
+        return sha256(self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
         with _named(self.root):
             found = [(self.root / path).stat() for path in self.paths]
         sizes = [status.st_size for status in found]
         whole = sum(sizes) <= FULL_HASH_BYTES
         for path, status in zip(self.paths, found, strict=True):
             changed = "" if whole else f"\0{status.st_mtime_ns}"
-            digest.update(os.fsencode(path) + f"\0{status.st_size}{changed}\n".encode())
+            yield os.fsencode(path) + f"\0{status.st_size}{changed}\n".encode()
         chosen = np.arange(len(self))
         if not whole:
             n_sampled = min(SAMPLED_FILES, len(self))
@@ -152,8 +154,7 @@ class FolderSplit:
             with _named(self.root / self.paths[i]), _regular(self.root / self.paths[i]) as file:
                 if not whole:
                     file.seek(max(0, (sizes[i] - SAMPLED_BYTES) // 2))
-                digest.update(file.read(-1 if whole else SAMPLED_BYTES))
-        return digest.hexdigest()
+                yield file.read(-1 if whole else SAMPLED_BYTES)
 
 
 def list_classes(folder: Path, left_out: LeftOut | None = None) -> list[str]:
@@ -216,12 +217,12 @@ def shared_images(train: FolderSplit, test: FolderSplit) -> int | None:
         return None
     common = set(of_train) & set(of_test)  # of another size, they differ
 
-    def hashes(split: FolderSplit, sizes: list[int]) -> list[bytes]:
+    def hashes(split: FolderSplit, sizes: list[int]) -> list[str]:
         found = []
         for path, size in zip(split.paths, sizes, strict=True):
             if size in common:
                 with _named(split.root / path), _regular(split.root / path) as file:
-                    found.append(hashlib.sha256(file.read()).digest())
+                    found.append(sha256([file.read()]))
         return found
 
     known = set(hashes(train, of_train))

@@ -5,7 +5,6 @@ A source has a training and a test split; a split gives labels at once and image
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from snn_artsy.data.folders import (
     shared_images,
     shown,
 )
+from snn_artsy.files import sha256
 from snn_artsy.registry import DATA, TORCHVISION
 
 DIGITS_SPLIT_SEED = 0
@@ -106,10 +106,8 @@ class ArraySplit:
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, images and labels."""
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        digest.update(self.labels.tobytes())
-        return digest.hexdigest()
+        images = np.ascontiguousarray(self.images)
+        return sha256([repr(images.shape).encode(), images.data, self.labels.tobytes()])
 
 
 def load_source(config: DataConfig) -> ImageSource:

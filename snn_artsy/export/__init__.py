@@ -9,6 +9,7 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.export.nwb import write_nwb
 from snn_artsy.export.sonata import write_sonata
+from snn_artsy.files import whole
 from snn_artsy.output import refuse, writing
 from snn_artsy.recording.reader import Run
 
@@ -44,33 +45,12 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
         refuse(target)
     if target.is_symlink():
         raise ConfigError(f'out: "{target}" is a link; give the place itself with --out')
-    part = target.with_name(f".part-{target.name}")
     with writing(target):
-        _remove(part)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        # what a file is, its last letters tell: they stay
+        with whole(target, target.with_name(f".part-{target.name}")) as part:
             write(run, part)
-            _rename(part, target)
-        finally:
-            _remove(part)
     return target
-
-
-def _rename(part: Path, target: Path) -> None:
-    """Give what was made its name; other files in a directory that is there stay."""
-    if not (part.is_dir() and target.is_dir()):
-        os.replace(part, target)
-        return
-    for file in part.iterdir():
-        os.replace(file, target / file.name)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
-    path.unlink(missing_ok=True)
 
 
 __all__ = ["FORMATS", "export", "write_nwb", "write_sonata"]

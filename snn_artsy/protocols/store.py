@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.output import refuse, whole, writing
+from snn_artsy.files import whole
+from snn_artsy.output import refuse, writing
 from snn_artsy.plots.style import rendered
 from snn_artsy.protocols.base import Check, Column, Outcome
 from snn_artsy.provenance import provenance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_artsy import files
 from snn_artsy.recording import schema
 
 CHUNK_BYTES = 2**17  # a compromise between compression, small runs and reading a slice of spikes
@@ -113,26 +113,9 @@ def extended(path: Path, n_bytes: int) -> Iterator[h5py.File]:
         yield file
 
 
-def sync(path: Path) -> None:
-    """Have the system put a file or a directory on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def publish(part: Path, path: Path) -> None:
-    """Rename a finished temporary file to its name, so that it is seen whole or not at all."""
-    sync(part)
-    os.replace(part, path)
-    sync(path.parent)
-
-
 @contextmanager
 def whole(path: Path, sealed: bool = False) -> Iterator[Path]:
-    """The temporary name to write a file under, which gets its own name at the end. After a failure
-    or a signal nothing half written stays.
+    """`snn_artsy.files.whole` for the files of a run.
 
     Args:
         sealed: With its checksum beside it (`checksum_file`).
@@ -140,21 +123,24 @@ def whole(path: Path, sealed: bool = False) -> Iterator[Path]:
     Raises:
         RecordingError: It can't be written.
     """
-    part = path.with_name(f"{path.name}.part")
     try:
-        # A leftover, or a link that somebody put there to have its target written over.
-        part.unlink(missing_ok=True)
-        yield part
+        with files.whole(path) as part:
+            yield part
+            if sealed:
+                # two files cannot be replaced at once: while one is, the sums of both are listed
+                new = f"{files.file_sha256(part)}  {path.name}\n"
+                write_text(checksum_file(path), _listed_sum(path) + new)
         if sealed:
-            _publish_sealed(part, path)
-        else:
-            publish(part, path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink()
-        if isinstance(error, (OSError, RuntimeError)):
-            raise cannot_write(path, error) from error
-        raise
+            write_text(checksum_file(path), new)
+    except (OSError, RuntimeError) as error:
+        raise cannot_write(path, error) from error
+
+
+def _listed_sum(path: Path) -> str:
+    seal = checksum_file(path)
+    if path.is_file() and not seal.is_file():
+        return f"{files.file_sha256(path)}  {path.name}\n"
+    return seal.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -167,31 +153,6 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _publish_sealed(part: Path, path: Path) -> None:
-    """Two files cannot be replaced at once, so while one is, the sums of both are listed."""
-    seal, new = checksum_file(path), _sum_line(part, path)
-    old = ""
-    if path.is_file():
-        old = seal.read_text(encoding="utf-8") if seal.is_file() else _sum_line(path, path)
-    write_text(seal, old + new)
-    publish(part, path)
-    write_text(seal, new)
-
-
-def _sum_line(file: Path, path: Path) -> str:
-    """As ``sha256sum`` writes it."""
-    return f"{checksum(file)}  {path.name}\n"
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def checksum_file(path: Path) -> Path:
     """Where the checksum of a segment, or of run.h5, stands."""
     return path.with_suffix(".h5.sha256")
@@ -202,7 +163,7 @@ def intact(path: Path) -> bool | None:
     try:
         listed = checksum_file(path).read_bytes()
         while True:
-            found = checksum(path).encode()
+            found = files.file_sha256(path).encode()
             if found in (line[:64] for line in listed.splitlines()):
                 return True
             # its writer may have replaced both between our two looks

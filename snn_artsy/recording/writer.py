@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from snn_artsy import files
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
@@ -459,7 +460,7 @@ class RunRecorder:
                         "sorting", schema.SORTING[order], dtype=schema.ENUMS["sorting"]
                     )
             # The checksum comes first, so that a segment without one is never a kill's doing.
-            line = f"{storage.checksum(part)}  {path.name}\n"
+            line = f"{files.file_sha256(part)}  {path.name}\n"
             storage.write_text(storage.checksum_file(path), line)
         # A signal before this has the same segment written again, with the same name.
         self._segment += 1

@@ -9,7 +9,6 @@ header; nothing is pickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -22,9 +21,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from snn_artsy.backbone import pieces_of
 from snn_artsy.checks import ConfigError
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
+from snn_artsy.files import sha256
 from snn_artsy.recording import storage
 from snn_artsy.recording.schema import DamageError, RecordingError
 from snn_artsy.runs.facts import Facts
@@ -243,11 +244,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
     """SHA-256 over the header, and over name, type, shape and bytes of every tensor."""
-    digest = hashlib.sha256(json.dumps(sorted(header.items())).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return sha256([json.dumps(sorted(header.items())).encode(), *pieces_of(tensors.items())])
 
 
 def _answers_file(directory: Path, learner: str, step: int) -> Path:

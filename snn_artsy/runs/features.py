@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
+from snn_artsy.files import sha256
 from snn_artsy.learners import Setting
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
@@ -149,6 +149,4 @@ def _fingerprints(source: ImageSource) -> dict[str, str]:
 
 def _fingerprint(split: ImageSplit) -> str:
     """SHA-256 of a split's images and labels; some data sets keep labels in a list of their own."""
-    digest = hashlib.sha256(split.fingerprint().encode())
-    digest.update(split.labels.tobytes())
-    return digest.hexdigest()
+    return sha256([split.fingerprint().encode(), split.labels.tobytes()])

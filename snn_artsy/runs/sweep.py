@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import itertools
 import json
 import os
@@ -29,6 +28,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
+from snn_artsy.files import sha256
 from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
@@ -300,7 +300,7 @@ def groups_table(summary: Mapping[str, Any]) -> Table:
 def _name(values: Mapping[str, Any]) -> str:
     """Readable, and different for different values."""
     words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, value in values.items())
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    digest = sha256([json.dumps(values, sort_keys=True).encode()])[:8]
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', words)[:80]}-{digest}"
 
 

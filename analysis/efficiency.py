@@ -25,7 +25,7 @@ from snn_artsy.evaluation.efficiency import (
 )
 from snn_artsy.learners import build
 from snn_artsy.learners.tasks import join
-from snn_artsy.runs.run import Trained, load_trained
+from snn_artsy.runs.trained import Trained, load_trained
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert

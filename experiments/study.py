@@ -28,7 +28,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
 from snn_artsy.runs.features import choose_device, prepare
-from snn_artsy.runs.run import run_learner
+from snn_artsy.runs.loop import run_learner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
 from results_table import cell, insert
@@ -135,7 +135,7 @@ def shuffled(config: RunConfig, frozen: Any, device: str) -> float:
     """A_last from spikes alone, presynaptic spikes shuffled in time inside each presentation."""
     from snn_artsy.learners import build_snn
     from snn_artsy.learners.tasks import join
-    from snn_artsy.runs.run import evaluate
+    from snn_artsy.runs.evaluate import evaluate
 
     learner = build_snn(frozen.setting(config, device), "shuffled_timing")
     for task, _ in frozen.tasks:

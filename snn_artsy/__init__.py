@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from snn_artsy.config import RunConfig as RunConfig
     from snn_artsy.evaluation import metrics as metrics
     from snn_artsy.recording import open_run as open_run
-    from snn_artsy.runs.run import load_trained as load_trained
+    from snn_artsy.runs.trained import load_trained as load_trained
     from snn_artsy.synapses import SilentSynapseLayer as SilentSynapseLayer
     from snn_artsy.synapses import SpikeEncoder as SpikeEncoder
 
@@ -38,7 +38,7 @@ _MODULES = {
 _NAMES = {
     **dict.fromkeys(("available", "compare", "resume", "run"), "snn_artsy.api"),
     "RunConfig": "snn_artsy.config",
-    "load_trained": "snn_artsy.runs.run",
+    "load_trained": "snn_artsy.runs.trained",
     "open_run": "snn_artsy.recording",
     "SilentSynapseLayer": "snn_artsy.synapses",
     "SpikeEncoder": "snn_artsy.synapses",

@@ -29,7 +29,8 @@ from snn_artsy.recording.lock import WriterLock
 from snn_artsy.runs import checkpoint, facts
 from snn_artsy.runs import directory as rundir
 from snn_artsy.runs import features as frozen
-from snn_artsy.runs.run import execute, load_trained, resume
+from snn_artsy.runs.run import execute, resume
+from snn_artsy.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")

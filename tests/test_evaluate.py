@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction
-from snn_artsy.runs import run
+from snn_artsy.runs import evaluate as module
 
 N = 7
 TASK_OF_LABEL = np.array([0, 0, 1, 1])
@@ -50,12 +50,12 @@ class Scripted:
         )
 
 
-def evaluated(learner: Scripted, oracle: bool) -> run.StepAnswers:
-    return run.evaluate(learner, seen_samples(), TASK_OF_LABEL, oracle=oracle)  # type: ignore[arg-type]
+def evaluated(learner: Scripted, oracle: bool) -> module.StepAnswers:
+    return module.evaluate(learner, seen_samples(), TASK_OF_LABEL, oracle=oracle)  # type: ignore[arg-type]
 
 
 def test_an_honest_evaluation_tells_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "TEST_BATCH", 3)
+    monkeypatch.setattr(module, "TEST_BATCH", 3)
     learner = Scripted()
     answers = evaluated(learner, oracle=False)
     assert learner.asked == [None] * 3  # parts of 3, 3 and 1
@@ -64,7 +64,7 @@ def test_an_honest_evaluation_tells_no_task(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_oracle_is_asked_apart_and_told_the_true_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "TEST_BATCH", 4)
+    monkeypatch.setattr(module, "TEST_BATCH", 4)
     learner = Scripted()
     answers = evaluated(learner, oracle=True)
     assert learner.asked == [None, None, [1, 0, 0, 1], [1, 0, 1]]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from synthetic_features import DIM, gaussian_stream
 
+import snn_artsy.runs.loop
 import snn_artsy.runs.run
 from snn_artsy import cli
 from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features
@@ -117,7 +118,7 @@ class FromTasks:
 def quietly(name: str, config: RunConfig, frozen: FromTasks) -> dict[str, Any]:
     from rich.console import Console
 
-    return snn_artsy.runs.run.run_learner(name, config, frozen, "cpu", Console(quiet=True))  # type: ignore[arg-type]
+    return snn_artsy.runs.loop.run_learner(name, config, frozen, "cpu", Console(quiet=True))  # type: ignore[arg-type]
 
 
 SMALL = RunConfig(

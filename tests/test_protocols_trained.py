@@ -15,7 +15,8 @@ from snn_artsy.protocols.base import Check, Setting
 from snn_artsy.protocols.lesion import SHARES, _cut, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
 from snn_artsy.protocols.trained import score
-from snn_artsy.runs.run import execute, load_trained
+from snn_artsy.runs.run import execute
+from snn_artsy.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")

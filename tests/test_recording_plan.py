@@ -37,7 +37,7 @@ from snn_artsy.recording.estimate import (
     needed_bytes,
 )
 from snn_artsy.runs import run
-from snn_artsy.runs.run import evaluate
+from snn_artsy.runs.evaluate import evaluate
 
 STREAM = gaussian_stream()
 SIZES = [TaskSize(PER_TASK, len(task.train), len(STREAM.test)) for task in STREAM.tasks]

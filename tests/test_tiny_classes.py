@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-import snn_artsy.runs.run
+import snn_artsy.runs.loop
 from snn_artsy.checks import require_finite
 from snn_artsy.config import (
     ANNConfig,
@@ -304,7 +304,7 @@ def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -
     with open_run(tmp_path / "a") as run:
         assert run.summary("artsy_snn")["unconverted_tasks"].tolist() == [0.0, 2.0]
 
-    real = snn_artsy.runs.run.evaluate
+    real = snn_artsy.runs.loop.evaluate
 
     def killed(learner: Any, seen: Any, *args: Any, **kwargs: Any) -> Any:
         if len(seen) == 6:
@@ -312,7 +312,7 @@ def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -
         return real(learner, seen, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snn_artsy.runs.run, "evaluate", killed)
+        patch.setattr(snn_artsy.runs.loop, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             execute(replace(config, out=str(tmp_path / "b")))
     resumed = resume(tmp_path / "b").summary["learners"]["artsy_snn"]

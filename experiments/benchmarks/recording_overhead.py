@@ -27,10 +27,11 @@ from rich.console import Console
 
 from snn_artsy.config import RunConfig
 from snn_artsy.recording import RunRecorder
-from snn_artsy.runs.checkpoint import Checkpoint
+from snn_artsy.runs.checkpoint import Checkpoint, state_path
 from snn_artsy.runs.features import Frozen, prepare
 from snn_artsy.runs.keeper import Keeper
-from snn_artsy.runs.run import execute, run_learner, state_path
+from snn_artsy.runs.loop import run_learner
+from snn_artsy.runs.run import execute
 
 QUIET = Console(quiet=True)
 EPOCHS = (1, 4, 16)

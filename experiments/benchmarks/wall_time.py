@@ -27,7 +27,7 @@ from rich.console import Console
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.runs.features import choose_device, prepare
-from snn_artsy.runs.run import run_learner
+from snn_artsy.runs.loop import run_learner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
 from results_table import insert

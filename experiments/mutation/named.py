@@ -54,7 +54,7 @@ LOOP = "synapses/contact_kernel.py"
 MUTANTS = (
     Mutant(
         "an honest evaluation is given the true task",
-        "runs/run.py",
+        "runs/evaluate.py",
         "    prediction = predict(learner, seen)\n",
         "    prediction = predict(learner, replace(seen, true_task="
         "torch.from_numpy(task_of_label)[seen.labels]))\n",
@@ -62,7 +62,7 @@ MUTANTS = (
     ),
     Mutant(
         "the oracle-gate measure goes without the oracle",
-        "runs/run.py",
+        "runs/evaluate.py",
         "predict(learner, replace(seen, true_task=task)).scores",
         "predict(learner, seen).scores",
         EVALUATE,

@@ -12,8 +12,8 @@ from snn_artsy.config import RunConfig
 from snn_artsy.learners import build_snn
 from snn_artsy.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import choose_device, prepare
-from snn_artsy.runs.run import evaluate
 
 SEEDS = 3
 CELLS = tuple((c, p) for c in (True, False) for p in (False, True))

@@ -14,7 +14,9 @@ from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.tasks import join
 from snn_artsy.protocols.base import Setting
-from snn_artsy.runs.run import Trained, evaluate, execute, load_trained
+from snn_artsy.runs.evaluate import evaluate
+from snn_artsy.runs.run import execute
+from snn_artsy.runs.trained import Trained, load_trained
 
 
 @dataclass(frozen=True)

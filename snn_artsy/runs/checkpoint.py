@@ -191,6 +191,11 @@ def remove(directory: Path) -> None:
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
 
 
+def state_path(directory: Path, learner: str) -> Path:
+    """Where a run keeps what a learner has learnt."""
+    return directory / "state" / f"{learner}.safetensors"
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
 ) -> str:

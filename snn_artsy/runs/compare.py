@@ -31,7 +31,7 @@ from snn_artsy.runs.directory import claim, give_back
 from snn_artsy.runs.facts import Facts, config_differences, differences
 from snn_artsy.runs.features import Frozen, choose_device, fingerprints, prepare
 from snn_artsy.runs.foreign import refuse_links
-from snn_artsy.runs.run import run_learner
+from snn_artsy.runs.loop import run_learner
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text

@@ -1,10 +1,9 @@
-"""The one loop: tasks -> learner -> evaluation -> recorder."""
+"""A run from its configuration to its summary: begun, gone on with, carried out."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -12,43 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.jupyter import JupyterMixin
 
-from snn_artsy.checks import ConfigError, NotFinite, in_short, require_finite
+from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
-from snn_artsy.config_builder import build
-from snn_artsy.evaluation.measures import StepAnswers, measure
-from snn_artsy.learners import build as build_learner
-from snn_artsy.learners import build_snn
-from snn_artsy.learners.artsy_snn import ArtsySNN
-from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
-from snn_artsy.learners.tasks import join, take
+from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.reader import Run, open_run
-from snn_artsy.recording.schema import DamageError, RecordingError
+from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.begun import Begun, begin, locked, read_begun, withdraw
+from snn_artsy.runs.checkpoint import state_path
 from snn_artsy.runs.directory import check_out, claim, give_back, is_empty
 from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
 from snn_artsy.runs.features import Frozen, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.keeper import Keeper
-from snn_artsy.runs.progress import progress_bar
+from snn_artsy.runs.loop import run_controls, run_learner
 from snn_artsy.runs.tables import controls_table, summary_table
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
-from snn_artsy.yaml_file import read_mapping
-
-# Test samples given to a learner at a time; no answer depends on it.
-TEST_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -277,262 +265,6 @@ def _carry_out(
     return RunResult(directory, summary)
 
 
-def state_path(directory: Path, learner: str) -> Path:
-    """Where a run keeps what a learner has learnt."""
-    return directory / "state" / f"{learner}.safetensors"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A spiking learner as its run left it, with the run's tasks."""
-
-    config: RunConfig
-    frozen: Frozen
-    learner: ArtsySNN
-    device: str
-
-
-def load_trained(directory: str | Path) -> Trained:
-    """The spiking learner of a finished run; its features come from the cache or are made anew.
-
-    Raises:
-        ConfigError: No such run, or it holds no trained spiking learner.
-    """
-    directory = Path(directory).expanduser()
-    file, config_file = state_path(directory, "artsy_snn"), directory / "config.yaml"
-    if not (file.is_file() and config_file.is_file()):
-        raise ConfigError(
-            f'run: no trained artsy_snn at "{directory}"; give the directory of a finished '
-            "`snn-artsy run` whose learners include artsy_snn"
-        )
-    config = build(RunConfig, read_mapping(config_file, f'run: "{config_file}"'))
-    config = as_found(config, directory)
-    facts, digest = _summarised(directory / "summary.json")
-    device = choose_device(config.device)
-    frozen = prepare(config, device, Console(quiet=True))
-    # what it has learnt may be used by other versions and on another device
-    now = replace(frozen.facts(config, device), versions=facts.versions, device=facts.device)
-    if changed := differences(facts, now):
-        raise ConfigError(
-            f'run: "{directory}" was made with something else: {"; ".join(changed)}; give it that '
-            "back"
-        )
-    try:
-        state, header = checkpoint.read_tensors(file)
-    except RecordingError as error:
-        raise ConfigError(f"run: {error}; run it anew") from error
-    if header["sha256"] != digest:
-        raise ConfigError(
-            f'run: "{file}" is not what the run in "{directory}" has learnt; put its own back, or '
-            "run it anew"
-        )
-    learner = build_snn(frozen.setting(config, device))
-    try:
-        learner.load_state_dict(state)
-        _check_fits(learner, state, frozen)
-    except Exception as error:  # tensors of another name, shape or kind fail anywhere
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            f'run: "{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
-            "back, or run it anew"
-        ) from error
-    return Trained(config, frozen, learner, device)
-
-
-def _check_fits(learner: ArtsySNN, state: Mapping[str, torch.Tensor], frozen: Frozen) -> None:
-    """A learner took over all that a state holds, has learnt all tasks, and can answer."""
-    taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in state.items()}
-    if taken != given:
-        raise ValueError(f"{', '.join(sorted(taken.keys() ^ given.keys())) or 'a shape'} differs")
-    if len(learner.layers) != len(frozen.tasks):
-        raise ValueError(f"{len(learner.layers)} sub-networks for {len(frozen.tasks)} tasks")
-    _, test = frozen.tasks[-1]
-    require_finite("state", state)
-    answers = learner.predict(take(test, torch.arange(1, device=test.index.device)))
-    if answers.scores.shape[1] != len(frozen.stream.class_order):
-        raise ValueError(f"{answers.scores.shape[1]} classes")
-
-
-def _summarised(file: Path) -> tuple[Facts, str]:
-    """What a finished run depended on, and the checksum of its spiking learner's state."""
-    where = f'run: "{file}"'
-    try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} cannot be read ({error}); finish the run first") from error
-    facts = Facts.read(summary, where)
-    states = summary.get("states")
-    digest = states.get("artsy_snn") if isinstance(states, dict) else None
-    if not isinstance(digest, str):
-        raise ConfigError(f"{where} names no state of artsy_snn; run it anew")
-    return facts, digest
-
-
-def run_learner(
-    name: str,
-    config: RunConfig,
-    frozen: Frozen,
-    device: str,
-    console: Console,
-    recorder: RunRecorder | None = None,
-    state_file: Path | None = None,
-    keep: list[StepAnswers] | None = None,
-    keeper: Keeper | None = None,
-) -> dict[str, Any]:
-    """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
-
-    What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
-    ``keeper`` makes checkpoints, and has it go on from its own."""
-    torch.manual_seed(config.seed)
-    learner = build_learner(name, frozen.setting(config, device, recorder))
-    steps = [] if keeper is None else keeper.begin(name, learner, frozen)
-    # as if what was taken before an interruption had been taken just now
-    learning = 0.0 if keeper is None else keeper.kept.seconds_learning
-    started = time.perf_counter() - (0.0 if keeper is None else keeper.kept.seconds)
-    done = len(steps)
-
-    def elapsed() -> float:
-        return time.perf_counter() - started
-
-    with progress_bar(console) as progress:
-        bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
-        for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
-            begun = elapsed() - learning
-            if keeper is not None:
-                learner.after_epoch = lambda begun=begun: keeper.learnt(
-                    learner, elapsed(), elapsed() - begun, None
-                )
-            require_finite(f"{name}, task {step}", {"its features": task.train.features})
-            with _finite(learner, f"{name}, task {step}"):
-                learner.learn(task)
-            learning = elapsed() - begun
-            if config.record.snapshots:
-                learner.snapshot(f"after_task_{step}")
-            seen = join([test for _, test in frozen.tasks[: step + 1]])
-            last = step == len(frozen.tasks) - 1
-            with _finite(learner, f"{name}, task {step}"):
-                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=last)
-            steps.append(answers)
-            if recorder is not None:
-                recorder.evaluation(
-                    name,
-                    step,
-                    seen.index.cpu().numpy(),
-                    answers.labels,
-                    answers.predicted,
-                    gates=answers.gates,
-                    gate_scores=answers.gate_scores,
-                    spike_predicted=answers.spike_predicted,
-                    scores=answers.scores,
-                )
-            if keeper is not None:
-                keeper.learnt(learner, elapsed(), learning, answers)
-            progress.advance(bar)
-    if state_file is not None:
-        digest = checkpoint.write_tensors(state_file, learner.state_dict())
-        if keeper is not None:
-            keeper.kept.states[name] = digest
-    if keep is not None:
-        keep += steps
-    measures = measure(steps, frozen.stream.task_of_label)
-    measures |= learner.report()
-    measures |= {"seconds": elapsed(), "seconds_learning": learning}
-    if recorder is not None:
-        recorder.summary(name, _recordable(measures))
-    return measures
-
-
-def run_controls(
-    config: RunConfig, frozen: Frozen, device: str, console: Console, keeper: Keeper
-) -> dict[str, dict[str, float]]:
-    """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    found = keeper.kept.controls
-    learners = build_snn(frozen.setting(config, device)).controls()
-    missing = {name: learner for name, learner in learners.items() if name not in found}
-    with progress_bar(console) as progress:
-        bar = progress.add_task("controls", total=len(missing) * len(frozen.tasks))
-        for name in list(missing):
-            learner = missing.pop(name)  # what one has learnt is let go before the next
-            with _finite(learner, f"control {name}"):
-                for task, _ in frozen.tasks:
-                    learner.learn(task)
-                    progress.advance(bar)
-                seen = join([test for _, test in frozen.tasks])
-                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
-            assert answers.spike_predicted is not None
-            found[name] = {
-                "a_last_spikes_only": float(np.mean(answers.spike_predicted == answers.labels)),
-                "functional_share": learner.report()["functional_share"],
-                "spikes_per_image": learner.report()["spikes_per_image"],
-            }
-            keeper.save()
-    return found
-
-
-def evaluate(
-    learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
-) -> StepAnswers:
-    """A learner's answers for test samples; ``oracle``: also with the true task's gate.
-
-    Raises:
-        NotFinite: A score is not.
-    """
-    at = time.perf_counter()
-    prediction = predict(learner, seen)
-    if seen.features.is_cuda:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - at
-    given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
-    require_finite("answers", {k: v for k, v in given.items() if v is not None})
-    predicted = prediction.scores.argmax(1)
-    spike_predicted = None
-    if prediction.spike_scores is not None:
-        silent = torch.isneginf(prediction.spike_scores).all(1)
-        require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
-        spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1).cpu().numpy()
-    oracle_predicted = None
-    if oracle and prediction.gates is not None:
-        task = torch.from_numpy(task_of_label).to(seen.labels.device)[seen.labels]
-        oracle_scores = predict(learner, replace(seen, true_task=task)).scores
-        oracle_predicted = oracle_scores.argmax(1).cpu().numpy()
-    return StepAnswers(
-        labels=seen.labels.cpu().numpy(),
-        predicted=predicted.cpu().numpy(),
-        scores=prediction.scores.cpu().numpy(),
-        gates=None if prediction.gates is None else prediction.gates.cpu().numpy(),
-        gate_scores=(
-            None if prediction.gate_scores is None else prediction.gate_scores.cpu().numpy()
-        ),
-        spike_predicted=spike_predicted,
-        oracle_gate_predicted=oracle_predicted,
-        vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
-        operations=None if prediction.operations is None else prediction.operations.cpu().numpy(),
-        seconds=seconds,
-    )
-
-
-@contextmanager
-def _finite(learner: Learner, where: str) -> Iterator[None]:
-    """What a learner has learnt must be finite afterwards; ``where`` begins the message if not.
-
-    Raises:
-        NotFinite: A number is not, there or in the answers. LAPACK's failures are the same thing:
-            with finite numbers of a usual size it has none.
-    """
-    try:
-        yield
-        require_finite("state", learner.state_dict())
-    except (NotFinite, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-        raise NotFinite(f"{where}: {error}") from error
-
-
-def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
-    """`Learner.predict` in parts, so that memory does not grow with the test set."""
-    rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
-    return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])
-
-
 def _draw(directory: Path, console: Console) -> None:
     skipped: dict[str, str] = {}
     try:
@@ -547,10 +279,6 @@ def _draw(directory: Path, console: Console) -> None:
         say(console, f"figures left out: {error}")
     for name, reason in skipped.items():
         say(console, " ".join(f"figure {name} left out: {reason}".split()))
-
-
-def _recordable(measures: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in measures.items() if v is not None}
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,66 @@
+"""A learner's answers for test samples."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from snn_artsy.checks import require_finite
+from snn_artsy.evaluation.measures import StepAnswers
+from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
+from snn_artsy.learners.tasks import take
+
+# Test samples given to a learner at a time; no answer depends on it.
+TEST_BATCH = 500
+
+
+def evaluate(
+    learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
+) -> StepAnswers:
+    """A learner's answers for test samples; ``oracle``: also with the true task's gate.
+
+    Raises:
+        NotFinite: A score is not.
+    """
+    at = time.perf_counter()
+    prediction = predict(learner, seen)
+    if seen.features.is_cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - at
+    given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
+    require_finite("answers", {k: v for k, v in given.items() if v is not None})
+    predicted = prediction.scores.argmax(1)
+    spike_predicted = None
+    if prediction.spike_scores is not None:
+        silent = torch.isneginf(prediction.spike_scores).all(1)
+        require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
+        spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1).cpu().numpy()
+    oracle_predicted = None
+    if oracle and prediction.gates is not None:
+        task = torch.from_numpy(task_of_label).to(seen.labels.device)[seen.labels]
+        oracle_scores = predict(learner, replace(seen, true_task=task)).scores
+        oracle_predicted = oracle_scores.argmax(1).cpu().numpy()
+    return StepAnswers(
+        labels=seen.labels.cpu().numpy(),
+        predicted=predicted.cpu().numpy(),
+        scores=prediction.scores.cpu().numpy(),
+        gates=None if prediction.gates is None else prediction.gates.cpu().numpy(),
+        gate_scores=(
+            None if prediction.gate_scores is None else prediction.gate_scores.cpu().numpy()
+        ),
+        spike_predicted=spike_predicted,
+        oracle_gate_predicted=oracle_predicted,
+        vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
+        operations=None if prediction.operations is None else prediction.operations.cpu().numpy(),
+        seconds=seconds,
+    )
+
+
+def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
+    """`Learner.predict` in parts, so that memory does not grow with the test set."""
+    rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
+    return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])

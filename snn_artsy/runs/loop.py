@@ -1,0 +1,147 @@
+"""The one loop: tasks -> learner -> answers -> recorder and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from snn_artsy.checks import NotFinite, require_finite
+from snn_artsy.config import RunConfig
+from snn_artsy.evaluation.measures import StepAnswers, measure
+from snn_artsy.learners import build as build_learner
+from snn_artsy.learners import build_snn
+from snn_artsy.learners.base import Learner
+from snn_artsy.learners.tasks import join
+from snn_artsy.recording.writer import RunRecorder
+from snn_artsy.runs import checkpoint
+from snn_artsy.runs.evaluate import evaluate
+from snn_artsy.runs.features import Frozen
+from snn_artsy.runs.keeper import Keeper
+from snn_artsy.runs.progress import progress_bar
+
+
+def run_learner(
+    name: str,
+    config: RunConfig,
+    frozen: Frozen,
+    device: str,
+    console: Console,
+    recorder: RunRecorder | None = None,
+    state_file: Path | None = None,
+    keep: list[StepAnswers] | None = None,
+    keeper: Keeper | None = None,
+) -> dict[str, Any]:
+    """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
+
+    What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
+    ``keeper`` makes checkpoints, and has it go on from its own."""
+    torch.manual_seed(config.seed)
+    learner = build_learner(name, frozen.setting(config, device, recorder))
+    steps = [] if keeper is None else keeper.begin(name, learner, frozen)
+    # as if what was taken before an interruption had been taken just now
+    learning = 0.0 if keeper is None else keeper.kept.seconds_learning
+    started = time.perf_counter() - (0.0 if keeper is None else keeper.kept.seconds)
+    done = len(steps)
+
+    def elapsed() -> float:
+        return time.perf_counter() - started
+
+    with progress_bar(console) as progress:
+        bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
+        for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
+            begun = elapsed() - learning
+            if keeper is not None:
+                learner.after_epoch = lambda begun=begun: keeper.learnt(
+                    learner, elapsed(), elapsed() - begun, None
+                )
+            require_finite(f"{name}, task {step}", {"its features": task.train.features})
+            with _finite(learner, f"{name}, task {step}"):
+                learner.learn(task)
+            learning = elapsed() - begun
+            if config.record.snapshots:
+                learner.snapshot(f"after_task_{step}")
+            seen = join([test for _, test in frozen.tasks[: step + 1]])
+            last = step == len(frozen.tasks) - 1
+            with _finite(learner, f"{name}, task {step}"):
+                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=last)
+            steps.append(answers)
+            if recorder is not None:
+                recorder.evaluation(
+                    name,
+                    step,
+                    seen.index.cpu().numpy(),
+                    answers.labels,
+                    answers.predicted,
+                    gates=answers.gates,
+                    gate_scores=answers.gate_scores,
+                    spike_predicted=answers.spike_predicted,
+                    scores=answers.scores,
+                )
+            if keeper is not None:
+                keeper.learnt(learner, elapsed(), learning, answers)
+            progress.advance(bar)
+    if state_file is not None:
+        digest = checkpoint.write_tensors(state_file, learner.state_dict())
+        if keeper is not None:
+            keeper.kept.states[name] = digest
+    if keep is not None:
+        keep += steps
+    measures = measure(steps, frozen.stream.task_of_label)
+    measures |= learner.report()
+    measures |= {"seconds": elapsed(), "seconds_learning": learning}
+    if recorder is not None:
+        recorder.summary(name, _recordable(measures))
+    return measures
+
+
+def run_controls(
+    config: RunConfig, frozen: Frozen, device: str, console: Console, keeper: Keeper
+) -> dict[str, dict[str, float]]:
+    """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
+    found = keeper.kept.controls
+    learners = build_snn(frozen.setting(config, device)).controls()
+    missing = {name: learner for name, learner in learners.items() if name not in found}
+    with progress_bar(console) as progress:
+        bar = progress.add_task("controls", total=len(missing) * len(frozen.tasks))
+        for name in list(missing):
+            learner = missing.pop(name)  # what one has learnt is let go before the next
+            with _finite(learner, f"control {name}"):
+                for task, _ in frozen.tasks:
+                    learner.learn(task)
+                    progress.advance(bar)
+                seen = join([test for _, test in frozen.tasks])
+                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
+            assert answers.spike_predicted is not None
+            found[name] = {
+                "a_last_spikes_only": float(np.mean(answers.spike_predicted == answers.labels)),
+                "functional_share": learner.report()["functional_share"],
+                "spikes_per_image": learner.report()["spikes_per_image"],
+            }
+            keeper.save()
+    return found
+
+
+@contextmanager
+def _finite(learner: Learner, where: str) -> Iterator[None]:
+    """What a learner has learnt must be finite afterwards; ``where`` begins the message if not.
+
+    Raises:
+        NotFinite: A number is not, there or in the answers. LAPACK's failures are the same thing:
+            with finite numbers of a usual size it has none.
+    """
+    try:
+        yield
+        require_finite("state", learner.state_dict())
+    except (NotFinite, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        raise NotFinite(f"{where}: {error}") from error
+
+
+def _recordable(measures: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in measures.items() if v is not None}

@@ -39,6 +39,8 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     annotations = hints(cls)
     for key in values:
         if key not in annotations:
+            if hasattr(cls, "check_names"):  # whose options would be known
+                cls.check_names(values)
             raise ConfigError(unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix)))
     given = {
         name: convert(annotation, values[name], f"{prefix}{name}")
@@ -53,7 +55,14 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     # a class that is also used by itself names its fields by its own section alone
     section = prefix.rstrip(".").rpartition(".")[2]
     with named(f"{section}.", prefix):
-        return cls(**given)
+        try:
+            return cls(**given)
+        except ConfigError:
+            raise
+        except ValueError as error:  # of a class of options that somebody else wrote
+            field, colon, _ = str(error).partition(":")
+            key = f"{prefix}{error}" if colon and field in annotations else f"{section}: {error}"
+            raise ConfigError(key) from error
 
 
 def take_types(instance: Any, prefix: str = "") -> None:

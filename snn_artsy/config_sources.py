@@ -109,6 +109,7 @@ def read_config(name: str, also: Collection[str] = ()) -> dict[str, Any]:
     known = [*keys_of(RunConfig), *also]
     for key, value in flat({key: value for key, value in content.items() if key not in also}):
         if key not in known:
+            RunConfig.check_names(content)
             raise ConfigError(unknown_key(key, value, known))
         if value is None and section_of(type_of(RunConfig, key)):
             raise ConfigError(

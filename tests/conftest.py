@@ -1,12 +1,26 @@
 """What has to be done before any test."""
 
 import os
+from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One of several processes that share the cores, each of which would take all of them. Libraries
     # read it once, when they are imported, and the commands that tests start inherit it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 from standin_device import register
 
+from snn_artsy.registry import KINDS
+
 register()
+
+
+@pytest.fixture(autouse=True)
+def only_what_the_package_brings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test adds to the registry, the next one does not know."""
+    for registry in KINDS.values():
+        monkeypatch.setattr(registry, "entries", dict(registry.entries))
+        monkeypatch.setattr(registry, "_spelled", {})
+        monkeypatch.setattr(registry, "_points", [])
+    yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from snn_artsy.rules import GatedSTDP, PairSTDP, register
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 PAIR = "snn_artsy.rules.pair:PairSTDP"
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Only what the package brings; what a test adds is forgotten."""
-    monkeypatch.setattr(RULES, "entries", dict(RULES.entries))
-    monkeypatch.setattr(RULES, "_spelled", {})
-    monkeypatch.setattr(RULES, "_points", [])
-    yield
 
 
 def test_it_is_called_with_its_parameters() -> None:

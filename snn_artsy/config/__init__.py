@@ -60,7 +60,6 @@ __all__ = [
     "RunConfig",
     "SNNConfig",
     "TeacherConfig",
-    "check_learners",
 ]
 
 MAX_THREADS = 1024
@@ -142,6 +141,16 @@ class RunConfig:
         """This class with the sections of all learners that were added or are installed."""
         return _with_sections(LEARNERS.all_options())
 
+    @staticmethod
+    def check_names(values: Mapping[str, Any]) -> None:
+        """Refuse learners that are not known; their options are no keys then.
+
+        Raises:
+            ConfigError: One of them is neither part of the package, added, nor installed.
+        """
+        for name in convert(list[str], values.get("learners", []), "learners"):
+            LEARNERS.require("learners", name)
+
     def __post_init__(self) -> None:
         take_types(self)
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
@@ -171,16 +180,6 @@ def _with_sections(sections: Mapping[str, Any]) -> type[RunConfig]:
 def _extended(sections: tuple[tuple[str, type], ...]) -> type[RunConfig]:
     more = [(name, options, field(default_factory=options)) for name, options in sections]
     return make_dataclass("RunConfig", more, bases=(RunConfig,), frozen=True)
-
-
-def check_learners(values: Mapping[str, Any]) -> None:
-    """Refuse learners that are not known, before the sections of their options are.
-
-    Raises:
-        ConfigError: One of them is neither part of the package, added, nor installed.
-    """
-    for name in convert(list[str], values.get("learners", []), "learners"):
-        LEARNERS.require("learners", name)
 
 
 _DECLARED = frozenset(each.name for each in fields(RunConfig))

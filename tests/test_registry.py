@@ -1,0 +1,224 @@
+"""What can be chosen by name, how something is added, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snn_artsy import registry
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.config.used import check_used
+from snn_artsy.config_builder import build, keys_of
+from snn_artsy.learners import Batch, Learner, Prediction, Setting, Task, register
+from snn_artsy.learners import build as build_learner
+from snn_artsy.plots.style import learner_name
+from snn_artsy.registry import DATA, FIGURES, KINDS, LEARNERS, PROTOCOLS, RULES, Registry
+from snn_artsy.runs.facts import config_differences
+
+
+@dataclass(frozen=True)
+class Options:
+    """Mine.
+
+    Args:
+        lr: A rate.
+    """
+
+    lr: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.lr > 1:
+            raise ValueError("lr: use 1 or less")
+
+
+class Mine(Learner):
+    def learn(self, task: Task) -> None: ...
+
+    def predict(self, batch: Batch) -> Prediction:
+        return Prediction(batch.features)
+
+
+def add(name: str = "mine", options: type | None = Options) -> None:
+    register(name, config=options, label="My own")(Mine)
+
+
+@pytest.mark.parametrize(("registry", "name"), [(r, n) for r in KINDS.values() for n in r])
+def test_all_that_the_package_brings_is_there(registry: Registry, name: str) -> None:
+    assert callable(registry[name])
+    assert registry.origin(name) == "" and registry.name_of(name) == name
+
+
+def test_names_of_each_kind() -> None:
+    assert list(KINDS) == ["learners", "data", "rules", "protocols", "figures"]
+    assert [len(r) for r in KINDS.values()] == [14, 12, 5, 10, 16]
+    assert list(RULES) == ["gated", "pair", "triplet", "voltage", "calcium"]
+    assert "stdp-window" in PROTOCOLS and "stdp_window" in FIGURES and "cifar100" in DATA
+    with pytest.raises(KeyError):
+        LEARNERS["mine"]
+
+
+# --- what is added --------------------------------------------------------------------------------
+
+
+def test_a_learner_is_built_with_its_own_options() -> None:
+    add()
+    config = build(RunConfig, {"learners": ["mine"], "mine": {"lr": "0.25"}})
+    learner = build_learner("mine", Setting(config, 5, "cpu"))
+    assert isinstance(learner, Mine) and learner.setting.dim == 5
+    assert learner.setting.options == Options(0.25)
+    assert learner_name("mine") == "My own" and learner_name("yours_too") == "yours too"
+
+
+def test_its_options_are_keys_of_the_runs_that_it_takes_part_in() -> None:
+    before = RunConfig()
+    add()
+    assert "mine.lr" in keys_of(RunConfig)
+    assert "mine" not in vars(RunConfig()) and RunConfig() == before
+    assert RunConfig(learners=["mine"]) == RunConfig(learners=["mine"], mine=Options())  # type: ignore[call-arg]
+    assert vars(RunConfig(learners=["ease", "mine"]))["mine"] == Options()
+    with pytest.raises(ConfigError, match=r"mine.lr: 'x' cannot be used; give a number"):
+        build(RunConfig, {"mine": {"lr": "x"}})
+    with pytest.raises(ConfigError, match=r"mine.lrr: unknown key .*did you mean mine.lr\?"):
+        build(RunConfig, {"mine": {"lrr": 1.0}})
+    with pytest.raises(ConfigError, match=r"^mine.lr: use 1 or less$"):
+        build(RunConfig, {"mine": {"lr": 2.0}})
+
+
+def test_options_that_do_nothing_are_refused_when_typed() -> None:
+    add()
+    config = build(RunConfig, {"learners": ["ease"], "mine": {"lr": 0.25}})
+    check_used(config)  # a file may hold options of learners that do not take part
+    with pytest.raises(ConfigError, match=r"mine.lr: 0.25 does nothing here, .* by mine"):
+        check_used(config, ["mine.lr"])
+    check_used(build(RunConfig, {"learners": ["mine"], "mine": {"lr": 0.25}}), ["mine.lr"])
+
+
+def test_options_of_a_learner_that_takes_no_part_are_no_difference() -> None:
+    add()
+    one, two = {"learners": ["ease"]}, {"learners": ["ease"], "mine": {"lr": 0.25}}
+    assert config_differences(one, two) == []
+    (found,) = config_differences(
+        {"learners": ["mine"], "mine": {"lr": 0.5}}, {"learners": ["mine"], "mine": {"lr": 0.25}}
+    )
+    assert found == "mine.lr was 0.5 and is 0.25"
+
+
+def test_a_cell_of_a_notebook_may_run_again_and_other_names_are_taken() -> None:
+    add()
+    add()
+    with pytest.raises(ConfigError, match=r"'simplecil' is taken \(part of snn_artsy\)"):
+        add("simplecil")
+    with pytest.raises(ConfigError, match=r"'mine' is taken \(.*test_registry:Mine\)"):
+        register("mine")(type("Other", (Mine,), {}))
+    assert sum(name == "mine" for name in LEARNERS) == 1
+
+
+@pytest.mark.parametrize("name", ["data", "seed", "snn", "grid", "a b", "", "a:b", "../x", "1a"])
+def test_names_that_cannot_be_used(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be registered"):
+        add(name)
+
+
+def test_options_need_defaults() -> None:
+    @dataclass
+    class Needs:
+        lr: float
+
+    with pytest.raises(ConfigError, match=r"mine: Needs .*give every one of them a default"):
+        add(options=Needs)
+    with pytest.raises(ConfigError, match="no dataclass"):
+        add(options=int)
+
+
+@pytest.mark.parametrize("wrong", [print, Options, "mine"])
+def test_only_a_learner_is_one(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"is no class|is no learner, it has no learn, predict"):
+        register("mine")(wrong)
+    with pytest.raises(ConfigError, match="cannot be called"):
+        FIGURES.register("mine")(3)
+    with pytest.raises(ConfigError, match="register takes a name"):
+        register(Mine)  # type: ignore[arg-type]
+    assert "mine" not in LEARNERS and "mine" not in FIGURES
+
+
+# --- module:Name ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that Python finds, with one learner that it registers and one that it does not."""
+    (tmp_path / "a_learner_of_mine.py").write_text(
+        "import snn_artsy as sa\n\n"
+        "class Plain(sa.learners.Learner):\n"
+        "    def learn(self, task): ...\n"
+        "    def predict(self, batch): ...\n\n"
+        "@sa.learners.register('called')\n"
+        "class Named(Plain): ...\n\n"
+        "@sa.plots.register('drawn')\n"
+        "def figure(run): ...\n\n"
+        "def other(run): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_learner_of_mine", raising=False)
+    return "a_learner_of_mine"
+
+
+def test_a_name_in_a_configuration_imports_nothing(module: str) -> None:
+    text = f"'{module}:Named' is not loaded, because .*--own {module}:Named"
+    with pytest.raises(ConfigError, match=f"learners: {text}"):
+        RunConfig(learners=[f"{module}:Named"])
+    with pytest.raises(ConfigError, match=f"learners: {text}"):  # rather than its options
+        build(RunConfig, {"learners": f"{module}:Named", "called": {"lr": 1}})
+    with pytest.raises(ConfigError, match=r"data.name: 'this:s' is not loaded"):
+        from snn_artsy.data import load_source
+
+        load_source(DataConfig(name="this:s"))
+    assert module not in sys.modules and "this" not in sys.modules
+    with pytest.raises(ConfigError, match="learners: 'called' cannot be used; choose from simple"):
+        RunConfig(learners=["called"])
+
+
+def test_what_is_named_is_known_by_the_name_that_it_registers(module: str) -> None:
+    assert LEARNERS.load(f"{module}:Named") == "called"
+    assert RunConfig(learners=[f"{module}:Named", "ease"]).learners == ["called", "ease"]
+    assert LEARNERS.load(f"{module}:Plain") == f"{module}:Plain"
+    assert RunConfig(learners=[f"{module}:Plain"]).learners == [f"{module}:Plain"]
+    with pytest.raises(ConfigError, match="once"):
+        RunConfig(learners=[f"{module}:Named", "called"])
+    assert LEARNERS.origin("called") == f"{module}:Named" and LEARNERS.origin("ease") == ""
+
+
+def test_of_whatever_kind(module: str) -> None:
+    registry.load(f"{module}:figure")
+    assert "drawn" in FIGURES
+    registry.load(f"{module}:Plain")
+    assert f"{module}:Plain" in LEARNERS
+    with pytest.raises(ConfigError, match=f"own: '{module}:other' is no learner and no rule"):
+        registry.load(f"{module}:other")
+    with pytest.raises(ConfigError, match="own: 'no_such:x' cannot be imported"):
+        registry.load("no_such:x")
+
+
+def test_an_installed_package_is_imported_when_it_is_asked_for(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(group: str) -> list[metadata.EntryPoint]:
+        of = {"snn_artsy.learners": [("theirs", f"{module}:Plain"), ("broken", "no_such:x")]}
+        return [metadata.EntryPoint(*each, group) for each in of.get(group, [])]
+
+    monkeypatch.setattr(registry, "entry_points", installed)
+    for each in KINDS.values():
+        monkeypatch.setattr(each, "_points", None)
+    assert list(LEARNERS)[-2:] == ["theirs", "broken"]
+    RunConfig(learners=["ease"])
+    assert module not in sys.modules
+    assert RunConfig(learners=["theirs"]).learners == ["theirs"] and module in sys.modules
+    assert "ease" in keys_of(RunConfig)  # the broken one is in nobody's way
+    with pytest.raises(ConfigError, match="'no_such:x' cannot be imported"):
+        RunConfig(learners=["broken"])

@@ -39,8 +39,8 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     annotations = hints(cls)
     for key in values:
         if key not in annotations:
-            if hasattr(cls, "check_names"):  # whose options would be known
-                cls.check_names(values)
+            # an option of a learner that is not known: say that, rather than something of its key
+            getattr(cls, "check_names", lambda _: None)(values)
             raise ConfigError(unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix)))
     given = {
         name: convert(annotation, values[name], f"{prefix}{name}")
@@ -60,8 +60,8 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         except ConfigError:
             raise
         except ValueError as error:  # of a class of options that somebody else wrote
-            field, colon, _ = str(error).partition(":")
-            key = f"{prefix}{error}" if colon and field in annotations else f"{section}: {error}"
+            name, colon, _ = str(error).partition(":")
+            key = f"{prefix}{error}" if colon and name in annotations else f"{section}: {error}"
             raise ConfigError(key) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console, Group
 from rich.jupyter import JupyterMixin
+from rich.text import Text
 
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import RunConfig
@@ -54,7 +55,8 @@ class RunResult(JupyterMixin):
         found = [summary_table(self.summary)]
         if self.summary.get("controls"):
             found.append(controls_table(self.summary))
-        return Group(*found)
+        failed = self.summary.get("failed", {}).values()
+        return Group(*found, *(Text(f"failed: {why}") for why in failed))
 
 
 def execute(config: RunConfig, console: Console | None = None) -> RunResult:
@@ -245,8 +247,6 @@ def _carry_out(
     text = json.dumps(summary, indent=2, allow_nan=False)
     storage.write_text(directory / "summary.json", text + "\n")
     _draw(directory, console)
-    for why in failed.values():
-        say(console, f"failed: {why}")
     checkpoint.remove(directory)
     for name, measures in summary["learners"].items():
         if tasks := measures.get("unconverted_tasks"):

@@ -27,7 +27,7 @@ from snn_artsy.plots.synapses import (
     transition_flow,
     weight_map,
 )
-from snn_artsy.plots.window import stdp_window
+from snn_artsy.plots.window import stdp_window, window_of
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.registry import FIGURES
@@ -53,6 +53,7 @@ __all__ = [
     "stdp_window",
     "transition_flow",
     "weight_map",
+    "window_of",
 ]
 
 _log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from snn_artsy import plots as plots
     from snn_artsy import protocols as protocols
     from snn_artsy import rules as rules
+    from snn_artsy import synapses as synapses
     from snn_artsy.api import available as available
     from snn_artsy.api import compare as compare
     from snn_artsy.api import resume as resume
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from snn_artsy.synapses import SpikeEncoder as SpikeEncoder
 
 _MODULES = {
-    **{name: f"snn_artsy.{name}" for name in ("data", "learners", "plots", "protocols", "rules")},
+    **{
+        name: f"snn_artsy.{name}"
+        for name in ("data", "learners", "plots", "protocols", "rules", "synapses")
+    },
     "metrics": "snn_artsy.evaluation.metrics",
 }
 _NAMES = {

@@ -29,7 +29,17 @@ from snn_artsy.config_sources import as_file, layered, read_config
 from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN
-from snn_artsy.registry import DATA, FIGURES, LEARNERS, PROTOCOLS, RULES, Registry, load
+from snn_artsy.registry import (
+    DATA,
+    ENCODERS,
+    FIGURES,
+    LEARNERS,
+    NEURONS,
+    PROTOCOLS,
+    RULES,
+    Registry,
+    load,
+)
 from snn_artsy.runs.directory import check_out, claim, give_back
 from snn_artsy.signals import Terminated, exit_code, interruptible
 
@@ -55,6 +65,8 @@ _NAMING = {
     "data.name": DATA,
     "snn.plasticity.rule": RULES,
     "snn.plasticity.base": RULES,
+    "snn.encoding.code": ENCODERS,
+    "snn.neuron.model": NEURONS,
 }
 _OVERWRITE = "Replace files that are there already and differ."
 

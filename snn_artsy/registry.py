@@ -384,6 +384,22 @@ _SHOWN = {
     "lesion": "functional contacts of a trained run cut, at random and targeted",
     "pharmacology": "APV in training, NBQX at test, on a trained run",
 }
+ENCODERS = Registry(
+    "encoders",
+    "code",
+    {name: (f"snn_artsy.synapses.encoding:{name}", "") for name in
+     ("poisson", "current", "latency")},
+)  # fmt: skip
+"""Called with a `snn_artsy.synapses.encoding.Presentation`, gives spikes [T, B, 2D]."""
+
+NEURONS = Registry(
+    "neurons",
+    "neuron",
+    {name: (f"snn_artsy.synapses.neurons:{name}", "") for name in ("leaky", "synaptic")},
+)
+"""Called with a `snn_artsy.config.NeuronConfig`, the step (ms) and thresholds [n_post], gives
+snnTorch's Leaky, Lapicque or Synaptic without a reset."""
+
 PROTOCOLS = Registry(
     "protocols",
     "protocol",
@@ -421,5 +437,5 @@ FIGURES = Registry(
 )
 """Called with a recorded run, gives a matplotlib figure; the name is that of its file."""
 
-KINDS = {r.kind: r for r in (LEARNERS, DATA, RULES, PROTOCOLS, FIGURES)}
+KINDS = {r.kind: r for r in (LEARNERS, DATA, RULES, ENCODERS, NEURONS, PROTOCOLS, FIGURES)}
 """Every registry, by what its things are called."""

@@ -18,7 +18,17 @@ from snn_artsy.config_builder import build, keys_of
 from snn_artsy.learners import Batch, Learner, Prediction, Setting, Task, register
 from snn_artsy.learners import build as build_learner
 from snn_artsy.plots.style import learner_name
-from snn_artsy.registry import DATA, FIGURES, KINDS, LEARNERS, PROTOCOLS, RULES, Registry
+from snn_artsy.registry import (
+    DATA,
+    ENCODERS,
+    FIGURES,
+    KINDS,
+    LEARNERS,
+    NEURONS,
+    PROTOCOLS,
+    RULES,
+    Registry,
+)
 from snn_artsy.runs.facts import config_differences
 
 
@@ -55,8 +65,10 @@ def test_all_that_the_package_brings_is_there(registry: Registry, name: str) -> 
 
 
 def test_names_of_each_kind() -> None:
-    assert list(KINDS) == ["learners", "data", "rules", "protocols", "figures"]
-    assert [len(r) for r in KINDS.values()] == [14, 12, 5, 10, 16]
+    assert list(KINDS) == [
+        "learners", "data", "rules", "encoders", "neurons", "protocols", "figures"
+    ]  # fmt: skip
+    assert [len(r) for r in KINDS.values()] == [14, 12, 5, 3, 2, 10, 16]
     assert list(RULES) == ["gated", "pair", "triplet", "voltage", "calcium"]
     assert "stdp-window" in PROTOCOLS and "stdp_window" in FIGURES and "cifar100" in DATA
     with pytest.raises(KeyError):
@@ -145,6 +157,36 @@ def test_only_a_learner_is_one(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="register takes a name"):
         register(Mine)  # type: ignore[arg-type]
     assert "mine" not in LEARNERS and "mine" not in FIGURES
+
+
+def test_a_code_and_a_neuron_of_ones_own_are_used() -> None:
+    """A code of one spike in the first step, and a neuron that is never driven over threshold."""
+    import snntorch
+    import torch
+
+    from snn_artsy.config import EncodingConfig, NeuronConfig, TeacherConfig
+    from snn_artsy.synapses import SilentSynapseLayer, SpikeEncoder, make_schedule
+
+    @ENCODERS.register("first")
+    def first(shown: Any) -> torch.Tensor:
+        spikes = torch.zeros(len(shown.on), *shown.drive.shape)
+        spikes[0] = (shown.drive > 0).float()
+        return spikes
+
+    @NEURONS.register("deaf")
+    def deaf(neuron: NeuronConfig, dt_ms: float, threshold: torch.Tensor) -> Any:
+        return snntorch.Leaky(beta=0.5, threshold=1e6 + threshold, reset_mechanism="none")
+
+    config = EncodingConfig(code="first")
+    encoder = SpikeEncoder(config, make_schedule(config, TeacherConfig()))
+    spikes = encoder(torch.ones(2, 3), 7, 0, torch.arange(2))
+    assert spikes[0].tolist() == 2 * [[1, 1, 1, 0, 0, 0]] and spikes[1:].sum() == 0
+    pre, current = torch.zeros(9, 1, 4), torch.full((9, 1, 2), 1.5)
+    for model, fires in (("leaky", True), ("deaf", False)):
+        layer = SilentSynapseLayer(4, 2, 1.0, neuron=NeuronConfig(model=model))
+        assert bool(layer(pre, teacher=current).any()) == fires
+    with pytest.raises(ConfigError, match=r"code: 'x' cannot be used; choose from .*, first"):
+        EncodingConfig(code="x")
 
 
 # --- module:Name ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from snn_artsy.checks import one_of, require, within
 from snn_artsy.config.plasticity import PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
+from snn_artsy.registry import ENCODERS, NEURONS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class EncodingConfig:
     Args:
         preset: Where values that are left out come from.
         code: ``poisson`` (Bernoulli in each step), ``current`` (perfect integrator, deterministic)
-            or ``latency`` (one spike a volley, earlier for stronger features).
+            or ``latency`` (one spike a volley, earlier for stronger features); or your own.
         n_steps: Steps T of a presentation.
         test_steps: Steps of a presentation without a teacher (test images, and all that the answer
             to them is calibrated on); default: ``n_steps``.
@@ -39,7 +40,7 @@ class EncodingConfig:
     """
 
     preset: Literal["physiological", "fast"] = "physiological"
-    code: Literal["poisson", "current", "latency"] = "poisson"
+    code: str = "poisson"
     n_steps: int | None = None
     test_steps: int | None = None
     dt_ms: float | None = None
@@ -63,7 +64,7 @@ class EncodingConfig:
     def __post_init__(self) -> None:
         take_types(self, "snn.encoding.")
         one_of("snn.encoding.preset", self.preset, tuple(self.PRESETS))
-        one_of("snn.encoding.code", self.code, ("poisson", "current", "latency"))
+        ENCODERS.require("snn.encoding.code", self.code)
         one_of("snn.encoding.decorrelation", self.decorrelation, ("whiten", "standardise"))
         for other, values in self.PRESETS.items():
             # a run's own file with another preset written into it, which would do nothing
@@ -142,7 +143,7 @@ class NeuronConfig:
 
     Args:
         model: ``leaky`` (snnTorch's Leaky: instantaneous current) or ``synaptic`` (snnTorch's
-            Synaptic: AMPA current decaying with tau_ampa_ms).
+            Synaptic: AMPA current decaying with tau_ampa_ms); or your own.
         per_class: Neurons K in each class assembly.
         tau_mem_ms: Membrane time constant (ms).
         tau_ampa_ms: Decay of the AMPA current (ms), ``synaptic`` only.
@@ -152,7 +153,7 @@ class NeuronConfig:
         floor: Lowest membrane value, in thresholds (the inhibitory reversal potential).
     """
 
-    model: Literal["leaky", "synaptic"] = "leaky"
+    model: str = "leaky"
     per_class: int = 8
     tau_mem_ms: float = 20.0
     tau_ampa_ms: float = 2.0
@@ -161,7 +162,7 @@ class NeuronConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "snn.neuron.")
-        one_of("snn.neuron.model", self.model, ("leaky", "synaptic"))
+        NEURONS.require("snn.neuron.model", self.model)
         within("snn.neuron.per_class", self.per_class, 1, 10_000, "neurons")
         for name in ("tau_mem_ms", "tau_ampa_ms"):
             within(f"snn.neuron.{name}", getattr(self, name), 0.01, 1e6, "ms")

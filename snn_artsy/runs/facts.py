@@ -15,7 +15,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
-from snn_artsy.registry import DATA, LEARNERS, RULES, Registry
+from snn_artsy.registry import DATA, ENCODERS, KINDS, LEARNERS, NEURONS, RULES, Registry
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 NO_DIFFERENCE = frozenset(
@@ -40,7 +40,7 @@ NO_DIFFERENCE = frozenset(
 FILES_ONLY = frozenset(("h5py", "safetensors"))
 """Packages that read and write, and compute nothing."""
 
-_ADDED = tuple(f"{registry.one} " for registry in (LEARNERS, DATA, RULES))
+_ADDED = tuple(f"{registry.one} " for registry in KINDS.values())
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,11 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
 
 def added(config: RunConfig) -> list[tuple[Registry, str]]:
     """What a configuration names that is not part of the package."""
-    rule = config.snn.plasticity
+    snn = config.snn
     named = [(LEARNERS, name) for name in config.learners]
-    named += [(DATA, config.data.name), (RULES, rule.rule), (RULES, rule.base)]
+    named += [(RULES, snn.plasticity.rule), (RULES, snn.plasticity.base)]
+    named += [(DATA, config.data.name), (ENCODERS, snn.encoding.code)]
+    named.append((NEURONS, snn.neuron.model))
     return [(registry, name) for registry, name in named if registry.origin(name)]
 
 

@@ -1,10 +1,13 @@
 """Spiking synapses that are silent until they learn: a PyTorch layer library of its own."""
 
+from snn_artsy.registry import ENCODERS, NEURONS
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
 from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
 from snn_artsy.synapses.online import LeakyUnits, learn_online
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
+
+register_code, register_neuron = ENCODERS.register, NEURONS.register
 
 __all__ = [
     "FeatureScaling",
@@ -19,4 +22,6 @@ __all__ = [
     "make_schedule",
     "mg_block",
     "on_off",
+    "register_code",
+    "register_neuron",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_tensor
 from snn_artsy.config import EncodingConfig
+from snn_artsy.registry import ENCODERS
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import Schedule
 
@@ -131,12 +132,61 @@ def on_off(z: Tensor) -> Tensor:
     return torch.cat([z.clamp_min(0), (-z).clamp_min(0)], dim=1)
 
 
+@dataclass(frozen=True)
+class Presentation:
+    """What a code turns into spikes.
+
+    Args:
+        drive: Of each unit, [B, 2D] in [0, 1]: ON units first, then OFF units.
+        schedule: When the stimulus is on.
+        rate: Spikes a step at a drive of 1, at most 1.
+        seed, stream, sample: Key the noise; ``sample`` int64 [B].
+    """
+
+    drive: Tensor
+    schedule: Schedule
+    rate: float
+    seed: int
+    stream: int
+    sample: Tensor
+
+    @property
+    def on(self) -> Tensor:
+        """Steps of volleys, bool [T]."""
+        return self.schedule.volley.to(self.drive.device)
+
+
+def poisson(shown: Presentation) -> Tensor:
+    """In each volley step a unit fires with probability rate * dt (Bernoulli)."""
+    # a feature drives its ON or its OFF unit, never both: one number serves the pair
+    steps = torch.nonzero(shown.on)[:, 0]
+    n, drive = len(shown.on), shown.drive
+    u = uniform(shown.seed, shown.stream, shown.sample, n, drive.shape[1] // 2, only=steps)
+    spikes = drive.new_zeros(n, *drive.shape)
+    spikes[steps] = (torch.cat([u, u], dim=2) < drive * shown.rate).float()
+    return spikes
+
+
+def current(shown: Presentation) -> Tensor:
+    """A perfect integrator of the rate from half a spike, one spike at each crossing."""
+    steps_on = torch.cumsum(shown.on, 0).float()[:, None, None]
+    level = torch.floor(steps_on * (shown.drive * shown.rate) + 0.5)
+    return (torch.diff(level, dim=0, prepend=torch.zeros_like(level[:1])) > 0).float()
+
+
+def latency(shown: Presentation) -> Tensor:
+    """One spike a volley, at a step that falls linearly with the drive; none without."""
+    drive, on = shown.drive, shown.on[:, None, None]
+    delay = torch.round((1.0 - drive) * (shown.schedule.volley_steps - 1))
+    step = torch.arange(len(shown.on), device=drive.device) % shown.schedule.period_steps
+    return ((step.float()[:, None, None] == delay) & (drive > 0) & on).float()
+
+
 class SpikeEncoder:
     """ON/OFF spikes of a presentation: T steps of dt, the stimulus on in periodic volleys.
 
-    ``poisson``: in each volley step a unit fires with probability rate * dt (Bernoulli).
-    ``current``: a perfect integrator of the rate from half a spike, one spike at each crossing.
-    ``latency``: one spike a volley, at a step that falls linearly with the drive; none without.
+    ``snn.encoding.code`` says which function makes them: `poisson`, `current`, `latency`, or one
+    that was added (`snn_artsy.registry.ENCODERS`).
     """
 
     def __init__(self, config: EncodingConfig, schedule: Schedule) -> None:
@@ -169,22 +219,7 @@ class SpikeEncoder:
         check_tensor("z", z, "B D", sizes, z)
         check_range("z", z, -MOST, MOST)
         check_same_kind("sample", sample, "B", sizes, z.new_zeros((), dtype=torch.int64))
-        drive = self.drive(z)
-        volley = self.schedule.volley.to(z.device)
-        per_step = self.config.rate_hz * self.config.dt * 1e-3
-        on = volley[:, None, None]
-        if self.config.code == "poisson":
-            # a feature drives its ON or its OFF unit, never both: one number serves the pair
-            shown = torch.nonzero(volley)[:, 0]
-            u = uniform(seed, stream, sample, len(volley), z.shape[1], only=shown)
-            spikes = drive.new_zeros(len(volley), *drive.shape)
-            spikes[shown] = (torch.cat([u, u], dim=2) < drive * per_step).float()
-            return spikes
-        if self.config.code == "current":
-            steps_on = torch.cumsum(volley, 0).float()[:, None, None]
-            level = torch.floor(steps_on * (drive * per_step) + 0.5)
-            return (torch.diff(level, dim=0, prepend=torch.zeros_like(level[:1])) > 0).float()
-        last = self.schedule.volley_steps - 1
-        delay = torch.round((1.0 - drive) * last)
-        position = (torch.arange(len(volley), device=z.device) % self.schedule.period_steps).float()
-        return ((position[:, None, None] == delay) & (drive > 0) & on).float()
+        rate = self.config.rate_hz * self.config.dt * 1e-3
+        shown = Presentation(self.drive(z), self.schedule, rate, seed, stream, sample)
+        spikes: Tensor = ENCODERS[self.config.code](shown)
+        return spikes

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from snn_artsy.arrays import check_range
 from snn_artsy.config import NeuronConfig
+from snn_artsy.registry import NEURONS
 
 
 def make_neuron(neuron: NeuronConfig, dt_ms: float, threshold: Tensor) -> nn.Module:
@@ -25,19 +26,24 @@ def make_neuron(neuron: NeuronConfig, dt_ms: float, threshold: Tensor) -> nn.Mod
     False a membrane that is still above threshold after its reset fires again only beyond twice the
     threshold. Neither is the textbook LIF.
     """
-    beta = torch.tensor(math.exp(-dt_ms / neuron.tau_mem_ms), dtype=threshold.dtype)
-    if neuron.model == "leaky":
-        unit = snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="none")
-    else:
-        alpha = math.exp(-dt_ms / neuron.tau_ampa_ms)
-        unit = snntorch.Synaptic(
-            alpha=torch.tensor(alpha, dtype=threshold.dtype),
-            beta=beta,
-            threshold=threshold,
-            reset_mechanism="none",
-        )
+    unit: nn.Module = NEURONS[neuron.model](neuron, dt_ms, threshold)
     forget(unit)
     return unit.to(threshold.device)
+
+
+def leaky(neuron: NeuronConfig, dt_ms: float, threshold: Tensor) -> snntorch.Leaky:
+    """Its synaptic current is instantaneous."""
+    beta = torch.tensor(math.exp(-dt_ms / neuron.tau_mem_ms), dtype=threshold.dtype)
+    return snntorch.Leaky(beta=beta, threshold=threshold, reset_mechanism="none")
+
+
+def synaptic(neuron: NeuronConfig, dt_ms: float, threshold: Tensor) -> snntorch.Synaptic:
+    """Its synaptic current decays with ``tau_ampa_ms``."""
+    alpha, beta = (
+        torch.tensor(math.exp(-dt_ms / tau), dtype=threshold.dtype)
+        for tau in (neuron.tau_ampa_ms, neuron.tau_mem_ms)
+    )
+    return snntorch.Synaptic(alpha=alpha, beta=beta, threshold=threshold, reset_mechanism="none")
 
 
 def forget(unit: nn.Module) -> None:

@@ -69,10 +69,10 @@ class CommandHelp(Directive):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        from snn_artsy.cli import _build_parsers
+        from snn_artsy.commands import build_parsers
 
         os.environ["COLUMNS"] = "100"  # argparse asks the terminal
-        text = _build_parsers(self.arguments[0])[1][self.arguments[0]].format_help()
+        text = build_parsers(self.arguments[0])[1][self.arguments[0]].format_help()
         return [nodes.literal_block(text, text, language="text")]
 
 

@@ -12,21 +12,19 @@ import json
 import os
 import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from snn_artsy import __version__
 from snn_artsy.api import COMPARED, Comparison
 from snn_artsy.checks import ConfigError, one_of, require
+from snn_artsy.commands import PROG, build_parsers
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, layered, read_config
-from snn_artsy.options import Parser
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.registry import (
@@ -51,14 +49,9 @@ if TYPE_CHECKING:
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
-PROG = "snn-artsy"
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
 # What makes nothing but what it prints.
 _PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
-_OWN = (
-    "Learners, rules or figures of your own that a file names or that are to take part, as "
-    "module:Name; no module is imported but those named on the command line."
-)
 # Options under which module:Name may be typed.
 _NAMING = {
     "learners": LEARNERS,
@@ -68,7 +61,6 @@ _NAMING = {
     "snn.encoding.code": ENCODERS,
     "snn.neuron.model": NEURONS,
 }
-_OVERWRITE = "Replace files that are there already and differ."
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -124,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(f"command: none given; choose from {names}, for example `{PROG} run`")
     command, *words = arguments
     if command in ("--help", "-h", "--version"):
-        _build_parsers(command)[0].parse_args([command])
+        build_parsers(command)[0].parse_args([command])
     if command.startswith("-"):
         raise ConfigError(f"{command}: unknown option; see `{PROG} --help`")
     if command not in commands:
@@ -132,144 +124,8 @@ def _dispatch(arguments: list[str]) -> int:
     words = _load_own(words)
     takes_keys = command in ("run", "compare", "sweep")
     keys: Any = RunConfig.whole() if takes_keys else None
-    _, parsers = _build_parsers(command, keys)
+    _, parsers = build_parsers(command, keys)
     return commands[command](parsers[command].read(words))
-
-
-@lru_cache(maxsize=8)
-def _build_parsers(
-    command: str | None, keys: type[RunConfig] | None = RunConfig
-) -> tuple[ArgumentParser, dict[str, Parser]]:
-    """All commands; a run's ``keys`` for the command that takes them: there are two hundred."""
-
-    def configuration(name: str) -> type | None:
-        return keys if name == command else None
-
-    run = Parser(
-        prog=f"{PROG} run",
-        description="Learn the tasks, evaluate after each, record. Without any argument: the "
-        "bundled backbone and scikit-learn's digits, in under two minutes.",
-        configuration=configuration("run"),
-    )
-    compare = Parser(
-        prog=f"{PROG} compare",
-        description="Learners x seeds on one protocol, compared pair by pair. Takes every key of "
-        f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
-        f"finished cells. data.train_share is {COMPARED['data.train_share']:g} here unless given.",
-        configuration=configuration("compare"),
-    )
-    compare.option("seeds", int, 5, "How many seeds.")
-    sweep = Parser(
-        prog=f"{PROG} sweep",
-        description="Every combination of a grid's values as a run of its own, on Ray. Takes every "
-        f"key of `{PROG} run`; --out is the directory of all. The same command takes up what is "
-        "missing.",
-        configuration=configuration("sweep"),
-    )
-    sweep.option(
-        "grid",
-        str | None,
-        None,
-        "Keys and their values; in a configuration file, `grid:` with a list for each key.",
-        "KEY=A,B;KEY=C,D",
-    )
-    sweep.option("address", str | None, None, "Of a Ray cluster, or auto; default: this machine.")
-    sweep.option("workers", int | None, None, "Runs at a time here (default: by its cores).")
-    sweep.option("cpus_per_run", int, 1, "Cores of each run.")
-    sweep.option("gpus_per_run", float, 0.0, "GPUs of each run; fractions share one.")
-    for parser in (run, compare, sweep):
-        parser.option("own", str | None, None, _OWN, "MODULE:NAME,..")
-        parser.add_argument(
-            "--config", action="append", default=[], metavar="FILE",
-            help="YAML file with any of the keys below; what is typed beats it.",
-        )  # fmt: skip
-        parser.add_argument(
-            "--print_config", action="store_true", help="Print the configuration as YAML, and stop."
-        )
-
-    plot = Parser(prog=f"{PROG} plot", description="Draw figures of a recorded run.")
-    plot.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
-    plot.add_argument("names", nargs="*", metavar="NAME", help="Figures (default: all).")
-    plot.option("format", str, "png", "Of files.", "png|pdf|svg")
-    plot.option("list", bool, False, "Only list the names of the figures.")
-    plot.option(
-        "out", str | None, None, "Directory (default: figures/ in the run directory).", "DIR"
-    )
-    plot.option("overwrite", bool, False, _OVERWRITE)
-    resume = Parser(
-        prog=f"{PROG} resume",
-        description="Go on with an interrupted run after the last task that a learner finished (in "
-        "the spiking learner, after the last epoch), with the configuration it began with. On the "
-        "CPU its numbers are those of a run that was never interrupted.",
-    )
-    resume.add_argument("run", metavar="RUN", help="Run directory.")
-    resume.option("own", str | None, None, _OWN, "MODULE:NAME,..")
-    info = Parser(
-        prog=f"{PROG} info",
-        description="Say what was run, how it ended, and what the file holds.",
-    )
-    info.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
-    info.option("json", bool, False, "As JSON.")
-    report = Parser(
-        prog=f"{PROG} report",
-        description="Write one HTML page that needs no network: configuration, table, figures, how "
-        "to reproduce; with several runs, their comparison.",
-    )
-    report.add_argument("runs", nargs="+", metavar="RUN", help="Run directories.")
-    report.option(
-        "out", str | None, None, "The page (default: report.html in the first run's directory).",
-        "FILE",
-    )  # fmt: skip
-    report.option("overwrite", bool, False, _OVERWRITE)
-    report.option("own", str | None, None, _OWN, "MODULE:NAME,..")
-    export = Parser(
-        prog=f"{PROG} export", description="Write a run in a format that other tools open."
-    )
-    export.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
-    export.option("to", str | None, None, "Format (required).", "nwb|sonata")
-    export.option(
-        "out", str | None, None, "File (nwb) or directory (sonata); default: beside run.h5.", "PATH"
-    )
-    export.option("overwrite", bool, False, _OVERWRITE)
-    protocol = Parser(
-        prog=f"{PROG} protocol",
-        description="Run virtual experiments beside their published values: "
-        + "; ".join(f"{name}: {PROTOCOLS.label(name)}" for name in PROTOCOLS)
-        + "; all: every one of them.",
-    )
-    protocol.add_argument("name", nargs="?", metavar="NAME", help="A protocol, or all.")
-    protocol.option("out", str, "protocols", "Directory of data, figures, protocols.json.", "DIR")
-    protocol.option(
-        "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
-    )
-    protocol.option("own", str | None, None, _OWN, "MODULE:NAME,..")
-    protocol.option("overwrite", bool, False, _OVERWRITE)
-    protocol.option("seed", int, 1993, "Of everything random.")
-    protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
-
-    parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
-    parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
-    helps = {
-        "run": "learn, evaluate, record",
-        "plot": "draw figures",
-        "info": "what is in a run",
-        "protocol": "virtual experiments",
-        "compare": "learners x seeds, with statistics",
-        "resume": "go on with an interrupted run",
-        "export": "as NWB or SONATA",
-        "report": "one HTML page",
-        "sweep": "a grid of runs on Ray",
-    }
-    top = ArgumentParser(
-        prog=PROG,
-        description="Continual learning with silent synapses between a frozen ViT and its "
-        "sub-networks. --debug, anywhere, shows the traceback of a failure.",
-    )
-    top.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    names = top.add_subparsers(metavar="COMMAND", title="commands")
-    for name in parsers:
-        names.add_parser(name, help=helps[name])
-    return top, parsers
 
 
 # --- commands -------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ class Registry(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self.entries
-        known = set(self._spelled)
-        yield from (p.name for p in self._installed() if _spelling(p) not in known)
+        known = {*self.entries, *self._spelled}
+        yield from (p.name for p in self._installed() if not {p.name, _spelling(p)} & known)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -234,7 +234,8 @@ class Registry(Mapping[str, Any]):
         return bool(self.parts) and isinstance(found, type) and not self._missing(found)
 
     def _missing(self, found: type) -> list[str]:
-        return [part for part in self.parts if not hasattr(found, part)]
+        unwritten = getattr(found, "__abstractmethods__", ())
+        return [part for part in self.parts if part in unwritten or not hasattr(found, part)]
 
     def _check(self, origin: str, found: Any) -> None:
         """What is called later must be of this kind, not just anything that can be called."""
@@ -439,3 +440,6 @@ FIGURES = Registry(
 
 KINDS = {r.kind: r for r in (LEARNERS, DATA, RULES, ENCODERS, NEURONS, PROTOCOLS, FIGURES)}
 """Every registry, by what its things are called."""
+
+RULES.reserve(["none"])
+PROTOCOLS.reserve(["all"])

@@ -14,6 +14,7 @@ import pytest
 
 from snn_artsy import cli
 from snn_artsy.checks import ConfigError
+from snn_artsy.commands import build_parsers
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.runs.run import execute
 
@@ -187,4 +188,4 @@ def test_kept_numbers_name_no_machine() -> None:
 def test_every_command_has_its_page() -> None:
     page = (ROOT / "docs" / "commands.md").read_text("utf-8")
     shown = re.findall(r"^```\{command-help\} (\w+)$", page, re.MULTILINE)
-    assert sorted(shown) == sorted(cli._build_parsers(None)[1])
+    assert sorted(shown) == sorted(build_parsers(None)[1])

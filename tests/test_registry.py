@@ -156,6 +156,12 @@ def test_only_a_learner_is_one(wrong: Any) -> None:
         FIGURES.register("mine")(3)
     with pytest.raises(ConfigError, match="register takes a name"):
         register(Mine)  # type: ignore[arg-type]
+    half = type("Half", (Learner,), {"learn": Mine.learn})
+    with pytest.raises(ConfigError, match="is no learner, it has no predict;"):
+        register("mine")(half)
+    for reserved, name in ((RULES, "none"), (PROTOCOLS, "all")):
+        with pytest.raises(ConfigError, match="cannot be registered"):
+            reserved.register(name)(print)
     assert "mine" not in LEARNERS and "mine" not in FIGURES
 
 

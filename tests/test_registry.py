@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_run import record
 
-from snn_artsy import registry
+from snn_artsy import cli, protocols, registry
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config.used import check_used
@@ -209,7 +210,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "@sa.learners.register('called')\n"
         "class Named(Plain): ...\n\n"
         "@sa.plots.register('drawn')\n"
-        "def figure(run): ...\n\n"
+        "def figure(run):\n"
+        "    'Drawn by hand.'\n"
+        "    from matplotlib.figure import Figure\n"
+        "    return Figure(figsize=(1, 1))\n\n"
+        "@sa.protocols.register('measured', label='what I measure')\n"
+        "def protocol(setting):\n"
+        "    check = sa.protocols.Check('one', 1.0, 1.0, 0.0, 'here')\n"
+        "    return sa.protocols.Outcome('measured', (check,), {}, figure(None))\n\n"
         "def other(run): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -251,6 +259,29 @@ def test_of_whatever_kind(module: str) -> None:
         registry.load(f"{module}:other")
     with pytest.raises(ConfigError, match="own: 'no_such:x' cannot be imported"):
         registry.load("no_such:x")
+
+
+def test_a_figure_and_a_protocol_take_part(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def code(*arguments: str) -> int | str | None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        return ended.value.code
+
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    record(tmp_path / "run")
+    assert code("plot", "run", "drawn") == 2
+    assert code("plot", "run", f"{module}:figure", "--out", "drawn") == 0
+    assert [path.name for path in Path("drawn").iterdir()] == ["drawn.png"]
+    assert code("report", "run", "--own", f"{module}:figure", "--out", "page.html") == 0
+    assert "Drawn by hand." in Path("page.html").read_text("utf-8")
+    assert code("protocol", f"{module}:protocol", "--out", "measured") == 0
+    assert {"measured.h5", "measured.png"} <= {path.name for path in Path("measured").iterdir()}
+    assert protocols.run("measured").checks[0].passed
+    with pytest.raises(ConfigError, match="protocol: 'other' cannot be used; choose from stdp-win"):
+        protocols.run("other")
 
 
 def test_an_installed_package_is_imported_when_it_is_asked_for(

@@ -167,5 +167,5 @@ def record(
     attributes = {"seed": 7, "device": "cpu", "threads": 2}
     with RunRecorder(directory, CONFIG, attributes, plan or RecordConfig()) as recorder:
         truth = simulate(recorder)
-        recorder.barrier()
+        recorder.flush()
         return truth, evaluate(recorder)

@@ -35,7 +35,15 @@ from synthetic_run import (
 from snn_artsy import files
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import STATE_NAMES, NullObserver, Presentations
-from snn_artsy.recording import RecordingError, Run, RunRecorder, open_run, schema, storage
+from snn_artsy.recording import (
+    RecordingError,
+    Run,
+    RunRecorder,
+    open_run,
+    schema,
+    storage,
+    writer,
+)
 from snn_artsy.recording.about import run_integrity
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,15 +82,15 @@ def assert_matches(run: Run, truth: Truth) -> None:
         np.testing.assert_array_equal(run.snapshot(task, moment).ampa, ampa)
 
 
-@pytest.mark.parametrize("flush_seconds", [1e9, 0.0], ids=["one segment a task", "one a call"])
-def test_round_trip(tmp_path: Path, flush_seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snn_artsy.recording.writer._MERGE_SEGMENTS", 50)
+@pytest.mark.parametrize("buffer_bytes", [2**24, 1], ids=["one segment a task", "one a call"])
+def test_round_trip(tmp_path: Path, buffer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_MERGE_SEGMENTS", 50)
     plan = RecordConfig(scores=True)
-    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, plan, flush_seconds=flush_seconds) as recorder:
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, plan, buffer_bytes=buffer_bytes) as recorder:
         truth = simulate(recorder)
         with_segments = list((tmp_path / schema.SEGMENT_FOLDER).glob("*.h5"))
         assert len(with_segments) <= 50
-        recorder.barrier()
+        recorder.flush()
         accuracy = evaluate(recorder)
     assert sorted(os.listdir(tmp_path)) == [schema.RUN_FILE, f"{schema.RUN_FILE}.sha256"]
     with open_run(tmp_path) as run:
@@ -105,7 +113,7 @@ def test_round_trip(tmp_path: Path, flush_seconds: float, monkeypatch: pytest.Mo
 
 
 def test_unmerged_segments_read_like_merged_ones(tmp_path: Path) -> None:
-    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.0)
+    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=1)
     truth = simulate(recorder)
     assert len(storage.segment_numbers(tmp_path)) > 5
     with open_run(tmp_path) as run:
@@ -131,7 +139,7 @@ def test_spikes_of_a_time_range(tmp_path: Path) -> None:
 def test_spikes_told_out_of_order_are_read_in_order(tmp_path: Path) -> None:
     with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
         recorder.spikes("retina", np.array([9.0, 7.0]), np.array([1, 2]))
-        recorder.barrier()
+        recorder.flush()
         recorder.spikes("retina", np.array([8.0]), np.array([3]))
     with open_run(tmp_path) as run:
         assert run.spikes("retina").node.tolist() == [2, 3, 1]
@@ -185,7 +193,7 @@ def test_a_killed_run_opens_and_says_interrupted(tmp_path: Path) -> None:
         from synthetic_run import CONFIG, simulate
         from snn_artsy.config import RecordConfig
         from snn_artsy.recording import RunRecorder
-        recorder = RunRecorder(sys.argv[1], CONFIG, {{}}, RecordConfig(), flush_seconds=0.0)
+        recorder = RunRecorder(sys.argv[1], CONFIG, {{}}, RecordConfig(), buffer_bytes=1)
         simulate(recorder)
         print("ready", flush=True)
         time.sleep(60)
@@ -228,10 +236,12 @@ LOW_LEVEL = [
 
 
 def _write_until(n: int, directory: Path) -> None:
-    """Two barriers in a process that dies, with nothing cleaned up, after its n-th low-level write,
-    sync or rename; exit code 0 if it gets through. What was told first goes to a file."""
+    """Two segments, each merged, in a process that dies with nothing cleaned up after its n-th
+    low-level write, sync or rename; exit code 0 if it gets through. What was told first goes to a
+    file."""
     facts = {"versions": "{}", "git_commit": "0" * 40}  # so that git is not asked a hundred times
     recorder = RunRecorder(directory, CONFIG, ATTRIBUTES | facts, RecordConfig())
+    writer._MERGE_SEGMENTS = 1
     left = n
 
     def deadly(real: Any) -> Any:
@@ -249,11 +259,11 @@ def _write_until(n: int, directory: Path) -> None:
     for owner, name in LOW_LEVEL:
         setattr(owner, name, deadly(getattr(owner, name)))
     told = os.open(directory / "told", os.O_WRONLY | os.O_CREAT)
-    for barrier in range(2):
+    for checkpoint in range(2):
         for k in range(3):
-            recorder.counts(0, float(3 * barrier + k), np.array([k, 0, 0]))
-            recorder.spikes("retina", np.array([3.0 * barrier + k]), np.array([k]))
-        recorder.barrier()
+            recorder.counts(0, float(3 * checkpoint + k), np.array([k, 0, 0]))
+            recorder.spikes("retina", np.array([3.0 * checkpoint + k]), np.array([k]))
+        recorder.flush()
         os.write(told, b"x")
     os._exit(0)
 
@@ -262,7 +272,7 @@ def _write_until(n: int, directory: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork")
 def test_death_after_every_write_and_rename(tmp_path: Path) -> None:
     """Whatever step the writer dies at, the file opens and holds whole calls, in order, no row
-    twice, and all that a barrier has let through."""
+    twice, and all that was flushed."""
     for n in itertools.count(1):
         directory = tmp_path / str(n)
         if (pid := os.fork()) == 0:
@@ -299,10 +309,10 @@ def test_a_failing_disk_is_a_clear_error(
         RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder,
     ):
         recorder.counts(0, 1.0, np.array([1, 0, 0]))
-        recorder.barrier()
+        recorder.flush()
         recorder.counts(0, 2.0, np.array([1, 0, 0]))
         monkeypatch.setattr(files, "publish", fail)
-        recorder.barrier()
+        recorder.flush()
     with open_run(tmp_path) as run:
         assert run.status == "interrupted" and run.counts(0).time_ms.tolist() == [1.0]
     assert not list(tmp_path.rglob("*.part"))  # nothing half written takes up the full disk
@@ -315,11 +325,11 @@ def _recorded_within(limit: int, directory: Path) -> None:
     os.dup2(messages, 2)
     code = 0
     try:
-        recorder = RunRecorder(directory, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.05)
+        recorder = RunRecorder(directory, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=20_000)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         with recorder:
             simulate(recorder)
-            recorder.barrier()
+            recorder.flush()
             evaluate(recorder)
     except RecordingError as error:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
@@ -368,11 +378,12 @@ def test_a_merge_sets_aside_enough_and_gives_the_rest_back(
         before.append(start + n_bytes)
 
     monkeypatch.setattr(os, "posix_fallocate", set_aside)
-    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0) as recorder:
+    monkeypatch.setattr(writer, "_MERGE_SEGMENTS", 25)
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=1) as recorder:
         monkeypatch.setattr(files, "publish", seen)
         for seed in range(2):
             simulate(recorder, seed)
-            recorder.barrier()
+            recorder.flush()
     assert len(after) == len(before) >= 3
     assert all(used < given for used, given in zip(after, before, strict=True))
     monkeypatch.undo()
@@ -386,7 +397,7 @@ def test_a_vanished_directory_is_a_clear_error(tmp_path: Path) -> None:
     ):
         recorder.counts(0, 1.0, np.array([1, 0, 0]))
         shutil.rmtree(tmp_path / "run")
-        recorder.barrier()
+        recorder.flush()
 
 
 @pytest.mark.parametrize("place", ["segment", "merge"])
@@ -394,6 +405,7 @@ def test_a_signal_between_two_statements_adds_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """It comes after a segment, or run.h5, got its name and before the writer took note."""
+    monkeypatch.setattr(writer, "_MERGE_SEGMENTS", 2)
     real = files.publish
     last = "0002.h5" if place == "segment" else "run.h5"
 
@@ -411,7 +423,7 @@ def test_a_signal_between_two_statements_adds_nothing_twice(
         recorder.flush()
         recorder.counts(0, 2.0, np.array([1, 0, 0]))
         monkeypatch.setattr(files, "publish", interrupted)
-        recorder.barrier()
+        recorder.flush()
     with open_run(tmp_path) as run:
         assert run.counts(0).time_ms.tolist() == [1.0, 2.0]
 
@@ -527,7 +539,7 @@ def test_columns_of_different_length(tmp_path: Path) -> None:
 
 
 def test_damaged_and_missing_segments(tmp_path: Path) -> None:
-    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), flush_seconds=0.0)
+    recorder = RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=1)
     simulate(recorder)
     second = storage.segment_path(tmp_path, 2)
     whole = second.read_bytes()
@@ -661,7 +673,7 @@ def test_what_would_be_cut_or_wrap_around_is_refused(message: str, tmp_path: Pat
         {"config_yaml": {}},
         {"plan": {}},
         {"buffer_bytes": 0},
-        {"flush_seconds": float("nan")},
+        {"buffer_bytes": float("nan")},
         {"attributes": {"seed": "x"}},
         {"attributes": {"x": [1]}},
         {"recorded": {"/stimulus/label": -1}},
@@ -686,7 +698,7 @@ def test_the_recorder_keeps_copies(tmp_path: Path) -> None:
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
     with RunRecorder(
-        tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=200_000, flush_seconds=1e9
+        tmp_path, CONFIG, ATTRIBUTES, RecordConfig(), buffer_bytes=200_000
     ) as recorder:
         for batch in range(100):
             times = np.sort(np.random.default_rng(batch).uniform(batch, batch + 1, 1000))

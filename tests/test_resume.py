@@ -180,11 +180,11 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
     """On a disk where a checkpoint takes ten times as long as a task."""
     clock, saved = 0.0, 0
 
-    def barrier() -> None:
+    def flush() -> None:
         nonlocal clock, saved
         clock, saved = clock + 10.0, saved + 1
 
-    recorder: Any = types.SimpleNamespace(barrier=barrier, recorded={})
+    recorder: Any = types.SimpleNamespace(flush=flush, recorded={})
     facts = Facts.gather(RunConfig(), {}, "", "cpu", 1)
     keeper = snn_artsy.runs.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu")
     monkeypatch.setattr(

@@ -96,7 +96,7 @@ def write_run(directory: Path, n_bytes: float) -> int:
                 recorder.snapshot(
                     earlier, f"after_task_{task}", ampa, (ampa > 0.5).astype(np.uint8)
                 )
-            recorder.barrier()
+            recorder.flush()
     return (directory / "run.h5").stat().st_size
 
 

@@ -71,7 +71,6 @@ def check_recorder(
     attributes: Mapping[str, Any],
     plan: object,
     buffer_bytes: float,
-    flush_seconds: float,
     recorded: Mapping[str, int] | None,
 ) -> None:
     """What a `RunRecorder` is made with.
@@ -83,8 +82,8 @@ def check_recorder(
         raise ValueError(f"config_yaml: got {type(config_yaml).__name__}, expected YAML text")
     if not isinstance(plan, RecordConfig):
         raise ValueError(f"plan: got {type(plan).__name__}, expected a RecordConfig")
-    if not buffer_bytes > 0 or not flush_seconds >= 0:
-        raise ValueError("buffer_bytes and flush_seconds: use a size above 0 and a time from 0")
+    if not buffer_bytes > 0:
+        raise ValueError("buffer_bytes: use a size above 0")
     check_scalars("attributes", {k: v for k, v in attributes.items() if k != "versions"})
     if not isinstance(attributes.get("seed", 0), (int, np.integer)):
         raise ValueError(f"attributes: seed is {attributes['seed']!r}, expected a whole number")

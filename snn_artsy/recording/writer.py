@@ -1,15 +1,15 @@
 """Writing a run: rows are collected in memory, kept in closed segments, merged into run.h5.
 
 HDF5's own flush is not atomic, so a kill inside it can cost a whole open file. Here no file that
-counts is ever open for writing: a segment is written under a temporary name and renamed, and
-run.h5 is replaced by a finished copy. A kill loses what was in memory, nothing else.
+counts is ever open for writing: a segment is written under a temporary name and renamed, one for
+each checkpoint, and at the end run.h5 is replaced by a copy that holds them all. A kill loses what
+was in memory, which a run that goes on from its checkpoint computes again.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,9 +30,7 @@ from snn_artsy.recording.guard import first_look, read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
 
-# Each barrier copies run.h5, so beyond this size segments are left to pile up until the end ...
-_MERGE_BYTES = 2**28
-# ... or until there are so many that a reader would need that many open files.
+# Segments pile up until the end, or until a reader would need so many open files.
 _MERGE_SEGMENTS = 256
 
 
@@ -64,7 +62,6 @@ class RunRecorder:
             ``versions`` (a mapping) and ``git_commit`` are found when not given; None is left out.
         plan: What to record; the learner reads it.
         buffer_bytes: Rows kept in memory at most, about; more are written to a segment.
-        flush_seconds: Age of the oldest row at which they are written anyway.
         recorded: Go on with the run in ``directory`` from the moment when `recorded` was this; what
             was told later is dropped, and its configuration and attributes stay as they are.
         lock: The directory's, held by the caller; None: it is taken here and released by `close`.
@@ -83,20 +80,18 @@ class RunRecorder:
         attributes: Mapping[str, Any],
         plan: RecordConfig,
         buffer_bytes: int = 2**24,
-        flush_seconds: float = 10.0,
         recorded: Mapping[str, int] | None = None,
         lock: WriterLock | None = None,
     ) -> None:
-        told.check_recorder(config_yaml, attributes, plan, buffer_bytes, flush_seconds, recorded)
+        told.check_recorder(config_yaml, attributes, plan, buffer_bytes, recorded)
         self.directory = Path(directory)
         self.path = self.directory / schema.RUN_FILE
         self._plan = plan
-        self._buffer_bytes, self._flush_seconds = buffer_bytes, flush_seconds
+        self._buffer_bytes = buffer_bytes
         # One entry a call: appending it is one step, which a signal can't leave half done.
         self._calls: list[dict[str, NDArray[Any]]] = []
         self._recorded: dict[str, int] = {}
         self._bytes = 0
-        self._oldest: float | None = None
         self._scalars: dict[str, dict[str, Any]] = {}
         self._last_spike: dict[str, float] = {}
         self._unsorted: set[str] = set()
@@ -355,17 +350,13 @@ class RunRecorder:
     @property
     def recorded(self) -> dict[str, int]:
         """Path -> rows of everything told so far; what ``recorded=`` goes on from. All of it is on
-        the disk after `flush` or `barrier`."""
+        the disk after `flush`."""
         return dict(self._recorded)
 
     def flush(self) -> None:
-        """Make sure that everything told so far survives a kill."""
+        """Close a segment, so that everything told so far survives a kill."""
         self._flush()
-
-    def barrier(self) -> None:
-        """`flush`, and merge what is not too large; called at task ends."""
-        self._flush()
-        if self.path.stat().st_size <= _MERGE_BYTES:
+        if self._segment - self._merged >= _MERGE_SEGMENTS:
             self._merge(schema.RUNNING)
 
     def close(self, status: str = schema.COMPLETE) -> None:
@@ -426,13 +417,8 @@ class RunRecorder:
                     self._recorded[path] = self._recorded.get(path, 0) + len(copy)
             else:
                 self._recorded[path] = 1
-        if copies and self._oldest is None:
-            self._oldest = time.monotonic()
-        too_old = self._oldest is not None and time.monotonic() - self._oldest > self._flush_seconds
-        if self._bytes > self._buffer_bytes or too_old:
-            self._flush()
-            if self._segment - self._merged >= _MERGE_SEGMENTS:
-                self._merge(schema.RUNNING)
+        if self._bytes > self._buffer_bytes:
+            self.flush()
 
     def _flush(self) -> None:
         """Close a segment with the rows in memory."""
@@ -464,7 +450,7 @@ class RunRecorder:
             storage.write_text(storage.checksum_file(path), line)
         # A signal before this has the same segment written again, with the same name.
         self._segment += 1
-        self._calls, self._scalars, self._bytes, self._oldest = [], {}, 0, None
+        self._calls, self._scalars, self._bytes = [], {}, 0
 
     def _merge(self, status: str) -> None:
         """Replace run.h5 by a copy with the segments added, then remove them."""

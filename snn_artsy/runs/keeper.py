@@ -36,7 +36,7 @@ class Keeper:
     def save(self) -> None:
         """A checkpoint, whatever it takes."""
         at = time.perf_counter()
-        self.recorder.barrier()
+        self.recorder.flush()
         self.kept.recorded = self.recorder.recorded
         checkpoint.save(self.directory, self.kept)
         now = time.perf_counter()

@@ -14,35 +14,25 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import cell, insert
+from results_table import insert
 
-from snn_artsy.runs.tables import shown_p
+from snn_artsy.runs.tables import learner_cells, markdown, shown_p
 
-COLUMNS = (
-    ("a_last", "A_last", 100),
-    ("a_last_spikes_only", "A_last, spikes only", 100),
-    ("a_avg", "A_avg", 100),
-    ("task_identification", "task identified", 100),
-    ("oracle_task_accuracy", "oracle task", 100),
-    ("mean_open_gates", "open gates", 1),
-    ("parameters", "trained, thousands", 1e-3),
-    ("stored_bytes", "stored, MB", 1e-6),
-    ("vit_passes_per_image", "ViT passes", 1),
-    ("inference_ms_per_image", "µs an image", 1000),
-    ("seconds", "seconds", 1),
-)
+KEYS = (
+    "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
+    "mean_open_gates", "parameters", "stored_bytes", "vit_passes_per_image",
+    "inference_ms_per_image", "seconds",
+)  # fmt: skip
 
 
 def tables(summary: dict[str, Any], against: list[str]) -> str:
     """One line a learner; then the pairs with one of ``against``, in points of A_last."""
     learners = summary["learners"]
-    used = [c for c in COLUMNS if any(c[0] in measures for measures in learners.values())]
-    lines = ["| | " + " | ".join(title for _, title, _ in used) + " | 95 % of A_last |"]
-    lines.append("|---|" + "---:|" * (len(used) + 1))
-    for name, measures in learners.items():
-        cells = [cell(measures[k]["values"] if k in measures else [], s) for k, _, s in used]
-        low, high = measures["a_last"]["interval_95"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {100 * low:.1f} to {100 * high:.1f} |")
+    headings, rows = learner_cells(learners, KEYS, page=True)
+    for name, cells in rows:
+        low, high = learners[name]["a_last"]["interval_95"]
+        cells.append(f"{100 * low:.1f} to {100 * high:.1f}")
+    lines = markdown([*headings, "95 % of A_last"], rows)
     lines += ["", "| a - b | points | 95 % | h | p (Holm) |", "|---|---:|---:|---:|---:|"]
     for pair in summary["pairs"]:
         if pair["b"] in against or pair["a"] in against:

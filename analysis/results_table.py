@@ -13,42 +13,33 @@ import argparse
 import json
 import re
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-COLUMNS = (
-    ("a_last", "A_last", 100),
-    ("a_last_spikes_only", "A_last, spikes only", 100),
-    ("a_avg", "A_avg", 100),
-    ("task_identification", "task identified", 100),
-    ("oracle_task_accuracy", "oracle task", 100),
-    ("forgetting_max_last", "forgetting", 100),
-    ("functional_share", "functional contacts", 100),
-    ("mean_open_gates", "open gates", 1),
-    ("spikes_per_image", "spikes per image", 1),
-    ("timing_index", "timing index", 100),
-    ("seconds", "seconds", 1),
-)
+from snn_artsy.evaluation.statistics import spread
+from snn_artsy.runs.tables import Column, learner_cells, markdown
+
+KEYS = (
+    "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
+    "forgetting_max_last", "functional_share", "mean_open_gates", "spikes_per_image",
+    "timing_index", "seconds",
+)  # fmt: skip
 
 
 def cell(values: list[float | None], scale: float) -> str:
-    """Mean, with the standard deviation where there are several runs."""
-    numbers = [scale * value for value in values if value is not None]
-    if not numbers:
-        return "–"
-    spread = f" ± {stdev(numbers):.1f}" if len(numbers) > 1 else ""
-    return f"{mean(numbers):.1f}{spread}"
+    """Mean, with the standard deviation where there are several numbers."""
+    numbers = [value for value in values if value is not None]
+    return Column("", "", scale).cell(spread(numbers) if numbers else None)
 
 
-def table(rows: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """One line a row; columns that no row has are left out."""
-    used = [c for c in COLUMNS if any(c[0] in run for runs in rows.values() for run in runs)]
-    lines = ["| | " + " | ".join(title for _, title, _ in used) + " |"]
-    lines.append("|---|" + "---:|" * len(used))
-    for name, runs in rows.items():
-        cells = [cell([run.get(key) for run in runs], scale) for key, _, scale in used]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+def table(rows: dict[str, list[dict[str, Any]]], keys: tuple[str, ...] = KEYS) -> list[str]:
+    """One line a row, mean ± sd where there are several runs; columns of no row are left out."""
+    found = {name: [{k: v for k, v in run.items() if v is not None} for run in runs]
+             for name, runs in rows.items()}  # fmt: skip
+    spreads = {
+        name: {k: spread([r[k] for r in runs if k in r]) for k in keys if any(k in r for r in runs)}
+        for name, runs in found.items()
+    }
+    return markdown(*learner_cells(spreads, keys, page=True))
 
 
 def results(summaries: list[dict[str, Any]]) -> str:

@@ -31,26 +31,15 @@ from snn_artsy.runs.features import choose_device, prepare
 from snn_artsy.runs.loop import run_learner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
-from results_table import cell, insert
+from results_table import insert
+from results_table import table as markdown_table
 
-COLUMNS = (
-    ("a_last_spikes_only", "A_last, spikes only", 100),
-    ("a_last", "A_last", 100),
-    ("task_identification", "task identified", 100),
-    ("gate_identification", "gate identified", 100),
-    ("mean_open_gates", "open gates", 1),
-    ("gate_precision", "precision", 100),
-    ("gate_recall", "recall", 100),
-    ("all_silent_share", "all silent", 100),
-    ("converted_share", "converted", 100),
-    ("timing_index", "timing index", 100),
-    ("test_steps", "T", 1),
-    ("max_rate_hz", "max. rate (Hz)", 1),
-    ("spikes_per_image", "spikes per image", 1),
-    ("synaptic_operations_per_image", "synaptic operations, thousands", 1e-3),
-    ("stored_bytes", "stored, MB", 1e-6),
-    ("seconds_learning", "seconds learning", 1),
-)
+KEYS = (
+    "a_last_spikes_only", "a_last", "task_identification", "gate_identification",
+    "mean_open_gates", "gate_precision", "gate_recall", "all_silent_share", "converted_share",
+    "timing_index", "test_steps", "max_rate_hz", "spikes_per_image",
+    "synaptic_operations_per_image", "stored_bytes", "seconds_learning",
+)  # fmt: skip
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +100,7 @@ def main() -> None:
         frozen = prepare(first, device, console)
         for name, config in wanted.items():
             measures = run_learner(config.learners[0], config, frozen, device, Console(quiet=True))
-            values = {key: measures[key] for key, *_ in COLUMNS if key in measures}
+            values = {key: measures[key] for key in KEYS if key in measures}
             if (
                 given.timing
                 and config.learners == ["artsy_snn"]
@@ -150,14 +139,8 @@ def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) ->
         name: [v for key, v in found["cells"].items() if key.rsplit("/", 1)[0] == name]
         for name in names
     }
-    wanted = given.columns.split(",") if given.columns else [key for key, *_ in COLUMNS]
-    chosen = [c for c in COLUMNS if c[0] in wanted]
-    used = [c for c in chosen if any(c[0] in run for each in runs.values() for run in each)]
-    lines = ["| | " + " | ".join(title for _, title, _ in used) + " |"]
-    lines.append("|---|" + "---:|" * len(used))
-    for name, each in runs.items():
-        cells = [cell([run.get(key) for run in each], scale) for key, _, scale in used]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    wanted = given.columns.split(",") if given.columns else KEYS
+    lines = markdown_table(runs, tuple(key for key in KEYS if key in wanted))
     config = build(RunConfig, found["base"])
     commits = sorted({str(commit)[:10] for commit in found["commits"].values()})
     seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"

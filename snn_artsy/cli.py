@@ -159,7 +159,8 @@ def _resume(arguments: Namespace) -> int:
 
 
 def _sweep(arguments: Namespace) -> int:
-    from snn_artsy.runs.sweep import Resources, grid_cells, groups_table, read_grid, sweep
+    from snn_artsy.runs.sweep import Resources, grid_cells, read_grid, sweep
+    from snn_artsy.runs.tables import groups_table
 
     given = vars(arguments)
     base = _values(arguments)

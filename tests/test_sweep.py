@@ -28,10 +28,10 @@ from snn_artsy.runs.sweep import (
     check,
     finished,
     grid_cells,
-    groups_table,
     read_grid,
     summarise,
 )
+from snn_artsy.runs.tables import groups_table
 
 BASE: dict[str, Any] = {"data": {"train_per_class": 8}, "learners": ["simplecil"]}
 GRID = {"seed": [1, 2], "snn.plasticity.rule": ["gated", "pair", "none"]}

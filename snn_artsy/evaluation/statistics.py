@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +85,12 @@ def crossed_mean(values: NDArray[np.float64]) -> CrossedMean:
     if variance == 0:
         freedom = math.inf
     return CrossedMean(mean, math.sqrt(variance), freedom)
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """``mean``, ``sd`` (n - 1; None of one number) and the ``values`` themselves."""
+    sd = stdev(values) if len(values) > 1 else None
+    return {"mean": mean(values), "sd": sd, "values": list(values)}
 
 
 def cohens_h(a: float, b: float) -> float:

@@ -19,7 +19,7 @@ from snn_artsy.checks import ConfigError, NotFinite, require
 from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
-from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm
+from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm, spread
 from snn_artsy.files import LOCK_FILE
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
@@ -191,7 +191,7 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
     learners: dict[str, dict[str, Any]] = {}
     for name, each in cells.items():
         shared = [k for k in each[0].measures if all(k in cell.measures for cell in each)]
-        learners[name] = {k: _spread([cell.measures[k] for cell in each]) for k in shared}
+        learners[name] = {k: spread([cell.measures[k] for cell in each]) for k in shared}
         learners[name]["curves"] = {
             key: _curve([cell.curves[key] for cell in each]) for key in each[0].curves
         }
@@ -259,11 +259,6 @@ def _few_seeds(n: int) -> list[str]:
             f"{FEW_SEEDS} seeds or more"
         ]
     return []
-
-
-def _spread(values: list[float]) -> dict[str, Any]:
-    sd = stdev(values) if len(values) > 1 else None
-    return {"mean": mean(values), "sd": sd, "values": values}
 
 
 def _curve(values: list[list[float | None]]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +27,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import layered
+from snn_artsy.evaluation.statistics import spread
 from snn_artsy.files import sha256
 from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
@@ -277,24 +277,10 @@ def summarise(cells: Sequence[Cell], errors: Mapping[str, str]) -> dict[str, Any
                 "values": group["values"],
                 "learner": group["learner"],
                 "n": len(group["runs"]),
-                "measures": {k: _spread([m[k] for m in group["runs"]]) for k in sorted(shared)},
+                "measures": {k: spread([m[k] for m in group["runs"]]) for k in sorted(shared)},
             }
         )
     return {"runs": runs, "groups": rows}
-
-
-def groups_table(summary: Mapping[str, Any]) -> Table:
-    """One row a combination and learner, mean and sd over seeds in percent."""
-    table = Table(title="Over seeds, percent", title_justify="left")
-    for heading in ("setting", "learner", "n", "A_last", "A_avg", "spikes"):
-        table.add_column(heading, justify="left" if heading in ("setting", "learner") else "right")
-    for group in summary["groups"]:
-        setting = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in group["values"].items())
-        cells = [
-            _percent(group["measures"].get(k)) for k in ("a_last", "a_avg", "a_last_spikes_only")
-        ]
-        table.add_row(setting or "all", group["learner"], str(group["n"]), *cells)
-    return table
 
 
 def _name(values: Mapping[str, Any]) -> str:
@@ -418,18 +404,6 @@ def _write_csv(summary: Mapping[str, Any], file: Path) -> None:
         writer = csv.DictWriter(target, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    sd = stdev(values) if len(values) > 1 else None
-    return {"mean": mean(values), "sd": sd, "values": list(values)}
-
-
-def _percent(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "–"
-    sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.1f}"
-    return f"{100 * found['mean']:.1f}{sd}"
 
 
 def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,62 @@ from rich.text import Text
 
 ABSENT = "–"
 
-# key in summary.json, heading, format
-_LEARNER_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("a_last", "A_last", "percent"),
-    ("a_avg", "A_avg", "percent"),
-    ("a_last_spikes_only", "spikes", "percent"),
-    ("task_identification", "task", "percent"),
-    ("oracle_task_accuracy", "oracle", "percent"),
-    ("forgetting_max_last", "forget", "percent"),
-    ("functional_share", "contacts", "percent"),
-    ("mean_open_gates", "gates", "number"),
-    ("gate_precision", "prec.", "percent"),
-    ("seconds", "s", "number"),
-)
+
+@dataclass(frozen=True)
+class Column:
+    """How tables show a measure of ``summary.json``.
+
+    Args:
+        short, title: Its heading where there is little room, and on a page.
+        scale: What it is multiplied by; 100 for percent.
+    """
+
+    short: str
+    title: str
+    scale: float = 100.0
+
+    def cell(self, found: object, sd: bool = True) -> str:
+        """A number, or the mean of several (with their ``sd``) ± their standard deviation; a dash
+        where the measure does not apply."""
+        if not isinstance(found, Mapping):
+            return shown(found, self.scale)
+        text = shown(found["mean"], self.scale)
+        spread = found["sd"] if sd else None  # None: of one number
+        return text if spread is None else f"{text} ± {shown(spread, self.scale)}"
+
+
+COLUMNS = {
+    "a_last": Column("A_last", "A_last"),
+    "a_last_spikes_only": Column("spikes", "A_last, spikes only"),
+    "a_avg": Column("A_avg", "A_avg"),
+    "task_identification": Column("task", "task identified"),
+    "gate_identification": Column("gate", "gate identified"),
+    "oracle_task_accuracy": Column("oracle", "oracle task"),
+    "forgetting_max_last": Column("forget", "forgetting"),
+    "functional_share": Column("contacts", "functional contacts"),
+    "mean_open_gates": Column("gates", "open gates", 1),
+    "gate_precision": Column("prec.", "precision"),
+    "gate_recall": Column("recall", "recall"),
+    "all_silent_share": Column("silent", "all silent"),
+    "converted_share": Column("converted", "converted"),
+    "test_steps": Column("T", "T", 1),
+    "max_rate_hz": Column("Hz", "max. rate (Hz)", 1),
+    "spikes_per_image": Column("spikes/image", "spikes per image", 1),
+    "timing_index": Column("timing", "timing index"),
+    "parameters": Column("kparam", "trained, thousands", 1e-3),
+    "stored_bytes": Column("MB", "stored, MB", 1e-6),
+    "vit_passes_per_image": Column("ViT", "ViT passes", 1),
+    "synaptic_operations_per_image": Column("kops", "synaptic operations, thousands", 1e-3),
+    "inference_ms_per_image": Column("µs", "µs an image", 1000),
+    "seconds_learning": Column("s learning", "seconds learning", 1),
+    "seconds": Column("s", "seconds", 1),
+}
+"""Measures that some table shows: the one list for consoles, reports and pages."""
+
+_OF_A_RUN = (
+    "a_last", "a_avg", "a_last_spikes_only", "task_identification", "oracle_task_accuracy",
+    "forgetting_max_last", "functional_share", "mean_open_gates", "gate_precision", "seconds",
+)  # fmt: skip
 LEARNER_CAPTION = (
     "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
     "postsynaptic spikes, h_0 not added; task: task identified; oracle: accuracy given the true "
@@ -51,20 +95,34 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(name, *cells)
     table.caption = LEARNER_CAPTION
     if "chance" in summary:
-        table.caption += f" Chance: {_cell(summary['chance'], 'percent')}."
+        table.caption += f" Chance: {shown(summary['chance'], 100)}."
     return table
 
 
 def learner_cells(
-    learners: Mapping[str, Mapping[str, Any]],
+    learners: Mapping[str, Mapping[str, Any]], keys: Iterable[str] = _OF_A_RUN, page: bool = False
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Headings, and the cells of each learner's row; measures that nobody has are left out."""
-    shown = [c for c in _LEARNER_COLUMNS if any(c[0] in measures for measures in learners.values())]
+    """Headings, and the cells of each learner's row; measures that nobody has are left out.
+
+    Args:
+        keys: Of `COLUMNS`.
+        page: With the headings of a page.
+    """
+    used = [key for key in keys if any(key in measures for measures in learners.values())]
     rows = [
-        (name, [_cell(measures.get(key), form) for key, _, form in shown])
+        (name, [COLUMNS[key].cell(measures.get(key)) for key in used])
         for name, measures in learners.items()
     ]
-    return [heading for _, heading, _ in shown], rows
+    return [COLUMNS[key].title if page else COLUMNS[key].short for key in used], rows
+
+
+def markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines of a Markdown table; the first column has no heading."""
+    return [
+        f"| | {' | '.join(headings)} |",
+        "|---|" + "---:|" * len(headings),
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
+    ]
 
 
 def controls_table(summary: Mapping[str, Any]) -> Table:
@@ -92,8 +150,8 @@ def controls_table(summary: Mapping[str, Any]) -> Table:
     for name, measures in rows.items():
         value = measures.get("a_last_spikes_only")
         ratio = value / chance if value is not None and chance else None
-        cells = [_cell(measures.get(key), "share") for key in others]
-        table.add_row(name, _cell(value, "percent"), _cell(ratio, "number"), *cells)
+        cells = [shown(measures.get(key), digits=3) for key in others]
+        table.add_row(name, shown(value, 100), shown(ratio), *cells)
     return table
 
 
@@ -120,34 +178,28 @@ def _title(summary: Mapping[str, Any]) -> str:
     return f"{data.get('name')}, {backbone.get('name')}, {shown}"
 
 
-def _cell(value: object, form: str) -> str:
-    if (
-        not isinstance(value, (int, float, np.integer, np.floating)) or value != value
-    ):  # None, or NaN for "does not apply"
-        return ABSENT
-    if form == "percent":
-        return f"{100 * value:.1f}"
-    return f"{value:.3f}" if form == "share" else f"{value:.1f}"
+def shown(value: object, scale: float = 1.0, digits: int = 1) -> str:
+    """A number; a dash for None, and for NaN, a measure that does not apply."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and value == value
+    return f"{scale * value:.{digits}f}" if number else ABSENT  # type: ignore[operator]
 
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
     """One row a learner: mean and standard deviation over seeds."""
     table = Table(title=_title(summary), title_justify="left", caption_justify="left",
                   box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
-    for heading in ("learner", "A_last", "95 %", "A_avg", "spikes", "ViT", "kparam", "MB", "s"):
+    keys = ("a_avg", "a_last_spikes_only", "vit_passes_per_image", "parameters", "stored_bytes",
+            "seconds")  # fmt: skip
+    for heading in ("learner", "A_last", "95 %", *(COLUMNS[key].short for key in keys)):
         table.add_column(heading, justify="left" if heading == "learner" else "right", no_wrap=True)
     for name, measures in summary["learners"].items():
         low, high = measures["a_last"]["interval_95"]
         table.add_row(
             name,
-            _spread(measures, "a_last", 100),
+            COLUMNS["a_last"].cell(measures["a_last"]),
             f"{100 * low:.1f}-{100 * high:.1f}",
-            _spread(measures, "a_avg", 100),
-            _spread(measures, "a_last_spikes_only", 100),
-            _mean(measures, "vit_passes_per_image", 1),
-            _mean(measures, "parameters", 1e-3),
-            _mean(measures, "stored_bytes", 1e-6),
-            _mean(measures, "seconds", 1),
+            # of sizes and times the mean is enough
+            *(COLUMNS[k].cell(measures.get(k), sd=COLUMNS[k].scale == 100) for k in keys),
         )
     table.caption = (
         f"Mean ± sd over {len(summary['seeds'])} seeds (class order, training images, noise), "
@@ -155,6 +207,19 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         "A_last from postsynaptic spikes alone. ViT: passes of the ViT an image. kparam: trained "
         "parameters, thousands; MB: stored; s: wall time."
     )
+    return table
+
+
+def groups_table(summary: Mapping[str, Any]) -> Table:
+    """Of a sweep: one row a combination and learner, mean and sd over seeds in percent."""
+    table = Table(title="Over seeds, percent", title_justify="left")
+    keys = ("a_last", "a_avg", "a_last_spikes_only")
+    for heading in ("setting", "learner", "n", *(COLUMNS[key].short for key in keys)):
+        table.add_column(heading, justify="left" if heading in ("setting", "learner") else "right")
+    for group in summary["groups"]:
+        setting = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in group["values"].items())
+        cells = [COLUMNS[key].cell(group["measures"].get(key)) for key in keys]
+        table.add_row(setting or "all", group["learner"], str(group["n"]), *cells)
     return table
 
 
@@ -190,18 +255,6 @@ def pairs_table(summary: Mapping[str, Any]) -> Table:
 def shown_p(p: float) -> str:
     """A p value with four digits; smaller ones are not told apart."""
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
-
-
-def _spread(measures: Mapping[str, Any], key: str, scale: float) -> str:
-    if key not in measures:
-        return ABSENT
-    found = measures[key]
-    sd = "" if found["sd"] is None else f" ± {scale * found['sd']:.1f}"
-    return f"{scale * found['mean']:.1f}{sd}"
-
-
-def _mean(measures: Mapping[str, Any], key: str, scale: float) -> str:
-    return f"{scale * measures[key]['mean']:.1f}" if key in measures else ABSENT
 
 
 def protocols_table(rows: list[dict[str, Any]]) -> Table:

@@ -1,0 +1,67 @@
+"""One list of measures for every table: a console's, a report's and a page's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from rich.console import Console
+
+from snn_artsy.evaluation.statistics import spread
+from snn_artsy.runs.tables import COLUMNS, groups_table, learner_cells, markdown, summary_table
+
+LEARNERS = {
+    "ann": {"a_last": 0.5, "mean_open_gates": 1.25, "seconds": 3, "other": 7.0},
+    "linear": {"a_last": math.nan, "mean_open_gates": None},
+}
+
+
+@pytest.mark.parametrize(
+    "key, found, text",
+    [
+        ("a_last", 0.12345, "12.3"),
+        ("a_last", spread([0.5, 0.7]), "60.0 ± 14.1"),  # sqrt(0.02) = 0.1414
+        ("a_last", spread([0.5, 0.5]), "50.0 ± 0.0"),
+        ("a_last", spread([0.5]), "50.0"),
+        ("mean_open_gates", 1.26, "1.3"),
+        ("stored_bytes", 1_500_000, "1.5"),
+        ("parameters", 30_720, "30.7"),
+        ("inference_ms_per_image", 0.0015, "1.5"),
+        ("a_last", None, "–"),
+        ("a_last", math.nan, "–"),
+        ("a_last", "much", "–"),
+    ],
+)
+def test_cells(key: str, found: object, text: str) -> None:
+    assert COLUMNS[key].cell(found) == text
+
+
+def test_a_mean_without_its_spread() -> None:
+    assert COLUMNS["seconds"].cell(spread([1.0, 3.0]), sd=False) == "2.0"
+
+
+def test_the_same_cells_on_a_console_and_on_a_page() -> None:
+    rows = [("ann", ["50.0", "1.2", "3.0"]), ("linear", ["–", "–", "–"])]
+    assert learner_cells(LEARNERS) == (["A_last", "gates", "s"], rows)
+    keys = ("a_last", "mean_open_gates", "seconds")
+    assert learner_cells(LEARNERS, keys, page=True) == (["A_last", "open gates", "seconds"], rows)
+    assert markdown(["A_last", "s"], [("ann", ["50.0", "3.0"])]) == [
+        "| | A_last | s |",
+        "|---|---:|---:|",
+        "| ann | 50.0 | 3.0 |",
+    ]
+    table = summary_table({"learners": LEARNERS})
+    assert [column.header for column in table.columns] == ["learner", "A_last", "gates", "s"]
+    assert [list(column.cells) for column in table.columns][1] == ["50.0", "–"]
+
+
+def test_the_groups_of_a_sweep() -> None:
+    group = {"values": {"snn.readout": 0.5}, "learner": "artsy_snn", "n": 2}
+    measures = {"a_last": spread([0.5, 0.7])}
+    console = Console(width=80, file=None)
+    with console.capture() as printed:
+        console.print(groups_table({"groups": [group | {"measures": measures}]}))
+    row = next(line for line in printed.get().splitlines() if "artsy_snn" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
+        "readout 0.5", "artsy_snn", "2", "60.0 ± 14.1", "–", "–",
+    ]  # fmt: skip

@@ -26,6 +26,7 @@ from rich.console import Console
 
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
+from snn_artsy.config_sources import layered
 from snn_artsy.provenance import provenance
 from snn_artsy.runs.features import choose_device, prepare
 from snn_artsy.runs.loop import run_learner
@@ -40,26 +41,6 @@ KEYS = (
     "timing_index", "test_steps", "max_rate_hz", "spikes_per_image",
     "synaptic_operations_per_image", "stored_bytes", "seconds_learning",
 )  # fmt: skip
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys -> sections."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, name = key.split(".")
-        place = tree
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
-    return tree
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 def main() -> None:
@@ -79,8 +60,8 @@ def main() -> None:
     settings = yaml.safe_load(given.study.read_text(encoding="utf-8"))
     base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
     pairs = (item.split("=", 1) for item in given.set)
-    base = merged(base, nested({key: yaml.safe_load(value) for key, value in pairs}))
-    start = merged(base, {"learners": [given.learner]})
+    base = layered(base, {key: yaml.safe_load(value) for key, value in pairs})
+    start = layered(base, {"learners": [given.learner]})
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "study.json"
     facts = provenance(1)
@@ -89,7 +70,7 @@ def main() -> None:
     console = Console()
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         configs = {
-            name: build(RunConfig, merged(merged(start, nested(over or {})), {"seed": seed}))
+            name: build(RunConfig, layered(start, over or {}, {"seed": seed}))
             for name, over in settings.items()
         }
         wanted = {n: c for n, c in configs.items() if f"{n}/{seed}" not in found["cells"]}

@@ -45,21 +45,21 @@ def layered(*sources: Mapping[str, Any]) -> dict[str, Any]:
         for key, others in STANDS_FOR.items():
             if given.get(key) not in (None, "null"):
                 for other in others:
-                    _remove(tree, other)
+                    section, name = place(tree, other)
+                    section.pop(name, None)
         for key, value in given.items():
-            place = tree
-            *sections, last = key.split(".")
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[last] = value
+            section, name = place(tree, key)
+            section[name] = value
     return tree
 
 
-def _remove(tree: dict[str, Any], key: str) -> None:
-    *sections, last = key.split(".")
+def place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The section of a nested tree that has the dotted ``key``, made if missing, and its name
+    there."""
+    *sections, name = key.split(".")
     for section in sections:
-        tree = tree.get(section, {})
-    tree.pop(last, None)
+        tree = tree.setdefault(section, {})
+    return tree, name
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -79,11 +79,8 @@ def as_file(config: RunConfig, values: Mapping[str, Any]) -> str:
     filled = asdict(config)
     for key, default in flat(defaults_of(RunConfig)):
         if default is None and key not in given:
-            *sections, last = key.split(".")
-            place = filled
-            for section in sections:
-                place = place[section]
-            place[last] = None
+            section, name = place(filled, key)
+            section[name] = None
     return yaml_text(filled)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, cast
 
 from snn_artsy.checks import ConfigError, in_short
@@ -99,10 +100,7 @@ def uses_of(key: str) -> list[Use]:
 
 def value_at(config: RunConfig, key: str) -> Any:
     """The value under a dotted key."""
-    found: Any = config
-    for name in key.split("."):
-        found = getattr(found, name)
-    return found
+    return attrgetter(key)(config)
 
 
 def _takes_part(*names: str) -> Callable[[RunConfig], bool]:

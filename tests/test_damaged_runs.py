@@ -20,7 +20,7 @@ from cut_runs import Cut, assert_same_run, cut_after, quick_run
 from rich.console import Console
 from safetensors.torch import save_file
 
-import snn_artsy.runs.keeper
+import snn_artsy.runs.checkpointer
 from snn_artsy import cli
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import ConfigError, DataConfig, RecordConfig, RunConfig
@@ -49,7 +49,7 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", math.inf)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from processes import forked
 from safetensors.torch import load_file
 from synthetic_features import DIM, gaussian_stream
 
-import snn_artsy.runs.keeper
+import snn_artsy.runs.checkpointer
 import snn_artsy.runs.run
 from snn_artsy import cli
 from snn_artsy.config import (
@@ -171,7 +171,7 @@ def whole(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", math.inf)
 
 
 def test_checkpoints_take_a_bounded_share_of_the_time(
@@ -186,15 +186,17 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
 
     recorder: Any = types.SimpleNamespace(flush=flush, recorded={})
     facts = Facts.gather(RunConfig(), {}, "", "cpu", 1)
-    keeper = snn_artsy.runs.keeper.Keeper(tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu")
-    monkeypatch.setattr(
-        snn_artsy.runs.keeper, "time", types.SimpleNamespace(perf_counter=lambda: clock)
+    checkpointer = snn_artsy.runs.checkpointer.Checkpointer(
+        tmp_path, recorder, checkpoint.Checkpoint(facts), "cpu"
     )
-    monkeypatch.setattr(snn_artsy.runs.keeper, "CHECKPOINT_SHARE", 0.05)
-    keeper.kept.begin("simplecil")
+    monkeypatch.setattr(
+        snn_artsy.runs.checkpointer, "time", types.SimpleNamespace(perf_counter=lambda: clock)
+    )
+    monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", 0.05)
+    checkpointer.kept.begin("simplecil")
     for _ in range(1000):
         clock += 1.0
-        keeper.learnt(built("simplecil", small()), clock, clock, None)
+        checkpointer.learnt(built("simplecil", small()), clock, clock, None)
     assert 5 <= saved <= 6  # 190 s between two of them
 
 
@@ -234,7 +236,7 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
 def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
     """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
-    snn_artsy.runs.keeper.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
+    snn_artsy.runs.checkpointer.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     with log.open("w") as stream:

@@ -28,8 +28,8 @@ from rich.console import Console
 from snn_artsy.config import RunConfig
 from snn_artsy.recording import RunRecorder
 from snn_artsy.runs.checkpoint import Checkpoint, state_path
+from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.features import Frozen, prepare
-from snn_artsy.runs.keeper import Keeper
 from snn_artsy.runs.loop import run_learner
 from snn_artsy.runs.run import execute
 
@@ -46,14 +46,16 @@ def learn(config: RunConfig, frozen: Frozen, directory: Path | None) -> float:
         return time.perf_counter() - at
     facts = {"seed": config.seed, "versions": {"none": "0"}, "git_commit": "none"}
     with RunRecorder(directory, "", facts, config.record) as recorder:
-        keeper = Keeper(directory, recorder, Checkpoint(frozen.facts(config, "cpu")), "cpu")
+        checkpointer = Checkpointer(
+            directory, recorder, Checkpoint(frozen.facts(config, "cpu")), "cpu"
+        )
         for name in config.learners:
             file = state_path(directory, name)
             measures = run_learner(
-                name, config, frozen, "cpu", QUIET, recorder, file, keeper=keeper
+                name, config, frozen, "cpu", QUIET, recorder, file, checkpointer=checkpointer
             )
-            keeper.kept.finish({"a_last": measures["a_last"]})
-            keeper.save()
+            checkpointer.kept.finish({"a_last": measures["a_last"]})
+            checkpointer.save()
     return time.perf_counter() - at
 
 

@@ -95,11 +95,11 @@ def command(
 def _work(
     arguments: list[str], log: Path, before: Callable[..., None] | None, given: Sequence[Any]
 ) -> None:
-    import snn_artsy.runs.keeper
+    import snn_artsy.runs.checkpointer
     from snn_artsy import cli
 
     # after every task and epoch: the same each time
-    snn_artsy.runs.keeper.CHECKPOINT_SHARE = math.inf
+    snn_artsy.runs.checkpointer.CHECKPOINT_SHARE = math.inf
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -21,9 +21,9 @@ from snn_artsy.learners.base import Learner
 from snn_artsy.learners.tasks import join
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
+from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import Frozen
-from snn_artsy.runs.keeper import Keeper
 from snn_artsy.runs.progress import progress_bar
 
 
@@ -36,18 +36,18 @@ def run_learner(
     recorder: RunRecorder | None = None,
     state_file: Path | None = None,
     keep: list[StepAnswers] | None = None,
-    keeper: Keeper | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> dict[str, Any]:
     """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
 
     What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
-    ``keeper`` makes checkpoints, and has it go on from its own."""
+    ``checkpointer`` makes checkpoints, and has it go on from its own."""
     torch.manual_seed(config.seed)
     learner = build_learner(name, frozen.setting(config, device, recorder))
-    steps = [] if keeper is None else keeper.begin(name, learner, frozen)
+    steps = [] if checkpointer is None else checkpointer.begin(name, learner, frozen)
     # as if what was taken before an interruption had been taken just now
-    learning = 0.0 if keeper is None else keeper.kept.seconds_learning
-    started = time.perf_counter() - (0.0 if keeper is None else keeper.kept.seconds)
+    learning = 0.0 if checkpointer is None else checkpointer.kept.seconds_learning
+    started = time.perf_counter() - (0.0 if checkpointer is None else checkpointer.kept.seconds)
     done = len(steps)
 
     def elapsed() -> float:
@@ -57,8 +57,8 @@ def run_learner(
         bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
         for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
             begun = elapsed() - learning
-            if keeper is not None:
-                learner.after_epoch = lambda begun=begun: keeper.learnt(
+            if checkpointer is not None:
+                learner.after_epoch = lambda begun=begun: checkpointer.learnt(
                     learner, elapsed(), elapsed() - begun, None
                 )
             require_finite(f"{name}, task {step}", {"its features": task.train.features})
@@ -84,13 +84,13 @@ def run_learner(
                     spike_predicted=answers.spike_predicted,
                     scores=answers.scores,
                 )
-            if keeper is not None:
-                keeper.learnt(learner, elapsed(), learning, answers)
+            if checkpointer is not None:
+                checkpointer.learnt(learner, elapsed(), learning, answers)
             progress.advance(bar)
     if state_file is not None:
         digest = checkpoint.write_tensors(state_file, learner.state_dict())
-        if keeper is not None:
-            keeper.kept.states[name] = digest
+        if checkpointer is not None:
+            checkpointer.kept.states[name] = digest
     if keep is not None:
         keep += steps
     measures = measure(steps, frozen.stream.task_of_label)
@@ -102,10 +102,10 @@ def run_learner(
 
 
 def run_controls(
-    config: RunConfig, frozen: Frozen, device: str, console: Console, keeper: Keeper
+    config: RunConfig, frozen: Frozen, device: str, console: Console, checkpointer: Checkpointer
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    found = keeper.kept.controls
+    found = checkpointer.kept.controls
     learners = build_snn(frozen.setting(config, device)).controls()
     missing = {name: learner for name, learner in learners.items() if name not in found}
     with progress_bar(console) as progress:
@@ -124,7 +124,7 @@ def run_controls(
                 "functional_share": learner.report()["functional_share"],
                 "spikes_per_image": learner.report()["spikes_per_image"],
             }
-            keeper.save()
+            checkpointer.save()
     return found
 
 

@@ -29,11 +29,11 @@ from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.begun import Begun, begin, locked, read_begun, withdraw
 from snn_artsy.runs.checkpoint import state_path
+from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.directory import check_out, claim, give_back, is_empty
 from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
 from snn_artsy.runs.features import Frozen, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
-from snn_artsy.runs.keeper import Keeper
 from snn_artsy.runs.loop import run_controls, run_learner
 from snn_artsy.runs.tables import controls_table, summary_table
 from snn_artsy.synapses.pairing import make_schedule
@@ -207,24 +207,24 @@ def _carry_out(
     )
     recorder, kept, steps = _recorder(begun, facts, directory, lock, console)
     with recorder:
-        keeper = Keeper(directory, recorder, kept, device, steps=steps)
+        checkpointer = Checkpointer(directory, recorder, kept, device, steps=steps)
         for name in config.learners:
             if name in kept.finished or name in kept.failed:
                 continue
             file = state_path(directory, name)
             try:
                 measures = run_learner(
-                    name, config, frozen, device, console, recorder, file, keeper=keeper
+                    name, config, frozen, device, console, recorder, file, checkpointer=checkpointer
                 )
                 kept.finish(_plain(measures))
             except NotFinite as error:
                 kept.fail(str(error))
-            keeper.save()
+            checkpointer.save()
         learners, failed = kept.finished, dict(kept.failed)
         controls: dict[str, dict[str, float]] = {}
         if config.controls:
             try:
-                controls = run_controls(config, frozen, device, console, keeper)
+                controls = run_controls(config, frozen, device, console, checkpointer)
             except NotFinite as error:
                 failed["controls"] = str(error)
         if controls and "artsy_snn" in learners:

@@ -22,7 +22,7 @@ CHECKPOINT_SHARE = 0.05
 
 
 @dataclass
-class Keeper:
+class Checkpointer:
     """Writes a run's checkpoints, each with what was recorded until then."""
 
     directory: Path

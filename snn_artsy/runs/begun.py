@@ -72,6 +72,16 @@ def locked(directory: Path, key: str) -> Iterator[WriterLock]:
         yield lock
 
 
+@contextmanager
+def going_on(how: str) -> Iterator[None]:
+    """An interrupt says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.args = (f"; {how}",)
+        raise
+
+
 def begin(directory: Path, config: RunConfig) -> None:
     """Put the configuration of a run that starts into its empty directory."""
     storage.write_text(directory / CONFIG_FILE, yaml_text(asdict(config)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -25,7 +24,7 @@ from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
-from snn_artsy.runs.begun import CONFIG_FILE, locked
+from snn_artsy.runs.begun import CONFIG_FILE, going_on, locked
 from snn_artsy.runs.cells import FOLDER, Cell, cell_file, read_cell, write_cell
 from snn_artsy.runs.directory import claim, give_back
 from snn_artsy.runs.facts import Facts, config_differences, differences
@@ -79,7 +78,8 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     directory, made = claim(config.out, f"compare-{config.data.name}")
     refuse_links(directory, "out")
     try:
-        with locked(directory, "out"), _telling_how_to_go_on(directory):
+        how = f"finished cells are kept, the same command with --out {quoted(directory)} goes on"
+        with locked(directory, "out"), going_on(how):
             _check_directory(directory, config)
             seeds = range(config.seed, config.seed + n_seeds)
             cells, failed = _cells(directory, config, seeds, facts, console)
@@ -97,17 +97,6 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
         give_back(made)
         raise
     return directory, summary
-
-
-@contextmanager
-def _telling_how_to_go_on(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        error.args = (
-            f"; finished cells are kept, the same command with --out {quoted(directory)} goes on",
-        )
-        raise
 
 
 def _cells(

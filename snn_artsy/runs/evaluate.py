@@ -33,31 +33,28 @@ def evaluate(
     seconds = time.perf_counter() - at
     given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
     require_finite("answers", {k: v for k, v in given.items() if v is not None})
-    predicted = prediction.scores.argmax(1)
     spike_predicted = None
     if prediction.spike_scores is not None:
         silent = torch.isneginf(prediction.spike_scores).all(1)
         require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
-        spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1).cpu().numpy()
+        spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1)
     oracle_predicted = None
     if oracle and prediction.gates is not None:
         task = torch.from_numpy(task_of_label).to(seen.labels.device)[seen.labels]
-        oracle_scores = predict(learner, replace(seen, true_task=task)).scores
-        oracle_predicted = oracle_scores.argmax(1).cpu().numpy()
-    return StepAnswers(
-        labels=seen.labels.cpu().numpy(),
-        predicted=predicted.cpu().numpy(),
-        scores=prediction.scores.cpu().numpy(),
-        gates=None if prediction.gates is None else prediction.gates.cpu().numpy(),
-        gate_scores=(
-            None if prediction.gate_scores is None else prediction.gate_scores.cpu().numpy()
-        ),
-        spike_predicted=spike_predicted,
-        oracle_gate_predicted=oracle_predicted,
-        vit_passes=None if prediction.vit_passes is None else prediction.vit_passes.cpu().numpy(),
-        operations=None if prediction.operations is None else prediction.operations.cpu().numpy(),
-        seconds=seconds,
-    )
+        oracle_predicted = predict(learner, replace(seen, true_task=task)).scores.argmax(1)
+    columns = {
+        "labels": seen.labels,
+        "predicted": prediction.scores.argmax(1),
+        "scores": prediction.scores,
+        "gates": prediction.gates,
+        "gate_scores": prediction.gate_scores,
+        "spike_predicted": spike_predicted,
+        "oracle_gate_predicted": oracle_predicted,
+        "vit_passes": prediction.vit_passes,
+        "operations": prediction.operations,
+    }
+    arrays = {name: c.cpu().numpy() for name, c in columns.items() if c is not None}
+    return StepAnswers(**arrays, seconds=seconds)
 
 
 def predict(learner: Learner, batch: LabelledBatch) -> Prediction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def run_learner(
     measures |= learner.report()
     measures |= {"seconds": elapsed(), "seconds_learning": learning}
     if recorder is not None:
-        recorder.summary(name, _recordable(measures))
+        recorder.summary(name, measures)
     return measures
 
 
@@ -141,7 +141,3 @@ def _finite(learner: Learner, where: str) -> Iterator[None]:
         require_finite("state", learner.state_dict())
     except (NotFinite, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         raise NotFinite(f"{where}: {error}") from error
-
-
-def _recordable(measures: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in measures.items() if v is not None}

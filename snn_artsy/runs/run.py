@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from snn_artsy.recording.reader import Run, open_run
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
-from snn_artsy.runs.begun import Begun, begin, locked, read_begun, withdraw
+from snn_artsy.runs.begun import Begun, begin, going_on, locked, read_begun, withdraw
 from snn_artsy.runs.checkpoint import state_path
 from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.directory import check_out, claim, give_back, is_empty
@@ -78,7 +77,7 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     refuse_links(directory, "out")
     config = replace(config, out=str(directory))
     try:
-        with locked(directory, "out") as lock, _telling_how_to_go_on(directory):
+        with locked(directory, "out") as lock, going_on(_how(directory)):
             if is_empty(directory):
                 begin(directory, config)
                 try:
@@ -114,20 +113,14 @@ def resume(directory: Path, console: Console | None = None) -> RunResult:
     """
     console = console or Console(quiet=True)
     refuse_links(directory)
-    with locked(directory, "run") as lock, _telling_how_to_go_on(directory):
+    with locked(directory, "run") as lock, going_on(_how(directory)):
         begun = read_begun(directory)
         begun = replace(begun, config=as_found(begun.config, directory))
         return _go_on(begun, directory, lock, console)
 
 
-@contextmanager
-def _telling_how_to_go_on(directory: Path) -> Iterator[None]:
-    """An interrupt says how the run goes on."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        error.args = (f"; `snn-artsy resume {quoted(directory)}` goes on from there",)
-        raise
+def _how(directory: Path) -> str:
+    return f"`snn-artsy resume {quoted(directory)}` goes on from there"
 
 
 def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) -> RunResult:

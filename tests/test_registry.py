@@ -16,6 +16,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, keys_of
+from snn_artsy.files import file_sha256
 from snn_artsy.learners import Batch, Learner, Prediction, Setting, Task, register
 from snn_artsy.learners import build as build_learner
 from snn_artsy.plots.style import learner_name
@@ -30,7 +31,8 @@ from snn_artsy.registry import (
     RULES,
     Registry,
 )
-from snn_artsy.runs.facts import config_differences
+from snn_artsy.rules import PairSTDP
+from snn_artsy.runs.facts import Facts, added, config_differences
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,54 @@ def test_what_is_named_is_known_by_the_name_that_it_registers(module: str) -> No
     with pytest.raises(ConfigError, match="once"):
         RunConfig(learners=[f"{module}:Named", "called"])
     assert LEARNERS.origin("called") == f"{module}:Named" and LEARNERS.origin("ease") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["--learners", "ease,no_such:x"], "learners"),
+        (["--learners=no_such:x"], "learners"),
+        (["--data.name", "no_such:x"], "data"),
+        (["--snn.plasticity.rule", "no_such:x"], "rules"),
+        (["--snn.plasticity.base", "no_such:x"], "rules"),
+        (["--snn.encoding.code", "no_such:x"], "encoders"),
+        (["--snn.neuron.model", "no_such:x"], "neurons"),
+        (["--grid", "seed=1,2;learners=[ease],[no_such:x]"], "learners"),
+        (["--own", "no_such:x"], "own"),
+        (["--own_rules", "no_such:x"], "own"),
+    ],
+)
+def test_what_is_typed_is_imported(words: list[str], kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{kind}: 'no_such:x' cannot be imported"):
+        cli._load_own(words)
+
+
+def test_nothing_else_that_is_typed_is_imported() -> None:
+    words = ["--data.root", "this:s", "--out", "this:s", "this:s", "--backbone.name", "this:s"]
+    assert cli._load_own(words) == words and "this" not in sys.modules
+    assert cli._load_own(["--own_rules=", "--own_rules", ""]) == ["--own=", "--own", ""]
+
+
+def test_a_run_depends_on_the_files_of_all_that_was_added() -> None:
+    add()
+    for each in (DATA, ENCODERS, NEURONS):
+        each.register("mine")(add)
+    RULES.register("mine")(PairSTDP)
+    snn = {
+        "encoding": {"code": "mine"},
+        "neuron": {"model": "mine"},
+        "plasticity": {"rule": "mine"},
+    }
+    values = {"learners": ["ease", "mine"], "data": {"name": "mine"}, "snn": snn}
+    assert added(RunConfig()) == []
+    assert sorted(r.kind for r, name in added(build(RunConfig, values)) if name == "mine") == [
+        "data", "encoders", "learners", "neurons", "rules"
+    ]  # fmt: skip
+    facts = Facts.gather(build(RunConfig, values), {}, "", "cpu", 1)
+    own = {k: v for k, v in facts.versions.items() if k.endswith(" mine")}
+    assert set(own) == {"learner mine", "data source mine", "code mine", "neuron mine", "rule mine"}
+    assert own["learner mine"] == own["code mine"] == file_sha256(Path(__file__))
+    assert not [k for k in facts.of_config(RunConfig()).versions if k.endswith(" mine")]
 
 
 def test_of_whatever_kind(module: str) -> None:

@@ -249,7 +249,7 @@ WHERE_USED: tuple[Use, ...] = (
     Use(
         ("snn.neuron.tau_ampa_ms",),
         "with snn.neuron.model synaptic",
-        lambda c: c.snn.neuron.model == "synaptic",
+        lambda c: c.snn.neuron.model != "leaky",
     ),
     Use(
         (

@@ -22,6 +22,7 @@ from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.runs import on_ray
+from snn_artsy.runs.directory import check_out
 from snn_artsy.runs.run import execute
 from snn_artsy.runs.sweep import (
     Cell,
@@ -132,6 +133,21 @@ def test_a_run_of_another_configuration_is_not_finished(tmp_path: Path) -> None:
     pretend(cell, 0.5)
     other = grid_cells(BASE | {"data": {"train_per_class": 9}}, {"seed": [1]}, tmp_path)[0]
     assert other.name == cell.name and finished(cell) and not finished(other)
+
+
+def test_a_run_without_its_checkpoint_is_finished_for_everybody(tmp_path: Path) -> None:
+    """A kill can come between the removal of the checkpoint's main file and that of its folder."""
+    cell = grid_cells(BASE, {"seed": [1]}, tmp_path)[0]
+    pretend(cell, 0.5)
+    folder = Path(str(cell.config.out)) / "checkpoint"
+    (folder / "answers").mkdir(parents=True)
+    (folder.parent / "config.yaml").touch()
+    assert finished(cell)
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        check_out(cell.config.out)
+    (folder / "run.safetensors").touch()
+    assert not finished(cell)
+    check_out(cell.config.out)  # it can go on there
 
 
 # --- what is in a run's directory already ---------------------------------------------------------

@@ -16,6 +16,7 @@ from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint
+from snn_artsy.runs.directory import CHECKPOINT_FILE
 from snn_artsy.runs.facts import Facts, config_differences
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
@@ -124,7 +125,7 @@ def read_begun(directory: Path) -> Begun:
             f"run: {error}; or run it anew in another directory, with `--config "
             f"{directory / CONFIG_FILE} --out ...`"
         ) from error
-    if attributes["status"] == schema.COMPLETE and not checkpoint.exists(directory):
+    if attributes["status"] == schema.COMPLETE and not (directory / CHECKPOINT_FILE).is_file():
         raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
     facts = Facts.of_attributes(attributes, f'run: "{run_file}"')
     config = _configuration(directory, facts)

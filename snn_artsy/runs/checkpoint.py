@@ -28,12 +28,13 @@ from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.files import sha256
 from snn_artsy.recording import storage
 from snn_artsy.recording.schema import DamageError, RecordingError
+from snn_artsy.runs.directory import CHECKPOINT_FILE
 from snn_artsy.runs.facts import Facts
 
 FORMAT = "snn-artsy-checkpoint"
 VERSION = 2
-FOLDER = "checkpoint"
-_FILE, _SETTLED = "run.safetensors", "settled.safetensors"
+FOLDER, _FILE = CHECKPOINT_FILE.split("/")
+_SETTLED = "settled.safetensors"
 
 
 @dataclass
@@ -97,11 +98,6 @@ def save(directory: Path, checkpoint: Checkpoint) -> None:
     write_tensors(directory / FOLDER / _FILE, checkpoint.state, header)
     if checkpoint.learner is None:
         write_tensors(directory / FOLDER / _SETTLED, checkpoint.state, header)
-
-
-def exists(directory: Path) -> bool:
-    """Whether the run in ``directory`` has a checkpoint: it is not done."""
-    return (directory / FOLDER / _FILE).is_file()
 
 
 def load(directory: Path) -> tuple[list[Checkpoint], list[str]]:

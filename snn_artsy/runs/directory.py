@@ -10,6 +10,8 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.files import LOCK_FILE
 
+SUMMARY_FILE, CHECKPOINT_FILE = "summary.json", "checkpoint/run.safetensors"
+
 # What a kill can leave before a run has begun.
 _LEFT = {LOCK_FILE, "config.yaml.part"}
 # Of a name that is made up here; file systems allow 255 bytes.
@@ -36,17 +38,23 @@ def check_out(out: str | None) -> None:
         if not path.is_dir() or is_empty(path):
             return
         there = {entry.name for entry in path.iterdir()}
+        done = is_finished(path)
     except ConfigError:
         raise
     except (OSError, ValueError) as error:
         raise _unusable(path, error) from error
-    if "summary.json" in there and "checkpoint" not in there:
+    if done:
         raise ConfigError(f'out: "{out}" holds a finished run; give another directory')
     if not there & {"config.yaml", "run.h5"}:
         raise ConfigError(
             f'out: "{out}" already holds other files, which were left as they are; '
             "give another directory"
         )
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether the run there is done: it has a summary, and no checkpoint to go on from."""
+    return (directory / SUMMARY_FILE).is_file() and not (directory / CHECKPOINT_FILE).is_file()
 
 
 def is_empty(directory: Path) -> bool:

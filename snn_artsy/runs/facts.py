@@ -81,7 +81,7 @@ class Facts:
         here = provenance(threads)
         commit = here["git_commit"] or "unknown"
         return cls(
-            config=_plain(config),
+            config=plain(config),
             images=dict(images),
             backbone_sha256=backbone_sha256,
             device=device,
@@ -139,7 +139,7 @@ class Facts:
     def of_config(self, config: RunConfig) -> Facts:
         """The same here and now, for another configuration of the same images and backbone."""
         versions = {k: v for k, v in self.versions.items() if not k.startswith(_ADDED)}
-        return replace(self, config=_plain(config), versions=versions | _versions(config))
+        return replace(self, config=plain(config), versions=versions | _versions(config))
 
     def plain(self) -> dict[str, Any]:
         """As JSON types, by name."""
@@ -207,10 +207,9 @@ def _versions(config: RunConfig) -> dict[str, str]:
     return {f"{r.one} {name}": r.source_sha256(name) for r, name in added(config)}
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
     """What JSON makes of it, so that a record that was read compares equal."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
+    return dict(json.loads(json.dumps(asdict(config))))
 
 
 def _that_matter(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -146,7 +146,7 @@ def run_one(config: dict[str, Any], own: list[str]) -> None:
     from snn_artsy.config_builder import build
     from snn_artsy.recording.lock import writer_alive
     from snn_artsy.registry import load
-    from snn_artsy.runs import checkpoint
+    from snn_artsy.runs.directory import is_finished
     from snn_artsy.runs.run import execute
 
     for name in own:
@@ -158,5 +158,5 @@ def run_one(config: dict[str, Any], own: list[str]) -> None:
             raise RuntimeError(f'another process writes in "{directory}"')
         time.sleep(0.5)
     # a worker can be lost after its last write
-    if not (directory / "summary.json").is_file() or checkpoint.exists(directory):
+    if not is_finished(directory):
         execute(build(RunConfig, config))

@@ -33,8 +33,8 @@ from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text
-from snn_artsy.runs.directory import is_empty
-from snn_artsy.runs.facts import Facts, added, config_differences, differences
+from snn_artsy.runs.directory import is_empty, is_finished
+from snn_artsy.runs.facts import Facts, added, config_differences, differences, plain
 from snn_artsy.yaml_file import read_mapping, read_yaml
 
 # How long Ray's process may take to end by itself (s).
@@ -210,7 +210,7 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
             )
             changed = differences(begun, now)
         else:
-            changed = config_differences(begun, json.loads(json.dumps(asdict(config))))
+            changed = config_differences(begun, plain(config))
         if changed:
             raise ConfigError(
                 f'out: "{directory}" holds a run that was made otherwise: {"; ".join(changed)}; '
@@ -237,9 +237,7 @@ def finished(cell: Cell) -> bool:
     try:
         directory = Path(str(cell.config.out))
         found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["config"]
-        if (directory / "checkpoint").exists():
-            return False  # cut off in its last moments
-        return not config_differences(found, json.loads(json.dumps(asdict(cell.config))))
+        return is_finished(directory) and not config_differences(found, plain(cell.config))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -17,6 +17,7 @@ import yaml
 
 from snn_artsy.config import EncodingConfig, RunConfig, TeacherConfig
 from snn_artsy.config_builder import build
+from snn_artsy.config_sources import layered
 from snn_artsy.rules import GatedSTDP, Signals
 from snn_artsy.rules.base import ProductRule, Rule, all_factors
 from snn_artsy.synapses.expectation import sampled_change
@@ -25,7 +26,6 @@ from snn_artsy.synapses.pairing import Schedule, make_schedule
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "experiments"))
 from results_table import insert
-from study import nested
 
 RULES = Path(__file__).resolve().parent.parent / "experiments" / "studies" / "rules.yaml"
 ACTIVITIES = (0.0, 0.1, 0.3, 0.4, 0.6, 1.0)
@@ -42,7 +42,7 @@ def table() -> str:
     lines = ["| rule | " + " | ".join(f"p = {value:g}" for value in ACTIVITIES) + " |"]
     lines.append("|---|" + "---:|" * len(ACTIVITIES))
     for name, over in yaml.safe_load(RULES.read_text(encoding="utf-8")).items():
-        plasticity = build(RunConfig, nested(over)).snn.plasticity
+        plasticity = build(RunConfig, layered(over)).snn.plasticity
         rule = plasticity.build()
         if rule is None or plasticity.insertion == "bernoulli":  # no mean without its noise
             continue

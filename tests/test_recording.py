@@ -125,6 +125,22 @@ def test_unmerged_segments_read_like_merged_ones(tmp_path: Path) -> None:
         assert run.datasets() == sizes
 
 
+def test_a_checkpoint_closes_one_segment_and_leaves_run_h5_alone(tmp_path: Path) -> None:
+    """It is replaced once, at the end."""
+    with RunRecorder(tmp_path, CONFIG, ATTRIBUTES, RecordConfig()) as recorder:
+        before = (tmp_path / "run.h5").read_bytes()
+        for k in range(3):
+            recorder.counts(0, float(k), np.array([k, 0, 0]))
+            recorder.counts(1, float(k), np.array([k, 0, 0]))
+            recorder.flush()
+            recorder.flush()  # nothing new, no segment
+            assert storage.segment_numbers(tmp_path) == list(range(1, k + 2))
+        assert (tmp_path / "run.h5").read_bytes() == before
+    assert storage.segment_numbers(tmp_path) == []
+    with open_run(tmp_path) as run:
+        assert run.counts(1).time_ms.tolist() == [0.0, 1.0, 2.0]
+
+
 def test_spikes_of_a_time_range(tmp_path: Path) -> None:
     truth, _ = record(tmp_path)
     with open_run(tmp_path) as run:

@@ -342,7 +342,7 @@ def _protocol(arguments: Namespace) -> int:
     check_threads(threads)
     out = Path(arguments.out).expanduser()
 
-    from snn_artsy.protocols.base import Setting
+    from snn_artsy.protocols.base import Session
     from snn_artsy.protocols.run_all import run_protocols
     from snn_artsy.runs.tables import protocols_table
 
@@ -350,8 +350,8 @@ def _protocol(arguments: Namespace) -> int:
     run = None if arguments.run is None else Path(arguments.run).expanduser()
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
-    setting = Setting(arguments.seed, run, threads=threads)
-    rows = run_protocols(chosen, setting, out, console, name == "all", arguments.overwrite)
+    session = Session(arguments.seed, run, threads=threads)
+    rows = run_protocols(chosen, session, out, console, name == "all", arguments.overwrite)
     console.print(protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         say(console, f"Figure: {out / figure}")

@@ -409,7 +409,7 @@ PROTOCOLS = Registry(
         for name, label in _SHOWN.items()
     },
 )
-"""Called with a `snn_artsy.protocols.base.Setting`, gives an `snn_artsy.protocols.base.Outcome`."""
+"""Called with a `snn_artsy.protocols.Session`, gives a `snn_artsy.protocols.Outcome`."""
 
 FIGURES = Registry(
     "figures",

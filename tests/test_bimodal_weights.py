@@ -6,7 +6,7 @@ Runs the whole protocol, 300 s and 50 s of simulated time (about half a minute).
 import numpy as np
 import pytest
 
-from snn_artsy.protocols.base import Outcome, Setting
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.bimodal_weights import (
     ADDITIVE,
     bimodal_weights,
@@ -21,7 +21,7 @@ def outcome() -> Outcome:
         # What a rule is given in each of 350,000 steps; looking at it would take half of the time.
         patch.setattr("snn_artsy.rules.base.check_seen", lambda *_, **__: None)
         patch.setattr("snn_artsy.rules.base.check_traces", lambda *_, **__: None)
-        return bimodal_weights(Setting(seed=1993))
+        return bimodal_weights(Session(seed=1993))
 
 
 def test_additive_weights_gather_at_both_bounds(outcome: Outcome) -> None:

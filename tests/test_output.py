@@ -20,7 +20,7 @@ from snn_artsy.config import RecordConfig
 from snn_artsy.export import export
 from snn_artsy.output import write_outputs
 from snn_artsy.plots.style import new_figure, styled
-from snn_artsy.protocols.base import Check, Outcome, Setting
+from snn_artsy.protocols.base import Check, Outcome, Session
 from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import RunRecorder, open_run
 from snn_artsy.report import write_report
@@ -144,7 +144,7 @@ def test_protocols_in_one_directory_keep_both(
     monkeypatch.setattr("snn_artsy.protocols.run_all.PROTOCOLS", fakes)
 
     def run(name: str, **options: bool) -> None:
-        run_protocols([name], Setting(), tmp_path, console, go_on=False, **options)
+        run_protocols([name], Session(), tmp_path, console, go_on=False, **options)
 
     run("mg-block")
     run("stdp-window")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_artsy.protocols.base import Outcome, Setting
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.calcium_window import (
     PUBLISHED,
     calcium_window,
@@ -20,7 +20,7 @@ from snn_artsy.rules.calcium import CalciumRule, expected_change, shares_above
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return calcium_window(Setting())
+    return calcium_window(Session())
 
 
 def test_every_check_passes(outcome: Outcome) -> None:
@@ -51,7 +51,7 @@ def test_figure_shows_the_published_points(outcome: Outcome) -> None:
 def test_same_seed_same_outcome(outcome: Outcome) -> None:
     lags = outcome.data["simulated/lag_ms"].values
     runs = [
-        simulate(CalciumRule(), float(lags[0]), torch.Generator().manual_seed(Setting().seed))[0]
+        simulate(CalciumRule(), float(lags[0]), torch.Generator().manual_seed(Session().seed))[0]
         for _ in range(2)
     ]
     assert runs[0] == runs[1] == outcome.data["simulated/change"].values[0]

@@ -12,20 +12,20 @@ from matplotlib.figure import Figure
 
 from snn_artsy import cli, protocols, registry
 from snn_artsy.protocols import run_all, store
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.registry import Registry
 
 
-def fake(name: str, measured: float) -> Callable[[Setting], Outcome]:
-    def run(setting: Setting) -> Outcome:
+def fake(name: str, measured: float) -> Callable[[Session], Outcome]:
+    def run(session: Session) -> Outcome:
         check = Check("value", measured, 1.0, 0.1, "a paper", "mV")
         data = {"x": Column(np.arange(3.0), "ms", "time"), "g/y": Column(np.eye(2), "--", "eye")}
-        return Outcome(name, (check,), data, Figure(), (f"seed {setting.seed}",))
+        return Outcome(name, (check,), data, Figure(), (f"seed {session.seed}",))
 
     return run
 
 
-def broken(setting: Setting) -> Outcome:
+def broken(session: Session) -> Outcome:
     raise RuntimeError("no current")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn_artsy.protocols.base import Outcome, Setting
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.pairing_frequency import (
     ERROR,
     FREQUENCY_HZ,
@@ -32,7 +32,7 @@ NEURON = AdEx(b_pA=NEST_TEST_B_PA)
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return pairing_frequency(Setting())
+    return pairing_frequency(Session())
 
 
 def test_every_check_passes(outcome: Outcome) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from snn_artsy.protocols.base import Outcome, Setting
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.stdp_window import (
-    Window,
+    RuleWindow,
     measure,
     pair_window,
     stdp_window,
@@ -23,7 +23,7 @@ LAGS = np.arange(-100.0, 101.0)
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return stdp_window(Setting())
+    return stdp_window(Session())
 
 
 def test_every_check_passes(outcome: Outcome) -> None:
@@ -64,12 +64,12 @@ def test_wrong_rules_are_found_out() -> None:
     for wrong in (PairSTDP(a_plus=0.00501), PairSTDP(tau_minus_ms=20.1)):
         assert not np.allclose(measure(wrong, LAGS, 1), song, rtol=1e-6)
     longer = measure(PairSTDP(tau_plus_ms=25.0), LAGS, 1)
-    window = Window(LAGS, longer, song)
+    window = RuleWindow(LAGS, longer, song)
     assert time_constant(window, 1) == pytest.approx(25.0, rel=1e-9)
     assert time_constant(window, -1) == pytest.approx(20.0, rel=1e-9)
-    shifted = Window(LAGS + 3.0, song, song)
+    shifted = RuleWindow(LAGS + 3.0, song, song)
     assert zero_crossing(shifted) == 3.0
-    assert math.isnan(zero_crossing(Window(LAGS, -song, song)))
+    assert math.isnan(zero_crossing(RuleWindow(LAGS, -song, song)))
     triplet = TripletSTDP(a2_plus=0.003, a3_minus=0.002)
     reference = triplet_window(triplet, LAGS, 5, 300.0)
     np.testing.assert_allclose(measure(triplet, LAGS, 5, 300.0), reference, rtol=1e-9, atol=1e-15)

@@ -11,7 +11,7 @@ import torch
 from snn_artsy.physiology import Receptors
 from snn_artsy.protocols import minimal_stimulation as minimal
 from snn_artsy.protocols import silent_synapse_pairing as pairing
-from snn_artsy.protocols.base import Outcome, Setting
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.mg_block import current_voltage, mg_block
 from snn_artsy.protocols.recording_cell import Rig
 
@@ -22,7 +22,7 @@ def block(v_mV: float, mg_mM: float = 1.0) -> float:
 
 @pytest.fixture(scope="module", params=[1993, 7])
 def outcomes(request: pytest.FixtureRequest) -> list[Outcome]:
-    setting = Setting(seed=request.param)
+    setting = Session(seed=request.param)
     return [
         mg_block(setting),
         minimal.minimal_stimulation(setting),

@@ -11,7 +11,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.observer import SILENT
-from snn_artsy.protocols.base import Check, Setting
+from snn_artsy.protocols.base import Check, Session
 from snn_artsy.protocols.lesion import SHARES, _cut, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
 from snn_artsy.protocols.trained import score
@@ -46,7 +46,7 @@ def test_a_loaded_learner_answers_as_the_trained_one(tmp_path: Path, mode: str) 
 
 
 def test_lesion(trained: Path) -> None:
-    outcome = lesion(Setting(seed=1, run=trained))
+    outcome = lesion(Session(seed=1, run=trained))
     assert all(check.passed for check in outcome.checks), outcome.checks
     spikes = outcome.data["random/spikes_only"].values
     assert spikes.shape == (5, len(SHARES))
@@ -66,7 +66,7 @@ def test_a_cut_takes_the_highest_ranks_of_the_open_contacts() -> None:
 
 
 def test_pharmacology(trained: Path) -> None:
-    outcome = pharmacology(Setting(seed=1, run=trained))
+    outcome = pharmacology(Session(seed=1, run=trained))
     assert all(check.passed for check in outcome.checks), outcome.checks
     control, apv, nbqx = outcome.data["accuracy"].values
     assert control[1] > 0.5 and apv[1] == nbqx[1] == 0
@@ -78,7 +78,7 @@ def test_apv_does_not_stop_a_rule_without_receptors(tmp_path: Path, trained: Pat
     values["snn"]["plasticity"]["rule"] = "pair"
     values["out"] = str(tmp_path / "pair")
     directory = execute(build(RunConfig, values)).directory
-    outcome = pharmacology(Setting(seed=1, run=directory))
+    outcome = pharmacology(Session(seed=1, run=directory))
     failed = {check.name for check in outcome.checks if not check.passed}
     assert failed == {"contacts converted under APV", "from spikes, APV in training"}
 

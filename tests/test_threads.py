@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
-from snn_artsy.protocols.base import Setting
+from snn_artsy.protocols.base import Session
 from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import open_run
 from snn_artsy.runs.compare import compare
@@ -62,7 +62,7 @@ def test_the_users_own_process_keeps_its_threads(
         assert each()[: len(before)] == before  # libraries may have been loaded since
         compare(replace(SMALL, out=str(tmp_path / "compared")), 1, quiet)
         assert each()[: len(before)] == before
-        run_protocols(["mg-block"], Setting(0), tmp_path / "protocol", quiet, go_on=False)
+        run_protocols(["mg-block"], Session(0), tmp_path / "protocol", quiet, go_on=False)
         assert each()[: len(before)] == before
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr("snn_artsy.runs.run._draw", interrupt)

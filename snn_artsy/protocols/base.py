@@ -65,7 +65,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Session:
     """What a protocol is given.
 
     Args:

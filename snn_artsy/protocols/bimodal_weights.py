@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from snn_artsy.plots.style import BLUE, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import PairSTDP, Signals
 
 N_INPUTS, RATE_HZ, DT_MS = 1000, 15.0, 1.0
@@ -42,10 +42,10 @@ class Simulated:
     at_bounds: NDArray[np.float64]
 
 
-def bimodal_weights(setting: Setting) -> Outcome:
+def bimodal_weights(session: Session) -> Outcome:
     """Weights after 300 s of the additive rule, and after 50 s of a control with soft bounds."""
-    additive = simulate(ADDITIVE, DURATION_S, setting.seed)
-    control = simulate(replace(ADDITIVE, bounds_of="soft"), CONTROL_S, setting.seed)
+    additive = simulate(ADDITIVE, DURATION_S, session.seed)
+    control = simulate(replace(ADDITIVE, bounds_of="soft"), CONTROL_S, session.seed)
     song = "Song, Miller & Abbott 2000 (bimodal); the bound of 70 % is our definition"
     rubin = "Rubin, Lee & Sompolinsky 2001 (unimodal); the bound of 70 % is our definition"
     share, control_share = share_at_bounds(additive.w), share_at_bounds(control.w)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILLION, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules.base import Signals
 from snn_artsy.rules.calcium import CalciumRule, expected_change
 
@@ -43,9 +43,9 @@ class CalciumWindow:
     standard_error: Values
 
 
-def calcium_window(setting: Setting) -> Outcome:
+def calcium_window(session: Session) -> Outcome:
     """The authors' prediction, and a Monte Carlo of the rule's own steps."""
-    window = measure(CalciumRule(), setting.seed)
+    window = measure(CalciumRule(), session.seed)
     source = "Graupner & Brunel 2012, set DP"
     checks = []
     for lag, published in PUBLISHED.items():

@@ -10,7 +10,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.trained import score, trained_run
 from snn_artsy.recording.about import SUMMARY_FILE, read_summary
 
@@ -18,17 +18,17 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 REPEATS = 5
 
 
-def lesion(setting: Setting) -> Outcome:
+def lesion(session: Session) -> Outcome:
     """Accuracy and task identification against the share of functional contacts cut.
 
     ``random``: repeats with other contacts. ``targeted``: contacts whose presynaptic unit is
     driven most by the mean feature of the neuron's class go first (our definition).
     """
-    trained, directory = trained_run(setting)
+    trained, directory = trained_run(session)
     learner = trained.learner
     intact = [layer.state.clone() for layer in learner.layers]
     drive = [_drive(learner, t) for t in range(len(intact))]
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator().manual_seed(session.seed)
     repeats = {"random": REPEATS, "targeted": 1}
     found = {kind: np.zeros((n, len(SHARES), 3)) for kind, n in repeats.items()}
     for kind, values in found.items():

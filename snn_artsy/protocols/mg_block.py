@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.physiology import Receptors
 from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, SKY, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules.nmda import mg_block as unblocked
 from snn_artsy.synapses.conductance import clamp_current
 
@@ -26,7 +26,7 @@ EARLY_MS, LATE_MS = 1.0, 50.0  # AMPA and NMDA dominate
 Values = NDArray[np.float64]
 
 
-def mg_block(setting: Setting) -> Outcome:
+def mg_block(session: Session) -> Outcome:
     """Block against potential, and I-V curves of a silent and a mature contact."""
     v_mV: Values = np.arange(-100.0, 61.0, dtype=np.float64)
     held = torch.from_numpy(v_mV)

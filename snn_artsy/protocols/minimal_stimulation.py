@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.physiology import Receptors
 from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 
 N_CONTACTS, P_RELEASE, N_TRIALS = 4, 0.3, 1000
@@ -57,9 +57,9 @@ class Estimate:
         return (1.0 - self.share) * math.sqrt(relative)
 
 
-def minimal_stimulation(setting: Setting) -> Outcome:
+def minimal_stimulation(session: Session) -> Outcome:
     """Shares of silent contacts recovered from failures; a model with leaking AMPA misses."""
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator().manual_seed(session.seed)
     found = {share: estimate(share, generator) for share in SHARES}
     leaking = estimate(0.5, generator, leak=LEAK)
     checks = [

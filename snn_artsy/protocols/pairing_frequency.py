@@ -26,7 +26,7 @@ from snn_artsy.plots.style import (
     new_figure,
     styled,
 )
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
 from snn_artsy.synapses.adex import NEST_TEST_B_PA, AdEx, adex_start, adex_step
@@ -64,7 +64,7 @@ class PairFit:
     error: float
 
 
-def pairing_frequency(setting: Setting) -> Outcome:
+def pairing_frequency(session: Session) -> Outcome:
     """Change after pairings at 0.1 to 50 Hz, of four models; nothing in it is random."""
     triplet = TripletSTDP()
     amplitudes = fit_pair(np.array([triplet.tau_plus_ms]), np.array([triplet.tau_minus_ms]))

@@ -9,17 +9,17 @@ import numpy as np
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import pharmacology_bars
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.trained import relearn, score, test_set, trained_run, with_plasticity
 
 
-def pharmacology(setting: Setting) -> Outcome:
+def pharmacology(session: Session) -> Outcome:
     """Accuracy in control, with APV (no NMDA) in training, and with NBQX (no AMPA) at test.
 
     APV sets the NMDA share of the gated rule to 0 and learns all tasks anew; rules without NMDA
     gating do not feel it. NBQX closes every contact at test.
     """
-    trained, directory = trained_run(setting)
+    trained, directory = trained_run(session)
     learner, snn = trained.learner, trained.config.snn
     control = score(trained)
     apv_learner = relearn(trained, with_plasticity(snn, replace(snn.plasticity, nmda=0.0)))

@@ -11,7 +11,7 @@ from rich.console import Console
 from snn_artsy.config import RunConfig
 from snn_artsy.learners import build_snn
 from snn_artsy.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import choose_device, prepare
 
@@ -19,13 +19,13 @@ SEEDS = 3
 CELLS = tuple((c, p) for c in (True, False) for p in (False, True))
 
 
-def retention(setting: Setting) -> Outcome:
+def retention(session: Session) -> Outcome:
     """Accuracy on task 1's test samples, from spikes alone within its own classes, after each task
     of the digits default, with and without consolidation and plastic old sub-networks."""
     kept = np.zeros((len(CELLS), SEEDS, 5))
     last = np.zeros((len(CELLS), SEEDS))
     for s in range(SEEDS):
-        config = RunConfig(learners=["artsy_snn"], seed=setting.seed + s)
+        config = RunConfig(learners=["artsy_snn"], seed=session.seed + s)
         device = choose_device(config.device)
         frozen = prepare(config, device, Console(quiet=True))
         task_of = frozen.stream.task_of_label

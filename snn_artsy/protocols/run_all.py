@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from snn_artsy.protocols.base import Setting
+from snn_artsy.protocols.base import Session
 from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
 from snn_artsy.registry import PROTOCOLS
 from snn_artsy.threads import computing_with
@@ -16,7 +16,7 @@ from snn_artsy.threads import computing_with
 
 def run_protocols(
     names: list[str],
-    setting: Setting,
+    session: Session,
     out: Path,
     console: Console,
     go_on: bool,
@@ -41,10 +41,10 @@ def run_protocols(
         try:
             with (
                 console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"),
-                computing_with(setting.threads or 1),
+                computing_with(session.threads or 1),
             ):
-                outcome = PROTOCOLS[name](setting)
-                save(outcome, out, setting.seed)
+                outcome = PROTOCOLS[name](session)
+                save(outcome, out, session.seed)
             found += rows(outcome, time.perf_counter() - started)
         except Exception as error:
             if not go_on:

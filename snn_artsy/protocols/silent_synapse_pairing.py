@@ -18,7 +18,7 @@ from torch import Tensor
 
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
 from snn_artsy.rules.nmda import V_PEAK_MV
@@ -73,9 +73,9 @@ class Sweeps:
     at_40: Tensor
 
 
-def silent_synapse_pairing(setting: Setting) -> Outcome:
+def silent_synapse_pairing(session: Session) -> Outcome:
     """Sweeps before and after pairing, for a silent contact, its controls and a mature contact."""
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator().manual_seed(session.seed)
     rig = Rig()
     occupancy = pair(CONDITIONS, generator)
     before = {c.name: sweeps(rig, c, c.ampa, generator) for c in CONDITIONS}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Setting
+from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, nmda_gate
 
@@ -26,7 +26,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Window:
+class RuleWindow:
     """Change against lag, of one rule."""
 
     lag_ms: Values
@@ -34,18 +34,18 @@ class Window:
     closed_form: Values
 
 
-def stdp_window(setting: Setting) -> Outcome:
+def stdp_window(session: Session) -> Outcome:
     """Windows of the pair, triplet and gated rule; nothing in it is random."""
     pair, triplet = PairSTDP(**PairSTDP.PUBLISHED["song_2000"]), TripletSTDP()  # type: ignore[arg-type]
     gated = GatedSTDP(pair, Gating(target=0.0))
     lag_ms = np.arange(-LARGEST_LAG_MS, LARGEST_LAG_MS + 1, dtype=np.float64)
     opened = float(nmda_gate(torch.tensor(V_PEAK_MV, dtype=torch.float64), gated.gating.mg_mM))
     windows = {
-        "pair": Window(lag_ms, measure(pair, lag_ms, 1), pair_window(pair, lag_ms)),
-        "triplet": Window(
+        "pair": RuleWindow(lag_ms, measure(pair, lag_ms, 1), pair_window(pair, lag_ms)),
+        "triplet": RuleWindow(
             lag_ms, measure(triplet, lag_ms, 60), triplet_window(triplet, lag_ms, 60)
         ),
-        "gated": Window(lag_ms, measure(gated, lag_ms, 1), pair_window(pair, lag_ms, opened)),
+        "gated": RuleWindow(lag_ms, measure(gated, lag_ms, 1), pair_window(pair, lag_ms, opened)),
     }
     song, ours = "Song, Miller & Abbott 2000", "our definition"
     p, t = windows["pair"], "Pfister & Gerstner 2006"
@@ -132,14 +132,14 @@ def triplet_window(
     return change
 
 
-def time_constant(window: Window, sign: int) -> float:
+def time_constant(window: RuleWindow, sign: int) -> float:
     """Exponential time constant (ms) of one side of a window, by linear regression of the log."""
     side = np.sign(window.lag_ms) == sign
     slope = np.polyfit(np.abs(window.lag_ms[side]), np.log(np.abs(window.change[side])), 1)[0]
     return float(-1.0 / slope)
 
 
-def zero_crossing(window: Window) -> float:
+def zero_crossing(window: RuleWindow) -> float:
     """Middle of the gap between depression and potentiation (ms); NaN if they do not follow.
 
     Changes below a millionth of the largest one count as none: they come from earlier pairings.
@@ -151,7 +151,7 @@ def zero_crossing(window: Window) -> float:
     return float(falls.max() + rises.min()) / 2.0
 
 
-def _closed_form(name: str, window: Window, source: str) -> tuple[Check, ...]:
+def _closed_form(name: str, window: RuleWindow, source: str) -> tuple[Check, ...]:
     checks = []
     for lag in (10, -10):
         at = window.lag_ms == lag
@@ -163,13 +163,13 @@ def _closed_form(name: str, window: Window, source: str) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _tau(name: str, window: Window, sign: int, published: float, source: str) -> Check:
+def _tau(name: str, window: RuleWindow, sign: int, published: float, source: str) -> Check:
     tolerance = FLOAT_PRECISION * published
     return Check(name, time_constant(window, sign), published, tolerance, source, "ms")
 
 
 @styled
-def draw_windows(windows: dict[str, Window]) -> Figure:
+def draw_windows(windows: dict[str, RuleWindow]) -> Figure:
     """A panel for each rule: simulated change, and the closed form on top."""
     figure = new_figure(PAGE_INCHES, 2.3)
     panels = figure.subplots(1, len(windows))

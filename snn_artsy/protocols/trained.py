@@ -13,7 +13,7 @@ from snn_artsy.learners import build_snn
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.tasks import join
-from snn_artsy.protocols.base import Setting
+from snn_artsy.protocols.base import Session
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.run import execute
 from snn_artsy.runs.trained import Trained, load_trained
@@ -29,12 +29,12 @@ class Scores:
     task: float
 
 
-def trained_run(setting: Setting) -> tuple[Trained, Path]:
+def trained_run(session: Session) -> tuple[Trained, Path]:
     """The given run, or the digits default, trained now."""
-    if setting.run is not None:
-        return load_trained(setting.run), setting.run
-    scratch = setting.scratch or Path(tempfile.mkdtemp(prefix="snn-artsy-"))
-    config = RunConfig(learners=["artsy_snn"], seed=setting.seed, threads=setting.threads)
+    if session.run is not None:
+        return load_trained(session.run), session.run
+    scratch = session.scratch or Path(tempfile.mkdtemp(prefix="snn-artsy-"))
+    config = RunConfig(learners=["artsy_snn"], seed=session.seed, threads=session.threads)
     directory = execute(replace(config, out=str(scratch / "digits"))).directory
     return load_trained(directory), directory
 

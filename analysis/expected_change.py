@@ -70,7 +70,8 @@ def slow_average(
         return None
     pre = q * schedule.volley.double()[:, None, None].expand(-1, 1, n_pre)
     quiet = torch.zeros(len(pre), 1, 1, dtype=torch.float64)
-    factors, _ = all_factors(rule.base, Signals(pre, quiet, quiet, quiet), dt_ms)
+    seen = Signals(pre, quiet, quiet, quiet)
+    factors, _ = all_factors(rule.base, rule.base.start(pre[0], quiet[0]), seen, dt_ms)
     return factors.gain_pre.mean((0, 1))
 
 

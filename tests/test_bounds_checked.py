@@ -1,8 +1,7 @@
 """That an address-checked run of the compiled loops (NUMBA_BOUNDSCHECK=1, see .ci/run) can fail.
 
 Numba checks indices only in code that it compiles under that variable: code from an ordinary cache
-stays unchecked. And an IndexError of another thread than the main one is lost, so that such a run
-must have one thread. Each fault here lies in the last pass of a parallel loop.
+stays unchecked.
 """
 
 from __future__ import annotations
@@ -12,77 +11,64 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+import torch
 
-from snn_artsy.rules import PairSTDP
-from snn_artsy.synapses import SilentSynapseLayer, compiled, contact_kernel, kernels
+from snn_artsy.config import ContactConfig
+from snn_artsy.rules import GatedSTDP
+from snn_artsy.synapses import SilentSynapseLayer, engine_numba, loops
 
 pytestmark = pytest.mark.skipif(
     not numba.config.BOUNDSCHECK, reason="an address-checked run: NUMBA_BOUNDSCHECK=1"
 )
 
-T, B, N_PRE, N_POST = 3, 1, 4, 5
+T, B, N_PRE, N_POST = 3, 2, 4, 5
 CAUGHT = (IndexError, SystemError)  # the latter: a loop returned with an exception set
+FAULTS: dict[str, str] = {
+    "target": "population", "balance": "population", "v": "population", "spikes": "population",
+    "where": "spikes", "y": "traces", "slow": "traces", "clock": "contacts", "since": "contacts",
+}  # fmt: skip
 
 
-def floats(*shape: int) -> Any:
-    return np.ones(shape, np.float32)
+def learn(monkeypatch: pytest.MonkeyPatch, fault: str | None, transmission: Any) -> None:
+    """A step of everything; one array ends too early, or one spike lies beyond the last input."""
+
+    def run(first: int, last: int, *records: Any) -> Any:
+        named = dict(zip(("contacts", "population", "spikes", "traces"), records, strict=False))
+        if fault is not None:
+            record = named[FAULTS[fault]]
+            values = getattr(record, fault)
+            if fault == "where":
+                wrong = np.where(np.arange(len(values)) == len(values) - 1, N_PRE, values)
+                wrong = wrong.astype(values.dtype)
+            else:
+                wrong = np.ascontiguousarray(values[..., :-1])
+            named[FAULTS[fault]] = record._replace(**{fault: wrong})
+        return real(first, last, *named.values(), *records[4:])
+
+    real = loops.run
+    monkeypatch.setattr(loops, "run", run)
+    contacts = ContactConfig(silent_share=0.5, transmission=transmission)
+    layer = SilentSynapseLayer(N_PRE, N_POST, rule=GatedSTDP(), contacts=contacts).train()
+    layer.simulate(torch.ones(T, B, N_PRE), 1.5 * torch.ones(T, B, N_POST))
 
 
-def contacts() -> list[Any]:
-    shape = (N_POST, N_PRE)
-    return [floats(*shape), np.zeros(shape, np.uint8), floats(*shape), np.ones(shape, bool)]
+@pytest.mark.parametrize("transmission", ["binary", "graded", "plain"])
+def test_what_fits_passes(transmission: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn(monkeypatch, None, transmission)
 
 
-def dynamics() -> contact_kernel.Dynamics:
-    layer = SilentSynapseLayer(N_PRE, N_POST, update="step")
-    return compiled._dynamics(layer, compiled.AS_GIVEN, 1.0, B)
-
-
-def test_one_thread_sees_every_error() -> None:
-    assert numba.config.NUMBA_NUM_THREADS == 1, "run with NUMBA_NUM_THREADS=1"
-
-
-@pytest.mark.parametrize("short", [False, True])
-def test_all_contacts_in_one_step(short: bool) -> None:
-    change = floats(N_POST - short, N_PRE)
-    if not short:
-        contact_kernel._express_change(*contacts(), change, dynamics())
-        return
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_does_not_fit_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CAUGHT):
-        contact_kernel._express_change(*contacts(), change, dynamics())
+        learn(monkeypatch, fault, "binary")
 
 
-@pytest.mark.parametrize("fault", ["none", "target", "spike"])
-def test_all_steps(fault: str) -> None:
-    pre, post = floats(T, B, N_PRE), floats(T, B, N_POST)
-    start, inputs, batch = kernels.spikes_by_input(pre)
-    if fault == "spike":
-        inputs[-1] = N_PRE
-    target = floats(N_POST - (fault == "target"))
-    given = (*contacts(), post, pre, post, pre, start, inputs, batch, floats(T, N_PRE), target)
-    if fault == "none":
-        contact_kernel._learn_contacts(*given, dynamics())
-        return
-    with pytest.raises(CAUGHT):
-        contact_kernel._learn_contacts(*given, dynamics())
-
-
-@pytest.mark.parametrize("fault", [False, True])
-@pytest.mark.parametrize("private", [False, True])
-def test_weights_of_leaky_units(private: bool, fault: bool) -> None:
-    c = kernels.constants(PairSTDP(), 1.0, 0.9, 0.1, -2.0)
-    pre, current = floats(T, B, N_PRE), floats(T, B, N_POST)
-    row_start, where = kernels.spike_list(pre.reshape(-1, N_PRE))
-    if fault:
-        where[-1] = N_PRE
-    answer = [np.empty_like(current), np.empty_like(current), np.empty_like(current[0])]
-    if private:
-        loop, given = kernels._private_lazy, (floats(B, N_POST, N_PRE), row_start, where)
-    else:
-        by_input = kernels.spikes_by_input(pre)
-        loop, given = kernels._shared, (floats(N_POST, N_PRE), *by_input, row_start, where)
-    if not fault:
-        loop(*given, current, *answer, c, 2, 2)
-        return
-    with pytest.raises(CAUGHT):
-        loop(*given, current, *answer, c, 2, 2)
+def test_a_fault_in_another_thread_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(engine_numba, "WORTH_A_THREAD", 1)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(CAUGHT):
+            learn(monkeypatch, "target", "binary")
+    finally:
+        torch.set_num_threads(before)

@@ -20,7 +20,8 @@ from snn_artsy.rules import (
     TripletSTDP,
     VoltageSTDP,
 )
-from snn_artsy.synapses import SilentSynapseLayer, compiled
+from snn_artsy.synapses import SilentSynapseLayer
+from tests.engines import in_torch
 
 N_PRE, N_POST, DT = 30, 7, 1.0
 FAST_PAIR = PairSTDP(a_plus=0.08, a_minus=0.05)
@@ -82,9 +83,9 @@ def test_it_computes_what_torch_does(
     name: str, n_batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, plain = layer_of(RULES[name]), layer_of(RULES[name])
-    assert compiled.covers(ours)
+    assert ours.takes_reference() is None
     found = learnt(ours, n_batch)
-    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+    in_torch(monkeypatch)
     expected = learnt(plain, n_batch)
     assert_alike(ours, plain, torch.tensor([LIVELY.theta_up, LIVELY.theta_down]))
     assert ours.ampa.max() > 0.05  # something was learnt
@@ -121,7 +122,7 @@ def test_every_option(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     variant = VARIANTS[name]
     made = [layer_of(RULES["gated"], variant.contacts, **(variant.options or {})) for _ in range(2)]
     learnt(made[0], n_batch=3)
-    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+    in_torch(monkeypatch)
     learnt(made[1], n_batch=3)
     assert_alike(made[0], made[1], torch.tensor([LIVELY.theta_up, LIVELY.theta_down]))
 
@@ -150,9 +151,14 @@ def test_threads_do_not_matter() -> None:
     assert torch.equal(found[0], found[1])
 
 
-class OwnBounds(PairSTDP):
-    def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+class Squared:
+    def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
         return 1.0 - w * w, w
+
+
+class OwnBounds(PairSTDP):
+    def dependence(self) -> Squared:  # type: ignore[override]
+        return Squared()
 
 
 @pytest.mark.parametrize(
@@ -168,15 +174,16 @@ class OwnBounds(PairSTDP):
     ],
 )
 def test_what_is_covered(rule: Rule, contacts: ContactConfig, covered: bool) -> None:
-    assert compiled.covers(layer_of(rule, contacts)) == covered
-    assert not compiled.covers(layer_of(rule, contacts).double())
+    assert (layer_of(rule, contacts).takes_reference() is None) == covered
+    assert layer_of(rule, contacts).double().takes_reference() is not None
 
 
 def test_a_rule_of_ones_own_with_plain_bounds_is_covered() -> None:
     class Mine(PairSTDP):
         pass
 
-    assert isinstance(Mine(), ProductRule) and compiled.covers(layer_of(Mine()))
+    assert isinstance(Mine(), ProductRule)
+    assert layer_of(Mine()).takes_reference() is None
 
 
 @pytest.mark.parametrize("taught", [True, False])
@@ -190,7 +197,7 @@ def test_a_rule_of_ones_own_with_plain_bounds_is_covered() -> None:
     ],
     ids=["calcium", "gated calcium", "bernoulli", "own bounds"],
 )
-def test_other_rules_have_their_changes_expressed_by_it(
+def test_other_rules_learn_in_torch_beside_compiled_neurons(
     rule: Rule, taught: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contacts = ContactConfig(
@@ -199,7 +206,7 @@ def test_other_rules_have_their_changes_expressed_by_it(
     made = [layer_of(rule, contacts, batch_reduction="sum") for _ in range(2)]
     pre, current = spontaneous(5, 2), shown(1, 200, 2)[1]
     found, _ = made[0].pair(pre, current if taught else None)
-    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+    in_torch(monkeypatch)
     expected, wanted = made[1].pair(pre, current if taught else None)
     assert torch.equal(found.spikes, expected.spikes) and expected.spikes.sum() > 20
     # what bernoulli filled in one step decays together
@@ -217,7 +224,7 @@ def spontaneous(seed: int, n_batch: int) -> Tensor:
 @pytest.mark.parametrize("n_batch", [1, 4])
 @pytest.mark.parametrize("transmission", ["binary", "graded"])
 @pytest.mark.parametrize("name", ["gated", "soft", "gated triplet"])
-def test_without_a_teacher_each_step_is_one_call(
+def test_without_a_teacher_neurons_run_in_the_same_call(
     name: str, transmission: Any, n_batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spikes depend on the contacts then, and one that goes the other way by a rounding would
@@ -228,7 +235,7 @@ def test_without_a_teacher_each_step_is_one_call(
     made = [layer_of(RULES[name], contacts) for _ in range(2)]
     pre = spontaneous(5, n_batch)[: 200 if transmission == "binary" else 40]
     found, change = made[0].pair(pre, None)
-    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+    in_torch(monkeypatch)
     expected, wanted = made[1].pair(pre, None)
     assert torch.equal(found.spikes, expected.spikes) and expected.spikes.sum() > 20
     assert_alike(made[0], made[1], torch.tensor([contacts.theta_up, contacts.theta_down]))

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.rules import PairSTDP
-from snn_artsy.synapses import SilentSynapseLayer, compiled
+from snn_artsy.rules import PairSTDP, Signals, Traces
+from snn_artsy.rules.base import Factors
+from snn_artsy.synapses import SilentSynapseLayer
+from tests.engines import in_torch
 
 # one pairing of 3 ms fills a contact to .7 exp(-3 / 20) = .60 > theta_up, one of the other order
 # takes .9 exp(-3 / 20) = .77 away
@@ -45,25 +47,43 @@ def state_of(layer: SilentSynapseLayer) -> tuple[int, float]:
     return int(layer.state[0, 0]), float(layer.functional_ms[0, 0])
 
 
-class OwnBounds(PairSTDP):
-    """The same numbers from a rule that the compiled loop does not know."""
-
-    def bounds(self, w: Tensor) -> tuple[Tensor, Tensor]:
+class Ones:
+    def of(self, w: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(w), torch.ones_like(w)
 
 
-@pytest.fixture(params=["compiled", "expressed", "torch"], autouse=True)
+class OwnBounds(PairSTDP):
+    """The same numbers from a rule that the compiled loop does not know."""
+
+    def dependence(self) -> Ones:  # type: ignore[override]
+        return Ones()
+
+
+class OwnFactors(PairSTDP):
+    """The same numbers from factors that the compiled loop is given."""
+
+    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
+        x, y = traces
+        f = Factors(x, self.a_plus * seen.post, seen.pre, self.a_minus * y)
+        keep = math.exp(-dt_ms / self.tau_plus_ms)
+        return f, ((x + seen.pre) * keep, (y + seen.post) * keep)
+
+    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
+        return pre * 0.0, post * 0.0
+
+
+@pytest.fixture(params=["compiled", "own factors", "own bounds", "torch"], autouse=True)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three ways in which a layer goes through the steps."""
+    """The ways in which a layer goes through the steps."""
     if request.param == "torch":
-        monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+        in_torch(monkeypatch)
         return
-    if request.param == "expressed":
-        own = OwnBounds(a_plus=RULE.a_plus, a_minus=RULE.a_minus)
+    if request.param.startswith("own"):
+        kind = OwnBounds if request.param == "own bounds" else OwnFactors
+        own = kind(a_plus=RULE.a_plus, a_minus=RULE.a_minus)
         monkeypatch.setattr(sys.modules[__name__], "RULE", own)
     layer = SilentSynapseLayer(1, 2, 1.0, NeuronConfig(), RULE, ContactConfig(), update="step")
-    assert compiled.runs_here(layer)
-    assert compiled.covers(layer) == (request.param == "compiled")
+    assert (layer.takes_reference() is None) == (request.param != "own bounds")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import Tensor
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Receptors
+from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
 
 N_PRE, N_POST, DT = 24, 6, 5.0
@@ -156,7 +157,7 @@ def test_threshold_follows_the_net_input_s_standard_deviation() -> None:
     """Monte Carlo: one volley of independent inputs has the declared scatter."""
     layer = open_at_random(make_layer(NeuronConfig(threshold=0.3)))
     weights = layer.transmitted()
-    alpha, threshold = layer._balance_and_threshold(weights)
+    alpha, threshold = engine_torch.balance_and_threshold(layer.circuit(), weights)
     # unspecific input of unit variance at each afferent
     pre = torch.randn(20_000, N_PRE, generator=torch.Generator().manual_seed(0))
     scatter = (pre @ (weights - alpha[:, None]).T).std(0)
@@ -419,7 +420,8 @@ def test_no_layers_answer_nothing() -> None:
 def test_pauses_are_left_out_of_the_product_and_nothing_else() -> None:
     """Against the plain product of every step."""
     layer, pre = some_layers()[1], volleys()
-    weights = layer.transmitted()
-    alpha, threshold = layer._balance_and_threshold(weights)
-    drive = pre @ weights.T - alpha * pre.sum(-1, keepdim=True)
-    assert torch.equal(layer._integrate(drive, threshold).spikes, layer.respond(pre).spikes)
+    circuit, weights = layer.circuit(), layer.transmitted()
+    state = engine_torch.begin(circuit, pre.shape[1])
+    drive = pre @ weights.T - state.balance * pre.sum(-1, keepdim=True)
+    expected, _ = engine_torch.integrate(circuit, state, drive)
+    assert torch.equal(expected.spikes, layer.respond(pre).spikes)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pytest
 import snntorch
 import torch
@@ -17,8 +16,9 @@ from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.rules import CalciumRule, GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
-from snn_artsy.synapses import LeakyUnits, SilentSynapseLayer, compiled, learn_online
+from snn_artsy.synapses import Ongoing, SilentSynapseLayer
 from snn_artsy.synapses.layer import respond_together
+from tests.engines import in_torch
 
 T, B, N_PRE, N_POST = 12, 3, 6, 4
 RULE = PairSTDP(a_plus=0.3, a_minus=0.1)
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_learnt(
 ) -> None:
     pre, current, message = WRONG[name]
     if engine == "torch":
-        monkeypatch.setattr(compiled, "runs_here", lambda layer: False)
+        in_torch(monkeypatch)
     layer = layer_of(update="presentation" if engine == "presentation" else "step")
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     with pytest.raises((TypeError, ValueError), match=message.replace("current:", "teacher:")):
@@ -332,65 +332,65 @@ def test_competition_knows_its_contacts() -> None:
             layer.competition(pre, post)
 
 
-# --- learn_online -------------------------------------------------------------------------------
+# --- continuous simulation ----------------------------------------------------------------------
 
-W = torch.full((N_POST, N_PRE), 0.5)
-ONLINE: dict[str, tuple[dict[str, Any], str]] = {
-    "half a spike": ({"pre": PRE / 2}, "pre: expected spikes"),
-    "NaN": ({"pre": at(PRE, math.nan)}, "pre: expected spikes"),
-    "NaN current": ({"current": at(CURRENT, math.nan)}, "current: .*NaN"),
-    "more inputs": ({"pre": PRE.repeat(1, 1, 2)}, "w: expected shape"),
-    "more steps": ({"current": CURRENT.repeat(2, 1, 1)}, "current: expected shape"),
-    "no image": ({"pre": PRE[:, :0], "current": CURRENT[:, :0]}, "w: .*at least one presentation"),
-    "no neuron": ({"w": W[:0], "current": CURRENT[..., :0]}, "w: .*at least one .*neuron"),
-    "no step": ({"pre": PRE[:0], "current": CURRENT[:0]}, "pre: .*at least one time step"),
-    "weights of other images": ({"w": W.repeat(2, 1, 1)}, "w: expected shape"),
-    "shared by a view": ({"w": W.expand(B, -1, -1)}, "w: .*memory of their own"),
-    "weights above one": ({"w": 3 * W}, "w: expected numbers from 0 to 1"),
-    "NaN weights": ({"w": W * math.nan}, "w: .*NaN"),
-    "half precision": ({"w": W.half()}, "w: expected float32 or float64"),
-    "another rule": ({"rule": TripletSTDP()}, "rule: expected a PairSTDP"),
-    "text": ({"rule": "pair"}, "rule: expected a PairSTDP"),
-    "no time": ({"dt_ms": 0.0}, "dt_ms: "),
-    "NumPy": ({"pre": PRE.numpy()}, "pre: expected a torch tensor"),
-}
+PLAIN = ContactConfig(transmission="plain", silent_share=0.5)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", ONLINE)
-def test_learn_online_refuses_the_same_on_both_paths(name: str, kind: torch.dtype) -> None:
-    changed, message = ONLINE[name]
-    given = {"w": W, "pre": PRE, "current": CURRENT, "rule": RULE, "dt_ms": 1.0} | changed
-    if given["w"].dtype == torch.float32 and given["w"].stride()[0] != 0:
-        given["w"] = given["w"].to(kind).clone()
+@pytest.mark.parametrize("name", WRONG)
+def test_simulate_refuses_the_same_in_both_precisions(name: str, kind: torch.dtype) -> None:
+    pre, current, message = WRONG[name]
+    if name == "too large for float32" and kind == torch.float64:
+        message = "current: expected numbers"
+    layer = layer_of(contacts=PLAIN, generator=torch.Generator().manual_seed(0)).to(kind)
+    before = layer.ampa.clone()
     with pytest.raises((TypeError, ValueError), match=message):
-        learn_online(**given)
+        layer.simulate(pre, current)
+    assert torch.equal(layer.ampa, before)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, "0.1"])
-@pytest.mark.parametrize("name", ["beta", "gain", "floor"])
-def test_units_are_finite(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"units\.{name}"):
-        LeakyUnits(**{name: value})
+def test_a_state_of_another_simulation_is_refused() -> None:
+    layer = layer_of()
+    _, state, _ = layer.simulate(PRE, CURRENT)
+    for wrong, message in (
+        ("rest", "state: expected a Ongoing"),
+        (layer_of().double().simulate(PRE, CURRENT)[1], "state: expected float32"),
+        (layer.simulate(PRE[:, :1], CURRENT[:, :1])[1], "state: expected shape"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            layer.simulate(PRE, CURRENT, state=wrong)  # type: ignore[arg-type]
+    assert isinstance(state, Ongoing) and state.step == T
 
 
-def test_a_rule_of_ones_own_learns_by_its_own_bounds() -> None:
-    """The compiled loop knows the published bounds only."""
+def test_a_rule_of_ones_own_learns_by_its_own_dependence() -> None:
+    """The compiled loop knows the published forms only."""
 
-    class Mine(PairSTDP):
-        def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    class Nothing:
+        def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
             return 0.0, 0.0
 
-    w = W.clone()
-    learn_online(w, PRE, CURRENT, Mine(a_plus=0.3), 1.0)
-    assert torch.equal(w, W)
+    class Mine(PairSTDP):
+        def dependence(self) -> Nothing:  # type: ignore[override]
+            return Nothing()
+
+    layer = layer_of(rule=Mine(a_plus=0.3), contacts=PLAIN)
+    before = layer.ampa.clone()
+    layer.simulate(PRE, CURRENT)
+    assert torch.equal(layer.ampa, before)
+    with pytest.raises(TypeError, match=r"Old\.bounds: .*dependence"):
+        type("Old", (PairSTDP,), {"bounds": lambda self, w: (0.0, 0.0)})
 
 
-def test_weights_with_a_gradient_change_in_place() -> None:
+def test_weights_that_do_not_lie_in_order_change_in_place() -> None:
     for kind in (torch.float32, torch.float64):
-        w = torch.nn.Parameter(W.to(kind).clone())
-        learn_online(w, PRE, CURRENT, RULE, 1.0)
-        assert not torch.equal(w.detach(), W.to(kind)) and w.grad is None
+        layer, other = (layer_of(contacts=PLAIN).to(kind) for _ in range(2))
+        stored = torch.full((N_PRE, N_POST), 0.5, dtype=kind)  # [n_pre, n_post]
+        layer._buffers["ampa"] = stored.T
+        other.ampa.fill_(0.5)
+        for each in (layer, other):
+            each.simulate(PRE, CURRENT)
+        assert torch.equal(stored.T, other.ampa) and not bool((stored == 0.5).all())
 
 
 def test_a_trace_that_never_decays_and_one_that_does_at_once() -> None:
@@ -398,9 +398,10 @@ def test_a_trace_that_never_decays_and_one_that_does_at_once() -> None:
         rule = replace(RULE, tau_plus_ms=tau, tau_minus_ms=tau)
         found = []
         for kind in (torch.float32, torch.float64):
-            w = W.to(kind).clone()
-            learn_online(w, PRE, CURRENT, rule, 1.0, LeakyUnits(gain=0.0))
-            found.append(w.double())
+            layer = layer_of(rule=rule, contacts=PLAIN).to(kind)
+            layer.ampa.fill_(0.5)
+            layer.simulate(PRE, CURRENT)
+            found.append(layer.ampa.double())
         torch.testing.assert_close(*found, atol=1e-5, rtol=0)
 
 
@@ -489,53 +490,6 @@ def test_a_gate_in_an_instant_is_finite() -> None:
     traces = rule.start(seen.pre[0], seen.post[0])
     change, traces = rule.step(w, traces, seen.at(0), 1e-6)
     assert float(traces[1]) == 0.0 and bool(change.isfinite().all())
-
-
-# --- compiled entries ---------------------------------------------------------------------------
-
-
-def test_compiled_loops_check_their_arrays() -> None:
-    from snn_artsy.synapses import contact_kernel, kernels
-
-    f = np.float32
-    layer = layer_of(update="step")
-    d = compiled._dynamics(layer, compiled.AS_GIVEN, 1.0, 1)
-    shape = (N_POST, N_PRE)
-    contacts = [
-        np.zeros(shape, f),
-        np.zeros(shape, np.uint8),
-        np.zeros(shape, f),
-        np.ones(shape, bool),
-    ]
-    factors = [np.zeros((T, B, n), f) for n in (N_POST, N_PRE, N_POST, N_PRE)]
-    rest = [np.zeros((T, N_PRE), f), np.zeros(N_POST, f)]
-    contact_kernel.learn_contacts(*contacts, *factors, *rest, d)
-    for k, values in enumerate([*contacts, *factors, *rest]):
-        wrong = [*contacts, *factors, *rest]
-        for other in (
-            np.concatenate([values, values], -1),
-            values.astype(np.int16),
-            values[..., ::2],
-        ):
-            wrong[k] = other
-            with pytest.raises((TypeError, ValueError), match=": expected"):
-                contact_kernel.learn_contacts(*wrong, d)
-    with pytest.raises(ValueError, match="change: expected shape"):
-        contact_kernel.express_change(*contacts, np.zeros((N_PRE, N_POST), f), d)
-    c = kernels.constants(RULE, 1.0, 0.9, 0.1, -2.0)
-    pre, current = PRE.numpy(), CURRENT.numpy()
-    for learn, w in (
-        (kernels.learn_shared, W.numpy()),
-        (kernels.learn_private, W.repeat(B, 1, 1).numpy()),
-    ):
-        learn(w.copy(), pre, current, c)
-        for given in (
-            (w[..., :2].copy(), pre, current),
-            (w, pre[:, :1].copy(), current),
-            (w, pre, current[:2]),
-        ):
-            with pytest.raises((TypeError, ValueError), match=": expected"):
-                learn(*given, c)
 
 
 def test_contacts_that_a_rule_makes_are_bytes() -> None:

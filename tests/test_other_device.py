@@ -27,14 +27,8 @@ from snn_artsy.config import (
 )
 from snn_artsy.learners import Setting, build
 from snn_artsy.observer import NullObserver
-from snn_artsy.rules import PairSTDP
-from snn_artsy.synapses import SilentSynapseLayer, compiled
-from snn_artsy.synapses.online import (
-    LeakyUnits,
-    learn_by_products,
-    learn_online,
-    learn_step_by_step,
-)
+from snn_artsy.synapses import SilentSynapseLayer
+from tests.engines import in_torch
 
 STREAM = gaussian_stream()
 
@@ -163,7 +157,7 @@ RULES = {
 @pytest.mark.parametrize("taught", [True, False])
 @pytest.mark.parametrize("name", RULES)
 def test_layers(name: str, taught: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "runs_here", lambda layer: False)  # it runs on the CPU only
+    in_torch(monkeypatch)  # what runs compiled runs on the CPU only
 
     def learnt(device: str) -> list[Tensor]:
         generator = torch.Generator().manual_seed(4)
@@ -182,22 +176,3 @@ def test_layers(name: str, taught: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     with standin_device() as device:
         for a, b in zip(learnt(device), expected, strict=True):
             assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("private", [True, False])
-@pytest.mark.parametrize("bounds_of", ["additive", "soft"])
-def test_online_learning(bounds_of: Any, private: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    w = torch.rand(4, 9, 20, generator=generator)
-    w = w if private else w[0]
-    pre = (torch.rand(60, 4, 20, generator=generator) < 0.1).float()
-    current = 1.5 * (torch.rand(60, 4, 9, generator=generator) < 0.1)
-    rule, units = PairSTDP(a_plus=0.05, a_minus=0.04, bounds_of=bounds_of), LeakyUnits(gain=0.05)
-    plain = learn_by_products if bounds_of == "additive" else learn_step_by_step
-    expected = w.clone()
-    trains = plain(expected, pre, current, rule, 1.0, units)
-    with standin_device() as device:
-        there = w.to(device)
-        found = learn_online(there, pre.to(device), current.to(device), rule, 1.0, units)
-        assert torch.equal(there.cpu(), expected)
-        assert torch.equal(found.spikes.cpu(), trains.spikes)

@@ -546,7 +546,7 @@ def test_published_values() -> None:
     assert song.a_minus / song.a_plus == pytest.approx(1.05)
     # lambda w0^(1-mu) w^mu and lambda alpha w (pA) for a pair without delay; w = 1 is 80 pA
     morrison = PairSTDP(**PairSTDP.PUBLISHED["morrison_2007"])
-    up, down = morrison.bounds(torch.tensor(45.0 / 80.0))
+    up, down = morrison.dependence().of(torch.tensor(45.0 / 80.0))
     assert 80 * morrison.a_plus * float(up) == pytest.approx(0.1 * 45**0.4, rel=1e-5)
     assert 80 * morrison.a_minus * float(down) == pytest.approx(0.1 * 0.11 * 45, rel=1e-5)
     triplet = TripletSTDP(**TripletSTDP.PUBLISHED["visual_cortex_all_to_all_minimal"])

@@ -1,10 +1,11 @@
-"""`SilentSynapseLayer` with `update: step`: compiled loop against the torch path.
+"""`SilentSynapseLayer` with `update: step`: compiled engine against the reference.
 
     python experiments/benchmarks/layer_throughput.py --into docs/benchmarks.md
 
 The default rule (NMDA-gated pair STDP with a presynaptic target), under a teacher and by the
-neurons' own synaptic input, and rules that compute their change in torch; states and clocks of all
-contacts included; interleaved, medians.
+neurons' own synaptic input, and rules of which the compiled engine takes the contacts only
+(voltage) or nothing (calcium, stochastic insertion); states and clocks of all contacts included;
+interleaved, medians.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from typing import NamedTuple
 import torch
 
 from snn_artsy.config import ContactConfig, NeuronConfig
-from snn_artsy.rules import CalciumRule, GatedSTDP, Gating
-from snn_artsy.synapses import SilentSynapseLayer, compiled
+from snn_artsy.rules import CalciumRule, GatedSTDP, Gating, VoltageSTDP
+from snn_artsy.synapses import SilentSynapseLayer, engine_numba
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
 from results_table import insert
 
 SIZES = ((768, 64, 1, 400), (768, 768, 1, 300), (768, 768, 32, 60))
-PATHS = {"compiled": compiled.runs_here, "torch": lambda layer: False}
+PATHS = {"compiled": engine_numba.covers, "torch": lambda circuit: "to be compared"}
 RULES = {
     "gated": GatedSTDP(),
+    "voltage": VoltageSTDP(),
     "calcium": CalciumRule(),
     "bernoulli": GatedSTDP(gating=Gating(insertion="bernoulli")),
 }
@@ -45,7 +47,7 @@ class Case(NamedTuple):
 
 CASES = (
     *(Case(*size, taught=taught) for taught in (True, False) for size in SIZES),
-    *(Case(768, 768, 1, 30, rule) for rule in ("calcium", "bernoulli")),
+    *(Case(768, 768, 1, 30, rule) for rule in ("voltage", "calcium", "bernoulli")),
 )
 
 
@@ -56,7 +58,7 @@ def throughput(case: Case, path: str) -> tuple[float, float]:
     generator = torch.Generator().manual_seed(0)
     pre = (torch.rand(steps, batch, n_pre, generator=generator) < 0.03).float()
     current = 1.5 * (torch.rand(steps, batch, n_post, generator=generator) < 0.03)
-    compiled.runs_here = PATHS[path]
+    engine_numba.covers = PATHS[path]
     # untaught neurons fire by the contacts that are not silent
     contacts = ContactConfig(silent_share=1.0 if taught else 0.7)
     layer = SilentSynapseLayer(

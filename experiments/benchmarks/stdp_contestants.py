@@ -34,9 +34,12 @@ class Task(NamedTuple):
     """What is to be simulated in steps of 1 ms.
 
     Args:
-        pre, post: Spikes [T, B, n], float32. w: Start, [n_post, n_pre] or [B, n_post, n_pre].
+        pre, post: Spikes [T, B, n], float32. w: Start, [n_post, n_pre].
         tau_ms: Of both traces and the membrane. gain: Input of a spike through a weight of 1, in
-            thresholds. threads: To be used. device: ``cpu`` or ``cuda``.
+            thresholds. threads: To be used. taught: Our neurons fire by the electrode, else by
+            their own synapses; the others' by the electrode, their synapses computed beside it.
+            threshold: Of our neurons, in standard deviations of their net input. device: ``cpu`` or
+            ``cuda``.
     """
 
     pre: np.ndarray
@@ -47,11 +50,9 @@ class Task(NamedTuple):
     tau_ms: float
     gain: float
     threads: int
+    taught: bool = True
+    threshold: float = 1.0
     device: str = "cpu"
-
-    @property
-    def private(self) -> bool:
-        return self.w.ndim == 3
 
     @property
     def keep(self) -> float:
@@ -95,25 +96,61 @@ def now(task: Task) -> float:
     return time.perf_counter()
 
 
+def layer_of(task: Task, rule: Any, contacts: Any) -> Any:
+    """Our layer with the task's weights, in train mode."""
+    import torch
+
+    from snn_artsy.config import NeuronConfig
+    from snn_artsy.synapses import SilentSynapseLayer
+
+    n_post, n_pre = task.w.shape
+    neuron = NeuronConfig(tau_mem_ms=task.tau_ms, threshold=task.threshold)
+    layer = SilentSynapseLayer(
+        n_pre, n_post, 1.0, neuron, rule, contacts, generator=torch.Generator().manual_seed(0)
+    )
+    return layer.to(task.device).train()
+
+
 def ours(task: Task) -> Run:
+    """The layer as an ordinary plastic synapse, which is what the others compute."""
+    from snn_artsy.config import ContactConfig
     from snn_artsy.rules import PairSTDP
-    from snn_artsy.synapses import LeakyUnits, learn_online
 
     rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
-    units = LeakyUnits(beta=task.keep, gain=task.gain)
+    layer = layer_of(task, rule, ContactConfig(transmission="plain"))
     pre, current = torch_spikes(task)
 
     def run() -> Outcome:
-        w = torch_weights(task)
+        layer.ampa.copy_(torch_weights(task))
         begin = now(task)
-        trains = learn_online(w, pre, current, rule, 1.0, units)
-        return Outcome(now(task) - begin, float(trains.spikes.sum()), w)
+        response, _, _ = layer.simulate(pre, current if task.taught else None)
+        return Outcome(now(task) - begin, float(response.spikes.sum()), layer.ampa)
+
+    return run
+
+
+def gated(task: Task) -> Run:
+    """The layer with its default rule and contacts: NMDA gates, states, clocks, events."""
+    from snn_artsy.config import ContactConfig
+    from snn_artsy.rules import GatedSTDP
+
+    # without a teacher neurons fire by the contacts that are not silent
+    contacts = ContactConfig(silent_share=1.0 if task.taught else 0.7)
+    layer = layer_of(task, GatedSTDP(), contacts)
+    start = {name: values.clone() for name, values in layer.state_dict().items()}
+    pre, current = torch_spikes(task)
+
+    def run() -> Outcome:
+        layer.load_state_dict(start)
+        begin = now(task)
+        response, _, _ = layer.simulate(pre, current if task.taught else None)
+        return Outcome(now(task) - begin, float(response.spikes.sum()), layer.ampa)
 
     return run
 
 
 def plain(task: Task) -> Run:
-    """Plain torch as one would write it for speed: one addmm_ (baddbmm_) a step for both halves of
+    """Plain torch as one would write it for speed: one addmm_ a step for both halves of
     the rule, in place."""
     import torch
 
@@ -127,27 +164,18 @@ def plain(task: Task) -> Run:
         begin = now(task)
         for t in range(len(pre)):
             s = pre[t]
-            drive = torch.bmm(w, s.unsqueeze(2)).squeeze(2) if task.private else s @ w.T
+            drive = s @ w.T
             v.mul_(task.keep).add_(drive, alpha=task.gain).add_(current[t])
             fired = (v > 1.0).float()
             v.sub_(fired)
-            if task.private:
-                left = torch.stack([task.a_plus * fired, -task.a_minus * y], 2)
-                w.baddbmm_(left, torch.stack([x, s], 1)).clamp_(0.0, 1.0)
-            else:
-                left = torch.cat([task.a_plus * fired, -task.a_minus * y])
-                w.addmm_(left.T, torch.cat([x, s])).clamp_(0.0, 1.0)
+            left = torch.cat([task.a_plus * fired, -task.a_minus * y])
+            w.addmm_(left.T, torch.cat([x, s])).clamp_(0.0, 1.0)
             x.add_(s).mul_(task.keep)
             y.add_(fired).mul_(task.keep)
             spikes += fired.sum()
         return Outcome(now(task) - begin, float(spikes), w)
 
     return run
-
-
-def only_shared(task: Task) -> None:
-    if task.private:
-        raise Unable("weights cannot be private to each presentation of a batch")
 
 
 def only_single(task: Task) -> None:
@@ -158,7 +186,6 @@ def only_single(task: Task) -> None:
 
 
 def bindsnet(task: Task) -> Run:
-    only_shared(task)
     import torch
     from bindsnet.learning import PostPre
     from bindsnet.network import Network
@@ -236,7 +263,6 @@ def torch_learner(task: Task, neuron: Any, learner_of: Any, reset: Any) -> Run:
 
 
 def spikingjelly(task: Task) -> Run:
-    only_shared(task)
     from spikingjelly.activation_based import functional, learning, neuron
 
     cell = neuron.LIFNode(tau=task.tau_ms, decay_input=False, v_threshold=1.0, v_reset=0.0)
@@ -251,7 +277,6 @@ def spikingjelly(task: Task) -> Run:
 
 
 def snntorch(task: Task) -> Run:
-    only_shared(task)
     import torch
     from snntorch import Leaky
     from snntorch.functional.stdp_learner import STDPLearner
@@ -272,7 +297,6 @@ def snntorch(task: Task) -> Run:
 
 
 def norse(task: Task) -> Run:
-    only_shared(task)
     import torch
     from norse.torch.functional.lif_box import (
         LIFBoxFeedForwardState,
@@ -313,8 +337,6 @@ def brian2(task: Task) -> Run:
 
     import brian2 as b2
 
-    if task.private:
-        raise Unable("no batches")
     n_post, n_pre = task.w.shape
     folder = tempfile.mkdtemp()
     b2.set_device("cpp_standalone", directory=folder, build_on_run=False)
@@ -370,8 +392,6 @@ def nest(task: Task) -> Run:
     only_single(task)
     import nest as kernel
 
-    if task.private:
-        raise Unable("no batches")
     n_post, n_pre = task.w.shape
 
     def times(spikes: np.ndarray) -> list[dict[str, list[float]]]:
@@ -418,8 +438,6 @@ def brainpy(task: Task) -> Run:
     import brainpy.math as bm
     import jax
 
-    if task.private:
-        raise Unable("no batches")
     bm.set_platform("cpu")
     bm.set_dt(1.0)
     n_post, n_pre = task.w.shape
@@ -467,7 +485,8 @@ def brainpy(task: Task) -> Run:
 
 
 CONTESTANTS: dict[str, Callable[[Task], Run]] = {
-    "ours": ours, "plain": plain, "bindsnet": bindsnet, "spikingjelly": spikingjelly,
+    "ours": ours, "gated": gated, "plain": plain,
+    "bindsnet": bindsnet, "spikingjelly": spikingjelly,
     "norse": norse, "snntorch": snntorch, "brian2": brian2, "nest": nest, "brainpy": brainpy,
 }  # fmt: skip
 

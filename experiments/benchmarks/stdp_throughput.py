@@ -1,4 +1,4 @@
-"""Throughput of pair STDP with an update in every step: ours, plain torch, and other simulators.
+"""Throughput of STDP with an update in every step: our layer, plain torch, and other simulators.
 
     python experiments/benchmarks/stdp_throughput.py --make-envs --json throughput.json
     python experiments/benchmarks/stdp_throughput.py --quick
@@ -7,6 +7,8 @@
 Every contestant runs in a process of its own on the same processors with as many threads, on the
 same spikes (`stdp_contestants.py`); runs are interleaved and the median counts. A throughput is
 in million synapse updates a second, N_pre N_post T B / time, with the neurons' steps included.
+``ours`` is `SilentSynapseLayer.simulate` with the pair rule and contacts without states, which is
+what the others compute; ``gated`` the same call with its default rule, states, clocks and events.
 ``--make-envs`` gives the peers that are not installed virtual environments of their own, which see
 this one's packages, so that all use the same torch. A peer that is absent or fails is null in the
 JSON and its reason is under "reasons". On a GPU (``--device cuda``) those of torch take
@@ -17,6 +19,7 @@ measured rates.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -35,7 +38,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT / "analysis"))
 
-PEERS = [name for name in CONTESTANTS if name not in ("ours", "plain")]
+PEERS = [name for name in CONTESTANTS if name not in ("ours", "gated", "plain")]
 # what is installed, where that is not just a package of the module's name; Brian2 2.9 uses
 # ndarray.ptp, which NumPy 2.4 has no longer
 PACKAGES = {"nest": ["nest-simulator"], "brian2": ["brian2", "numpy<2.4"]}
@@ -46,32 +49,47 @@ class Case(NamedTuple):
     n_pre: int
     n_post: int
     batch: int
-    synapses: str
     n_steps: int
 
 
 CASES = (
-    Case(768, 64, 1, "shared", 1000),
-    Case(768, 768, 1, "shared", 1000),
-    Case(768, 768, 32, "shared", 50),
-    Case(768, 768, 32, "per_image", 50),
+    Case(768, 64, 1, 1000),
+    Case(768, 768, 1, 1000),
+    Case(768, 768, 32, 50),
 )
-CUDA_CASES = (*CASES, Case(4096, 4096, 256, "shared", 50))
+CUDA_CASES = (*CASES, Case(4096, 4096, 256, 50))
 
 
-def make_task(case: Case, rate: float, threads: int, device: str, seed: int) -> Task:
+MODES = ("taught", "closed")
+
+
+def make_task(
+    case: Case, rate: float, threads: int, device: str, seed: int, mode: str = "taught"
+) -> Task:
     """Random spikes and weights; input through the weights stays far below the threshold."""
     rng = np.random.default_rng(seed)
 
     def spikes(n: int) -> np.ndarray:
         return (rng.random((case.n_steps, case.batch, n)) < rate).astype(np.float32)
 
-    private = (case.batch,) if case.synapses == "per_image" else ()
-    w = rng.random((*private, case.n_post, case.n_pre), dtype=np.float32)
+    w = rng.random((case.n_post, case.n_pre), dtype=np.float32)
     # a mean membrane of 0.1 thresholds were all weights 1
     gain = 0.1 / (case.n_pre * rate * RULE["tau_ms"])
     pre, post = spikes(case.n_pre), spikes(case.n_post)
-    return Task(pre, post, w, **RULE, gain=gain, threads=threads, device=device)
+    task = Task(pre, post, w, **RULE, gain=gain, threads=threads, device=device)
+    return task if mode == "taught" else firing_by_itself(task._replace(taught=False), rate)
+
+
+def firing_by_itself(task: Task, rate: float) -> Task:
+    """The threshold at which our neurons fire about as often as the electrode makes others."""
+    from stdp_contestants import ours
+
+    tried = []
+    for threshold in np.geomspace(0.5, 16.0, 11):
+        trial = task._replace(threshold=float(threshold), pre=task.pre[:200])
+        found = ours(trial)().spikes / (len(trial.pre) * task.pre.shape[1] * len(task.w))
+        tried.append((abs(np.log(max(found, 1e-9) / rate)), float(threshold)))
+    return task._replace(threshold=min(tried)[1])
 
 
 class Contestant:
@@ -111,35 +129,39 @@ class Contestant:
 
 
 def exact_weights(task: Task) -> np.ndarray:
-    """The weights after the run, by the torch reference in float64."""
+    """The weights after the run, by the reference engine in float64."""
     import torch
+    from stdp_contestants import layer_of
 
+    from snn_artsy.config import ContactConfig
     from snn_artsy.rules import PairSTDP
-    from snn_artsy.synapses.online import LeakyUnits, learn_step_by_step
 
-    w = torch.from_numpy(task.w).double().to(task.device)
     rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
-    pre, current = (
-        torch.from_numpy(s).double().to(task.device) for s in (task.pre, PULSE * task.post)
-    )
-    learn_step_by_step(w, pre, current, rule, 1.0, LeakyUnits(task.keep, task.gain))
-    return w.cpu().numpy()
+    layer = layer_of(task, rule, ContactConfig(transmission="plain")).double()
+    layer.ampa.copy_(torch.from_numpy(task.w))
+    pre, current = (torch.from_numpy(s).to(task.device) for s in (task.pre, PULSE * task.post))
+    layer.simulate(pre, current)
+    return layer.ampa.cpu().numpy()
 
 
 def race(
     task: Task, pythons: dict[str, Path], runs: int, scratch: Path
-) -> tuple[dict[str, float], dict[str, str], float]:
-    """Median seconds of each contestant, why others did not run, and our largest weight error."""
+) -> tuple[dict[str, float], dict[str, str], float | None, dict[str, float]]:
+    """Median seconds of each contestant, why others did not run, our largest weight error (where
+    the electrode decides about spikes; else a rounding does), and spikes a neuron and step."""
     file, weights = scratch / "task.npz", scratch / "ours.npy"
     np.savez(file, **task._asdict())
     seconds: dict[str, list[float]] = {name: [] for name in pythons}
-    contestants = []
+    contestants, rates = [], {}
     for name, python in pythons.items():  # one after the other: they compile
         contestant = Contestant(name, python, file, task.threads)
         contestants.append(contestant)
         answer = contestant.run(str(weights) if name == "ours" else "")
         expected = float(task.post.sum())
-        if answer is not None and abs(answer["spikes"] / expected - 1.0) > 0.01:
+        if answer is not None:
+            rates[name] = answer["spikes"] / task.post.size
+        own = name in ("ours", "gated") and not task.taught  # fire as they do
+        if answer is not None and not own and abs(answer["spikes"] / expected - 1.0) > 0.01:
             contestant.reason = f"{answer['spikes']:.0f} postsynaptic spikes, not {expected:.0f}"
     for _ in range(runs):
         for contestant in contestants:
@@ -148,16 +170,15 @@ def race(
                 seconds[contestant.name].append(answer["seconds"])
     for contestant in contestants:
         contestant.stop()
-    for needed in contestants[:2]:
+    for needed in contestants[:3]:
         if needed.reason:
             raise SystemExit(f"{needed.name}: {needed.reason}")
-    shown = task
-    if task.private:  # presentations with weights of their own: the first two stand for all
-        shown = task._replace(pre=task.pre[:, :2], post=task.post[:, :2], w=task.w[:2])
-    error = np.abs(np.load(weights)[: len(shown.w)] - exact_weights(shown)).max()
+    error = None
+    if task.taught:
+        error = float(np.abs(np.load(weights) - exact_weights(task)).max())
     reasons = {c.name: c.reason for c in contestants if c.reason}
     medians = {n: median(s) for n, s in seconds.items() if s and n not in reasons}
-    return medians, reasons, float(error)
+    return medians, reasons, error, rates
 
 
 def hardware(threads: int, device: str) -> tuple[float, float]:
@@ -189,8 +210,6 @@ def dense_bound(case: Case, gemm_gflops: float, memory_gbs: float, device: str) 
     """Million updates a second of a dense update: it costs 6 operations, and weights are read and
     written in each step (shared ones stay in a CPU's cache)."""
     computed, moved = gemm_gflops / 6.0 * 1e3, memory_gbs / 8.0 * 1e3
-    if case.synapses == "per_image":
-        return moved
     return computed if device == "cpu" else min(computed, moved * case.batch)
 
 
@@ -248,21 +267,23 @@ def million_updates(case: Case, seconds: float) -> float:
 
 def markdown(result: dict[str, Any]) -> str:
     """Throughputs in million updates a second, and ratios."""
-    head = ["synapses", "rates pre, post", "ours", "plain torch", *PEERS]
-    head += ["ours / plain", "ours / fastest peer", "ours / dense bound", "largest weight error"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    head = ["synapses", "our neurons", "rates pre, post", "layer", "gated layer", "plain torch"]
+    head += [*PEERS, "layer / plain", "layer / fastest peer", "gated / fastest peer"]
+    head += ["layer / dense bound", "largest weight error"]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * (len(head) - 3)]
     for row in result["rows"]:
-        shape = f"{row['n_pre']} × {row['n_post']}, B {row['batch']}"
-        shape += " per image" if row["synapses"] == "per_image" else ""
         peers = [row["peers"][name] for name in PEERS]
         fastest = max((value for value in peers if value), default=None)
-        numbers = [row["ours_mups"], row["plain_mups"], *peers]
-        cells = [shape, f"{row['pre_rate']:.3f}, {row['post_rate']:.3f}"]
+        numbers = [row["layer_mups"], row["gated_mups"], row["plain_mups"], *peers]
+        cells = [f"{row['n_pre']} × {row['n_post']}, B {row['batch']}", row["mode"]]
+        cells.append(f"{row['pre_rate']:.3f}, {row['post_rate']:.3f}")
         cells += ["–" if value is None else f"{value:,.0f}" for value in numbers]
-        cells.append(f"{row['ours_mups'] / row['plain_mups']:.1f}")
-        cells.append("–" if fastest is None else f"{row['ours_mups'] / fastest:.1f}")
-        cells.append(f"{row['ours_mups'] / row['dense_bound_mups']:.1f}")
-        lines.append("| " + " | ".join([*cells, f"{row['max_abs_dw_error']:.1e}"]) + " |")
+        cells.append(f"{row['layer_mups'] / row['plain_mups']:.1f}")
+        for ours in (row["layer_mups"], row["gated_mups"]):
+            cells.append("–" if fastest is None else f"{ours / fastest:.1f}")
+        cells.append(f"{row['layer_mups'] / row['dense_bound_mups']:.1f}")
+        error = row["max_abs_dw_error"]
+        lines.append("| " + " | ".join([*cells, "–" if error is None else f"{error:.1e}"]) + " |")
     lines += [
         "",
         f"Million synapse updates a second, {result['device']}, {result['threads']} threads, "
@@ -293,31 +314,32 @@ def main() -> None:
     runs = 3 if arguments.quick else arguments.runs
     found, absent = find_pythons(arguments.envs, arguments.make_envs, arguments.peers)
     absent |= {name: "not asked for" for name in PEERS if name not in arguments.peers}
-    pythons = {"ours": Path(sys.executable), "plain": Path(sys.executable), **found}
+    own = dict.fromkeys(("ours", "gated", "plain"), Path(sys.executable))
+    pythons = {**own, **found}
     device = arguments.device
     if device == "cuda" and not cuda_is_here():
         raise SystemExit("--device cuda: torch finds no GPU here")
     gemm, memory = hardware(arguments.threads, device)
     rows = []
-    for case in CASES if device == "cpu" else CUDA_CASES:
-        for rate in arguments.rates:
-            if arguments.quick:
-                case = case._replace(n_steps=max(20, case.n_steps // 10))
-            task = make_task(case, rate, arguments.threads, device, seed=0)
-            with tempfile.TemporaryDirectory() as scratch:
-                seconds, reasons, error = race(task, pythons, runs, Path(scratch))
-            mups = {name: million_updates(case, s) for name, s in seconds.items()}
-            rows.append({
-                "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
-                "synapses": case.synapses, "n_steps": case.n_steps,
-                "pre_rate": float(task.pre.mean()),
-                "post_rate": float(task.post.mean()), "max_abs_dw_error": error,
-                "ours_mups": mups["ours"], "plain_mups": mups["plain"],
-                "dense_bound_mups": dense_bound(case, gemm, memory, device),
-                "peers": {name: mups.get(name) for name in PEERS},
-                "reasons": absent | reasons,
-            })  # fmt: skip
-            print(case, {n: round(m) for n, m in mups.items()}, reasons, file=sys.stderr)
+    cases = CASES if device == "cpu" else CUDA_CASES
+    for case, rate, mode in itertools.product(cases, arguments.rates, MODES):
+        if arguments.quick:
+            case = case._replace(n_steps=max(20, case.n_steps // 10))
+        task = make_task(case, rate, arguments.threads, device, seed=0, mode=mode)
+        with tempfile.TemporaryDirectory() as scratch:
+            seconds, reasons, error, fired = race(task, pythons, runs, Path(scratch))
+        mups = {name: million_updates(case, s) for name, s in seconds.items()}
+        rows.append({
+            "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
+            "synapses": "shared", "mode": mode, "n_steps": case.n_steps,
+            "pre_rate": float(task.pre.mean()), "post_rate": fired["ours"],
+            "gated_post_rate": fired["gated"], "max_abs_dw_error": error,
+            "layer_mups": mups["ours"], "gated_mups": mups["gated"], "plain_mups": mups["plain"],
+            "dense_bound_mups": dense_bound(case, gemm, memory, device),
+            "peers": {name: mups.get(name) for name in PEERS},
+            "reasons": absent | reasons,
+        })  # fmt: skip
+        print(case, mode, {n: round(m) for n, m in mups.items()}, reasons, file=sys.stderr)
     result = {
         "rows": rows, "gemm_gflops": gemm, "memory_gbs": memory,
         "threads": arguments.threads, "runs": runs, "device": device_name(device),

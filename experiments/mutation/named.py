@@ -49,7 +49,7 @@ ANN_ANSWERS = ("tests/test_artsy_ann_by_hand.py",)
 EVALUATE = ("tests/test_evaluate.py",)
 COMPARE = ("tests/test_compare.py",)
 CONSOLIDATION = ("tests/test_consolidation_in_steps.py",)
-LOOP = "synapses/contact_kernel.py"
+LOOP = "synapses/loops.py"
 
 MUTANTS = (
     Mutant(
@@ -195,37 +195,30 @@ MUTANTS = (
     ),
     Mutant(
         "no consolidation in the compiled loop",
-        "synapses/compiled.py",
-        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if c.consolidation",
-        "contact_kernel.NEVER\n        if c.consolidation",
+        "synapses/engine_numba.py",
+        "min(f(c.consolidate_ms), loops.NEVER) if c.consolidation",
+        "loops.NEVER if c.consolidation",
         CONSOLIDATION,
     ),
     Mutant(
         "consolidation in the compiled loop though it is switched off",
-        "synapses/compiled.py",
-        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if c.consolidation",
-        "min(number(c.consolidate_ms), contact_kernel.NEVER)\n        if True",
+        "synapses/engine_numba.py",
+        "min(f(c.consolidate_ms), loops.NEVER) if c.consolidation",
+        "min(f(c.consolidate_ms), loops.NEVER) if True",
         CONSOLIDATION,
     ),
     Mutant(
         "no consolidation in the compiled loop at a presentation's end",
         LOOP,
-        "        due = functional if now >= d.consolidate_ms else zero\n",
-        "        due = zero\n",
+        "            if now >= d.consolidate_ms:\n",
+        "            if False:\n",
         CONSOLIDATION,
     ),
     Mutant(
         "no consolidation in the compiled loop before a contact is emptied",
         LOOP,
-        "        if clock[i] >= d.consolidate_ms:\n",
-        "        if False:\n",
-        CONSOLIDATION,
-    ),
-    Mutant(
-        "no consolidation in the compiled loop where all contacts change",
-        LOOP,
-        "        fixed = max(fixed, lasts if after >= d.consolidate_ms else zero)\n",
-        "",
+        "            if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d",
+        "            if 0.0 * clock[i] - 1.0 >= d",
         CONSOLIDATION,
     ),
     Mutant(

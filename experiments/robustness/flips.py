@@ -104,12 +104,13 @@ def main() -> None:
             if template == made[1]:
                 arguments = [*comparison(place), "--seeds", "2"]
             code = command(arguments, log, without_figures)
-            found = results(place / "cut")
+            # what was refused may hold the damage still, and not be readable
+            found = results(place / "cut") if code == 0 else {}
             if i < 0:
                 assert code == 0, log.read_text()
                 references[template] = found
                 continue
-            changed = differences(found, references[template])
+            changed = differences(found, references[template]) if code == 0 else []
             said = log.read_text(encoding="utf-8", errors="replace")
             outcome, right = judge(code, said, changed, file, is_clean(log))
             where = f"{file.relative_to(place)}, bit {bit}"

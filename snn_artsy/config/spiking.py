@@ -176,8 +176,9 @@ class ContactConfig:
 
     Args:
         probability: Probability that a pair of neurons has a contact (1: all-to-all).
-        transmission: ``binary`` (a functional contact passes a full AMPA current; one bit) or
-            ``graded`` (a current proportional to its occupancy).
+        transmission: ``binary`` (a functional contact passes a full AMPA current; one bit),
+            ``graded`` (a current proportional to its occupancy) or ``plain`` (the same without
+            states: an ordinary plastic synapse, never silent, as in other simulators).
         theta_up: A silent contact becomes functional when its occupancy reaches this.
         theta_down: A functional contact becomes silent when its occupancy falls to this.
         consolidate_ms: A contact that stayed functional for this long (simulated ms) is
@@ -199,7 +200,7 @@ class ContactConfig:
     """
 
     probability: float = 1.0
-    transmission: Literal["binary", "graded"] = "binary"
+    transmission: Literal["binary", "graded", "plain"] = "binary"
     theta_up: float = 0.5
     theta_down: float = 0.25
     consolidate_ms: float = 60000.0
@@ -213,7 +214,14 @@ class ContactConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "snn.contacts.")
-        one_of("snn.contacts.transmission", self.transmission, ("binary", "graded"))
+        one_of("snn.contacts.transmission", self.transmission, ("binary", "graded", "plain"))
+        require(
+            self.transmission != "plain"
+            or (self.mature_plasticity == 1.0 and self.decay_ms is None),
+            "snn.contacts.transmission",
+            self.transmission,
+            "mature_plasticity and decay_ms are of contacts with states: leave them out",
+        )
         require(
             0 < self.probability <= 1, "snn.contacts.probability", self.probability, "use (0, 1]"
         )

@@ -29,8 +29,9 @@ from snn_artsy.learners.state import (
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.observer import NullObserver, SynapseObserver
+from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
-from snn_artsy.synapses.layer import Response, SilentSynapseLayer, respond_together
+from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
 from snn_artsy.synapses.pairing import (
     make_schedule,
     reading_schedule,

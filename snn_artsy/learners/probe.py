@@ -11,7 +11,8 @@ from torch import Tensor
 from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch
 from snn_artsy.observer import Conversions, Pairings, Presentations, SynapseObserver, lag_bins
-from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses.circuit import Response
+from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.synapses.receptors import membrane_mV, mg_block
 from snn_artsy.synapses.traces import binned, pair_counts, trace_before

@@ -1,7 +1,15 @@
 """Plasticity rules of AMPA occupancy: one file each, parameters with pure functions."""
 
 from snn_artsy.registry import RULES
-from snn_artsy.rules.base import ProductRule, Rule, Signals, Traces
+from snn_artsy.rules.base import (
+    ProductRule,
+    Rule,
+    Signals,
+    SpikeTerms,
+    Trace,
+    Traces,
+    WeightDependence,
+)
 from snn_artsy.rules.calcium import CalciumRule
 from snn_artsy.rules.gated import GatedSTDP, Gating
 from snn_artsy.rules.pair import PairSTDP
@@ -18,8 +26,11 @@ __all__ = [
     "ProductRule",
     "Rule",
     "Signals",
+    "SpikeTerms",
+    "Trace",
     "Traces",
     "TripletSTDP",
     "VoltageSTDP",
+    "WeightDependence",
     "register",
 ]

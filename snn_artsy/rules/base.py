@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_spikes
-from snn_artsy.checks import duration
+from snn_artsy.checks import duration, require
+from snn_artsy.rules.nmda import insertion_event
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,11 @@ class Rule(Protocol):
     @property
     def noisy(self) -> bool:
         """Wants noise in `step` and `presentation`."""
+
+    @property
+    def slow(self) -> tuple[str, ...]:
+        """Names of the first traces, those that outlast a presentation: they have no batch axis,
+        and whoever holds the contacts keeps them and saves them."""
 
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         """Traces at rest, like ``pre`` [B, n_pre] and ``post`` [B, n_post] (values unused)."""
@@ -148,6 +154,82 @@ class Factors(NamedTuple):
     loss_post: Tensor
 
 
+@dataclass(frozen=True)
+class Trace:
+    """An exponential trace of one side's spikes, read just before the spikes of its own step.
+
+    Args:
+        tau_ms: Time constant (ms).
+        nearest: Each spike sets it to 1 instead of adding 1 (`advance`).
+    """
+
+    tau_ms: float
+    nearest: bool = False
+
+
+@dataclass(frozen=True)
+class SpikeTerms:
+    """A rule of spike times as data: four factors that are linear in traces.
+
+    With x the presynaptic and y the postsynaptic traces, each factor is c_0 + sum_k c_k x_k (or
+    y_k); a missing coefficient is 0. ``gain_post`` is multiplied by `insertion_event` (the
+    postsynaptic spike), ``loss_pre`` by the presynaptic spike.
+
+    Args:
+        pre, post: At most two traces a side.
+        gain_pre, gain_post, loss_pre, loss_post: Coefficients (c_0, c_1, ...).
+    """
+
+    pre: tuple[Trace, ...]
+    post: tuple[Trace, ...]
+    gain_pre: tuple[float, ...]
+    gain_post: tuple[float, ...]
+    loss_pre: tuple[float, ...]
+    loss_post: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for side in ("pre", "post"):
+            traces = getattr(self, side)
+            require(len(traces) <= 2, f"terms.{side}", len(traces), "use at most two traces")
+            for name in (f"gain_{side}", f"loss_{side}"):
+                given = getattr(self, name)
+                most = f"use at most {1 + len(traces)} coefficients, one for each trace of {side}"
+                require(1 <= len(given) <= 1 + len(traces), f"terms.{name}", given, most)
+
+
+@dataclass(frozen=True)
+class WeightDependence:
+    """How a change depends on the weight w, as data.
+
+    up(w) = 1 + up w, or power max(w, floor)^mu where ``power`` is given;
+    down(w) = down_0 + down w. The default is an additive rule's: 1 and 1.
+
+    A dependence of another form is an object of one's own with a method ``of``; the compiled loops
+    know this class only.
+    """
+
+    up: float = 0.0
+    down_0: float = 1.0
+    down: float = 0.0
+    power: float | None = None
+    mu: float = 0.0
+    floor: float = 0.0
+
+    def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """up(w) and down(w)."""
+        down = self.down_0 if self.down == 0.0 else self.down_0 + self.down * w
+        if self.power is not None:
+            return self.power * w.clamp_min(self.floor) ** self.mu, down
+        return (1.0 if self.up == 0.0 else 1.0 + self.up * w), down
+
+
+class Dependence(Protocol):
+    """What `ProductRule.dependence` gives."""
+
+    def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """up(w) and down(w), each a number or like ``w``."""
+
+
 # A dataclass without fields, so that the command line takes its subclasses for plain dataclasses.
 @dataclass(frozen=True)
 class ProductRule:
@@ -155,26 +237,71 @@ class ProductRule:
 
     Pair-based, triplet and voltage-based STDP are of this kind: nothing of size batch x post x pre
     is ever made for shared contacts, and presentations cost two matrix products. A subclass gives
-    `start`, `factors` and `sped_up`, and `bounds` if its change depends on ``w``.
+    either `terms`, data that compiled loops understand, or `start` and `factors`, functions of its
+    own; besides `sped_up`, and `dependence` if its change depends on ``w``.
     """
+
+    is_data: ClassVar[bool] = False
+    """`terms` says all about the factors: no subclass computes them by functions of its own."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "bounds" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__}.bounds: bounds(w) is called dependence().of(w) since 0.2; return "
+                "a WeightDependence, or an object of your own with a method of(w)"
+            )
+        # what a class computes by functions of its own, its parents' data do not describe
+        if "factors" in cls.__dict__ or "terms" in cls.__dict__:
+            cls.is_data = "terms" in cls.__dict__
 
     @property
     def noisy(self) -> bool:
         return False
 
+    @property
+    def slow(self) -> tuple[str, ...]:
+        return ()
+
+    def terms(self) -> SpikeTerms | None:
+        """The rule as data; None: `factors` is a function of its own."""
+        return None
+
+    def dependence(self) -> Dependence:
+        """How changes depend on the weight; default: not at all (additive)."""
+        return WeightDependence()
+
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        raise NotImplementedError
+        terms = self._terms()
+        return (*(pre * 0.0 for _ in terms.pre), *(post * 0.0 for _ in terms.post))
 
     def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
         """Factors of one step, and the traces after it."""
-        raise NotImplementedError
+        terms = self._terms()
+        x, y = traces[: len(terms.pre)], traces[len(terms.pre) :]
+        f = Factors(
+            gain_pre=_linear(terms.gain_pre, x, seen.pre),
+            gain_post=_linear(terms.gain_post, y, seen.post) * insertion_event(seen, dt_ms),
+            loss_pre=_linear(terms.loss_pre, x, seen.pre) * seen.pre,
+            loss_post=_linear(terms.loss_post, y, seen.post),
+        )
+        return f, (
+            *(advance(v, seen.pre, dt_ms, *_of(k)) for v, k in zip(x, terms.pre, strict=True)),
+            *(advance(v, seen.post, dt_ms, *_of(k)) for v, k in zip(y, terms.post, strict=True)),
+        )
 
-    def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """up(w) and down(w); 1 and 1 for an additive rule."""
-        return 1.0, 1.0
+    def _terms(self) -> SpikeTerms:
+        terms = self.terms()
+        if terms is None:
+            raise NotImplementedError(
+                f"{type(self).__name__}: give terms(), or start() and factors()"
+            )
+        return terms
 
     def rest(self, traces: Traces) -> Traces:
-        return tuple(trace.new_zeros(()).expand_as(trace) for trace in traces)
+        kept = len(self.slow)
+        fast = tuple(trace.new_zeros(()).expand_as(trace) for trace in traces[kept:])
+        return (*traces[:kept], *fast)
 
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
@@ -182,7 +309,7 @@ class ProductRule:
         check_seen(w, seen, dt_ms)
         check_traces(self, traces, seen, w.ndim == 3)
         f, traces = self.factors(traces, seen, dt_ms)
-        up, down = self.bounds(w)
+        up, down = self.dependence().of(w)
         private = w.ndim == 3
         gain = outer(f.gain_post, f.gain_pre, private)
         return gain * up - outer(f.loss_post, f.loss_pre, private) * down, traces
@@ -191,18 +318,37 @@ class ProductRule:
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         check_seen(w, seen, dt_ms, steps=True)
-        f, traces = all_factors(self, seen, dt_ms)
-        up, down = self.bounds(w)
+        f, traces = all_factors(self, self.begun(traces, seen), seen, dt_ms)
+        up, down = self.dependence().of(w)
         gain = f.gain_post.flatten(0, 1).T @ f.gain_pre.flatten(0, 1)
         loss = f.loss_post.flatten(0, 1).T @ f.loss_pre.flatten(0, 1)
         return gain * up - loss * down, traces
 
+    def begun(self, traces: Traces, seen: Signals) -> Traces:
+        """Traces at the start of presentations [T, B, n]: slow ones as they are, fast at rest."""
+        kept = len(self.slow)
+        return (*traces[:kept], *self.start(seen.pre[0], seen.post[0])[kept:])
 
-def all_factors(rule: ProductRule, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
-    """Factors of every step of presentations that start at rest, [T, B, n], and the last traces."""
+
+def _linear(coefficients: tuple[float, ...], traces: Traces, like: Tensor) -> Tensor:
+    """c_0 + sum_k c_k trace_k, of ``like``'s shape."""
+    total: Tensor | float = coefficients[0]
+    for c, trace in zip(coefficients[1:], traces, strict=False):
+        if c != 0.0:
+            total = total + c * trace
+    return like * 0.0 + total if isinstance(total, float) else total
+
+
+def _of(trace: Trace) -> tuple[float, bool]:
+    return trace.tau_ms, trace.nearest
+
+
+def all_factors(
+    rule: ProductRule, traces: Traces, seen: Signals, dt_ms: float
+) -> tuple[Factors, Traces]:
+    """Factors of every step of presentations, [T, B, n], and the last traces."""
     import torch
 
-    traces = rule.start(seen.pre[0], seen.post[0])
     steps = []
     for t in range(len(seen.pre)):
         f, traces = rule.factors(traces, seen.at(t), dt_ms)
@@ -230,7 +376,7 @@ def advance(trace: Tensor, spikes: Tensor, dt_ms: float, tau_ms: float, nearest:
     return after * decay(dt_ms, tau_ms)
 
 
-_PARTS = ("noisy", "start", "rest", "step", "presentation", "sped_up")
+_PARTS = ("noisy", "slow", "start", "rest", "step", "presentation", "sped_up")
 
 
 def require_rule(name: str, given: object) -> None:

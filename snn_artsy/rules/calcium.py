@@ -122,6 +122,10 @@ class CalciumRule:
     def noisy(self) -> bool:
         return self.sigma > 0
 
+    @property
+    def slow(self) -> tuple[str, ...]:
+        return ()
+
     # Traces: calcium of a pre- and of a postsynaptic spike just before the step's own, [B, n_pre]
     # and [B, n_post], the held gate [B, n_post], then the presynaptic spikes of the last steps that
     # have not arrived yet, oldest first: as many as the delay has steps, fewer at the beginning.

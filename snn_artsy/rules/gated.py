@@ -96,65 +96,84 @@ class GatedSTDP:
     def noisy(self) -> bool:
         return self.base.noisy or self.gating.insertion == "bernoulli"
 
-    # Traces: the slow average's sum [n_pre] ([B, n_pre] if private) and weight [], the time since
-    # the last presynaptic spike (ms) [B, n_pre], then the base rule's.
+    @property
+    def slow(self) -> tuple[str, ...]:
+        return ("sum", "weight", *self.base.slow)
+
+    # Traces: the slow average's sum [n_pre] ([B, n_pre] if private) and weight [], the base rule's
+    # slow traces; the time since the last presynaptic spike (ms) [B, n_pre], its fast traces.
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        slow = pre * 0.0 if private else pre[0] * 0.0
-        return (slow, slow.new_zeros(()), pre * 0.0 + 1e9, *self.base.start(pre, post, private))
+        total = pre * 0.0 if private else pre[0] * 0.0
+        base = self.base.start(pre, post, private)
+        return self._joined(total, total.new_zeros(()), pre * 0.0 + 1e9, base)
 
     def rest(self, traces: Traces) -> Traces:
-        slow, weight, age, *base = traces
-        return (slow, weight, age * 0.0 + 1e9, *self.base.rest(tuple(base)))
+        total, weight, age, base = self._parts(traces)
+        return self._joined(total, weight, age * 0.0 + 1e9, self.base.rest(base))
+
+    def _joined(self, total: Tensor, weight: Tensor, age: Tensor, base: Traces) -> Traces:
+        kept = len(self.base.slow)
+        return (total, weight, *base[:kept], age, *base[kept:])
+
+    def _parts(self, traces: Traces) -> tuple[Tensor, Tensor, Tensor, Traces]:
+        kept = 2 + len(self.base.slow)
+        return traces[0], traces[1], traces[kept], (*traces[2:kept], *traces[kept + 1 :])
 
     def step(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         check_seen(w, seen, dt_ms, noise)
         check_traces(self, traces, seen, w.ndim == 3)
-        slow, weight, age, *rest = traces
-        base, seen = tuple(rest), self._gated(seen)
         if not isinstance(self.base, ProductRule):
-            dw, base = self.base.step(w, base, seen, dt_ms, noise)
-            return dw, (slow, weight, age, *base)
-        private = w.ndim == 3
-        f, base = self.base.factors(base, seen, dt_ms)
-        observed = f.gain_pre if private else f.gain_pre.mean(0)
-        slow, weight = self._average(
-            slow, weight, observed, dt_ms * (1 if private else len(seen.pre))
-        )
-        up, down = self.base.bounds(w)
+            total, weight, age, base = self._parts(traces)
+            dw, base = self.base.step(w, base, self.gated(seen), dt_ms, noise)
+            return dw, self._joined(total, weight, age, base)
+        private, age = w.ndim == 3, self._parts(traces)[2]
+        f, reference, traces = self.factors(traces, seen, dt_ms, private)
+        up, down = self.base.dependence().of(w)
         loss = outer(f.loss_post, f.loss_pre, private) * down
         if self.gating.insertion == "bernoulli":
             near = (age < self.gating.window_ms).to(w.dtype)
-            gain = self._inserted(w, outer(_event(seen, dt_ms), near, private), noise)
+            event = _event(self.gated(seen), dt_ms)
+            return self._inserted(w, outer(event, near, private), noise) - loss, traces
+        gain = outer(f.gain_post, f.gain_pre, private)
+        factor = self.gating.target if seen.target is None else seen.target
+        if private:
+            gain = gain - reference.unsqueeze(1) * f.gain_post.unsqueeze(2) * _column(factor)
         else:
-            gain = outer(f.gain_post, f.gain_pre, private)
-            factor = self.gating.target if seen.target is None else seen.target
-            if private:
-                reference = _mean(slow, weight).unsqueeze(1) * f.gain_post.unsqueeze(2)
-                gain = gain - (reference * _column(factor))
-            else:
-                gain = gain - (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(slow, weight)
-            gain = gain * up
+            gain = gain - (f.gain_post.sum(0) * factor).unsqueeze(1) * reference
+        return gain * up - loss, traces
+
+    def factors(
+        self, traces: Traces, seen: Signals, dt_ms: float, private: bool = False
+    ) -> tuple[Factors, Tensor, Traces]:
+        """The base rule's factors of one step, the reference <x_i> in it ([n_pre], or [B, n_pre] if
+        private), and the traces after it; for a product rule as base."""
+        assert isinstance(self.base, ProductRule)
+        total, weight, age, base = self._parts(traces)
+        f, base = self.base.factors(base, self.gated(seen), dt_ms)
+        observed = f.gain_pre if private else f.gain_pre.mean(0)
+        elapsed_ms = dt_ms * (1 if private else len(seen.pre))
+        total, weight = self._average(total, weight, observed, elapsed_ms)
         age = (age + dt_ms) * (1.0 - seen.pre) + dt_ms * seen.pre
-        return gain - loss, (slow, weight, age, *base)
+        return f, _mean(total, weight), self._joined(total, weight, age, base)
 
     def presentation(
         self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         check_seen(w, seen, dt_ms, noise, steps=True)
         check_traces(self, traces, seen.at(0))
-        slow, weight, age, *rest = traces
-        seen = self._gated(seen)
+        total, weight, age, base = self._parts(traces)
+        seen = self.gated(seen)
         if not isinstance(self.base, ProductRule):
-            dw, base = self.base.presentation(w, tuple(rest), seen, dt_ms, noise)
-            return dw, (slow, weight, age, *base)
-        f, base = all_factors(self.base, seen, dt_ms)
+            dw, base = self.base.presentation(w, base, seen, dt_ms, noise)
+            return dw, self._joined(total, weight, age, base)
+        f, base = all_factors(self.base, self.base.begun(base, seen), seen, dt_ms)
         n_steps, n_batch = seen.pre.shape[:2]
-        slow, weight = self._average(
-            slow, weight, f.gain_pre.mean((0, 1)), dt_ms * n_steps * n_batch
+        total, weight = self._average(
+            total, weight, f.gain_pre.mean((0, 1)), dt_ms * n_steps * n_batch
         )
-        up, down = self.base.bounds(w)
+        up, down = self.base.dependence().of(w)
         f = Factors(*(factor.flatten(0, 1) for factor in f))
         loss = f.loss_post.T @ f.loss_pre
         if self.gating.insertion == "bernoulli":
@@ -164,32 +183,9 @@ class GatedSTDP:
         else:
             gain = f.gain_post.T @ f.gain_pre
             factor = self.gating.target if seen.target is None else seen.target
-            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(slow, weight)
+            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(total, weight)
             gain = gain * up
-        return gain - loss * down, (slow, weight, age, *base)
-
-    def step_factors(
-        self, traces: Traces, seen: Signals, dt_ms: float
-    ) -> tuple[Factors, Tensor, Traces]:
-        """`step`'s factors and reference <x_i> of every step of presentations [T, B, n] that are
-        shown while contacts change, for a product rule as base and graded insertion.
-
-        Returns:
-            Factors [T, B, n]; reference [T, n_pre]; the traces after the last step.
-        """
-        import torch
-
-        slow, weight, age, *rest = traces
-        assert isinstance(self.base, ProductRule)
-        base, seen = tuple(rest), self._gated(seen)
-        steps, reference = [], []
-        for t in range(len(seen.pre)):
-            f, base = self.base.factors(base, seen.at(t), dt_ms)
-            slow, weight = self._average(slow, weight, f.gain_pre.mean(0), dt_ms * len(seen.pre[t]))
-            steps.append(f)
-            reference.append(_mean(slow, weight))
-        factors = Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
-        return factors, torch.stack(reference), (slow, weight, age, *base)
+        return gain - loss * down, self._joined(total, weight, age, base)
 
     def sped_up(self, factor: float) -> GatedSTDP:
         gating = self.gating
@@ -197,7 +193,8 @@ class GatedSTDP:
             gating = replace(gating, probability=1.0 - (1.0 - gating.probability) ** factor)
         return replace(self, base=self.base.sped_up(factor), gating=gating)
 
-    def _gated(self, seen: Signals) -> Signals:
+    def gated(self, seen: Signals) -> Signals:
+        """The same signals with the NMDA gate that the potential opens."""
         return seen._replace(gate=self.gating.nmda * nmda_gate(seen.v_mV, self.gating.mg_mM))
 
     def _average(

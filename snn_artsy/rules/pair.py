@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from snn_artsy.checks import amplitude, between, duration, one_of, positive, require
-from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance
-from snn_artsy.rules.nmda import insertion_event
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from snn_artsy.rules.base import ProductRule, SpikeTerms, Trace, WeightDependence
 
 
 @dataclass(frozen=True)
@@ -77,31 +73,26 @@ class PairSTDP(ProductRule):
         positive("pair.w_reference", self.w_reference)
         between("pair.w_reference", self.w_reference, 0, 1e6)
 
-    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        return pre * 0.0, post * 0.0
-
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
-        x, y = traces
-        f = Factors(
-            gain_pre=x,
-            gain_post=self.a_plus * insertion_event(seen, dt_ms),
-            loss_pre=seen.pre,
-            loss_post=self.a_minus * y,
-        )
+    def terms(self) -> SpikeTerms:
         nearest = self.pairing == "nearest"
-        return f, (
-            advance(x, seen.pre, dt_ms, self.tau_plus_ms, nearest),
-            advance(y, seen.post, dt_ms, self.tau_minus_ms, nearest),
+        return SpikeTerms(
+            pre=(Trace(self.tau_plus_ms, nearest),),
+            post=(Trace(self.tau_minus_ms, nearest),),
+            gain_pre=(0.0, 1.0),
+            gain_post=(self.a_plus,),
+            loss_pre=(1.0,),
+            loss_post=(0.0, self.a_minus),
         )
 
-    def bounds(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    def dependence(self) -> WeightDependence:
         if self.bounds_of == "additive":
-            return 1.0, 1.0
+            return WeightDependence()
         if self.bounds_of == "soft":
-            return 1.0 - w, w
+            return WeightDependence(up=-1.0, down_0=0.0, down=1.0)
         if self.bounds_of == "van_rossum":
-            return 1.0, w
-        return self.w_reference ** (1.0 - self.mu) * w.clamp_min(self.w_floor) ** self.mu, w
+            return WeightDependence(down_0=0.0, down=1.0)
+        power = self.w_reference ** (1.0 - self.mu)
+        return WeightDependence(0.0, 0.0, 1.0, power=power, mu=self.mu, floor=self.w_floor)
 
     def sped_up(self, factor: float) -> PairSTDP:
         return replace(self, a_plus=factor * self.a_plus, a_minus=factor * self.a_minus)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from snn_artsy.checks import amplitude, duration, one_of
-from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance
-from snn_artsy.rules.nmda import insertion_event
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from snn_artsy.rules.base import ProductRule, SpikeTerms, Trace
 
 
 @dataclass(frozen=True)
@@ -61,23 +57,15 @@ class TripletSTDP(ProductRule):
         for name in ("tau_plus_ms", "tau_minus_ms", "tau_x_ms", "tau_y_ms"):
             duration(f"triplet.{name}", getattr(self, name))
 
-    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        return pre * 0.0, pre * 0.0, post * 0.0, post * 0.0
-
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
-        r1, r2, o1, o2 = traces
-        f = Factors(
-            gain_pre=r1,
-            gain_post=(self.a2_plus + self.a3_plus * o2) * insertion_event(seen, dt_ms),
-            loss_pre=(self.a2_minus + self.a3_minus * r2) * seen.pre,
-            loss_post=o1,
-        )
+    def terms(self) -> SpikeTerms:
         nearest = self.pairing == "nearest"
-        return f, (
-            advance(r1, seen.pre, dt_ms, self.tau_plus_ms, nearest),
-            advance(r2, seen.pre, dt_ms, self.tau_x_ms, nearest),
-            advance(o1, seen.post, dt_ms, self.tau_minus_ms, nearest),
-            advance(o2, seen.post, dt_ms, self.tau_y_ms, nearest),
+        return SpikeTerms(
+            pre=(Trace(self.tau_plus_ms, nearest), Trace(self.tau_x_ms, nearest)),  # r1, r2
+            post=(Trace(self.tau_minus_ms, nearest), Trace(self.tau_y_ms, nearest)),  # o1, o2
+            gain_pre=(0.0, 1.0),
+            gain_post=(self.a2_plus, 0.0, self.a3_plus),
+            loss_pre=(self.a2_minus, 0.0, self.a3_minus),
+            loss_post=(0.0, 1.0),
         )
 
     def sped_up(self, factor: float) -> TripletSTDP:

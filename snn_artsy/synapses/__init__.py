@@ -1,24 +1,24 @@
 """Spiking synapses that are silent until they learn: a PyTorch layer library of its own."""
 
 from snn_artsy.registry import ENCODERS, NEURONS
+from snn_artsy.synapses.circuit import Events, Ongoing, Response
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
-from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
-from snn_artsy.synapses.online import LeakyUnits, learn_online
+from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
 
 register_code, register_neuron = ENCODERS.register, NEURONS.register
 
 __all__ = [
+    "Events",
     "FeatureScaling",
-    "LeakyUnits",
+    "Ongoing",
     "Response",
     "Schedule",
     "SilentSynapseLayer",
     "SpikeEncoder",
     "StateChange",
     "fit_scaling",
-    "learn_online",
     "make_schedule",
     "mg_block",
     "on_off",

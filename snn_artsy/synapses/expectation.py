@@ -71,14 +71,15 @@ def expected_change(
     pre = schedule.volley.to(q)[:, None, None] * q
     post = schedule.teach.to(q)[:, None, None] * reliability
     gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
-    f, _ = all_factors(base, Signals(pre, post, torch.full_like(post, V_REST_MV), gate), dt_ms)
+    seen = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
+    f, _ = all_factors(base, base.start(pre[0], post[0]), seen, dt_ms)
     gain_pre, gain_post, loss_pre, loss_post = (factor[:, 0] for factor in f)
     gain = gain_post.T @ gain_pre
     if isinstance(rule, GatedSTDP):
         slow = gain_pre.mean(0) if slow is None else slow
         each = q.new_full(reliability.shape, rule.gating.target) if target is None else target
         gain = gain - (gain_post.sum(0) * each)[:, None] * slow
-    up, down = base.bounds(w)
+    up, down = base.dependence().of(w)
     return gain * up - loss_post.T @ loss_pre * down
 
 

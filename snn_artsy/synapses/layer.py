@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from snn_artsy.arrays import (
     LARGEST,
     Sizes,
     axes_like,
-    check_computed,
     check_range,
     check_same_kind,
     check_spikes,
@@ -25,38 +24,12 @@ from snn_artsy.arrays import (
 from snn_artsy.checks import duration, one_of, positive, require
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.physiology import Membrane, Receptors
+from snn_artsy.physiology import Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
 from snn_artsy.rules.base import require_rule
-from snn_artsy.synapses import compiled, neurons, states
-from snn_artsy.synapses.conductance import (
-    Open,
-    balanced_step,
-    contact_weight,
-    in_thresholds,
-    open_at_rest,
-)
+from snn_artsy.synapses import engine_numba, engine_torch, neurons, states
+from snn_artsy.synapses.circuit import Circuit, Contacts, Events, Ongoing, Response
 from snn_artsy.synapses.receptors import membrane_mV
-
-
-@dataclass(frozen=True)
-class Response:
-    """Postsynaptic answer to a batch of presentations.
-
-    Args:
-        spikes: [T, B, n_post], 0 or 1.
-        membrane: Membrane just before the reset, in thresholds, [T, B, n_post].
-        final: Membrane after the last step, in thresholds, [B, n_post].
-    """
-
-    spikes: Tensor
-    membrane: Tensor
-    final: Tensor
-
-    @property
-    def counts(self) -> Tensor:
-        """Spikes of each neuron in the presentation, [B, n_post]."""
-        return self.spikes.sum(0)
 
 
 @dataclass(frozen=True)
@@ -217,13 +190,21 @@ class SilentSynapseLayer(nn.Module):
         if contacts.silent_share < 1.0:
             mature = (torch.rand(shape, generator=generator) >= contacts.silent_share) & exists
         self.register_buffer("ampa", mature.float())
-        born = CONSOLIDATED if contacts.consolidation else FUNCTIONAL
-        self.register_buffer("state", torch.where(mature, born, SILENT).to(torch.uint8))
-        self.register_buffer("born_silent", exists & ~mature)
+        born, silent = CONSOLIDATED if contacts.consolidation else FUNCTIONAL, SILENT
+        if contacts.transmission == "plain":
+            born = silent = FUNCTIONAL
+        codes = torch.where(mature, born, silent) * exists
+        self.register_buffer("state", codes.to(torch.uint8))
+        self.register_buffer("born_silent", exists & ~mature & (codes == SILENT))
         self.register_buffer("functional_ms", torch.zeros(shape))
         # slow average of the presynaptic trace, kept with its total weight (0 before any input)
         self.register_buffer("slow_sum", torch.zeros(self.n_pre))
         self.register_buffer("slow_weight", torch.zeros(()))
+        if self.rule is not None:  # slow state of a rule of one's own
+            start = self.rule.start(torch.zeros(1, self.n_pre), torch.zeros(1, self.n_post))
+            for name, trace in zip(self.rule.slow, start, strict=False):
+                if f"slow_{name}" not in self._buffers:
+                    self.register_buffer(f"slow_{name}", trace.clone())
         self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
@@ -280,41 +261,23 @@ class SilentSynapseLayer(nn.Module):
 
     # --- transmission -----------------------------------------------------------------------------
 
+    def circuit(self) -> Circuit:
+        """What an engine is given of this layer; its contacts are the layer's own."""
+        return Circuit(
+            Contacts(self.exists, self.ampa, self.state, self.functional_ms),
+            self.contacts, self.neuron, self.unit, self.dt_ms, self.rule, self.target_factor,
+            self.receptors, self.contact_current, self.batch_reduction == "mean", self._noise,
+        )  # fmt: skip
+
+    def takes_reference(self) -> str | None:
+        """Why `update: step` runs in plain torch (`engine_torch`) for this layer; None: it runs
+        compiled (`engine_numba`), or there is no rule."""
+        return None if self.rule is None else engine_numba.covers(self.circuit())
+
     def transmitted(self) -> Tensor:
         """AMPA weight of each contact, [n_post, n_pre]: 0 for silent ones (`binary`: else 1;
-        `graded`: else the occupancy)."""
-        open_contacts = (self.state != SILENT) & self.exists
-        if self.contacts.transmission == "binary":
-            return open_contacts.to(self.ampa.dtype)
-        return self.ampa * open_contacts
-
-    def _balance_and_threshold(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_j and the threshold, both [n_post]."""
-        if self.unit is not None:
-            threshold = torch.as_tensor(self.unit.threshold).to(weights).expand(self.n_post)
-            return torch.zeros_like(threshold), threshold
-        exists = self.exists.to(weights.dtype)
-        alpha = weights.sum(1) / exists.sum(1).clamp_min(1.0)
-        net = weights - alpha[:, None] * exists
-        return alpha, self.neuron.threshold * net.square().sum(1).sqrt().clamp_min(1.0)
-
-    def _net_input(self, pre: Tensor, weights: Tensor, alpha: Tensor) -> Tensor:
-        """I_j(t), [T, B, n_post].
-
-        Excitation and inhibition are summed apart: with one-bit contacts both sums are integers, so
-        that they are exact and do not depend on the batch size or the device.
-        """
-        excitation = _product(pre, weights)
-        if self.unit is not None:
-            _, threshold = self._balance_and_threshold(weights)
-            return excitation * self.contact_current * threshold
-        return excitation - alpha * self._afferents(pre)
-
-    def _afferents(self, pre: Tensor) -> Tensor:
-        """Spikes that reach each neuron's contacts, silent ones included, [..., n_post] or 1."""
-        if bool(self.exists.all()):
-            return pre.sum(-1, keepdim=True)
-        return pre @ self.exists.to(pre.dtype).T
+        `graded` and `plain`: else the occupancy)."""
+        return engine_torch.transmitted(self.circuit())
 
     def _joins(self, other: SilentSynapseLayer) -> bool:
         """Whether the neurons of both can be integrated as one population, exactly."""
@@ -337,12 +300,9 @@ class SilentSynapseLayer(nn.Module):
                 no step. An empty batch has an empty answer.
         """
         pre, current = self._checked(pre, current)
-        weights = self.transmitted()
-        if self.receptors is not None:
-            return self._integrate_receptors(pre, current, weights)
-        alpha, threshold = self._balance_and_threshold(weights)
-        drive = self._net_input(pre, weights, alpha)
-        return self._integrate(drive, threshold, None if current is None else current * threshold)
+        circuit = self.circuit()
+        state = engine_torch.begin(circuit, pre.shape[1])
+        return engine_numba.transmit(circuit, state, pre, current)[0]
 
     def clamp(self, current: Tensor) -> Response:
         """Answer to a teaching current alone, from rest: current [T, B, n_post] -> `Response`.
@@ -360,9 +320,9 @@ class SilentSynapseLayer(nn.Module):
             TypeError, ValueError: As for `respond`.
         """
         current = self._checked_current(current, {})
-        _, threshold = self._balance_and_threshold(self.transmitted())
-        nothing = torch.zeros_like(current)
-        return self._integrate(nothing, threshold, current * threshold, clamped=True)
+        circuit = self.circuit()
+        state = engine_torch.begin(circuit, current.shape[1])
+        return engine_numba.transmit(circuit, state, None, current, clamped=True)[0]
 
     def _checked(
         self, pre: Tensor, current: Tensor | None, name: str = "current"
@@ -395,119 +355,6 @@ class SilentSynapseLayer(nn.Module):
                     ".double()"
                 )
 
-    def _integrate(
-        self,
-        drive: Tensor,
-        threshold: Tensor,
-        injected: Tensor | None = None,
-        clamped: bool = False,
-    ) -> Response:
-        """Membranes and spikes for a net input and an electrode's current [T, B, n_post]."""
-        unit = self._neuron_of(threshold)
-        state = neurons.at_rest(unit, drive[0])
-        spikes, peak = [], []
-        for t in range(len(drive)):
-            at_t = None if injected is None else injected[t]
-            fired, at_peak, state = self._fire(unit, drive[t], state, threshold, at_t, clamped)
-            spikes.append(fired)
-            peak.append(at_peak)
-        return self._response(spikes, peak, state, threshold)
-
-    def _response(
-        self, spikes: list[Tensor], peak: list[Tensor], state: tuple[Tensor, ...], threshold: Tensor
-    ) -> Response:
-        found = torch.stack(spikes)
-        if self.unit is not None:  # a surrogate of one's own may give other numbers
-            check_spikes("neuron: its spikes", found)
-        return Response(found, torch.stack(peak) / threshold, state[-1] / threshold)
-
-    def _integrate_receptors(
-        self, pre: Tensor, current: Tensor | None, weights: Tensor
-    ) -> Response:
-        """`_integrate` in the conductance fidelity."""
-        alpha, threshold = self._balance_and_threshold(weights)
-        unit = self._neuron_of(threshold)
-        state = neurons.at_rest(unit, pre.new_zeros(pre.shape[1], self.n_post))
-        opened, spikes, peak = open_at_rest(state[-1]), [], []
-        membrane, excitation, afferent = self._membrane(unit), pre @ weights.T, self._afferents(pre)
-        for t in range(len(pre)):
-            drive, opened = self._conductance_drive(
-                unit, membrane, excitation[t], afferent[t], alpha, threshold, state[-1], opened
-            )
-            injected = None if current is None else current[t] * threshold
-            fired, at_peak, state = self._fire(unit, drive, state, threshold, injected)
-            spikes.append(fired)
-            peak.append(at_peak)
-        return self._response(spikes, peak, state, threshold)
-
-    def _conductance_drive(
-        self,
-        unit: nn.Module,
-        membrane: Membrane,
-        excitation: Tensor,
-        afferent: Tensor,
-        alpha: Tensor,
-        threshold: Tensor,
-        v: Tensor,
-        opened: Open,
-    ) -> tuple[Tensor, Open]:
-        """What takes the neuron's membrane where the open receptors take it in one step.
-
-        The neuron's own leak is part of that step, so the drive is the difference: the membrane
-        equation is integrated here, threshold and reset stay the neuron's.
-        """
-        assert self.receptors is not None
-        # an AMPA event is worth 1 / threshold (a snnTorch neuron: contact_current) thresholds
-        event = 1.0 / threshold if self.unit is None else self.contact_current
-        contacts = event / contact_weight(self.receptors, membrane)
-        balance = contacts * alpha * afferent if self.unit is None else None
-        span = membrane.v_th_mV - membrane.v_rest_mV
-        after, opened = balanced_step(
-            membrane.v_rest_mV + span * v / threshold,
-            opened,
-            contacts * excitation,
-            contacts * afferent,
-            balance,
-            membrane,
-            self.receptors,
-            self.dt_ms,
-        )
-        beta = torch.as_tensor(unit.beta).to(v)
-        return in_thresholds(after, membrane) * threshold - beta * v, opened
-
-    def _membrane(self, unit: nn.Module) -> Membrane:
-        """In mV and ms; its time constant is the neuron's own."""
-        beta = float(torch.as_tensor(unit.beta).double().mean())
-        return Membrane(tau_m_ms=-self.dt_ms / math.log(beta))
-
-    def _neuron_of(self, threshold: Tensor) -> nn.Module:
-        if self.unit is not None:
-            return self.unit
-        return neurons.make_neuron(self.neuron, self.dt_ms, threshold)
-
-    def _fire(
-        self,
-        unit: nn.Module,
-        drive: Tensor,
-        state: tuple[Tensor, ...],
-        threshold: Tensor,
-        injected: Tensor | None = None,
-        clamped: bool = False,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """One step: spikes, membrane at its peak, and the state after the reset.
-
-        Args:
-            drive, injected: As in `neurons.step`.
-            clamped: See `clamp`.
-        """
-        fired, after = neurons.step(unit, drive, state, injected)
-        peak = after[-1]
-        if self.unit is None:
-            left = peak * (1.0 - fired) if clamped else peak - fired * threshold
-            # inhibition cannot drive a membrane below its reversal
-            after[-1] = torch.maximum(left, self.neuron.floor * threshold)
-        return fired, peak, tuple(after)
-
     def forward(self, pre: Tensor, teacher: Tensor | None = None) -> Tensor:
         """Postsynaptic spikes [T, B, n_post] for presynaptic spikes [T, B, n_pre].
 
@@ -522,6 +369,58 @@ class SilentSynapseLayer(nn.Module):
         return self.respond(pre, teacher).spikes
 
     # --- learning ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def simulate(
+        self, pre: Tensor, current: Tensor | None = None, state: Ongoing | None = None
+    ) -> tuple[Response, Ongoing, Events]:
+        """Continuous activity: like `forward`, but membranes, traces, receptors and clocks go on.
+
+        Minutes of activity are simulated in pieces of a few seconds each, with the result of one
+        piece, bit for bit on the CPU:
+
+            state = None
+            for pre in pieces:
+                response, state, events = layer.simulate(pre, state=state)
+
+        In train mode contacts learn in every step; in eval mode they only transmit. A teaching
+        ``current`` replaces the synaptic input in train mode, and is added to it in eval mode.
+        Thresholds and inhibition are those of the contacts when the simulation began
+        (``state=None``): homeostasis is slower than what is simulated (our definition).
+
+        Args:
+            pre: Spikes of this piece, [T, B, n_pre]. current: In thresholds, [T, B, n_post].
+            state: Where the last piece ended; None: at rest.
+
+        Returns:
+            The response, where this piece ended, and the contacts that changed state in it, whose
+            steps count from its start.
+
+        Raises:
+            TypeError, ValueError: As for `respond`; ``state`` is another layer's, or of a batch of
+                another size.
+        """
+        pre, current = self._checked(pre, current)
+        _check_shown(pre)
+        n_batch = pre.shape[1]
+        state = self._begun(n_batch) if state is None else self._checked_state(state, n_batch)
+        if self.training and self.rule is not None:
+            response, state, events = self._learnt(state, pre, current, n_batch * self.dt_ms)
+            self._keep_slow(state.traces)
+            return response, state, events
+        response, state = engine_numba.transmit(self.circuit(), state, pre, current)
+        nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
+        codes = nothing.to(torch.uint8)
+        return response, state, Events(nothing, nothing, nothing, codes, codes)
+
+    def _checked_state(self, state: object, n_batch: int) -> Ongoing:
+        _check_kind("state", state, Ongoing)
+        assert isinstance(state, Ongoing)
+        for values in (*state.neuron, state.threshold):
+            sizes: Sizes = {"B": n_batch, "n_post": self.n_post}
+            axes = "n_post" if values is state.threshold else "B n_post"
+            check_same_kind("state", values, axes, sizes, self.ampa)
+        return state
 
     @torch.no_grad()
     def pair(
@@ -545,96 +444,49 @@ class SilentSynapseLayer(nn.Module):
         """
         pre, current = self._checked(pre, current)
         n_steps, n_samples = pre.shape[:2]
-        if n_samples == 0:
-            raise ValueError(f"pre: expected at least one presentation, given {list(pre.shape)}")
+        _check_shown(pre)
         if presentation_ms is None:
             presentation_ms = n_steps * self.dt_ms
         duration("presentation_ms", presentation_ms)
         if self.update == "step" and self.rule is not None:
-            return self._pair_online(pre, current, presentation_ms)
+            before = self.state.clone()
+            state = self._begun(n_samples)
+            response, state, _ = self._learnt(
+                state, pre, current, n_samples * presentation_ms / n_steps
+            )
+            self._keep_slow(state.traces)
+            return response, self._change_since(before)
         response = self.respond(pre) if current is None else self.clamp(current)
-        if self.rule is None:
-            nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
-            return response, StateChange(nothing, nothing, nothing.byte(), nothing.byte())
-        seen = self._seen(pre, response)
-        change, traces = self.rule.presentation(
-            self.ampa, self.traces_at_rest(seen), seen, self.dt_ms, self._noise()
-        )
-        self.keep_slow(traces)
-        self._check_change(change)
-        self._express(self._reduced(change, n_samples), n_samples * presentation_ms)
-        state, functional_ms = states.update_states(
-            self.state, self.ampa, self.functional_ms, n_samples * presentation_ms, self.contacts
-        )
-        return response, self._change_to(state, functional_ms)
-
-    def _pair_online(
-        self, pre: Tensor, current: Tensor | None, presentation_ms: float
-    ) -> tuple[Response, StateChange]:
-        """`pair` with an update in every step; a threshold of ours is set at the batch's start."""
-        assert self.rule is not None
-        if current is not None and compiled.covers(self):
-            # the electrode decides when neurons fire, whatever the contacts do meanwhile
-            response = self.clamp(current)
-            return response, self._change_to(
-                *compiled.learn(self, self._seen(pre, response), presentation_ms)
-            )
-        n_steps, n_batch = pre.shape[:2]
         before = self.state.clone()
-        alpha, threshold = self._balance_and_threshold(self.transmitted())
-        unit = self._neuron_of(threshold)
-        state = neurons.at_rest(unit, pre.new_zeros(n_batch, self.n_post))
-        traces = self.traces_at_rest(
-            Signals(pre, pre.new_zeros(n_steps, n_batch, self.n_post), pre)
-        )
-        spikes, peaks, ones = [], [], torch.ones_like(threshold)
-        opened, membrane = open_at_rest(state[-1]), None
-        if self.receptors is not None:
-            membrane = self._membrane(unit)
-        elapsed_ms, by_loop = n_batch * presentation_ms / n_steps, compiled.covers(self)
-        for t in range(n_steps):
-            injected = None
-            if current is None and membrane is not None:
-                excitation, afferent = pre[t] @ self.transmitted().T, self._afferents(pre[t])
-                drive, opened = self._conductance_drive(
-                    unit, membrane, excitation, afferent, alpha, threshold, state[-1], opened
-                )
-            elif current is None:
-                drive = self._net_input(pre[t : t + 1], self.transmitted(), alpha)[0]
-            else:
-                drive, injected = torch.zeros_like(current[t]), current[t] * threshold
-            fired, peak, state = self._fire(
-                unit, drive, state, threshold, injected, clamped=injected is not None
-            )
-            v_mV = membrane_mV(peak / threshold, ones, fired)
-            seen = Signals(pre[t], fired, v_mV, target=self.target_factor)
-            if by_loop:
-                traces = compiled.step(self, traces, seen, elapsed_ms)
-            else:
-                traces = self._learn_in_step(traces, seen, elapsed_ms)
-            spikes.append(fired)
-            peaks.append(peak)
-        self.keep_slow(traces)
-        after = self.state.clone()
-        self.state.copy_(before)
-        response = self._response(spikes, peaks, state, threshold)
-        return response, self._change_to(after, self.functional_ms)
+        if self.rule is None:
+            return response, self._change_since(before)
+        seen = self._seen(pre, response)
+        traces = self._with_slow(self.rule.start(pre[0], seen.post[0]))
+        change, traces = self.rule.presentation(self.ampa, traces, seen, self.dt_ms, self._noise())
+        self._keep_slow(traces)
+        engine_torch.express(self.circuit(), change, n_samples, n_samples * presentation_ms)
+        return response, self._change_since(before)
 
-    def _learn_in_step(self, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
-        """Change of all contacts in one step, seen [B, n]; the traces after it."""
-        assert self.rule is not None
-        change, traces = self.rule.step(self.ampa, traces, seen, self.dt_ms, self._noise())
-        self._check_change(change)
-        if compiled.runs_here(self):
-            compiled.express(self, change, elapsed_ms, len(seen.pre))
-            return traces
-        self._express(self._reduced(change, len(seen.pre)), elapsed_ms)
-        new, functional_ms = states.update_states(
-            self.state, self.ampa, self.functional_ms, elapsed_ms, self.contacts
+    # What torch.compile traces are no numbers to Numba.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _learnt(
+        self, state: Ongoing, pre: Tensor, current: Tensor | None, elapsed_ms: float
+    ) -> tuple[Response, Ongoing, Events]:
+        """Steps in which the contacts change, by the engine that takes them."""
+        circuit = self.circuit()
+        engine = engine_torch if engine_numba.covers(circuit) else engine_numba
+        return engine.learn(circuit, state, pre, current, elapsed_ms)
+
+    def _begun(self, n_batch: int) -> Ongoing:
+        """At rest, the rule's slow state as it is."""
+        state = engine_torch.begin(self.circuit(), n_batch)
+        if self.rule is None:
+            return state
+        like = self.ampa
+        traces = self.rule.start(
+            like.new_zeros(n_batch, self.n_pre), like.new_zeros(n_batch, self.n_post)
         )
-        self.state.copy_(new)
-        self.functional_ms.copy_(functional_ms)
-        return traces
+        return state.after(0, state.neuron, traces=self._with_slow(traces))
 
     def competition(self, pre: Tensor, post: Tensor) -> Tensor:
         """Presynaptic target f_j <x_i> of the contacts (pre[k], post[k]) in the gated rule; 0 where
@@ -657,18 +509,19 @@ class SilentSynapseLayer(nn.Module):
         v_mV = membrane_mV(response.membrane, ones, response.spikes)
         return Signals(pre, response.spikes, v_mV, target=self.target_factor)
 
-    def keep_slow(self, traces: Traces) -> None:
-        if isinstance(self.rule, GatedSTDP):
-            self.slow_sum.copy_(traces[0])
-            self.slow_weight.copy_(traces[1])
+    def _slow_buffers(self) -> list[Tensor]:
+        """The rule's slow traces, in its order."""
+        names = () if self.rule is None else self.rule.slow
+        return [getattr(self, f"slow_{name}") for name in names]
 
-    def traces_at_rest(self, seen: Signals) -> Traces:
-        """Fast traces at rest, the gated rule's slow average as it is."""
-        assert self.rule is not None
-        traces = self.rule.start(seen.pre[0], seen.post[0])
-        if isinstance(self.rule, GatedSTDP):
-            return (self.slow_sum, self.slow_weight, *traces[2:])
-        return traces
+    def _keep_slow(self, traces: Traces | None) -> None:
+        for buffer, trace in zip(self._slow_buffers(), traces or (), strict=False):
+            buffer.copy_(trace)
+
+    def _with_slow(self, traces: Traces) -> Traces:
+        """Fast traces as they are, slow ones as the layer keeps them."""
+        slow = self._slow_buffers()
+        return (*slow, *traces[len(slow) :])
 
     def _noise(self) -> Tensor | None:
         """Standard normal numbers for noisy rules: a stream of its own, whatever the device."""
@@ -679,58 +532,23 @@ class SilentSynapseLayer(nn.Module):
         self.noise_draws += 1
         return torch.randn(self.ampa.shape, generator=generator).to(self.ampa)
 
-    def _check_change(self, change: Tensor) -> None:
-        """What a rule wants; NaN would stay in the occupancies for good."""
-        name = f"rule: the change by {type(self.rule).__name__}"
-        sizes = {"n_post": self.n_post, "n_pre": self.n_pre}
-        check_same_kind(name, change, "n_post n_pre", sizes, self.ampa)
-        check_computed(name, change)
-
-    def _reduced(self, change: Tensor, n_samples: int) -> Tensor:
-        """Rules sum over a batch."""
-        return change / n_samples if self.batch_reduction == "mean" else change
-
-    def _express(self, change: Tensor, elapsed_ms: float) -> None:
-        """Add a change of occupancy, less in mature contacts, and let the others decay."""
-        if self.contacts.mature_plasticity < 1.0:
-            change = change * torch.where(
-                self.state == SILENT, 1.0, self.contacts.mature_plasticity
-            )
-        self.ampa.add_(change).clamp_(0.0, 1.0).mul_(self.exists)
-        if self.contacts.decay_ms is not None:
-            kept = math.exp(-elapsed_ms / self.contacts.decay_ms)
-            self.ampa.mul_(torch.where(self.state == CONSOLIDATED, 1.0, kept))
-
     @torch.no_grad()
     def capture(self) -> StateChange:
         """Consolidate what is functional at a task's end (tag and capture)."""
-        if not self.contacts.consolidation:
-            return self._change_to(self.state.clone(), self.functional_ms.clone())
-        captured = states.capture(self.state, self.functional_ms, self.contacts.tag_ms)
-        left = torch.where(captured == FUNCTIONAL, self.functional_ms, 0.0)
-        return self._change_to(captured, left)
+        before = self.state.clone()
+        if self.contacts.consolidation:
+            captured = states.capture(before, self.functional_ms, self.contacts.tag_ms)
+            self.functional_ms.mul_(captured == FUNCTIONAL)
+            self.state.copy_(captured)
+        return self._change_since(before)
 
     def counts(self) -> Tensor:
         """Silent, functional and consolidated contacts, int64 [3]."""
         return states.count_states(self.state, self.exists)
 
-    def _change_to(self, state: Tensor, functional_ms: Tensor) -> StateChange:
-        post, pre = torch.nonzero(state != self.state, as_tuple=True)
-        change = StateChange(pre, post, self.state[post, pre], state[post, pre])
-        self.state.copy_(state)
-        self.functional_ms.copy_(functional_ms)
-        return change
-
-
-def _product(pre: Tensor, weights: Tensor) -> Tensor:
-    """`pre @ weights.T` for pre [T, B, n_pre] and weights [n_post, n_pre], computed in the steps
-    that have spikes: between volleys there are none."""
-    busy = pre.flatten(1).any(1)
-    if bool(busy.all()):
-        return pre @ weights.T
-    drive = pre.new_zeros(*pre.shape[:2], len(weights))
-    drive[busy] = pre[busy] @ weights.T
-    return drive
+    def _change_since(self, before: Tensor) -> StateChange:
+        post, pre = torch.nonzero(self.state != before, as_tuple=True)
+        return StateChange(pre, post, before[post, pre], self.state[post, pre])
 
 
 def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[Response]:
@@ -745,24 +563,22 @@ def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[
     first = layers[0] if layers else None
     if first is None or not all(layer._joins(first) for layer in layers):
         return [layer.respond(pre) for layer in layers]
-    each = [layer.transmitted() for layer in layers]
-    balance = [layer._balance_and_threshold(w) for layer, w in zip(layers, each, strict=True)]
-    alpha, threshold = (torch.cat(parts) for parts in zip(*balance, strict=True))
     pre, _ = first._checked(pre, None)
-    afferents = pre.sum(-1, keepdim=True)
-    if not all(bool(layer.exists.all()) for layer in layers):
-        afferents = torch.cat(
-            [layer._afferents(pre).expand(*pre.shape[:2], layer.n_post) for layer in layers], 2
-        )
-    drive = _product(pre, torch.cat(each)) - alpha * afferents
-    whole = first._integrate(drive, threshold)
+    circuits = [layer.circuit() for layer in layers]
+    parts = zip(*(circuit.contacts for circuit in circuits), strict=True)
+    together = replace(circuits[0], contacts=Contacts(*(torch.cat(part) for part in parts)))
+    state = engine_torch.begin(together, pre.shape[1])
+    whole, _ = engine_numba.transmit(together, state, pre, None)
     sizes = [layer.n_post for layer in layers]
-    parts = zip(
-        *(x.split(sizes, -1) for x in (whole.spikes, whole.membrane, whole.final)), strict=True
-    )
-    return [Response(*part) for part in parts]
+    each = (x.split(sizes, -1) for x in (whole.spikes, whole.membrane, whole.final))
+    return [Response(*part) for part in zip(*each, strict=True)]
 
 
 def _check_kind(name: str, given: object, *kinds: type) -> None:
     if not isinstance(given, kinds):
         raise TypeError(f"{name}: expected a {kinds[0].__name__}, given {given!r}")
+
+
+def _check_shown(pre: Tensor) -> None:
+    if pre.shape[1] == 0:
+        raise ValueError(f"pre: expected at least one presentation, given {list(pre.shape)}")

@@ -1,0 +1,120 @@
+"""What an engine is given: neurons, contacts and rule as plain records, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from snn_artsy.config import ContactConfig, NeuronConfig
+from snn_artsy.physiology import Receptors
+from snn_artsy.rules import Rule, Traces
+from snn_artsy.synapses.conductance import Open
+
+
+class Contacts(NamedTuple):
+    """Contacts [n_post, n_pre], which learning changes in place.
+
+    Args:
+        exists: bool. ampa: Occupancy in [0, 1]. state: Codes, uint8. functional_ms: Clock of
+            functional contacts (simulated ms).
+    """
+
+    exists: Tensor
+    ampa: Tensor
+    state: Tensor
+    functional_ms: Tensor
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A population of neurons and the contacts onto it.
+
+    Args:
+        contacts: Changed in place. params: Of the contacts.
+        neuron: Parameters of our own neurons; not used where there is a ``unit``.
+        unit: A snnTorch neuron, used as it is.
+        rule: None: nothing learns. target: Presynaptic target of each neuron, [n_post].
+        receptors: Of the conductance fidelity; None: currents.
+        contact_current: What a functional contact passes to a snnTorch neuron, in thresholds.
+        averaged: Changes of a batch are averaged, not summed.
+        noise: Standard normal numbers [n_post, n_pre] for a noisy rule, new ones at each call.
+    """
+
+    contacts: Contacts
+    params: ContactConfig
+    neuron: NeuronConfig
+    unit: nn.Module | None
+    dt_ms: float
+    rule: Rule | None
+    target: Tensor
+    receptors: Receptors | None
+    contact_current: float
+    averaged: bool
+    noise: Callable[[], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Ongoing:
+    """Where a simulation stands between two steps: what is carried from one call to the next.
+
+    Args:
+        neuron: State variables of the neurons, the membrane last, each [B, n_post].
+        balance, threshold: Inhibition alpha_j and threshold of each neuron, [n_post]; set when the
+            simulation begins.
+        traces: Of the rule; None: it starts with the next step.
+        opened: Receptors open, in the conductance fidelity.
+        step: Steps so far.
+        since: Step at which each contact's clock was last set, counted from here, and the clock
+            (ms) then, both [n_post, n_pre]; None: now, to what the contacts say.
+    """
+
+    neuron: tuple[Tensor, ...]
+    balance: Tensor
+    threshold: Tensor
+    traces: Traces | None = None
+    opened: Open | None = None
+    step: int = 0
+    since: tuple[Tensor, Tensor] | None = None
+
+    def after(self, n_steps: int, neuron: tuple[Tensor, ...], **changed: object) -> Ongoing:
+        """The same simulation ``n_steps`` later."""
+        return replace(self, neuron=neuron, step=self.step + n_steps, **changed)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Response:
+    """Postsynaptic answer to a batch of presentations.
+
+    Args:
+        spikes: [T, B, n_post], 0 or 1.
+        membrane: Membrane just before the reset, in thresholds, [T, B, n_post].
+        final: Membrane after the last step, in thresholds, [B, n_post].
+    """
+
+    spikes: Tensor
+    membrane: Tensor
+    final: Tensor
+
+    @property
+    def counts(self) -> Tensor:
+        """Spikes of each neuron in the presentation, [B, n_post]."""
+        return self.spikes.sum(0)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Contacts that changed state, in the order of steps, then of contacts; all [n].
+
+    Args:
+        step: Of the call in which the change came, int64. post, pre: int64.
+        old, new: State codes, uint8.
+    """
+
+    step: Tensor
+    post: Tensor
+    pre: Tensor
+    old: Tensor
+    new: Tensor

@@ -58,13 +58,24 @@ class Campaign:
         file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def options(description: str | None, n: int) -> argparse.Namespace:
-    """``--n``, ``--seed`` and ``--out``."""
+def options(
+    description: str | None, n: int, names: dict[str, list[str]] | None = None
+) -> argparse.Namespace:
+    """``--n``, ``--seed``, ``--out``, and one option for each list of ``names`` to choose from."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--n", type=int, default=n, help=f"How many (default: {n}).")
     parser.add_argument("--seed", type=int, default=0, help="Of what is drawn (default: 0).")
     parser.add_argument("--out", type=Path, required=True, help="Counts, as JSON.")
+    for option, known in (names or {}).items():
+        parser.add_argument(f"--{option}", nargs="+", choices=known, default=known)
     return parser.parse_args()
+
+
+def this_command() -> str:
+    """As it was called, but for the folder of what it writes."""
+    words = [word if k == 0 else Path(word).name if "/" in word else word
+             for k, word in enumerate(sys.argv)]  # fmt: skip
+    return f"python {' '.join(words)}"
 
 
 def command(

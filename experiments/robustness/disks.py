@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from campaign import Campaign, differences, options, results
+from campaign import Campaign, differences, options, results, this_command
 
 OPTIONS = (
     "--data.train_per_class", "12", "--data.test_per_class", "10",
@@ -38,7 +38,7 @@ def main() -> None:
     given = options(__doc__, 20)
     if os.geteuid() != 0:
         sys.exit("disks.py: needs root, to mount file systems of its own")
-    campaign = Campaign("disks", [f"python {' '.join(sys.argv)}"])
+    campaign = Campaign("disks", [this_command()])
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         done = command("run", *OPTIONS, "--out", str(place / "undisturbed"))

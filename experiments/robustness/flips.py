@@ -18,7 +18,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from campaign import DATA, QUICK, Campaign, command, differences, is_clean, options, results
+from campaign import (
+    DATA,
+    QUICK,
+    Campaign,
+    command,
+    differences,
+    is_clean,
+    options,
+    results,
+    this_command,
+)
 from kills import install
 
 NOT_READ = {"state", "figures", "summary.json", "log"}
@@ -83,7 +93,7 @@ def judge(code: int, said: str, changed: list[str], file: Path, clean: bool) -> 
 def main() -> None:
     chosen = options(__doc__, 300)
     rng = random.Random(chosen.seed)
-    campaign = Campaign("flips", [f"python {' '.join(sys.argv)}"])
+    campaign = Campaign("flips", [this_command()])
     with tempfile.TemporaryDirectory(prefix="flips-") as folder:
         scratch = Path(folder)
         log, place = scratch / "log", scratch / "flipped"

@@ -1,6 +1,7 @@
 """Kill commands at random moments; the same command again must give the same numbers.
 
     python experiments/robustness/kills.py --out FILE.json [--n 100] [--seed 0]
+        [--subjects run resume compare sweep report sonata nwb]
 
 A moment is a system call (a file opened for writing, synced, renamed or removed, a directory made
 or removed; counted by an audit hook in the process itself, which then dies of SIGKILL, or gets
@@ -33,6 +34,7 @@ from campaign import (
     one_line,
     options,
     results,
+    this_command,
 )
 
 SHARES = {"run": 30, "resume": 22, "compare": 22, "sweep": 8, "report": 8, "sonata": 6, "nwb": 4}
@@ -196,13 +198,13 @@ def kill_once(
 
 
 def main() -> None:
-    chosen = options(__doc__, 100)
+    chosen = options(__doc__, 100, {"subjects": list(SHARES)})
     rng = random.Random(chosen.seed)
-    campaign = Campaign("kills", [f"python {' '.join(sys.argv)}"])
+    campaign = Campaign("kills", [this_command()])
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         scratch = Path(folder)
         os.environ["SNN_ARTSY_CACHE"] = str(scratch / "cache")
-        names = [name for name, share in SHARES.items() for _ in range(share)]
+        names = [name for name in chosen.subjects for _ in range(SHARES[name])]
         drawn = [names[i * len(names) // chosen.n % len(names)] for i in range(chosen.n)]
         known = subjects(scratch)
         for name in dict.fromkeys(drawn):

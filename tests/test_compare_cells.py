@@ -24,7 +24,7 @@ from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.tasks import join
 from snn_artsy.runs import compare as module
 from snn_artsy.runs.cells import cell_file, read_cell
-from snn_artsy.runs.features import Frozen
+from snn_artsy.runs.features import FeatureStream
 
 N_IMAGES, FIRST_SEED = 12, 5
 QUIET = Console(quiet=True)
@@ -43,7 +43,7 @@ def spikes_right(seed: int, image: int) -> bool:
     return image < 3 * (seed - FIRST_SEED)  # 0, 3, 6 images
 
 
-def frozen_of(seed: int, first_image: int = 40) -> Frozen:
+def frozen_of(seed: int, first_image: int = 40) -> FeatureStream:
     """Two tasks of two classes; each seed shows the test images in an order of its own."""
     order = first_image + np.random.default_rng(seed).permutation(N_IMAGES)
     tasks, splits = [], []
@@ -55,7 +55,7 @@ def frozen_of(seed: int, first_image: int = 40) -> Frozen:
         tasks.append((Task(t, (2 * t, 2 * t + 1), test, test), test))
         splits.append(TaskSplit(t, (2 * t, 2 * t + 1), part, part, part))
     stream = TaskStream(np.arange(4), ("a", "b", "c", "d"), tuple(splits))
-    return Frozen(tasks, stream, 3, "sha", {"train": "x", "test": "y"}, 1.0)
+    return FeatureStream(tasks, stream, 3, "sha", {"train": "x", "test": "y"}, 1.0)
 
 
 @dataclass
@@ -70,12 +70,12 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     made = Calls()
 
-    def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
+    def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
         made.prepared.append(config.seed)
         return frozen_of(config.seed)
 
     def run_learner(
-        name: str, config: RunConfig, frozen: Frozen, device: str, console: Console,
+        name: str, config: RunConfig, frozen: FeatureStream, device: str, console: Console,
         *args: Any, keep: list[StepAnswers], **more: Any,
     ) -> dict[str, Any]:  # fmt: skip
         made.run.append((name, config.seed))

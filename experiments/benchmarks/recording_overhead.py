@@ -29,7 +29,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.recording import RunRecorder
 from snn_artsy.runs.checkpoint import Checkpoint, state_path
 from snn_artsy.runs.checkpointer import Checkpointer
-from snn_artsy.runs.features import Frozen, prepare
+from snn_artsy.runs.features import FeatureStream, prepare
 from snn_artsy.runs.loop import run_learner
 from snn_artsy.runs.run import execute
 
@@ -37,7 +37,7 @@ QUIET = Console(quiet=True)
 EPOCHS = (1, 4, 16)
 
 
-def learn(config: RunConfig, frozen: Frozen, directory: Path | None) -> float:
+def learn(config: RunConfig, frozen: FeatureStream, directory: Path | None) -> float:
     """Seconds of all learners; recorded in ``directory``, if given."""
     at = time.perf_counter()
     if directory is None:

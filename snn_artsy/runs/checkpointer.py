@@ -14,7 +14,7 @@ from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.base import Learner
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
-from snn_artsy.runs.features import Frozen
+from snn_artsy.runs.features import FeatureStream
 
 # Share of a run's time that checkpoints may take, with what they have the recorder write; a task or
 # an epoch that ends too soon after the last checkpoint gets none.
@@ -42,7 +42,7 @@ class Checkpointer:
         now = time.perf_counter()
         self.due = now + (now - at) * (1 / CHECKPOINT_SHARE - 1)
 
-    def begin(self, name: str, learner: Learner, frozen: Frozen) -> list[StepAnswers]:
+    def begin(self, name: str, learner: Learner, frozen: FeatureStream) -> list[StepAnswers]:
         """A learner starts, or goes on from where it was: its answers so far."""
         kept, self.answers = self.kept, []
         if kept.learner != name:

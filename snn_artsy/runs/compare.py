@@ -28,7 +28,7 @@ from snn_artsy.runs.begun import CONFIG_FILE, going_on, locked
 from snn_artsy.runs.cells import FOLDER, Cell, cell_file, read_cell, write_cell
 from snn_artsy.runs.directory import claim, give_back
 from snn_artsy.runs.facts import Facts, config_differences, differences
-from snn_artsy.runs.features import Frozen, choose_device, fingerprints, prepare
+from snn_artsy.runs.features import FeatureStream, choose_device, fingerprints, prepare
 from snn_artsy.runs.foreign import refuse_links
 from snn_artsy.runs.loop import run_learner
 from snn_artsy.synapses.pairing import make_schedule
@@ -260,7 +260,9 @@ def _curve(values: list[list[float | None]]) -> dict[str, Any]:
     }
 
 
-def _run(name: str, config: RunConfig, frozen: Frozen, facts: Facts, console: Console) -> Cell:
+def _run(
+    name: str, config: RunConfig, frozen: FeatureStream, facts: Facts, console: Console
+) -> Cell:
     steps: list[StepAnswers] = []
     measures = run_learner(name, config, frozen, facts.device, console, keep=steps)
     last = steps[-1]

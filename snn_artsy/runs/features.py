@@ -34,7 +34,7 @@ Stream = list[tuple[Task, LabelledBatch]]
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FeatureStream:
     """Everything that the learners share: the tasks with their frozen features, and the backbone
     if learners put adapters into it; ``images``: fingerprint of each split (`Facts.images`)."""
 
@@ -83,7 +83,7 @@ def set_by_environment(config: RunConfig) -> list[str]:
     return found
 
 
-def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
+def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     """Images -> task stream -> frozen features."""
     started = time.perf_counter()
     for line in set_by_environment(config):
@@ -133,7 +133,7 @@ def prepare(config: RunConfig, device: str, console: Console) -> Frozen:
     seconds = time.perf_counter() - started
     kept = backbone if in_blocks else None
     images = _fingerprints(source)
-    return Frozen(tasks, stream, backbone.dim, before, images, seconds, kept)
+    return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, kept)
 
 
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:

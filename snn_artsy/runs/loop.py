@@ -23,14 +23,14 @@ from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.evaluate import evaluate
-from snn_artsy.runs.features import Frozen
+from snn_artsy.runs.features import FeatureStream
 from snn_artsy.runs.progress import progress_bar
 
 
 def run_learner(
     name: str,
     config: RunConfig,
-    frozen: Frozen,
+    frozen: FeatureStream,
     device: str,
     console: Console,
     recorder: RunRecorder | None = None,
@@ -102,7 +102,11 @@ def run_learner(
 
 
 def run_controls(
-    config: RunConfig, frozen: Frozen, device: str, console: Console, checkpointer: Checkpointer
+    config: RunConfig,
+    frozen: FeatureStream,
+    device: str,
+    console: Console,
+    checkpointer: Checkpointer,
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
     found = checkpointer.kept.controls

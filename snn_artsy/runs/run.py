@@ -31,7 +31,7 @@ from snn_artsy.runs.checkpoint import state_path
 from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.directory import check_out, claim, give_back, is_empty
 from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
-from snn_artsy.runs.features import Frozen, choose_device, prepare
+from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.loop import run_controls, run_learner
 from snn_artsy.runs.tables import controls_table, summary_table
@@ -185,7 +185,7 @@ def _carry_out(
     facts: Facts,
     directory: Path,
     device: str,
-    frozen: Frozen,
+    frozen: FeatureStream,
     lock: WriterLock,
     console: Console,
 ) -> RunResult:

@@ -20,7 +20,7 @@ from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.checkpoint import state_path
 from snn_artsy.runs.facts import Facts, differences
-from snn_artsy.runs.features import Frozen, choose_device, prepare
+from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found
 from snn_artsy.yaml_file import read_mapping
 
@@ -30,7 +30,7 @@ class Trained:
     """A spiking learner as its run left it, with the run's tasks."""
 
     config: RunConfig
-    frozen: Frozen
+    frozen: FeatureStream
     learner: ArtsySNN
     device: str
 
@@ -82,7 +82,9 @@ def load_trained(directory: str | Path) -> Trained:
     return Trained(config, frozen, learner, device)
 
 
-def _check_fits(learner: ArtsySNN, state: Mapping[str, torch.Tensor], frozen: Frozen) -> None:
+def _check_fits(
+    learner: ArtsySNN, state: Mapping[str, torch.Tensor], frozen: FeatureStream
+) -> None:
     """A learner took over all that a state holds, has learnt all tasks, and can answer."""
     taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}
     given = {name: tensor.shape for name, tensor in state.items()}

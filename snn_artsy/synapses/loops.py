@@ -244,7 +244,7 @@ def _step_all(
     ampa: Floats, state: Floats, clock: Floats, exists: Floats, since: Floats, gain: Floats,
     loss: Floats, t: int, d: Dynamics,
 ) -> None:  # fmt: skip
-    """Step t of all of a neuron's contacts: occupancies, states and clocks.
+    """Step t of all of a neuron's contacts where they decay: occupancies, states and clocks.
 
     What a contact is stands in factors of 0 and 1: they become vector instructions, ten times as
     fast as branches.
@@ -374,11 +374,32 @@ def _weaken(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _depress(
-    j: int, t: int, ampa: Floats, state: Floats, clock: Floats, exists: Floats, since: Floats,
-    where: Indices, lost: Floats, factor: np.float32, d: Dynamics, events: Table, n: int,
+def _change_all(
+    ampa: Floats, state: Floats, exists: Floats, gain: Floats, loss: Floats, d: Dynamics
+) -> int:
+    """Occupancies of all of a neuron's contacts after a step, where none decays.
+
+    Returns:
+        How many contacts change their state by it.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    crossed = np.int32(0)
+    for i in range(len(ampa)):
+        share = (one if state[i] == _SILENT else d.mature) * d.scale
+        change = (one + d.up * ampa[i]) * gain[i] - (d.down_0 + d.down * ampa[i]) * loss[i]
+        a = min(max(ampa[i] + share * change, zero), one) * exists[i]
+        ampa[i] = a
+        rises = (state[i] == _SILENT) & (a >= d.theta_up)
+        crossed += np.int32(rises | ((state[i] == _FUNCTIONAL) & (a <= d.theta_down)))
+    return int(crossed)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _change_at(
+    ampa: Floats, state: Floats, exists: Floats, where: Indices, lost: Floats, factor: np.float32,
+    d: Dynamics,
 ) -> int:  # fmt: skip
-    """Depression of neuron j's contacts at positions ``where`` in step t, and their states."""
+    """`_change_all` by depression ``factor * lost`` of the contacts at positions ``where``."""
     zero, one = np.float32(0.0), np.float32(1.0)
     crossed = np.int32(0)
     for e in range(len(where)):
@@ -389,23 +410,30 @@ def _depress(
         ampa[i] = w
         rises = (state[i] == _SILENT) & (w >= d.theta_up)
         crossed += np.int32(rises | ((state[i] == _FUNCTIONAL) & (w <= d.theta_down)))
-    if crossed == 0:  # as in nearly every step
-        return n
-    for e in range(len(where)):
-        i = where[e]
-        if state[i] == _SILENT and ampa[i] >= d.theta_up:
-            state[i], clock[i], since[i] = _FUNCTIONAL, zero, np.float32(t + 1)
-            _note(events, n, t, j, i, SILENT, FUNCTIONAL)
-            n += 1
-        elif state[i] == _FUNCTIONAL and ampa[i] <= d.theta_down and since[i] <= np.float32(t):
-            if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d.consolidate_ms:
-                step = _due(clock[i], since[i], t, d)
-                state[i], clock[i] = _CONSOLIDATED, zero
-                _note(events, n, step, j, i, FUNCTIONAL, CONSOLIDATED)
-            else:
-                state[i], clock[i] = _SILENT, zero
-                _note(events, n, t, j, i, FUNCTIONAL, SILENT)
-            n += 1
+    return int(crossed)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _convert(
+    j: int, t: int, i: int, ampa: Floats, state: Floats, clock: Floats, since: Floats, d: Dynamics,
+    events: Table, n: int,
+) -> int:  # fmt: skip
+    """State of neuron j's contact i after step t. That it is consolidated is found when it would
+    fall silent, or when the call ends; until then its clock is only read."""
+    zero = np.float32(0.0)
+    if state[i] == _SILENT and ampa[i] >= d.theta_up:
+        state[i], clock[i], since[i] = _FUNCTIONAL, zero, np.float32(t + 1)
+        _note(events, n, t, j, i, SILENT, FUNCTIONAL)
+        return n + 1
+    if state[i] == _FUNCTIONAL and ampa[i] <= d.theta_down and since[i] <= np.float32(t):
+        if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d.consolidate_ms:
+            step = _due(clock[i], since[i], t, d)
+            state[i], clock[i] = _CONSOLIDATED, zero
+            _note(events, n, step, j, i, FUNCTIONAL, CONSOLIDATED)
+        else:
+            state[i], clock[i] = _SILENT, zero
+            _note(events, n, t, j, i, FUNCTIONAL, SILENT)
+        return n + 1
     return n
 
 
@@ -633,6 +661,12 @@ def _neuron(
                     gain[i] *= d.power * max(ampa[i], d.floor) ** d.mu
             if d.stateless:
                 _step_weights(ampa, exists, gain, loss, d)
+            elif d.kept == one:
+                crossed = _change_all(ampa, state, exists, gain, loss, d)
+                if crossed > 0:
+                    events = _room(events, n_events, crossed)
+                    for i in range(n_pre):
+                        n_events = _convert(j, t, i, ampa, state, clock, since, d, events, n_events)
             else:
                 before[:] = state
                 _step_all(ampa, state, clock, exists, since, gain, loss, t, d)
@@ -654,11 +688,13 @@ def _neuron(
             if d.stateless:
                 _weaken(ampa, exists, where, lost, factor, d)
             else:
-                events = _room(events, n_events, z - a)
-                n_events = _depress(
-                    j, t, ampa, state, clock, exists, since, where, lost, factor, d, events,
-                    n_events,
-                )  # fmt: skip
+                crossed = _change_at(ampa, state, exists, where, lost, factor, d)
+                if crossed > 0:  # in few steps
+                    events = _room(events, n_events, crossed)
+                    for e in range(len(where)):
+                        n_events = _convert(
+                            j, t, where[e], ampa, state, clock, since, d, events, n_events
+                        )
     return events, n_events
 
 

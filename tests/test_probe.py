@@ -21,8 +21,19 @@ from snn_artsy.config import (
 from snn_artsy.learners.base import Batch, LabelledBatch
 from snn_artsy.learners.probe import Probe
 from snn_artsy.observer import NullObserver
+from snn_artsy.rules import (
+    CalciumRule,
+    GatedSTDP,
+    Gating,
+    PairSTDP,
+    Rule,
+    TripletSTDP,
+    VoltageSTDP,
+)
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
-from snn_artsy.synapses.layer import Response, SilentSynapseLayer, StateChange
+from snn_artsy.synapses import Response
+from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
+from snn_artsy.synapses.traces import trace_before
 
 # 12 steps of 2 ms: volleys of 3 steps every 6, the teacher one step after a volley
 ENCODING = EncodingConfig(
@@ -85,9 +96,11 @@ def probe_of(seed: int = 1, **plan: Any) -> tuple[Probe, Listener]:
     return Probe(listener, CONFIG, seed), listener
 
 
-def layer_of(n_pre: int = 4, n_post: int = 3, probability: float = 1.0) -> SilentSynapseLayer:
+def layer_of(
+    n_pre: int = 4, n_post: int = 3, probability: float = 1.0, rule: Rule | None = None
+) -> SilentSynapseLayer:
     layer = SilentSynapseLayer(
-        n_pre, n_post, 2.0, NeuronConfig(), CONFIG.plasticity,
+        n_pre, n_post, 2.0, NeuronConfig(), rule or CONFIG.plasticity,
         ContactConfig(probability=probability), generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     layer.ampa.copy_(torch.arange(n_pre * n_post).reshape(n_post, n_pre) / 20)
@@ -258,6 +271,51 @@ def test_traces_are_means_over_a_batch() -> None:
                 opened += glutamate / (1 + 0.5 * math.exp(-0.062 * v) / 3.57)
         assert variables["membrane_mV"][0, k] == pytest.approx(v_sum / 24, rel=1e-5)
         assert variables["nmda_open"][0, k] == pytest.approx(opened / 24, rel=1e-5)
+
+
+BOTH, ALL = {"pre_trace", "post_trace"}, {"pre_trace", "post_trace", "nmda_open"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "recorded", "tau_pre_ms", "tau_post_ms"),
+    [
+        (PairSTDP(tau_plus_ms=7.0, tau_minus_ms=11.0), BOTH, 7.0, 11.0),
+        (TripletSTDP(), BOTH, 16.8, 33.7),
+        (GatedSTDP(TripletSTDP(), Gating(mg_mM=0.5, nmda=0.25)), ALL, 16.8, 33.7),
+        (VoltageSTDP(), set(), 0.0, 0.0),
+        (CalciumRule(), set(), 0.0, 0.0),
+        (GatedSTDP(CalciumRule()), set(), 0.0, 0.0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_traces_are_those_of_the_running_rule(
+    rule: Rule, recorded: set[str], tau_pre_ms: float, tau_post_ms: float
+) -> None:
+    probe, listener = probe_of()
+    probe.trace(0, layer_of(rule=rule), TRACED, PRE, response_of(POST))
+    variables = listener.only("trace")[3]
+    assert set(variables) == {"ampa", "state", "membrane_mV", *recorded}
+    for k, (post, pre) in enumerate(TRACED.tolist() if recorded else []):
+        for name, spikes, node, tau_ms in (
+            ("pre_trace", PRE, pre, tau_pre_ms), ("post_trace", POST, post, tau_post_ms),
+        ):  # fmt: skip
+            expected = pytest.approx(mean_trace(spikes, node, tau_ms), rel=1e-5)
+            assert variables[name][0, k] == expected
+    if recorded == ALL:  # a quarter of the receptors is not blocked by the drug
+        probe.trace(0, layer_of(rule=GatedSTDP(TripletSTDP(), Gating(mg_mM=0.5))), TRACED, PRE,
+                    response_of(POST))  # fmt: skip
+        free = listener.told[-1][1][3]["nmda_open"]
+        assert variables["nmda_open"][0].tolist() == pytest.approx((0.25 * free[0]).tolist())
+
+
+def test_a_trace_of_nearest_spikes_is_set_and_not_raised() -> None:
+    spikes = torch.zeros(6, 1, 1)
+    spikes[1], spikes[2] = 1.0, 1.0
+    keep = math.exp(-2.0 / 10.0)
+    found = trace_before(spikes, 10.0, 2.0, nearest=True).flatten().tolist()
+    assert found == pytest.approx([0.0, 0.0, keep, keep, keep**2, keep**3])
+    summed = trace_before(spikes, 10.0, 2.0).flatten().tolist()
+    assert summed[3] == pytest.approx(keep + keep**2)
 
 
 def test_only_what_is_asked_for_is_traced() -> None:

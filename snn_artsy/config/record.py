@@ -28,6 +28,7 @@ class RecordConfig:
         trace_variables: Which: ``ampa`` (occupancy), ``state``, ``pre_trace`` (glutamate),
             ``post_trace``, ``membrane_mV`` (of the postsynaptic neuron), ``nmda_open`` (glutamate
             times the unblocked fraction); occupancy and state after a batch, the others its mean.
+            Traces are the running rule's own; what it does not compute is left out.
         trace_every: After every so many-th batch of training.
         pairings: Record the lags of the traced contacts' spike pairs in each batch, and how their
             occupancy changed: what the plasticity window of the run is measured from.

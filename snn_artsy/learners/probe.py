@@ -11,6 +11,7 @@ from torch import Tensor
 from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch
 from snn_artsy.observer import Conversions, Pairings, Presentations, SynapseObserver, lag_bins
+from snn_artsy.rules import GatedSTDP, ProductRule
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import make_schedule
@@ -109,24 +110,36 @@ class Probe:
     def trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
     ) -> None:
-        """Occupancy and state after each batch, and the mean of the traces in it."""
+        """Occupancy and state after each batch, and the mean of the rule's own traces in it.
+
+        Traces are those that the running rule computes; a rule whose factors are functions of its
+        own has none that are known here, and they are left out.
+        """
         if not len(traced) or not self.observer.plan.trace_variables:
             return
         post_index, pre_index = traced.T
-        rule, dt = self.config.plasticity, self.config.encoding.dt
-        x = trace_before(pre[:, :, pre_index], rule.tau_plus_ms, dt)
-        y = trace_before(response.spikes[:, :, post_index], rule.tau_minus_ms, dt)
-        spikes = response.spikes[:, :, post_index]
-        v_mV = membrane_mV(response.membrane[:, :, post_index], x.new_ones(()), spikes)
+        spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
+        v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes)
         variables = {
             "ampa": layer.ampa[post_index, pre_index],
             "state": layer.state[post_index, pre_index].float(),
-            "pre_trace": x.mean((0, 1)),
-            "post_trace": y.mean((0, 1)),
             "membrane_mV": v_mV.mean((0, 1)),
-            "nmda_open": (x * mg_block(v_mV, rule.mg_mM)).mean((0, 1)),
         }
-        variables = {name: variables[name] for name in self.observer.plan.trace_variables}
+        rule, dt = layer.rule, self.config.encoding.dt
+        base = rule.base if isinstance(rule, GatedSTDP) else rule
+        terms = base.terms() if isinstance(base, ProductRule) and base.is_data else None
+        if terms is not None and terms.post:
+            y = trace_before(spikes, terms.post[0].tau_ms, dt, terms.post[0].nearest)
+            variables["post_trace"] = y.mean((0, 1))
+        if terms is not None and terms.pre:
+            x = trace_before(glutamate, terms.pre[0].tau_ms, dt, terms.pre[0].nearest)
+            variables["pre_trace"] = x.mean((0, 1))
+            if isinstance(rule, GatedSTDP):
+                gating = rule.gating
+                opened = x * mg_block(v_mV, gating.mg_mM)
+                variables["nmda_open"] = gating.nmda * opened.mean((0, 1))
+        wanted = [name for name in self.observer.plan.trace_variables if name in variables]
+        variables = {name: variables[name] for name in wanted}
         synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
         self.observer.trace(
             task,

@@ -26,7 +26,7 @@ from snn_artsy.synapses.receptors import (
     excitatory_current,
     gates_at_rest,
     gates_step,
-    nmda_open,
+    nmda_bound,
 )
 
 
@@ -184,7 +184,7 @@ def membrane_step(
 
 def excitatory_conductance(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tensor:
     """AMPA and unblocked NMDA conductance at a potential, nS."""
-    unblocked = nmda_open(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
+    unblocked = nmda_bound(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
     return receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * unblocked
 
 
@@ -247,7 +247,7 @@ def balanced_step(
         slow = _driving_mV(receptors, membrane) / (middle - receptors.e_gaba_mV)
         slow *= float(mg_block(torch.tensor(middle, dtype=torch.float64), receptors.mg_mM))
         inhibition = receptors.g_ampa_nS * inhibition_ratio(receptors, membrane) * mean.ampa
-        inhibition = inhibition + receptors.g_nmda_nS * slow * nmda_open(mean, receptors)
+        inhibition = inhibition + receptors.g_nmda_nS * slow * nmda_bound(mean, receptors)
     after = membrane_step(v_mV, excitation, inhibition, None, membrane, receptors, dt_ms)
     return after, Open(excitatory, inhibitory)
 

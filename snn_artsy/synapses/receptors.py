@@ -12,16 +12,24 @@ from snn_artsy.physiology import Receptors
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, V_THRESHOLD_MV, mg_block, nmda_gate
 
 __all__ = [
-    "V_PEAK_MV", "V_REST_MV", "V_THRESHOLD_MV",
-    "Gates", "excitatory_current", "gates_at_rest", "gates_step", "membrane_mV", "mg_block",
-    "nmda_gate", "nmda_open",
+    "V_PEAK_MV",
+    "V_REST_MV",
+    "V_THRESHOLD_MV",
+    "Gates",
+    "excitatory_current",
+    "gates_at_rest",
+    "gates_step",
+    "membrane_mV",
+    "mg_block",
+    "nmda_bound",
+    "nmda_gate",
 ]  # fmt: skip
 
 
 class Gates(NamedTuple):
     """Receptors open at one time, in contacts (1: all of one contact's at their peak).
 
-    ``nmda_decay`` and ``nmda_rise`` are the two exponentials of the NMDA time course; `nmda_open`
+    ``nmda_decay`` and ``nmda_rise`` are the two exponentials of the NMDA time course; `nmda_bound`
     is their difference over its peak.
     """
 
@@ -56,8 +64,8 @@ def gates_step(
     return now, Gates(*after)
 
 
-def nmda_open(gates: Gates, receptors: Receptors) -> Tensor:
-    """NMDA receptors open, before the magnesium block, in contacts."""
+def nmda_bound(gates: Gates, receptors: Receptors) -> Tensor:
+    """NMDA receptors with glutamate bound, in contacts: what would be open without the block."""
     return (gates.nmda_decay - gates.nmda_rise) / receptors.nmda_peak
 
 
@@ -66,7 +74,7 @@ def excitatory_current(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tens
 
     I = (g_ampa a + g_nmda n B(V)) (V - E_rev), with B the magnesium block (Jahr & Stevens 1990).
     """
-    blocked = nmda_open(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
+    blocked = nmda_bound(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
     conductance = receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * blocked
     return conductance * (v_mV - receptors.e_rev_mV)
 

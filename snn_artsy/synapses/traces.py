@@ -11,10 +11,13 @@ from snn_artsy.arrays import Sizes, axes_like, check_range, check_spikes, check_
 from snn_artsy.checks import duration
 
 
-def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float) -> Tensor:
+def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float, nearest: bool = False) -> Tensor:
     """Exponential trace of ``spikes`` [T, ...] just before each step's own spikes, from zero.
 
     A spike at step t leaves exp(-(u - t) dt / tau) at step u > t and 0 at u <= t.
+
+    Args:
+        nearest: Each spike sets the trace to 1 instead of adding 1.
 
     Raises:
         TypeError, ValueError: ``spikes`` is no tensor with a time axis, or not finite.
@@ -27,6 +30,8 @@ def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float) -> Tensor:
     out = torch.zeros_like(spikes)
     for t in range(1, len(spikes)):
         torch.add(out[t - 1], spikes[t - 1], out=out[t])
+        if nearest:
+            out[t] -= out[t - 1] * spikes[t - 1]
         out[t] *= decay
     return out
 

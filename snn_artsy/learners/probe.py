@@ -126,7 +126,7 @@ class Probe:
             "membrane_mV": v_mV.mean((0, 1)),
         }
         rule, dt = layer.rule, self.config.encoding.dt
-        base = rule.base if isinstance(rule, GatedSTDP) else rule
+        base: object = rule.base if isinstance(rule, GatedSTDP) else rule
         terms = base.terms() if isinstance(base, ProductRule) and base.is_data else None
         if terms is not None and terms.post:
             y = trace_before(spikes, terms.post[0].tau_ms, dt, terms.post[0].nearest)

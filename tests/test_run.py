@@ -254,3 +254,19 @@ def test_a_share_of_the_training_images_has_the_features_of_those_images() -> No
             for index, row in zip(batch.index.tolist(), batch.features, strict=True):
                 assert (features[index] == row).all()
     assert n == pytest.approx(len(features) / 2, abs=10)
+
+
+@pytest.mark.parametrize(("rule", "reason"), [("calcium", "CalciumRule computes"), ("gated", None)])
+def test_a_run_says_that_it_took_the_reference_engine(
+    config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: Any, reason: str
+) -> None:
+    learnt = replace(config.snn.plasticity, rule=rule, update="step", epochs=1)
+    small = replace(
+        config, data=DataConfig(train_per_class=6, test_per_class=3, class_range=[0, 4], n_tasks=2),
+        snn=replace(config.snn, plasticity=learnt), learners=["artsy_snn"], out=str(tmp_path / "r"),
+    )  # fmt: skip
+    measures = execute(small).summary["learners"]["artsy_snn"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("changed in plain torch and not compiled" in said) == (reason is not None)
+    assert (reason or "") in measures.get("reference_engine", "")
+    assert ("reference_engine" in measures) == (reason is not None)

@@ -434,7 +434,10 @@ class ArtsySNN(Learner):
         n_silent_born = sum(int(layer.born_silent.sum()) for layer in self.layers)
         of_task = [int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers]
         trained = [p.numel() for a in self.adapters for p in a.parameters()]
+        reason = self.layers[0].takes_reference() if self.layers else None
+        by_step = self.config.plasticity.update == "step" and self.config.plasticity.rule != "none"
         return {
+            **({"reference_engine": reason} if by_step and reason else {}),
             "n_contacts": n_contacts,
             "n_silent": int(counts[0]),
             "n_functional": int(counts[1]),

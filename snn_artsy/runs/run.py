@@ -249,6 +249,10 @@ def _carry_out(
                 f"({', '.join(map(str, tasks))}), so that spikes alone cannot tell their classes; "
                 "it takes more training images, or more epochs (snn.plasticity.epochs)",
             )
+        if reason := measures.get("reference_engine"):
+            say(
+                console, f"{name}: contacts changed in plain torch and not compiled, since {reason}"
+            )
         if measures.get("gates_uninformative"):
             say(
                 console,

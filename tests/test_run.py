@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import BackboneConfig, ConfigError, DataConfig, RecordConfig, RunConfig
@@ -258,15 +259,16 @@ def test_a_share_of_the_training_images_has_the_features_of_those_images() -> No
 
 @pytest.mark.parametrize(("rule", "reason"), [("calcium", "CalciumRule computes"), ("gated", None)])
 def test_a_run_says_that_it_took_the_reference_engine(
-    config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], rule: Any, reason: str
+    config: RunConfig, tmp_path: Path, rule: Any, reason: str | None
 ) -> None:
     learnt = replace(config.snn.plasticity, rule=rule, update="step", epochs=1)
     small = replace(
         config, data=DataConfig(train_per_class=6, test_per_class=3, class_range=[0, 4], n_tasks=2),
         snn=replace(config.snn, plasticity=learnt), learners=["artsy_snn"], out=str(tmp_path / "r"),
     )  # fmt: skip
-    measures = execute(small).summary["learners"]["artsy_snn"]
-    said = " ".join(capsys.readouterr().out.split())
+    console = Console(width=200, record=True)
+    measures = execute(small, console).summary["learners"]["artsy_snn"]
+    said = " ".join(console.export_text().split())
     assert ("changed in plain torch and not compiled" in said) == (reason is not None)
     assert (reason or "") in measures.get("reference_engine", "")
     assert ("reference_engine" in measures) == (reason is not None)

@@ -61,6 +61,8 @@ def configured(
     elif isinstance(config, (str, Path)):
         given = read_config(str(config))
     else:
+        mapping = config is None or isinstance(config, Mapping)
+        require(mapping, "config", config, "give a RunConfig, a mapping, or a YAML file")
         given = config or {}
     found = build(RunConfig, layered(below, given, options))
     check_used(found, [key for key, _ in flat(options)])

@@ -66,7 +66,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
     """Dotted keys and their values; a mapping with keys of the user's own is a value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and get_origin(type_of(RunConfig, key)) is not dict:
+        if not value and type_of(RunConfig, key) is None:  # an empty section that nobody knows
+            yield key, value
+        elif isinstance(value, Mapping) and get_origin(type_of(RunConfig, key)) is not dict:
             yield from flat(value, f"{key}.")
         else:
             yield key, value

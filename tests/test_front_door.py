@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,19 @@ def test_options_beat_what_is_given(tmp_path: Path) -> None:
 def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sa.run(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (3, "config: 3 cannot be used; give a RunConfig, a mapping"),
+        ({"dta": {}}, "dta: unknown key .* did you mean data"),
+        ({"data": {"n_task": {}}}, "data.n_task: unknown key"),
+    ],
+)
+def test_a_configuration_of_another_kind_is_refused(config: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sa.run(config)
 
 
 def test_a_shown_result_names_what_failed(tmp_path: Path) -> None:

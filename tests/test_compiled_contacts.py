@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from engines import in_torch
 from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
@@ -21,7 +22,6 @@ from snn_artsy.rules import (
     VoltageSTDP,
 )
 from snn_artsy.synapses import SilentSynapseLayer
-from tests.engines import in_torch
 
 N_PRE, N_POST, DT = 30, 7, 1.0
 FAST_PAIR = PairSTDP(a_plus=0.08, a_minus=0.05)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from engines import in_torch
 from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
@@ -14,7 +15,6 @@ from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.rules import PairSTDP, Signals, Traces
 from snn_artsy.rules.base import Factors
 from snn_artsy.synapses import SilentSynapseLayer
-from tests.engines import in_torch
 
 # one pairing of 3 ms fills a contact to .7 exp(-3 / 20) = .60 > theta_up, one of the other order
 # takes .9 exp(-3 / 20) = .77 away

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engines import in_torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,7 +16,6 @@ from torch import Tensor
 from snn_artsy.config import ContactConfig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
 from snn_artsy.synapses import SilentSynapseLayer, engine_numba, loops
-from tests.engines import in_torch
 
 N_PRE, N_POST = 4, 3
 FEW = settings(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import snntorch
 import torch
+from engines import in_torch
 from torch import Tensor
 
 from snn_artsy.checks import ConfigError, NotFinite
@@ -18,7 +19,6 @@ from snn_artsy.rules import CalciumRule, GatedSTDP, Gating, PairSTDP, Rule, Sign
 from snn_artsy.rules.voltage import VoltageSTDP
 from snn_artsy.synapses import Ongoing, SilentSynapseLayer
 from snn_artsy.synapses.layer import respond_together
-from tests.engines import in_torch
 
 T, B, N_PRE, N_POST = 12, 3, 6, 4
 RULE = PairSTDP(a_plus=0.3, a_minus=0.1)

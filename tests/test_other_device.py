@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from engines import in_torch
 from standin_device import NAME, standin_device
 from synthetic_features import DIM, gaussian_stream, unlabelled
 from torch import Tensor
@@ -28,7 +29,6 @@ from snn_artsy.config import (
 from snn_artsy.learners import Setting, build
 from snn_artsy.observer import NullObserver
 from snn_artsy.synapses import SilentSynapseLayer
-from tests.engines import in_torch
 
 STREAM = gaussian_stream()
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import snntorch
 import torch
+from engines import in_torch
 from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.physiology import Receptors
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, TripletSTDP, VoltageSTDP
 from snn_artsy.synapses import Events, Ongoing, SilentSynapseLayer
-from tests.engines import in_torch
 
 N_PRE, N_POST, T = 30, 7, 240
 FAST = PairSTDP(a_plus=0.08, a_minus=0.05)

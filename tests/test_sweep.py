@@ -459,3 +459,30 @@ def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
         head.wait()
         for process in marked(environment):
             os.kill(process, signal.SIGKILL)
+
+
+class BusyRay:
+    """Starts when it has been asked ``after`` times."""
+
+    def __init__(self, after: int, error: Exception) -> None:
+        self.after, self.error, self.asked, self.ended = after, error, 0, 0
+
+    def init(self, **options: Any) -> str:
+        self.asked += 1
+        if self.asked < self.after:
+            raise self.error
+        return "started"
+
+    def shutdown(self) -> None:
+        self.ended += 1
+
+
+def test_ray_may_take_its_time_on_a_busy_machine() -> None:
+    slow = Exception("The current node timed out during startup. This could happen because")
+    ray = BusyRay(3, slow)
+    assert on_ray._started(ray) == "started" and (ray.asked, ray.ended) == (3, 2)
+    with pytest.raises(RuntimeError, match="the machine is busy; the same command"):
+        on_ray._started(BusyRay(on_ray.STARTS + 1, slow))
+    for error in (ValueError("wrong"), Exception("something else")):
+        with pytest.raises(type(error), match=str(error)):
+            on_ray._started(BusyRay(2, error))

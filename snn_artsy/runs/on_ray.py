@@ -85,6 +85,29 @@ def _carry_out(
     ray.shutdown()
 
 
+STARTS = 4
+"""Ray gives itself 30 s to start, too little on a busy machine; so often it may begin anew."""
+
+
+def _started(ray: Any, **options: Any) -> Any:
+    """What ``ray.init`` gives.
+
+    Raises:
+        RuntimeError: The machine is too busy for Ray to start.
+    """
+    for _ in range(STARTS):
+        try:
+            return ray.init(**options)
+        except Exception as error:
+            if type(error) is not Exception or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+    raise RuntimeError(
+        f"Ray did not start in {STARTS} times 30 s, since the machine is busy; the same command "
+        "goes on where it stands"
+    )
+
+
 def _connect(ray: Any, resources: dict[str, Any]) -> None:
     """A cluster's Ray, or one of this machine alone.
 
@@ -103,7 +126,8 @@ def _connect(ray: Any, resources: dict[str, Any]) -> None:
         if resources["workers"] is not None:
             local["num_cpus"] = resources["workers"] * resources["cpus_per_run"]
     try:
-        context = ray.init(
+        context = _started(
+            ray,
             address=address or "local",  # not one that happens to run here
             runtime_env={"env_vars": environment},
             log_to_driver=False,

@@ -32,8 +32,8 @@ class Column:
         where the measure does not apply."""
         if not isinstance(found, Mapping):
             return shown(found, self.scale)
-        text = shown(found["mean"], self.scale)
-        spread = found["sd"] if sd else None  # None: of one number
+        text = shown(found.get("mean"), self.scale)  # a summary may be of somebody else's making
+        spread = found.get("sd") if sd else None  # None: of one number
         return text if spread is None else f"{text} ± {shown(spread, self.scale)}"
 
 

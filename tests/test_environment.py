@@ -26,6 +26,6 @@ def test_variables_that_set_options_are_announced(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("snn_artsy.runs.features.available_cores", lambda: 4)
     monkeypatch.setattr("snn_artsy.runs.features.cores", lambda: 2)
     assert set_by_environment(config) == [
-        "OMP_NUM_THREADS is set: at most 2 threads extract features"
+        "OMP_NUM_THREADS is set: features are extracted by at most 2 threads"
     ]
     assert set_by_environment(replace(config, threads=3)) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ python experiments/robustness/page.py {files}
 """
 
 
+def together(parts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One record a campaign, of the parts that it was run in."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        whole = found.setdefault(part["campaign"], {**part, "n": 0, "outcomes": {}, "bad": [],
+                                                    "commands": []})  # fmt: skip
+        whole["n"] += part["n"]
+        whole["bad"] += part["bad"]
+        whole["commands"] += part["commands"]
+        for outcome, n in part["outcomes"].items():
+            whole["outcomes"][outcome] = whole["outcomes"].get(outcome, 0) + n
+    return list(found.values())
+
+
 def section(found: dict[str, Any]) -> str:
     """One campaign."""
     name, bad = found["campaign"], found["bad"]
@@ -52,7 +67,7 @@ def main() -> None:
     parser.add_argument("counts", type=Path, nargs="+", help="JSON files of the campaigns.")
     parser.add_argument("--out", type=Path, default=PAGE, help="The page.")
     given = parser.parse_args()
-    campaigns = [json.loads(file.read_text(encoding="utf-8")) for file in given.counts]
+    campaigns = together(json.loads(file.read_text(encoding="utf-8")) for file in given.counts)
     commands = "\n".join(line for found in campaigns for line in found["commands"])
     head = HEAD.format(commands=commands, files=" ".join(file.name for file in given.counts))
     given.out.write_text(head + "".join(map(section, campaigns)), encoding="utf-8")

@@ -79,7 +79,8 @@ def set_by_environment(config: RunConfig) -> list[str]:
                 found.append(f"{name} is set: features are kept below {folder}")
                 break
     if config.threads is None and cores() < available_cores():
-        found.append(f"OMP_NUM_THREADS is set: at most {cores()} threads extract features")
+        most = f"{cores()} thread{'s' * (cores() > 1)}"
+        found.append(f"OMP_NUM_THREADS is set: features are extracted by at most {most}")
     return found
 
 

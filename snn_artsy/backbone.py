@@ -148,7 +148,9 @@ def pieces_of(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryv
     """Name, type, shape and bytes of each tensor, in the order of their names, for `sha256`."""
     for name, tensor in sorted(tensors):
         yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        whole = tensor.detach().cpu().contiguous()
+        # an axis of one element may have any stride and still count as contiguous
+        flat = whole.as_strided((whole.numel(),), (1,))
         yield flat.view(torch.uint8).numpy().data
 
 

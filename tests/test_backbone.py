@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from snn_artsy import backbone as backbone_module
-from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features
+from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features, pieces_of
 from snn_artsy.bundled import WEIGHTS
 from snn_artsy.config import BackboneConfig, ConfigError, DataConfig
 from snn_artsy.data import ArraySplit, load_source
@@ -510,3 +510,12 @@ def test_leftovers_of_killed_extractions_are_removed_at_the_next_one(
     extract_features(backbone, images, index, config)
     assert set(file.parent.glob("*.part")) == {others}
     assert file.with_suffix(".json").exists() and not file.with_suffix(".lock").exists()
+
+
+def test_bytes_of_a_tensor_do_not_depend_on_its_strides() -> None:
+    """One class in a task leaves tensors of one element whose stride is that of the whole."""
+    whole = torch.arange(12.0).reshape(2, 6)
+    for odd in (whole[:, 3:4][1:], whole.T, whole[:, ::2], torch.tensor(3.0), whole[:0]):
+        plain = torch.tensor(odd.tolist()).reshape(odd.shape)
+        found, expected = ([bytes(x) for x in pieces_of([("x", t)])] for t in (odd, plain))
+        assert found == expected

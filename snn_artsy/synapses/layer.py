@@ -377,7 +377,7 @@ class SilentSynapseLayer(nn.Module):
         """Continuous activity: like `forward`, but membranes, traces, receptors and clocks go on.
 
         Minutes of activity are simulated in pieces of a few seconds each, with the result of one
-        piece, bit for bit on the CPU:
+        piece, bit for bit on the CPU::
 
             state = None
             for pre in pieces:

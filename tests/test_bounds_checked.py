@@ -47,7 +47,9 @@ def learn(monkeypatch: pytest.MonkeyPatch, fault: str | None, transmission: Any)
 
     real = loops.run
     monkeypatch.setattr(loops, "run", run)
-    contacts = ContactConfig(silent_share=0.5, transmission=transmission)
+    # clocks are gone through where contacts decay, else only where one changes its state
+    decay_ms = 100.0 if fault in ("clock", "since") else None
+    contacts = ContactConfig(silent_share=0.5, transmission=transmission, decay_ms=decay_ms)
     layer = SilentSynapseLayer(N_PRE, N_POST, rule=GatedSTDP(), contacts=contacts).train()
     layer.simulate(torch.ones(T, B, N_PRE), 1.5 * torch.ones(T, B, N_POST))
 

@@ -217,8 +217,8 @@ MUTANTS = (
     Mutant(
         "no consolidation in the compiled loop before a contact is emptied",
         LOOP,
-        "            if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d",
-        "            if 0.0 * clock[i] - 1.0 >= d",
+        "        if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d",
+        "        if 0.0 * clock[i] - 1.0 >= d",
         CONSOLIDATION,
     ),
     Mutant(

@@ -21,6 +21,7 @@ from snn_artsy.rules import (
     TripletSTDP,
     VoltageSTDP,
 )
+from snn_artsy.rules.base import WeightDependence
 from snn_artsy.synapses import SilentSynapseLayer
 
 N_PRE, N_POST, DT = 30, 7, 1.0
@@ -242,3 +243,52 @@ def test_without_a_teacher_neurons_run_in_the_same_call(
     assert abs(len(change.pre) - len(wanted.pre)) <= 4 and len(wanted.pre) > 0
     assert (made[0].ampa - layer_of(RULES[name], contacts).ampa).abs().max() > 0.05
     torch.testing.assert_close(made[0].slow_sum, made[1].slow_sum)
+
+
+class Wider(WeightDependence):
+    """Data, and yet a function of its own."""
+
+    def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        return 0.0, 0.0
+
+
+class WiderPair(PairSTDP):
+    def dependence(self) -> WeightDependence:
+        return Wider()
+
+
+class NoisyPair(PairSTDP):
+    @property
+    def noisy(self) -> bool:
+        return True
+
+
+class OwnGate(GatedSTDP):
+    def step(self, *given: Any) -> Any:
+        dw, traces = super().step(*given)
+        return 0.0 * dw, traces
+
+
+class OwnStart(PairSTDP):
+    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Any:
+        return (pre * 0.0 + 0.5, post * 0.0 + 0.5)
+
+
+@pytest.mark.parametrize("rule", [WiderPair(a_plus=0.3), NoisyPair(), OwnGate(FAST_PAIR)])
+def test_what_a_subclass_does_by_itself_is_not_bypassed(rule: Rule) -> None:
+    layer = layer_of(rule)
+    assert layer.takes_reference() is not None
+    layer.pair(*shown(1))
+    if not isinstance(rule, NoisyPair):
+        assert float(layer.ampa.sum()) == 0.0
+
+
+def test_traces_that_start_in_a_way_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [layer_of(OwnStart(a_plus=0.08, a_minus=0.05)) for _ in range(2)]
+    learnt(made[0], n_batch=1, batches=1)
+    in_torch(monkeypatch)
+    learnt(made[1], n_batch=1, batches=1)
+    assert torch.equal(made[0].ampa, made[1].ampa)
+    other = layer_of(PairSTDP(a_plus=0.08, a_minus=0.05))
+    learnt(other, n_batch=1, batches=1)
+    assert not torch.equal(made[0].ampa, other.ampa)

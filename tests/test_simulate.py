@@ -166,3 +166,17 @@ def test_slow_state_of_ones_own_is_kept_and_saved(gated: bool, update: Any) -> N
     fresh.pair(pre, current)
     layer.pair(pre, current)
     assert not torch.equal(fresh.ampa, layer.ampa) and not torch.equal(fresh.ampa, before)
+
+
+def test_a_state_of_another_kind_of_neuron_is_refused() -> None:
+    pre = activity()[:20]
+    _, state, _ = layer_of("pair", 1.0).simulate(pre)
+    with pytest.raises(ValueError, match="state: expected 2 state variables of each neuron, given"):
+        layer_of("synaptic", 1.0).simulate(pre, state=state)
+
+
+def test_slow_state_that_is_not_finite_is_refused() -> None:
+    layer = SilentSynapseLayer(N_PRE, N_POST, rule=Tired())
+    stored = {**layer.state_dict(), "slow_activity": torch.full((N_PRE,), float("nan"))}
+    with pytest.raises(RuntimeError, match="slow_activity: expected numbers"):
+        layer.load_state_dict(stored)

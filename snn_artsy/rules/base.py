@@ -252,7 +252,8 @@ class ProductRule:
                 "a WeightDependence, or an object of your own with a method of(w)"
             )
         # what a class computes by functions of its own, its parents' data do not describe
-        if "factors" in cls.__dict__ or "terms" in cls.__dict__:
+        own = {"factors", "start", "rest", "slow"} & {*cls.__dict__}
+        if own or "terms" in cls.__dict__:
             cls.is_data = "terms" in cls.__dict__
 
     @property

@@ -42,19 +42,20 @@ def covers(circuit: Circuit) -> str | None:
     if ampa.device.type != "cpu" or ampa.dtype != torch.float32:
         return f"contacts are {ampa.dtype} on {ampa.device}".replace("torch.", "")
     base = _base(rule)
-    if base is None:
-        named = rule.base if isinstance(rule, GatedSTDP) else rule
+    if rule is None or base is None:
+        named = rule.base if type(rule) is GatedSTDP else rule
         return f"{type(named).__name__} computes its change by functions of its own"
-    if isinstance(rule, GatedSTDP) and rule.noisy:
-        return "insertion is stochastic"
-    if not isinstance(base.dependence(), WeightDependence):
+    if rule.noisy:
+        return f"{type(rule).__name__} is stochastic"
+    if type(base.dependence()) is not WeightDependence:  # a subclass may have a function of its own
         return f"{type(base).__name__} depends on the weight by a function of its own"
     return None
 
 
 def _base(rule: Rule | None) -> ProductRule | None:
     """The product rule at the bottom, if its steps are made of its factors."""
-    base: object = rule.base if isinstance(rule, GatedSTDP) else rule
+    # of a gate of one's own the loop knows nothing
+    base: object = rule.base if type(rule) is GatedSTDP else rule
     if not isinstance(base, ProductRule) or type(base).step is not ProductRule.step:
         return None
     return base
@@ -166,7 +167,7 @@ def _learn_at_once(
         circuit, state.since, spikes, cells.population(_array(current), afferents),
         held.traces, None, cells.numbers, _plasticity(circuit, n_batch), elapsed_ms,
     )  # fmt: skip
-    after = cells.after(state, traces=held.after(traces, pre), since=since)
+    after = cells.after(state, traces=held.after(traces), since=since)
     return cells.response(after), after, events
 
 
@@ -196,7 +197,7 @@ def _learn_seen(
         check_computed(f"rule: {name} of {type(rule).__name__}", values)
     cells = _Cells(circuit, None, (n_steps, n_batch, seen.post.shape[2]), False)
     moved, events = _run(
-        circuit, since, _spikes(factors.loss_pre, factors=True), cells.population(_array(None)),
+        circuit, since, _spikes(factors.loss_pre), cells.population(_array(None)),
         _Held(circuit, None).traces, (factors, torch.stack(references)), cells.numbers,
         _plasticity(circuit, n_batch), elapsed_ms,
     )  # fmt: skip
@@ -280,7 +281,7 @@ class _Held:
         self.slow, self.weight = slow, weight
         self.traces = loops.Traces(*(x.numpy() for x in (self.x, self.y, slow, weight)))
 
-    def after(self, before: Traces, pre: Tensor) -> Traces:
+    def after(self, before: Traces) -> Traces:
         """The rule's traces now."""
         fast = (*self.x[: self.n_pre], *self.y[: self.n_post])
         if not self.gated:
@@ -327,7 +328,6 @@ def _plasticity(circuit: Circuit, n_batch: int) -> loops.Plasticity:
         loss_pre=three(terms.loss_pre), loss_post=three(terms.loss_post),
         at_spike=at_spike, otherwise=otherwise,
         keep_slow=f(keep_slow), fresh_slow=f(1.0 - keep_slow), gated=gated, given=given,
-        learns=True,
     )  # fmt: skip
 
 
@@ -361,14 +361,12 @@ def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> loops.Dynami
     )  # fmt: skip
 
 
-def _spikes(values: Tensor, factors: bool = False) -> loops.Spikes:
-    """Where they are not 0; ``factors``: they need not be 1 there."""
+def _spikes(values: Tensor) -> loops.Spikes:
+    """Where they are not 0."""
     from snn_artsy.synapses import loops
 
     dense = _array(values)
-    start, where, ones = loops.spike_list(dense.reshape(-1, dense.shape[2]))
-    assert ones or factors, "the layer has checked them"
-    return loops.Spikes(start, where, dense)
+    return loops.Spikes(*loops.spike_list(dense.reshape(-1, dense.shape[2])), dense)
 
 
 def _run(
@@ -471,8 +469,7 @@ def check_arrays(
     sizes["sides"] = 2
     check_array("traces.x", traces.x, "float32", "sides B n_pre", sizes)
     check_array("traces.y", traces.y, "float32", "sides B n_post", sizes)
-    gated = len(traces.slow) > 0
-    if gated:
+    if len(traces.slow) > 0:  # there is a presynaptic target
         check_array("traces.slow", traces.slow, "float32", "n_pre", sizes)
     check_array("traces.weight", traces.weight, "float32", "one", {"one": 1})
 

@@ -245,7 +245,8 @@ class SilentSynapseLayer(nn.Module):
         errors: list[str] = rest[-1]
         before = len(errors)
         own = dict(self.named_buffers(recurse=False))
-        for name, (low, high) in _STORED.items():
+        slow = {name: (-LARGEST, LARGEST) for name in own if name.startswith("slow_")}
+        for name, (low, high) in {**slow, **_STORED}.items():
             values = state_dict.get(prefix + name)
             try:
                 if values is not None:
@@ -413,9 +414,18 @@ class SilentSynapseLayer(nn.Module):
         codes = nothing.to(torch.uint8)
         return response, state, Events(nothing, nothing, nothing, codes, codes)
 
+    def _unit(self) -> nn.Module:
+        return engine_torch.neuron_of(self.circuit(), self.ampa.new_ones(self.n_post))
+
     def _checked_state(self, state: object, n_batch: int) -> Ongoing:
         _check_kind("state", state, Ongoing)
         assert isinstance(state, Ongoing)
+        n_variables = len(neurons.at_rest(self._unit(), self.ampa))
+        if len(state.neuron) != n_variables:
+            raise ValueError(
+                f"state: expected {n_variables} state variables of each neuron, given "
+                f"{len(state.neuron)}; it is that of another kind of neuron"
+            )
         for values in (*state.neuron, state.threshold):
             sizes: Sizes = {"B": n_batch, "n_post": self.n_post}
             axes = "n_post" if values is state.threshold else "B n_post"

@@ -114,7 +114,6 @@ class Plasticity(NamedTuple):
         at_spike, otherwise: `rules.nmda.insertion_event` at a postsynaptic spike, and without one.
         keep_slow: Decay of the presynaptic target's average in a step; ``gated``: there is one.
         given: The factors are in arrays, made by the rule's own functions.
-        learns: Contacts change at all.
     """
 
     keep_x1: np.float32
@@ -135,7 +134,6 @@ class Plasticity(NamedTuple):
     fresh_slow: np.float32
     gated: bool
     given: bool
-    learns: bool
 
 
 class Traces(NamedTuple):
@@ -196,18 +194,14 @@ class Population(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def spike_list(rows: Floats) -> tuple[NDArray[np.int64], Indices, bool]:
-    """Where rows [N, n] are not 0: of row r, where[start[r] : start[r + 1]], in order; and whether
-    all values are 0 or 1."""
+def spike_list(rows: Floats) -> tuple[NDArray[np.int64], Indices]:
+    """Where rows [N, n] are not 0: of row r, where[start[r] : start[r + 1]], in order."""
     n_rows, n = rows.shape
     start = np.zeros(n_rows + 1, np.int64)
-    wrong = 0
     for r in range(n_rows):
         count = 0
         for i in range(n):
-            value = rows[r, i]
-            count += value != np.float32(0.0)
-            wrong += (value != np.float32(0.0)) & (value != np.float32(1.0))
+            count += rows[r, i] != np.float32(0.0)
         start[r + 1] = start[r] + count
     where = np.empty(start[n_rows], np.uint32)
     k = 0
@@ -218,7 +212,7 @@ def spike_list(rows: Floats) -> tuple[NDArray[np.int64], Indices, bool]:
             if rows[r, i] != np.float32(0.0):
                 where[k] = i
                 k += 1
-    return start, where, wrong == 0
+    return start, where
 
 
 # --- contacts -------------------------------------------------------------------------------------
@@ -286,14 +280,6 @@ def _step_weights(ampa: Floats, exists: Floats, gain: Floats, loss: Floats, d: D
 def _add(sums: Floats, factor: np.float32, values: Floats) -> None:
     for i in range(len(sums)):
         sums[i] += factor * values[i]
-
-
-@njit(cache=True, nogil=True, fastmath=REORDERED)
-def _dot(a: Floats, b: Floats) -> np.float32:
-    total = np.float32(0.0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
 
 
 @njit(cache=True, nogil=True, fastmath=REORDERED)
@@ -554,7 +540,7 @@ def run(
     events, n_events = np.empty((64, 5), np.int32), 0
     for t0 in range(0, n_steps, block):
         length = min(block, n_steps - t0)
-        if p.learns and not p.given:
+        if not p.given:
             n_spikes = spikes.start[(t0 + length) * n_batch] - spikes.start[t0 * n_batch]
             loss_pre = np.empty(n_spikes, np.float32)
             _presynaptic(t0, length, spikes, traces, p, gain_pre, loss_pre, reference)
@@ -563,7 +549,7 @@ def run(
                 j, t0, length, contacts, population, spikes, traces.y, gain_pre, reference,
                 loss_pre, given, n, p, d, events, n_events,
             )  # fmt: skip
-    if p.learns and not d.stateless:
+    if not d.stateless:
         for j in range(first, last):
             events = _room(events, n_events, n_pre)
             n_events = _settle(j, n_steps, contacts, d, events, n_events)
@@ -627,26 +613,19 @@ def _neuron(
                 )
                 population.spikes[t, b, j] = fired
                 population.membrane[t, b, j] = peak / threshold
-                if p.learns:
-                    y1, y2 = y[0, b, j], y[1, b, j]
-                    event = p.at_spike if fired > zero else p.otherwise
-                    own_gain[b] = (
-                        p.gain_post[0] + p.gain_post[1] * y1 + p.gain_post[2] * y2
-                    ) * event
-                    own_loss[b] = p.loss_post[0] + p.loss_post[1] * y1 + p.loss_post[2] * y2
-                    y[0, b, j] = _advanced(y1, fired, p.keep_y1, p.nearest_y1)
-                    y[1, b, j] = _advanced(y2, fired, p.keep_y2, p.nearest_y2)
+                y1, y2 = y[0, b, j], y[1, b, j]
+                event = p.at_spike if fired > zero else p.otherwise
+                own_gain[b] = (p.gain_post[0] + p.gain_post[1] * y1 + p.gain_post[2] * y2) * event
+                own_loss[b] = p.loss_post[0] + p.loss_post[1] * y1 + p.loss_post[2] * y2
+                y[0, b, j] = _advanced(y1, fired, p.keep_y1, p.nearest_y1)
+                y[1, b, j] = _advanced(y2, fired, p.keep_y2, p.nearest_y2)
             else:
                 own_gain[b], own_loss[b] = given.gain_post[t, b, j], given.loss_post[t, b, j]
-            if not p.learns:
-                continue
             if own_gain[b] != zero:
                 fires = True
                 total += own_gain[b]
                 _add(gain, own_gain[b], gain_pre[k, b])
             stale |= own_loss[b] != zero and z > a
-        if not p.learns:
-            continue
         every = fires or t == 0 or (d.kept != one and not d.stateless)
         if stale and (every or n_batch > 1):
             for b in range(n_batch):

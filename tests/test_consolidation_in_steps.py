@@ -25,11 +25,17 @@ AFTER_MS = 50.0
 
 
 def shown_for(
-    n_steps: int, pre: list[int], post: list[int], consolidation: bool = True
+    n_steps: int,
+    pre: list[int],
+    post: list[int],
+    consolidation: bool = True,
+    decay_ms: float | None = None,
 ) -> SilentSynapseLayer:
     """Two neurons with one input, 1 ms steps: input spikes at ``pre``, the first neuron's at
     ``post``; the second one has only the last of them."""
-    contacts = ContactConfig(consolidate_ms=AFTER_MS, consolidation=consolidation)
+    contacts = ContactConfig(
+        consolidate_ms=AFTER_MS, consolidation=consolidation, decay_ms=decay_ms
+    )
     layer = SilentSynapseLayer(1, 2, 1.0, NeuronConfig(), RULE, contacts, update="step")
     spikes, current = torch.zeros(n_steps, 1, 1), torch.zeros(n_steps, 1, 2)
     spikes[[t for t in pre if t < n_steps]] = 1.0
@@ -151,3 +157,13 @@ def test_the_clock_goes_on_in_the_next_presentation() -> None:
     assert state_of(layer) == (FUNCTIONAL, 49.0)
     layer.pair(nothing[0][:1], nothing[1][:1])
     assert state_of(layer) == (CONSOLIDATED, 0.0)
+
+
+@pytest.mark.parametrize("n_steps", [CONVERTED + 30, CONVERTED + 51, 300])
+def test_a_contact_decays_until_it_is_consolidated(n_steps: int) -> None:
+    """Without consolidation it would be silent again after 175 ms."""
+    layer = shown_for(n_steps, pre=[10], post=[CONVERTED], decay_ms=200.0)
+    lasted = min(n_steps - CONVERTED, 51)  # the step in which it is consolidated decays still
+    assert float(layer.ampa[0, 0]) == pytest.approx(GAIN * math.exp(-lasted / 200), abs=1e-5)
+    expected = (CONSOLIDATED, 0.0) if lasted == 51 else (FUNCTIONAL, 29.0)
+    assert state_of(layer) == expected

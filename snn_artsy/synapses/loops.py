@@ -268,7 +268,11 @@ def _step_all(
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _step_weights(ampa: Floats, exists: Floats, gain: Floats, loss: Floats, d: Dynamics) -> None:
-    """One step of contacts without states."""
+    """`_change_all` of contacts without states.
+
+    This and `_weaken` are loops of their own because looking at states, even at such as never
+    change, makes ordinary synapses a good deal slower.
+    """
     zero, one = np.float32(0.0), np.float32(1.0)
     for i in range(len(ampa)):
         change = (one + d.up * ampa[i]) * gain[i] - (d.down_0 + d.down * ampa[i]) * loss[i]
@@ -351,7 +355,7 @@ def _gather(sums: Floats, where: Indices) -> Floats:
 def _weaken(
     ampa: Floats, exists: Floats, where: Indices, lost: Floats, factor: np.float32, d: Dynamics
 ) -> None:
-    """Depression of contacts without states at positions ``where``."""
+    """`_change_at` of contacts without states."""
     zero, one = np.float32(0.0), np.float32(1.0)
     for e in range(len(where)):
         i = where[e]

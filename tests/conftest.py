@@ -9,11 +9,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from standin_device import register
 
 from snn_artsy.registry import KINDS
-
-register()
 
 
 @pytest.fixture(autouse=True)

@@ -44,11 +44,11 @@ class Mutant:
 
 SNN = "learners/artsy_snn.py"
 ANN = "learners/artsy_ann.py"
-SNN_ANSWERS = ("tests/test_spiking_learner_by_hand.py",)
-ANN_ANSWERS = ("tests/test_artsy_ann_by_hand.py",)
-EVALUATE = ("tests/test_evaluate.py",)
-COMPARE = ("tests/test_compare.py",)
-CONSOLIDATION = ("tests/test_consolidation_in_steps.py",)
+SNN_ANSWERS = ("tests/learners/test_spiking_learner_by_hand.py",)
+ANN_ANSWERS = ("tests/learners/test_artsy_ann_by_hand.py",)
+EVALUATE = ("tests/runs/test_evaluate.py",)
+COMPARE = ("tests/runs/test_compare.py",)
+CONSOLIDATION = ("tests/synapses/test_consolidation_in_steps.py",)
 LOOP = "synapses/loops.py"
 
 MUTANTS = (
@@ -184,7 +184,7 @@ MUTANTS = (
         "runs/run.py",
         '["timing_index"] = reference - shuffled',
         '["timing_index"] = shuffled - reference',
-        ("tests/test_run.py::test_the_synapses_do_the_work",),
+        ("tests/runs/test_run.py::test_the_synapses_do_the_work",),
     ),
     Mutant(
         "answers are not aligned with their images in a comparison",

@@ -46,7 +46,7 @@ from snn_artsy.recording import (
 )
 from snn_artsy.recording.about import run_integrity
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ATTRIBUTES = {"seed": 7, "device": "cpu"}
 
 
@@ -205,7 +205,7 @@ def test_an_exception_leaves_an_interrupted_run(tmp_path: Path, error: type[Base
 def test_a_killed_run_opens_and_says_interrupted(tmp_path: Path) -> None:
     script = f"""
         import sys, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(ROOT / "tests")!r})
         from synthetic_run import CONFIG, simulate
         from snn_artsy.config import RecordConfig
         from snn_artsy.recording import RunRecorder

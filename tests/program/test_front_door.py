@@ -15,7 +15,7 @@ from snn_artsy.api import configured
 from snn_artsy.checks import ConfigError
 from snn_artsy.registry import KINDS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"learners": ["simplecil"], "data": {"train_per_class": 8, "test_per_class": 5}}
 
 

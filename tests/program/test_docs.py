@@ -18,7 +18,7 @@ from snn_artsy.commands import build_parsers
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.runs.run import execute
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "experiments" / "RESULTS.md",

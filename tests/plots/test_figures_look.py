@@ -1,7 +1,7 @@
-"""Every figure looks as it did: images compared with those in tests/baseline.
+"""Every figure looks as it did: images compared with those in tests/plots/baseline.
 
-`pytest tests/test_figures_look.py --mpl-generate-path tests/baseline` makes them anew; look at them
-before you commit them. Text is left out, since fonts differ between machines.
+`pytest tests/plots/test_figures_look.py --mpl-generate-path tests/plots/baseline` makes them anew;
+look at them before you commit them. Text is left out, since fonts differ between machines.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import setuptools
 import snn_artsy
 from snn_artsy import provenance
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ class Mine(PairSTDP):
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as a user gives it, `processes.artsy` without the short cut."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": f"{root}:{folder}"}
     return subprocess.run(
         [sys.executable, "-m", "snn_artsy", *arguments], cwd=folder, env=environment,

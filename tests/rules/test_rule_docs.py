@@ -10,7 +10,7 @@ import pytest
 from snn_artsy import rules
 from snn_artsy.physiology import Membrane, Receptors
 
-PAGE = Path(__file__).parent.parent / "docs" / "api" / "rules.rst"
+PAGE = Path(__file__).parents[2] / "docs" / "api" / "rules.rst"
 INTERFACE = {"ProductRule", "Rule"}  # what rules are made of, no rules themselves
 
 

@@ -441,7 +441,7 @@ def test_random_features_help_where_a_line_cannot() -> None:
 
 
 def test_the_configuration_with_sources_states_the_defaults() -> None:
-    file = Path(__file__).parent.parent / "experiments" / "configs" / "learners.yaml"
+    file = Path(__file__).parents[2] / "experiments" / "configs" / "learners.yaml"
     config = config_builder.build(RunConfig, yaml.safe_load(file.read_text(encoding="utf-8")))
     assert config == RunConfig(learners=list(LEARNERS))
 

@@ -202,7 +202,7 @@ def test_cuda_is_refused_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_readme_code_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "default").symlink_to(finished)
     monkeypatch.chdir(tmp_path)
@@ -216,7 +216,7 @@ def test_readme_code_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_results_table_fills_a_page(finished: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- x -->\nold\n<!-- /x -->\nafter\n", encoding="utf-8")
-    script = Path(__file__).parent.parent / "analysis" / "results_table.py"
+    script = Path(__file__).parents[2] / "analysis" / "results_table.py"
     command = [sys.executable, str(script), str(finished), "--into", str(page), "--name", "x"]
     subprocess.run(command, check=True)
     text = page.read_text(encoding="utf-8")

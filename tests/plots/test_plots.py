@@ -40,7 +40,7 @@ from snn_artsy.plots.synapses import _coarse
 from snn_artsy.recording import Run, RunRecorder, open_run
 from snn_artsy.registry import LEARNERS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 Recorded = tuple[Run, Truth, dict[str, list[float]]]
 
 

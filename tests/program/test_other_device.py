@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from engines import in_torch
-from standin_device import NAME, standin_device
+from standin_device import NAME, register, standin_device
 from synthetic_features import DIM, gaussian_stream, unlabelled
 from torch import Tensor
 
@@ -30,6 +30,7 @@ from snn_artsy.learners import Setting, build
 from snn_artsy.observer import NullObserver
 from snn_artsy.synapses import SilentSynapseLayer
 
+register()  # before any test: the first backward pass of a process counts torch's devices
 STREAM = gaussian_stream()
 
 

@@ -20,7 +20,7 @@ from snn_artsy.registry import LEARNERS
 from snn_artsy.report import write_report
 from snn_artsy.yaml_file import read_mapping
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DATA = {"train_per_class": 8, "test_per_class": 5}
 SMALL = ["--data.train_per_class", "8", "--data.test_per_class", "5"]
 PAGE = (ROOT / "docs" / "add_your_own.md").read_text("utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "robustness"
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "robustness"
 sys.path.insert(0, str(FOLDER))
 
 from campaign import Campaign, differences  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from snn_artsy.config import RunConfig
 from snn_artsy.runs.run import execute
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "analysis" / "walkthrough.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "analysis" / "walkthrough.ipynb"
 
 nbformat = pytest.importorskip("nbformat")
 

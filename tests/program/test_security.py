@@ -14,8 +14,8 @@ from typing import Any
 
 import h5py
 import pytest
+from html_page import Page
 from synthetic_run import record
-from test_report import Page
 
 from snn_artsy import cli
 from snn_artsy.checks import ConfigError

@@ -22,7 +22,7 @@ from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unkno
 from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import TripletSTDP
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ Row = tuple[str, int, float, float, Operations]
 
 def of_snn(trained: Trained) -> Row:
     learner = trained.learner
-    seen = join([test for _, test in trained.frozen.tasks])
-    pre = learner.input_spikes(seen).cpu().numpy()
+    samples = join([test for _, test in trained.features.tasks])
+    pre = learner.input_spikes(samples).cpu().numpy()
     weights = [layer.transmitted().cpu().numpy() for layer in learner.layers]
     total = Operations(0, 0, 0)
     post = []
@@ -50,13 +50,13 @@ def of_snn(trained: Trained) -> Row:
 
 
 def of_ann(trained: Trained) -> Row:
-    learner = build("artsy_ann", trained.frozen.setting(trained.config, trained.device))
-    for task, _ in trained.frozen.tasks:
+    learner = build("artsy_ann", trained.features.setting(trained.config, trained.device))
+    for task, _ in trained.features.tasks:
         learner.learn(task)
-    seen = join([test for _, test in trained.frozen.tasks])
-    gates = learner.predict(seen).gates
+    samples = join([test for _, test in trained.features.tasks])
+    gates = learner.predict(samples).gates
     assert gates is not None
-    h0, n = seen.features, len(seen)
+    h0, n = samples.features, len(samples)
     total, weights, activations = Operations(0, 0, 0), [], []
     for t, (network, gate) in enumerate(zip(learner.networks, learner.gates, strict=True)):  # type: ignore[attr-defined]
         layers = [(gate.hidden, gate.norm(h0), n), (gate.out, None, n)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_artsy.evaluation.statistics import spread
-from snn_artsy.runs.tables import Column, learner_cells, markdown
+from snn_artsy.runs.tables import MeasureColumn, learner_cells, markdown
 
 KEYS = (
     "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
@@ -28,7 +28,7 @@ KEYS = (
 def cell(values: list[float | None], scale: float) -> str:
     """Mean, with the standard deviation where there are several numbers."""
     numbers = [value for value in values if value is not None]
-    return Column("", "", scale).cell(spread(numbers) if numbers else None)
+    return MeasureColumn("", "", scale).cell(spread(numbers) if numbers else None)
 
 
 def table(rows: dict[str, list[dict[str, Any]]], keys: tuple[str, ...] = KEYS) -> list[str]:

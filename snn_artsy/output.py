@@ -31,7 +31,7 @@ def write_outputs(files: Mapping[Path, bytes], overwrite: bool = False) -> None:
 
 
 def refuse(path: Path) -> None:
-    """Say that something is there.
+    """Refuse to write where something is already.
 
     Raises:
         ConfigError: Always.

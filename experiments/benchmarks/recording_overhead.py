@@ -54,7 +54,7 @@ def learn(config: RunConfig, frozen: FeatureStream, directory: Path | None) -> f
             measures = run_learner(
                 name, config, frozen, "cpu", QUIET, recorder, file, checkpointer=checkpointer
             )
-            checkpointer.kept.finish({"a_last": measures["a_last"]})
+            checkpointer.latest.finish({"a_last": measures["a_last"]})
             checkpointer.save()
     return time.perf_counter() - at
 

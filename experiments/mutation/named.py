@@ -55,16 +55,16 @@ MUTANTS = (
     Mutant(
         "an honest evaluation is given the true task",
         "runs/evaluate.py",
-        "    prediction = predict(learner, seen)\n",
-        "    prediction = predict(learner, replace(seen, true_task="
-        "torch.from_numpy(task_of_label)[seen.labels]))\n",
+        "    prediction = predict(learner, samples)\n",
+        "    prediction = predict(learner, replace(samples, true_task="
+        "torch.from_numpy(task_of_label)[samples.labels]))\n",
         EVALUATE,
     ),
     Mutant(
         "the oracle-gate measure goes without the oracle",
         "runs/evaluate.py",
-        "predict(learner, replace(seen, true_task=task)).scores",
-        "predict(learner, seen).scores",
+        "predict(learner, replace(samples, true_task=task)).scores",
+        "predict(learner, samples).scores",
         EVALUATE,
     ),
     Mutant(

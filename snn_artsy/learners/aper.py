@@ -58,7 +58,7 @@ class APERAdapter(Learner):
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.prototypes = state["prototypes"]
         self.network.load_state_dict(below(state, "subnetworks.0."))
         set_generator(self.generator, state["generator"])

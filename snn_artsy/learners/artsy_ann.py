@@ -11,7 +11,6 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
 from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
-from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import Replay
 from snn_artsy.learners.state import modules, set_generator, under
@@ -26,6 +25,7 @@ from snn_artsy.learners.subnetworks import (
     train,
 )
 from snn_artsy.learners.tasks import take
+from snn_artsy.learners.thresholds import GateThresholds
 
 Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
 """``no_gates``: every m_t = 1; ``e0``: every m_t = 0, so z = h_0; ``subnetworks``: z without h_0.
@@ -116,7 +116,7 @@ class ArtsyANN(Learner):
             state |= self.class_gates.checkpoint()
         return state | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.networks = rebuilt(self.build, state)
         self.gates = []
         for own in modules(state, "gates."):
@@ -127,7 +127,7 @@ class ArtsyANN(Learner):
             self.class_gates.restore(state)
         self.thresholds.restore(state)
         self.prototypes.load_state_dict(state)
-        self.replay.restore(state, [task.train for task in seen])
+        self.replay.restore(state, [task.train for task in tasks])
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:

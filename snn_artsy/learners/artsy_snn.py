@@ -13,7 +13,6 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, stored_bytes
-from snn_artsy.learners.gating import GateThresholds
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import build_replay
@@ -28,6 +27,7 @@ from snn_artsy.learners.state import (
 )
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
+from snn_artsy.learners.thresholds import GateThresholds
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
@@ -414,10 +414,10 @@ class ArtsySNN(Learner):
             | {"generator": self.generator.get_state()}
         )
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.load_state_dict(state)
         self.thresholds.restore(state)
-        self.replay.restore(state, [task.train for task in seen])
+        self.replay.restore(state, [task.train for task in tasks])
         for name, value in below(state, "counters.").items():
             plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
             if plain in Probe.COUNTERS:

@@ -145,18 +145,18 @@ class Learner(ABC):
         states of random generators. Default: `state_dict`."""
         return self.state_dict()
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         """Take over the `checkpoint` of a learner built alike. Default: learn the tasks again.
 
         Args:
             state: On the learner's device.
-            seen: The tasks that it had learnt.
+            tasks: Those that it had learnt.
 
         Raises:
             KeyError, RuntimeError: The state is not that of such a learner; by default also if
                 learning again gives other numbers (checked on the CPU).
         """
-        for task in seen:
+        for task in tasks:
             self.learn(task)
         for name, tensor in self.checkpoint().items():
             if not (tensor.is_cuda or torch.equal(tensor, state[name])):

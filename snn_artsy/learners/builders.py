@@ -109,7 +109,7 @@ artsy_ann_subnetworks = partial(artsy_ann, ablation="subnetworks")
 
 def _with_class_gates(s: Setting, gates: ClassGates, scale: float) -> ArtsyANN:
     c = s.config
-    # in the blocks a sub-network's strength is not a matter of the gate
+    # Adapters in the blocks keep the scale that they were configured with, whatever the gates.
     ann = replace(c.ann, scale=scale) if c.ann.placement == "head" else c.ann
     networks, replay = s.subnetworks(ann), s.replay()
     return ArtsyANN(ann, c.gate, networks, replay, s.dim, s.device, s.seed, class_gates=gates)

@@ -105,7 +105,7 @@ class EASE(Learner):
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.networks = rebuilt(self.build, state)
         self.measured = listed(state, "prototypes.")
         self.table = completed_table(self.measured) if self.measured else None

@@ -62,7 +62,7 @@ class Finetune(Learner):
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.weight, self.bias = state["weight"], state["bias"]
         if self.adapter is not None:
             self.adapter.load_state_dict(below(state, "adapter."))

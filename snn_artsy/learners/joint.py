@@ -71,12 +71,12 @@ class JointProbe(Learner):
         self.config = config
         self.weight = torch.zeros(0, dim + 1, dtype=torch.float64, device=device)
         self.l2 = float("nan")
-        self.seen: list[Task] = []
+        self.tasks: list[Task] = []
 
     def learn(self, task: Task) -> None:
-        self.seen.append(task)
-        x, y = _joined([t.train for t in self.seen])
-        x_held, y_held = _joined([t.validation for t in self.seen])
+        self.tasks.append(task)
+        x, y = _joined([t.train for t in self.tasks])
+        x_held, y_held = _joined([t.validation for t in self.tasks])
         steps = self.config.max_iterations
         weight = self.weight.new_zeros(len(self.weight) + len(task.classes), x.shape[1] + 1)
         found, best = weight, -1.0
@@ -90,19 +90,19 @@ class JointProbe(Learner):
         self.weight = logistic_regression(x, y, found, self.l2, steps)
 
     def predict(self, batch: Batch) -> Prediction:
-        if not self.seen:
+        if not self.tasks:
             raise RuntimeError("no classifier yet: learn a task first")
         return Prediction(_scores(batch.features.double(), self.weight).float())
 
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"l2": number(self.l2)}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
-        self.weight, self.l2, self.seen = state["weight"], float(state["l2"]), list(seen)
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.weight, self.l2, self.tasks = state["weight"], float(state["l2"]), list(tasks)
 
     def report(self) -> dict[str, Any]:
         report = sizes(self.weight.numel(), self.state_dict())
-        for task in self.seen:  # it could not go on without the data
+        for task in self.tasks:  # it could not go on without the data
             for part in (task.train, task.validation):
                 report["stored_bytes"] += stored_bytes(
                     {"features": part.features, "labels": part.labels}

@@ -151,7 +151,7 @@ class RanPAC(Learner):
         # its generator is the classifier's
         return self.classifier.checkpoint() | states(self.networks)
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         if self.networks:
             self.networks[0].load_state_dict(below(state, "subnetworks.0."))
         self.classifier.restore(state)

@@ -37,13 +37,13 @@ class Replay(Protocol):
 
     def checkpoint(self) -> dict[str, Tensor]: ...
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
-        """Take over `checkpoint`; ``seen``: the training samples of the tasks that were added."""
+    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+        """Take over `checkpoint`; ``training``: the samples of the tasks that were added."""
         ...
 
 
 class NoReplay:
-    """Data that is gone is gone."""
+    """No replay: nothing stands in for the data of older tasks."""
 
     def __init__(self) -> None:
         self.nothing: LabelledBatch | None = None
@@ -63,8 +63,8 @@ class NoReplay:
     def checkpoint(self) -> dict[str, Tensor]:
         return {}
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
-        for train in seen:
+    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+        for train in training:
             self.add_task(train)
 
 
@@ -123,7 +123,7 @@ class ClassGaussians:
             | numbered("replay.factors.", self.factors)
         )
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
         self.classes = listed(state, "replay.classes.")
         self.means = listed(state, "replay.means.")
         self.factors = listed(state, "replay.factors.")
@@ -186,9 +186,9 @@ class Exemplars:
         """Which samples are kept: features and images are in the data."""
         return numbered("replay.index.", [batch.index for batch in self.tasks])
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
         self.tasks = []
-        for train, index in zip(seen, listed(state, "replay.index."), strict=True):
+        for train, index in zip(training, listed(state, "replay.index."), strict=True):
             rows = {int(number): row for row, number in enumerate(train.index)}
             self._keep(train, torch.tensor([rows[int(i)] for i in index], dtype=torch.int64))
 

@@ -12,7 +12,7 @@ from snn_artsy.checks import require_finite
 
 
 class SGDSettings(Protocol):
-    """What a configuration section says of it."""
+    """Settings of gradient descent, as a configuration section has them."""
 
     @property
     def epochs(self) -> int: ...

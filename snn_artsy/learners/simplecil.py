@@ -28,5 +28,5 @@ class SimpleCIL(Learner):
     def state_dict(self) -> dict[str, Tensor]:
         return self.prototypes.state_dict()
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[Task]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.prototypes.load_state_dict(state)

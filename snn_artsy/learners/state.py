@@ -11,22 +11,22 @@ State = dict[str, Tensor]
 
 
 def below(state: State, prefix: str) -> State:
-    """What is named ``<prefix>...``, without the prefix."""
+    """Select the tensors named ``<prefix>...``, and drop the prefix."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def under(prefix: str, state: State) -> State:
-    """The same tensors, named ``<prefix>...``."""
+    """Put ``prefix`` before the names of tensors."""
     return {f"{prefix}{name}": tensor for name, tensor in state.items()}
 
 
 def numbered(prefix: str, tensors: list[Tensor]) -> State:
-    """A list as ``<prefix>0``, ``<prefix>1``, ..."""
+    """Name the tensors of a list ``<prefix>0``, ``<prefix>1``, ..."""
     return {f"{prefix}{t}": tensor for t, tensor in enumerate(tensors)}
 
 
 def listed(state: State, prefix: str) -> list[Tensor]:
-    """The list that `numbered` named."""
+    """Put the list that `numbered` named together again."""
     names = takewhile(lambda name: name in state, (f"{prefix}{t}" for t in count()))
     return [state[name] for name in names]
 

@@ -122,9 +122,9 @@ def simulate(
     traces = rule.start(off, off, private=True)
     for _ in range(N_PAIRS):
         for dt_ms, pre, post in steps:
-            seen = Signals(on if pre else off, on if post else off, off)
+            signals = Signals(on if pre else off, on if post else off, off)
             noise = torch.randn(w.shape, generator=source)
-            dw, traces = rule.step(w, traces, seen, dt_ms, noise)
+            dw, traces = rule.step(w, traces, signals, dt_ms, noise)
             w = w + dw
     upper = (w > rule.rho_star).view(2, contacts).double()
     share = BETA * upper[0].mean() + (1.0 - BETA) * upper[1].mean()

@@ -171,12 +171,12 @@ def pairings(rule: Rule, n: int = N_PAIRINGS, dt_ms: float = 5.0) -> Values:
     return change * n / counts
 
 
-def run(rule: Rule, seen: Signals, dt_ms: float) -> Values:
+def run(rule: Rule, signals: Signals, dt_ms: float) -> Values:
     """Change of one private contact for each of B pairs of trains [T, B, 1], weight frozen at 1."""
-    w = torch.ones(seen.pre.shape[1], 1, 1, dtype=torch.float64)
-    traces, total = rule.start(seen.pre[0], seen.post[0], private=True), torch.zeros_like(w)
-    for t in range(len(seen.pre)):
-        dw, traces = rule.step(w, traces, seen.at(t), dt_ms)
+    w = torch.ones(signals.pre.shape[1], 1, 1, dtype=torch.float64)
+    traces, total = rule.start(signals.pre[0], signals.post[0], private=True), torch.zeros_like(w)
+    for t in range(len(signals.pre)):
+        dw, traces = rule.step(w, traces, signals.at(t), dt_ms)
         total += dw
     return np.asarray(total[:, 0, 0].numpy())
 

@@ -31,10 +31,10 @@ def pharmacology(session: Session) -> Outcome:
     nbqx = score(trained)
     for layer, state in zip(learner.layers, states, strict=True):
         layer.state.copy_(state)
-    seen = test_set(trained)
+    samples = test_set(trained)
     assert learner.prototypes.base is not None
-    h0 = cosine_scores(seen.features, learner.prototypes.base).argmax(1)
-    backbone = float((h0 == seen.labels).double().mean())
+    h0 = cosine_scores(samples.features, learner.prototypes.base).argmax(1)
+    backbone = float((h0 == samples.labels).double().mean())
     expected = "silent synapses without unsilencing: Isaac 1995, Liao 1995 (blocked by APV)"
     checks = (
         Check("contacts converted under APV", converted, 0.0, 0.0, expected, "share"),

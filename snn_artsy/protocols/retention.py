@@ -27,20 +27,20 @@ def retention(session: Session) -> Outcome:
     for s in range(SEEDS):
         config = RunConfig(learners=["artsy_snn"], seed=session.seed + s)
         device = choose_device(config.device)
-        frozen = prepare(config, device, Console(quiet=True))
-        task_of = frozen.stream.task_of_label
+        features = prepare(config, device, Console(quiet=True))
+        task_of = features.stream.task_of_label
         for k, (consolidation, plastic_old) in enumerate(CELLS):
             contacts = replace(config.snn.contacts, consolidation=consolidation)
             snn = replace(config.snn, contacts=contacts, plastic_old=plastic_old)
-            learner = build_snn(frozen.setting(replace(config, snn=snn), device))
-            first = frozen.tasks[0][1]
-            for step, (task, _) in enumerate(frozen.tasks):
+            learner = build_snn(features.setting(replace(config, snn=snn), device))
+            first = features.tasks[0][1]
+            for step, (task, _) in enumerate(features.tasks):
                 learner.learn(task)
                 votes = learner.predict(first).spike_scores
                 assert votes is not None
                 own = votes[:, : int((task_of == 0).sum())]
                 kept[k, s, step] = float((own.argmax(1) == first.labels).float().mean())
-            everything = [test for _, test in frozen.tasks]
+            everything = [test for _, test in features.tasks]
             right = [evaluate(learner, test, task_of, oracle=False) for test in everything]
             n = sum(len(answers.labels) for answers in right)
             hits = sum(int(np.sum(a.spike_predicted == a.labels)) for a in right)

@@ -137,9 +137,9 @@ def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Tenso
         for blocked in (False, True):
             rule = replace(RULE, gating=replace(RULE.gating, nmda=0.0)) if blocked else RULE
             full = torch.diag(w)
-            seen = Signals(glutamate, cell.spikes, v_mV)
+            signals = Signals(glutamate, cell.spikes, v_mV)
             traces = rule.start(glutamate[0], cell.spikes[0])
-            dw = rule.presentation(full, traces, seen, rig.dt_ms)[0].diagonal()
+            dw = rule.presentation(full, traces, signals, rig.dt_ms)[0].diagonal()
             change = torch.where((open_nmda == 0.0) == blocked, dw, change)
         w = (w + change).clamp(0.0, 1.0)
         occupancy.append(w)

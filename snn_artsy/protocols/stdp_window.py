@@ -83,12 +83,15 @@ def measure(rule: Rule, lag_ms: Values, n_pairs: int, period_ms: float = 1000.0)
     pre[reach] = 1.0
     post[reach + np.round(lag_ms / DT_MS).astype(int), np.arange(n_lags)] = 1.0
     v_mV = torch.where(post > 0, V_PEAK_MV, V_REST_MV).double()
-    seen, quiet = Signals(pre, post, v_mV), Signals(pre[0] * 0, pre[0] * 0, pre[0] * 0 + V_REST_MV)
+    signals, quiet = (
+        Signals(pre, post, v_mV),
+        Signals(pre[0] * 0, pre[0] * 0, pre[0] * 0 + V_REST_MV),
+    )
     w = torch.full((n_lags, 1, 1), 0.5, dtype=torch.float64)
     traces, total = rule.start(pre[0], post[0], private=True), torch.zeros_like(w)
     for k in range(n_pairs):
         for t in range(len(pre)):
-            dw, traces = rule.step(w, traces, seen.at(t), DT_MS)
+            dw, traces = rule.step(w, traces, signals.at(t), DT_MS)
             total += dw
         if k + 1 < n_pairs:  # traces decay exactly in a step of any length
             dw, traces = rule.step(w, traces, quiet, period_ms - len(pre) * DT_MS)

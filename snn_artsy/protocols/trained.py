@@ -41,9 +41,9 @@ def trained_run(session: Session) -> tuple[Trained, Path]:
 
 def score(trained: Trained, learner: ArtsySNN | None = None) -> Scores:
     """Accuracies on all classes' test samples after the last task."""
-    seen = test_set(trained)
-    task_of = trained.frozen.stream.task_of_label
-    answers = evaluate(learner or trained.learner, seen, task_of, oracle=False)
+    samples = test_set(trained)
+    task_of = trained.features.stream.task_of_label
+    answers = evaluate(learner or trained.learner, samples, task_of, oracle=False)
     spikes = answers.spike_predicted
     assert spikes is not None
     # -1: no neuron fired, no decision
@@ -56,14 +56,14 @@ def score(trained: Trained, learner: ArtsySNN | None = None) -> Scores:
 
 
 def test_set(trained: Trained) -> LabelledBatch:
-    return join([test for _, test in trained.frozen.tasks])
+    return join([test for _, test in trained.features.tasks])
 
 
 def relearn(trained: Trained, snn: SNNConfig) -> ArtsySNN:
     """The same tasks learnt anew under another configuration of the spiking learner."""
     config = replace(trained.config, snn=snn)
-    learner = build_snn(trained.frozen.setting(config, trained.device))
-    for task, _ in trained.frozen.tasks:
+    learner = build_snn(trained.features.setting(config, trained.device))
+    for task, _ in trained.features.tasks:
         learner.learn(task)
     return learner
 

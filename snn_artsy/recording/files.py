@@ -92,7 +92,7 @@ def attributes_of(item: h5py.Group) -> dict[str, Any]:
 
 
 def check_format(path: Path, attributes: Mapping[str, Any]) -> None:
-    """A run file's root attributes are those of a run file of this version."""
+    """Check that a run file's root attributes are those of this version."""
     found = attributes.get("format", "not named")
     if not isinstance(found, str) or found != schema.FORMAT:
         raise RecordingError(
@@ -127,7 +127,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def check_attributes(path: Path, on: str, attributes: Mapping[str, Any]) -> None:
-    """Attributes of an object (``on``, as in the schema) are of the schema's types."""
+    """Check that attributes of an object (``on``, as in the schema) have the schema's types."""
     kinds = {a.name: a.kind for a in schema.ATTRIBUTES if a.on == on}
     others = next((kind for name, kind in kinds.items() if name.startswith("(")), None)
     for name, value in attributes.items():

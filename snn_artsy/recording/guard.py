@@ -72,7 +72,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 
 
 def _look(paths: Sequence[Path], said: int) -> None:
-    """What the other process does; it does not come back."""
+    """Look at the files in the other process, and end it."""
     import resource  # here, since Windows has neither it nor fork
 
     code = 1

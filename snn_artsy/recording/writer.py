@@ -445,7 +445,8 @@ class RunRecorder:
                     file["spikes"][population].attrs.create(
                         "sorting", schema.SORTING[order], dtype=schema.ENUMS["sorting"]
                     )
-            # The checksum comes first, so that a segment without one is never a kill's doing.
+            # The checksum is written first, so that a segment without one is damaged, and never one
+            # whose writing was interrupted.
             line = f"{files.file_sha256(part)}  {path.name}\n"
             storage.write_text(storage.checksum_file(path), line)
         # A signal before this has the same segment written again, with the same name.

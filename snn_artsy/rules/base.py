@@ -58,7 +58,7 @@ class Rule(Protocol):
 
     @property
     def noisy(self) -> bool:
-        """Wants noise in `step` and `presentation`."""
+        """Whether `step` and `presentation` take noise."""
 
     @property
     def slow(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Rule(Protocol):
         """Traces at the start of the next presentation: fast ones at rest, slow ones kept."""
 
     def step(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         """Change of ``w`` in one step (before clipping, shape of ``w``) and the traces after it.
 
@@ -80,11 +80,11 @@ class Rule(Protocol):
             noise: Standard normal numbers of ``w``'s shape if the rule is `noisy`; None: no noise.
 
         Raises:
-            TypeError, ValueError: As `check_seen` has it.
+            TypeError, ValueError: As `check_signals` has it.
         """
 
     def presentation(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         """Change of shared ``w`` [n_post, n_pre] over presentations [T, B, n] that each start at
         rest, ``w`` frozen meanwhile, summed over steps and batch; and the traces after them."""
@@ -93,8 +93,8 @@ class Rule(Protocol):
         """The same rule with every change ``factor`` times as large (compressed time)."""
 
 
-def check_seen(
-    w: Tensor, seen: Signals, dt_ms: float, noise: Tensor | None = None, steps: bool = False
+def check_signals(
+    w: Tensor, signals: Signals, dt_ms: float, noise: Tensor | None = None, steps: bool = False
 ) -> None:
     """Whether a rule can compute with these; ``steps``: with presentations, else with one step.
 
@@ -108,27 +108,27 @@ def check_seen(
     private = not steps and getattr(w, "ndim", 2) == 3
     check_same_kind("w", w, "B n_post n_pre" if private else "n_post n_pre", sizes, w)
     axes = "T B" if steps else "B"
-    check_same_kind("seen.pre", seen.pre, f"{axes} n_pre", sizes, w)
+    check_same_kind("signals.pre", signals.pre, f"{axes} n_pre", sizes, w)
     for name in ("post", "v_mV", "gate"):
-        values = getattr(seen, name)
+        values = getattr(signals, name)
         if values is not None or name != "gate":
-            check_same_kind(f"seen.{name}", values, f"{axes} n_post", sizes, w)
-    for name, spikes in (("seen.pre", seen.pre), ("seen.post", seen.post)):
+            check_same_kind(f"signals.{name}", values, f"{axes} n_post", sizes, w)
+    for name, spikes in (("signals.pre", signals.pre), ("signals.post", signals.post)):
         check_spikes(name, spikes)
     check_range("w", w)
-    check_range("seen.v_mV", seen.v_mV)
-    if seen.gate is not None:
-        check_range("seen.gate", seen.gate, 0.0, 1.0)
-    if seen.target is not None:
-        check_same_kind("seen.target", seen.target, "n_post", sizes, w)
-        check_range("seen.target", seen.target)
+    check_range("signals.v_mV", signals.v_mV)
+    if signals.gate is not None:
+        check_range("signals.gate", signals.gate, 0.0, 1.0)
+    if signals.target is not None:
+        check_same_kind("signals.target", signals.target, "n_post", sizes, w)
+        check_range("signals.target", signals.target)
     if noise is not None:
         check_same_kind("noise", noise, " ".join(("B", "n_post", "n_pre")[-w.ndim :]), sizes, w)
         check_range("noise", noise)
 
 
 def check_traces(
-    rule: Rule | ProductRule, traces: Traces, seen: Signals, private: bool = False
+    rule: Rule | ProductRule, traces: Traces, signals: Signals, private: bool = False
 ) -> None:
     """Whether traces have the shapes that the rule's `start` gives them for such a step; what a
     rule appends to them later is its own.
@@ -136,7 +136,7 @@ def check_traces(
     Raises:
         ValueError: They were started for other sizes, or by another rule.
     """
-    expected = [list(trace.shape) for trace in rule.start(seen.pre, seen.post, private)]
+    expected = [list(trace.shape) for trace in rule.start(signals.pre, signals.post, private)]
     given = [list(trace.shape) for trace in traces[: len(expected)]]
     if given != expected:
         raise ValueError(f"traces: expected shapes {expected} as start gives them, given {given}")
@@ -276,19 +276,19 @@ class ProductRule:
         terms = self._terms()
         return (*(pre * 0.0 for _ in terms.pre), *(post * 0.0 for _ in terms.post))
 
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
+    def factors(self, traces: Traces, signals: Signals, dt_ms: float) -> tuple[Factors, Traces]:
         """Factors of one step, and the traces after it."""
         terms = self._terms()
         x, y = traces[: len(terms.pre)], traces[len(terms.pre) :]
         f = Factors(
-            gain_pre=_linear(terms.gain_pre, x, seen.pre),
-            gain_post=_linear(terms.gain_post, y, seen.post) * insertion_event(seen, dt_ms),
-            loss_pre=_linear(terms.loss_pre, x, seen.pre) * seen.pre,
-            loss_post=_linear(terms.loss_post, y, seen.post),
+            gain_pre=_linear(terms.gain_pre, x, signals.pre),
+            gain_post=_linear(terms.gain_post, y, signals.post) * insertion_event(signals, dt_ms),
+            loss_pre=_linear(terms.loss_pre, x, signals.pre) * signals.pre,
+            loss_post=_linear(terms.loss_post, y, signals.post),
         )
         return f, (
-            *(advance(v, seen.pre, dt_ms, *_of(k)) for v, k in zip(x, terms.pre, strict=True)),
-            *(advance(v, seen.post, dt_ms, *_of(k)) for v, k in zip(y, terms.post, strict=True)),
+            *(advance(v, signals.pre, dt_ms, *_of(k)) for v, k in zip(x, terms.pre, strict=True)),
+            *(advance(v, signals.post, dt_ms, *_of(k)) for v, k in zip(y, terms.post, strict=True)),
         )
 
     def _terms(self) -> SpikeTerms:
@@ -300,35 +300,35 @@ class ProductRule:
         return terms
 
     def rest(self, traces: Traces) -> Traces:
-        kept = len(self.slow)
-        fast = tuple(trace.new_zeros(()).expand_as(trace) for trace in traces[kept:])
-        return (*traces[:kept], *fast)
+        n_slow = len(self.slow)
+        fast = tuple(trace.new_zeros(()).expand_as(trace) for trace in traces[n_slow:])
+        return (*traces[:n_slow], *fast)
 
     def step(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        check_seen(w, seen, dt_ms)
-        check_traces(self, traces, seen, w.ndim == 3)
-        f, traces = self.factors(traces, seen, dt_ms)
+        check_signals(w, signals, dt_ms)
+        check_traces(self, traces, signals, w.ndim == 3)
+        f, traces = self.factors(traces, signals, dt_ms)
         up, down = self.dependence().of(w)
         private = w.ndim == 3
         gain = outer(f.gain_post, f.gain_pre, private)
         return gain * up - outer(f.loss_post, f.loss_pre, private) * down, traces
 
     def presentation(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        check_seen(w, seen, dt_ms, steps=True)
-        f, traces = all_factors(self, self.begun(traces, seen), seen, dt_ms)
+        check_signals(w, signals, dt_ms, steps=True)
+        f, traces = all_factors(self, self.begun(traces, signals), signals, dt_ms)
         up, down = self.dependence().of(w)
         gain = f.gain_post.flatten(0, 1).T @ f.gain_pre.flatten(0, 1)
         loss = f.loss_post.flatten(0, 1).T @ f.loss_pre.flatten(0, 1)
         return gain * up - loss * down, traces
 
-    def begun(self, traces: Traces, seen: Signals) -> Traces:
+    def begun(self, traces: Traces, signals: Signals) -> Traces:
         """Traces at the start of presentations [T, B, n]: slow ones as they are, fast at rest."""
-        kept = len(self.slow)
-        return (*traces[:kept], *self.start(seen.pre[0], seen.post[0])[kept:])
+        n_slow = len(self.slow)
+        return (*traces[:n_slow], *self.start(signals.pre[0], signals.post[0])[n_slow:])
 
 
 def _linear(coefficients: tuple[float, ...], traces: Traces, like: Tensor) -> Tensor:
@@ -345,14 +345,14 @@ def _of(trace: Trace) -> tuple[float, bool]:
 
 
 def all_factors(
-    rule: ProductRule, traces: Traces, seen: Signals, dt_ms: float
+    rule: ProductRule, traces: Traces, signals: Signals, dt_ms: float
 ) -> tuple[Factors, Traces]:
     """Factors of every step of presentations, [T, B, n], and the last traces."""
     import torch
 
     steps = []
-    for t in range(len(seen.pre)):
-        f, traces = rule.factors(traces, seen.at(t), dt_ms)
+    for t in range(len(signals.pre)):
+        f, traces = rule.factors(traces, signals.at(t), dt_ms)
         steps.append(f)
     return Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True))), traces
 

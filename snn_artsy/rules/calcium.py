@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from snn_artsy.checks import amplitude, duration, finite, positive, require
-from snn_artsy.rules.base import Signals, Traces, check_seen, check_traces, decay
+from snn_artsy.rules.base import Signals, Traces, check_signals, check_traces, decay
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,11 +137,11 @@ class CalciumRule:
         return x * 0.0, y * 0.0, gate * 0.0
 
     def step(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        check_seen(w, seen, dt_ms, noise)
-        check_traces(self, traces, seen, w.ndim == 3)
-        x, y, gate, traces = self._calcium(traces, seen, dt_ms)
+        check_signals(w, signals, dt_ms, noise)
+        check_traces(self, traces, signals, w.ndim == 3)
+        x, y, gate, traces = self._calcium(traces, signals, dt_ms)
         if w.ndim == 3:
             log_c = self._log(x.unsqueeze(1), y.unsqueeze(2))
             up = self._share(log_c, self.theta_p, dt_ms)
@@ -155,40 +155,40 @@ class CalciumRule:
         return self._change(w, up, down, len(x), dt_ms, noise), traces
 
     def presentation(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         """As in `Rule.presentation`; ``w`` being frozen, a large batch can ask for changes beyond
         [0, 1], which whoever holds the contacts clips."""
         import torch
 
-        check_seen(w, seen, dt_ms, noise, steps=True)
-        traces = self.start(seen.pre[0], seen.post[0])
+        check_signals(w, signals, dt_ms, noise, steps=True)
+        traces = self.start(signals.pre[0], signals.post[0])
         steps = []
-        for t in range(len(seen.pre)):
-            *values, traces = self._calcium(traces, seen.at(t), dt_ms)
+        for t in range(len(signals.pre)):
+            *values, traces = self._calcium(traces, signals.at(t), dt_ms)
             steps.append(values)
         xs, ys, gates = zip(*steps, strict=True)
-        held = None if seen.gate is None else torch.stack(gates)
+        held = None if signals.gate is None else torch.stack(gates)
         up, down = self._shares(torch.stack(xs), torch.stack(ys), held, dt_ms)
-        n_steps, n_batch = seen.pre.shape[:2]
+        n_steps, n_batch = signals.pre.shape[:2]
         return self._change(w, up, down, n_steps * n_batch, dt_ms, noise), traces
 
     def sped_up(self, factor: float) -> CalciumRule:
         return replace(self, tau_ms=self.tau_ms / factor)
 
     def _calcium(
-        self, traces: Traces, seen: Signals, dt_ms: float
+        self, traces: Traces, signals: Signals, dt_ms: float
     ) -> tuple[Tensor, Tensor, Tensor | None, Traces]:
         """Traces just after the step's spikes, the gate that holds in it, and the next traces."""
         x, y, gate, *pending = traces
-        pending.append(seen.pre.clone())
+        pending.append(signals.pre.clone())
         overdue = max(len(pending) - round(self.delay_ms / dt_ms), 0)
         for arrived in pending[:overdue]:
             x = x + arrived
-        y, keep = y + seen.post, decay(dt_ms, self.tau_ca_ms)
+        y, keep = y + signals.post, decay(dt_ms, self.tau_ca_ms)
         held = None
-        if seen.gate is not None:
-            held = gate.maximum(seen.gate)
+        if signals.gate is not None:
+            held = gate.maximum(signals.gate)
             gate = held * keep
         return x, y, held, (x * keep, y * keep, gate, *pending[overdue:])
 

@@ -13,7 +13,7 @@ from snn_artsy.rules.base import (
     Signals,
     Traces,
     all_factors,
-    check_seen,
+    check_signals,
     check_traces,
     outer,
     require_rule,
@@ -112,32 +112,32 @@ class GatedSTDP:
         return self._joined(total, weight, age * 0.0 + 1e9, self.base.rest(base))
 
     def _joined(self, total: Tensor, weight: Tensor, age: Tensor, base: Traces) -> Traces:
-        kept = len(self.base.slow)
-        return (total, weight, *base[:kept], age, *base[kept:])
+        n_slow = len(self.base.slow)
+        return (total, weight, *base[:n_slow], age, *base[n_slow:])
 
     def _parts(self, traces: Traces) -> tuple[Tensor, Tensor, Tensor, Traces]:
-        kept = 2 + len(self.base.slow)
-        return traces[0], traces[1], traces[kept], (*traces[2:kept], *traces[kept + 1 :])
+        n_slow = 2 + len(self.base.slow)
+        return traces[0], traces[1], traces[n_slow], (*traces[2:n_slow], *traces[n_slow + 1 :])
 
     def step(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        check_seen(w, seen, dt_ms, noise)
-        check_traces(self, traces, seen, w.ndim == 3)
+        check_signals(w, signals, dt_ms, noise)
+        check_traces(self, traces, signals, w.ndim == 3)
         if not isinstance(self.base, ProductRule):
             total, weight, age, base = self._parts(traces)
-            dw, base = self.base.step(w, base, self.gated(seen), dt_ms, noise)
+            dw, base = self.base.step(w, base, self.gated(signals), dt_ms, noise)
             return dw, self._joined(total, weight, age, base)
         private, age = w.ndim == 3, self._parts(traces)[2]
-        f, reference, traces = self.factors(traces, seen, dt_ms, private)
+        f, reference, traces = self.factors(traces, signals, dt_ms, private)
         up, down = self.base.dependence().of(w)
         loss = outer(f.loss_post, f.loss_pre, private) * down
         if self.gating.insertion == "bernoulli":
             near = (age < self.gating.window_ms).to(w.dtype)
-            event = _event(self.gated(seen), dt_ms)
+            event = _event(self.gated(signals), dt_ms)
             return self._inserted(w, outer(event, near, private), noise) - loss, traces
         gain = outer(f.gain_post, f.gain_pre, private)
-        factor = self.gating.target if seen.target is None else seen.target
+        factor = self.gating.target if signals.target is None else signals.target
         if private:
             gain = gain - reference.unsqueeze(1) * f.gain_post.unsqueeze(2) * _column(factor)
         else:
@@ -145,31 +145,31 @@ class GatedSTDP:
         return gain * up - loss, traces
 
     def factors(
-        self, traces: Traces, seen: Signals, dt_ms: float, private: bool = False
+        self, traces: Traces, signals: Signals, dt_ms: float, private: bool = False
     ) -> tuple[Factors, Tensor, Traces]:
         """The base rule's factors of one step, the reference <x_i> in it ([n_pre], or [B, n_pre] if
         private), and the traces after it; for a product rule as base."""
         assert isinstance(self.base, ProductRule)
         total, weight, age, base = self._parts(traces)
-        f, base = self.base.factors(base, self.gated(seen), dt_ms)
+        f, base = self.base.factors(base, self.gated(signals), dt_ms)
         observed = f.gain_pre if private else f.gain_pre.mean(0)
-        elapsed_ms = dt_ms * (1 if private else len(seen.pre))
+        elapsed_ms = dt_ms * (1 if private else len(signals.pre))
         total, weight = self._average(total, weight, observed, elapsed_ms)
-        age = (age + dt_ms) * (1.0 - seen.pre) + dt_ms * seen.pre
+        age = (age + dt_ms) * (1.0 - signals.pre) + dt_ms * signals.pre
         return f, _mean(total, weight), self._joined(total, weight, age, base)
 
     def presentation(
-        self, w: Tensor, traces: Traces, seen: Signals, dt_ms: float, noise: Tensor | None = None
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        check_seen(w, seen, dt_ms, noise, steps=True)
-        check_traces(self, traces, seen.at(0))
+        check_signals(w, signals, dt_ms, noise, steps=True)
+        check_traces(self, traces, signals.at(0))
         total, weight, age, base = self._parts(traces)
-        seen = self.gated(seen)
+        signals = self.gated(signals)
         if not isinstance(self.base, ProductRule):
-            dw, base = self.base.presentation(w, base, seen, dt_ms, noise)
+            dw, base = self.base.presentation(w, base, signals, dt_ms, noise)
             return dw, self._joined(total, weight, age, base)
-        f, base = all_factors(self.base, self.base.begun(base, seen), seen, dt_ms)
-        n_steps, n_batch = seen.pre.shape[:2]
+        f, base = all_factors(self.base, self.base.begun(base, signals), signals, dt_ms)
+        n_steps, n_batch = signals.pre.shape[:2]
         total, weight = self._average(
             total, weight, f.gain_pre.mean((0, 1)), dt_ms * n_steps * n_batch
         )
@@ -177,12 +177,12 @@ class GatedSTDP:
         f = Factors(*(factor.flatten(0, 1) for factor in f))
         loss = f.loss_post.T @ f.loss_pre
         if self.gating.insertion == "bernoulli":
-            event = _event(seen, dt_ms).flatten(0, 1)
-            near = self._near(seen.pre, dt_ms).flatten(0, 1)
+            event = _event(signals, dt_ms).flatten(0, 1)
+            near = self._near(signals.pre, dt_ms).flatten(0, 1)
             gain = self._inserted(w, event.T @ near, noise)
         else:
             gain = f.gain_post.T @ f.gain_pre
-            factor = self.gating.target if seen.target is None else seen.target
+            factor = self.gating.target if signals.target is None else signals.target
             gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(total, weight)
             gain = gain * up
         return gain - loss * down, self._joined(total, weight, age, base)
@@ -193,9 +193,9 @@ class GatedSTDP:
             gating = replace(gating, probability=1.0 - (1.0 - gating.probability) ** factor)
         return replace(self, base=self.base.sped_up(factor), gating=gating)
 
-    def gated(self, seen: Signals) -> Signals:
+    def gated(self, signals: Signals) -> Signals:
         """The same signals with the NMDA gate that the potential opens."""
-        return seen._replace(gate=self.gating.nmda * nmda_gate(seen.v_mV, self.gating.mg_mM))
+        return signals._replace(gate=self.gating.nmda * nmda_gate(signals.v_mV, self.gating.mg_mM))
 
     def _average(
         self, slow: Tensor, weight: Tensor, value: Tensor, elapsed_ms: float
@@ -231,11 +231,11 @@ def _mean(total: Tensor, weight: Tensor) -> Tensor:
     return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
-def _event(seen: Signals, dt_ms: float) -> Tensor:
+def _event(signals: Signals, dt_ms: float) -> Tensor:
     """Coincidences of a step with glutamate: 1 at a spike through an open gate, and dt/SUSTAINED_MS
     where the gate is open without one, so that their number does not depend on dt."""
-    assert seen.gate is not None
-    return insertion_event(seen._replace(gate=(seen.gate > 0).to(seen.gate.dtype)), dt_ms)
+    assert signals.gate is not None
+    return insertion_event(signals._replace(gate=(signals.gate > 0).to(signals.gate.dtype)), dt_ms)
 
 
 def _column(factor: Tensor | float) -> Tensor | float:

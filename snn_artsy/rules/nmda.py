@@ -42,13 +42,13 @@ def nmda_gate(v_mV: Tensor, mg_mM: float) -> Tensor:
     return ((mg_block(v_mV, mg_mM) - threshold) / (1.0 - threshold)).clamp_min(0.0)
 
 
-def insertion_event(seen: Signals, dt_ms: float) -> Tensor:
+def insertion_event(signals: Signals, dt_ms: float) -> Tensor:
     """What stands for the postsynaptic spike in the potentiation of rules of spike times, [B, n].
 
     Without receptors the spike itself. With them (our definition) the gate D at a spike, and
     D dt / SUSTAINED_MS in a step without one, so that a voltage clamp or the lack of magnesium
     inserts receptors too, at a rate that does not depend on dt.
     """
-    if seen.gate is None:
-        return seen.post
-    return seen.gate * (seen.post + (1.0 - seen.post) * min(dt_ms / SUSTAINED_MS, 1.0))
+    if signals.gate is None:
+        return signals.post
+    return signals.gate * (signals.post + (1.0 - signals.post) * min(dt_ms / SUSTAINED_MS, 1.0))

@@ -80,26 +80,26 @@ class VoltageSTDP(ProductRule):
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         return pre * 0.0, post * 0.0, post * 0.0
 
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
+    def factors(self, traces: Traces, signals: Signals, dt_ms: float) -> tuple[Factors, Traces]:
         xbar, minus, plus, *past = traces
         u_minus, u_plus, past = self._delayed([*past, minus, plus], dt_ms)
-        lasts, keep_minus, keep_plus = self._durations(seen, dt_ms)
+        lasts, keep_minus, keep_plus = self._durations(signals, dt_ms)
         gain_post = (
             self.a_ltp
-            * (seen.v_mV - self.theta_plus_mV).clamp_min(0.0)
+            * (signals.v_mV - self.theta_plus_mV).clamp_min(0.0)
             * (u_plus + (self.v_rest_mV - self.theta_minus_mV)).clamp_min(0.0)
             * lasts
         )
         f = Factors(
             gain_pre=xbar,
-            gain_post=gain_post if seen.gate is None else gain_post * seen.gate,
-            loss_pre=seen.pre,
+            gain_post=gain_post if signals.gate is None else gain_post * signals.gate,
+            loss_pre=signals.pre,
             loss_post=self.a_ltd
             * (u_minus + (self.v_rest_mV - self.theta_minus_mV)).clamp_min(0.0),
         )
-        above = seen.v_mV - self.v_rest_mV
+        above = signals.v_mV - self.v_rest_mV
         return f, (
-            advance(xbar, seen.pre / self.tau_x_ms, dt_ms, self.tau_x_ms, nearest=False),
+            advance(xbar, signals.pre / self.tau_x_ms, dt_ms, self.tau_x_ms, nearest=False),
             above + (minus - above) * keep_minus,
             above + (plus - above) * keep_plus,
             *past,
@@ -118,7 +118,7 @@ class VoltageSTDP(ProductRule):
         return values[0], values[1], values[2:]
 
     def _durations(
-        self, seen: Signals, dt_ms: float
+        self, signals: Signals, dt_ms: float
     ) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
         """How long the step's potential lasts (ms), and what it leaves of the two filters."""
 
@@ -133,5 +133,5 @@ class VoltageSTDP(ProductRule):
         if self.spike_ms is None:
             return step
         spike = of(self.spike_ms)
-        lasts, minus, plus = (a + seen.post * (b - a) for a, b in zip(step, spike, strict=True))
+        lasts, minus, plus = (a + signals.post * (b - a) for a, b in zip(step, spike, strict=True))
         return lasts, minus, plus

@@ -55,7 +55,7 @@ class Begun:
 
 @contextmanager
 def locked(directory: Path, key: str) -> Iterator[WriterLock]:
-    """Nobody else writes in ``directory`` meanwhile.
+    """Hold the lock of ``directory``, so that nobody else writes in it.
 
     Raises:
         ConfigError: Another process does, or it can't be written; begins with ``key``.
@@ -75,7 +75,7 @@ def locked(directory: Path, key: str) -> Iterator[WriterLock]:
 
 @contextmanager
 def going_on(how: str) -> Iterator[None]:
-    """An interrupt says how to go on."""
+    """Say how to go on with the run if the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -45,7 +45,7 @@ def cell_file(directory: Path, learner: str, seed: int) -> Path:
 
 
 def write_cell(file: Path, cell: Cell, facts: Facts) -> None:
-    """Whole or not at all.
+    """Write a cell's file, whole or not at all.
 
     Raises:
         RecordingError: It can't be written.

@@ -69,18 +69,18 @@ class Checkpoint:
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def begin(self, learner: str) -> None:
-        """Another learner is at work."""
+        """Note that this learner is at work from now on."""
         self.learner, self.step, self.answers, self.state = learner, 0, [], {}
         self.seconds = self.seconds_learning = 0.0
 
     def finish(self, measures: dict[str, Any]) -> None:
-        """The learner at work is done."""
+        """Note the measures of the learner at work, which is done."""
         assert self.learner is not None
         self.finished[self.learner] = measures
         self.learner, self.step, self.answers, self.state = None, 0, [], {}
 
     def fail(self, why: str) -> None:
-        """The learner at work is given up."""
+        """Note why the learner at work was given up."""
         assert self.learner is not None
         self.failed[self.learner] = why
         self.learner, self.step, self.answers, self.state = None, 0, [], {}
@@ -180,7 +180,7 @@ def load_answers(directory: Path, checkpoint: Checkpoint) -> list[StepAnswers]:
 
 
 def remove(directory: Path) -> None:
-    """A finished run needs no checkpoint."""
+    """Remove the checkpoints of a finished run, which needs none."""
     # Its main file last but for the rest: without that one, a run counts as done.
     for name in (_SETTLED, _FILE):
         (directory / FOLDER / name).unlink(missing_ok=True)

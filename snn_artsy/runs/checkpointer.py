@@ -27,32 +27,32 @@ class Checkpointer:
 
     directory: Path
     recorder: RunRecorder
-    kept: checkpoint.Checkpoint
+    latest: checkpoint.Checkpoint
     device: str
     due: float = -math.inf
     steps: list[StepAnswers] = field(default_factory=list)  # of the learner that goes on
     answers: list[tuple[int, StepAnswers]] = field(default_factory=list)  # not on the disk yet
 
     def save(self) -> None:
-        """A checkpoint, whatever it takes."""
+        """Write a checkpoint now, however short a time ago the last one was."""
         at = time.perf_counter()
         self.recorder.flush()
-        self.kept.recorded = self.recorder.recorded
-        checkpoint.save(self.directory, self.kept)
+        self.latest.recorded = self.recorder.recorded
+        checkpoint.save(self.directory, self.latest)
         now = time.perf_counter()
         self.due = now + (now - at) * (1 / CHECKPOINT_SHARE - 1)
 
-    def begin(self, name: str, learner: Learner, frozen: FeatureStream) -> list[StepAnswers]:
-        """A learner starts, or goes on from where it was: its answers so far."""
-        kept, self.answers = self.kept, []
-        if kept.learner != name:
-            kept.begin(name)
+    def begin(self, name: str, learner: Learner, features: FeatureStream) -> list[StepAnswers]:
+        """Start a learner, or restore it where it was; its answers so far are returned."""
+        latest, self.answers = self.latest, []
+        if latest.learner != name:
+            latest.begin(name)
             return []
-        seen = [task for task, _ in frozen.tasks[: kept.step]]
-        if kept.state:
+        tasks = [task for task, _ in features.tasks[: latest.step]]
+        if latest.state:
             try:
-                learner.restore({k: v.to(self.device) for k, v in kept.state.items()}, seen)
-                torch.set_rng_state(kept.state["torch_rng"])
+                learner.restore({k: v.to(self.device) for k, v in latest.state.items()}, tasks)
+                torch.set_rng_state(latest.state["torch_rng"])
             except Exception as error:  # tensors of another shape or kind fail anywhere
                 raise ConfigError(
                     f"checkpoint: it does not fit {name} ({error}); start a new run"
@@ -62,23 +62,25 @@ class Checkpointer:
     def learnt(
         self, learner: Learner, seconds: float, seconds_learning: float, answers: StepAnswers | None
     ) -> None:
-        """After a task, with its answers, or after an epoch: a checkpoint, if one is due.
+        """Write a checkpoint after a task (with its answers) or an epoch, if one is due.
 
         Raises:
             NotFinite: The learner's state is not; it is not written then.
         """
-        kept = self.kept
-        assert kept.learner is not None
+        latest = self.latest
+        assert latest.learner is not None
         if answers is not None:
-            self.answers.append((kept.step, answers))
-            kept.step += 1
+            self.answers.append((latest.step, answers))
+            latest.step += 1
         if time.perf_counter() < self.due:
             return
         state = learner.checkpoint()
-        require_finite(f"checkpoint of {kept.learner}", state)
+        require_finite(f"checkpoint of {latest.learner}", state)
         for step, each in self.answers:
-            kept.answers.append(checkpoint.save_answers(self.directory, kept.learner, step, each))
+            latest.answers.append(
+                checkpoint.save_answers(self.directory, latest.learner, step, each)
+            )
         self.answers = []
-        kept.seconds, kept.seconds_learning = seconds, seconds_learning
-        kept.state = state | {"torch_rng": torch.get_rng_state()}
+        latest.seconds, latest.seconds_learning = seconds, seconds_learning
+        latest.state = state | {"torch_rng": torch.get_rng_state()}
         self.save()

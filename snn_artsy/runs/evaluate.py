@@ -19,7 +19,7 @@ TEST_BATCH = 500
 
 
 def evaluate(
-    learner: Learner, seen: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
+    learner: Learner, samples: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
 ) -> StepAnswers:
     """A learner's answers for test samples; ``oracle``: also with the true task's gate.
 
@@ -27,8 +27,8 @@ def evaluate(
         NotFinite: A score is not.
     """
     at = time.perf_counter()
-    prediction = predict(learner, seen)
-    if seen.features.is_cuda:
+    prediction = predict(learner, samples)
+    if samples.features.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - at
     given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
@@ -40,10 +40,10 @@ def evaluate(
         spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1)
     oracle_predicted = None
     if oracle and prediction.gates is not None:
-        task = torch.from_numpy(task_of_label).to(seen.labels.device)[seen.labels]
-        oracle_predicted = predict(learner, replace(seen, true_task=task)).scores.argmax(1)
+        task = torch.from_numpy(task_of_label).to(samples.labels.device)[samples.labels]
+        oracle_predicted = predict(learner, replace(samples, true_task=task)).scores.argmax(1)
     columns = {
-        "labels": seen.labels,
+        "labels": samples.labels,
         "predicted": prediction.scores.argmax(1),
         "scores": prediction.scores,
         "gates": prediction.gates,

@@ -59,7 +59,7 @@ class FeatureStream:
 
 
 def choose_device(wanted: str) -> str:
-    """``auto`` takes a GPU when there is one.
+    """Name of the device to compute on: ``auto`` takes a GPU when there is one.
 
     Raises:
         ConfigError: ``cuda`` is asked for and absent.

@@ -44,7 +44,7 @@ def as_found(config: RunConfig, directory: Path) -> RunConfig:
 
 
 def refuse_links(directory: Path, key: str = "run") -> None:
-    """Writing in ``directory`` must not reach other places.
+    """Refuse links by which writing in ``directory`` would reach other places.
 
     Raises:
         ConfigError: A link below it leads out of it.

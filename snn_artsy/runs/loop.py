@@ -30,7 +30,7 @@ from snn_artsy.runs.progress import progress_bar
 def run_learner(
     name: str,
     config: RunConfig,
-    frozen: FeatureStream,
+    features: FeatureStream,
     device: str,
     console: Console,
     recorder: RunRecorder | None = None,
@@ -43,19 +43,19 @@ def run_learner(
     What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
     ``checkpointer`` makes checkpoints, and has it go on from its own."""
     torch.manual_seed(config.seed)
-    learner = build_learner(name, frozen.setting(config, device, recorder))
-    steps = [] if checkpointer is None else checkpointer.begin(name, learner, frozen)
+    learner = build_learner(name, features.setting(config, device, recorder))
+    steps = [] if checkpointer is None else checkpointer.begin(name, learner, features)
     # as if what was taken before an interruption had been taken just now
-    learning = 0.0 if checkpointer is None else checkpointer.kept.seconds_learning
-    started = time.perf_counter() - (0.0 if checkpointer is None else checkpointer.kept.seconds)
+    learning = 0.0 if checkpointer is None else checkpointer.latest.seconds_learning
+    started = time.perf_counter() - (0.0 if checkpointer is None else checkpointer.latest.seconds)
     done = len(steps)
 
     def elapsed() -> float:
         return time.perf_counter() - started
 
     with progress_bar(console) as progress:
-        bar = progress.add_task(name, total=len(frozen.tasks), completed=done)
-        for step, (task, _) in enumerate(frozen.tasks[done:], start=done):
+        bar = progress.add_task(name, total=len(features.tasks), completed=done)
+        for step, (task, _) in enumerate(features.tasks[done:], start=done):
             begun = elapsed() - learning
             if checkpointer is not None:
                 learner.after_epoch = lambda begun=begun: checkpointer.learnt(
@@ -67,16 +67,16 @@ def run_learner(
             learning = elapsed() - begun
             if config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
-            seen = join([test for _, test in frozen.tasks[: step + 1]])
-            last = step == len(frozen.tasks) - 1
+            samples = join([test for _, test in features.tasks[: step + 1]])
+            last = step == len(features.tasks) - 1
             with _finite(learner, f"{name}, task {step}"):
-                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=last)
+                answers = evaluate(learner, samples, features.stream.task_of_label, oracle=last)
             steps.append(answers)
             if recorder is not None:
                 recorder.evaluation(
                     name,
                     step,
-                    seen.index.cpu().numpy(),
+                    samples.index.cpu().numpy(),
                     answers.labels,
                     answers.predicted,
                     gates=answers.gates,
@@ -90,10 +90,10 @@ def run_learner(
     if state_file is not None:
         digest = checkpoint.write_tensors(state_file, learner.state_dict())
         if checkpointer is not None:
-            checkpointer.kept.states[name] = digest
+            checkpointer.latest.states[name] = digest
     if keep is not None:
         keep += steps
-    measures = measure(steps, frozen.stream.task_of_label)
+    measures = measure(steps, features.stream.task_of_label)
     measures |= learner.report()
     measures |= {"seconds": elapsed(), "seconds_learning": learning}
     if recorder is not None:
@@ -103,25 +103,25 @@ def run_learner(
 
 def run_controls(
     config: RunConfig,
-    frozen: FeatureStream,
+    features: FeatureStream,
     device: str,
     console: Console,
     checkpointer: Checkpointer,
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    found = checkpointer.kept.controls
-    learners = build_snn(frozen.setting(config, device)).controls()
+    found = checkpointer.latest.controls
+    learners = build_snn(features.setting(config, device)).controls()
     missing = {name: learner for name, learner in learners.items() if name not in found}
     with progress_bar(console) as progress:
-        bar = progress.add_task("controls", total=len(missing) * len(frozen.tasks))
+        bar = progress.add_task("controls", total=len(missing) * len(features.tasks))
         for name in list(missing):
             learner = missing.pop(name)  # what one has learnt is let go before the next
             with _finite(learner, f"control {name}"):
-                for task, _ in frozen.tasks:
+                for task, _ in features.tasks:
                     learner.learn(task)
                     progress.advance(bar)
-                seen = join([test for _, test in frozen.tasks])
-                answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
+                samples = join([test for _, test in features.tasks])
+                answers = evaluate(learner, samples, features.stream.task_of_label, oracle=False)
             assert answers.spike_predicted is not None
             found[name] = {
                 "a_last_spikes_only": float(np.mean(answers.spike_predicted == answers.labels)),

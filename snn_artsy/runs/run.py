@@ -47,7 +47,7 @@ class RunResult(JupyterMixin):
     summary: dict[str, Any] = field(repr=False)
 
     def open(self) -> Run:
-        """Its recording; to be used in ``with``."""
+        """Open the recording of the run, to be used in ``with``."""
         return open_run(self.directory)
 
     def __rich__(self) -> Group:
@@ -131,15 +131,15 @@ def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) ->
         # what takes no time first: versions, device
         _check(begun.facts, Facts.gather(config, begun.facts.images, begun.facts.backbone_sha256,
                                          device, begun.facts.threads))  # fmt: skip
-    frozen = prepare(config, device, console)
+    features = prepare(config, device, console)
     with computing_with(threads_of(config) if begun.facts is None else begun.facts.threads):
-        facts = now = frozen.facts(config, device)
+        facts = now = features.facts(config, device)
         if begun.facts is not None:
             facts = begun.facts
             _check(facts, now)
             for remark in remarks(facts, now):
                 say(console, f"{remark}: last digits can differ")
-        return _carry_out(begun, facts, directory, device, frozen, lock, console)
+        return _carry_out(begun, facts, directory, device, features, lock, console)
 
 
 def _check(facts: Facts, now: Facts) -> None:
@@ -163,13 +163,13 @@ def _recorder(
         return recorder, checkpoint.Checkpoint(facts), []
     for each in begun.damaged:
         _say_damaged(each, console)
-    for kept in begun.checkpoints:
+    for latest in begun.checkpoints:
         try:
-            steps = checkpoint.load_answers(directory, kept)
+            steps = checkpoint.load_answers(directory, latest)
             recorder = RunRecorder(
-                directory, text, attributes, record, recorded=kept.recorded, lock=lock
+                directory, text, attributes, record, recorded=latest.recorded, lock=lock
             )
-            return recorder, kept, steps
+            return recorder, latest, steps
         except DamageError as error:
             _say_damaged(str(error), console)
     recorder = RunRecorder(directory, text, attributes, record, recorded={}, lock=lock)
@@ -185,39 +185,39 @@ def _carry_out(
     facts: Facts,
     directory: Path,
     device: str,
-    frozen: FeatureStream,
+    features: FeatureStream,
     lock: WriterLock,
     console: Console,
 ) -> RunResult:
     """Everything after the features."""
     config = begun.config
-    sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in frozen.stream.tasks]
-    expected, free = check_disk(config, frozen.dim, sizes, directory)
+    sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in features.stream.tasks]
+    expected, free = check_disk(config, features.dim, sizes, directory)
     say(
         console,
         f"run.h5: about {in_words(sum(expected.values()))} before compression "
         f"({listed(expected)}); {in_words(free)} free",
     )
-    recorder, kept, steps = _recorder(begun, facts, directory, lock, console)
+    recorder, latest, steps = _recorder(begun, facts, directory, lock, console)
     with recorder:
-        checkpointer = Checkpointer(directory, recorder, kept, device, steps=steps)
+        checkpointer = Checkpointer(directory, recorder, latest, device, steps=steps)
         for name in config.learners:
-            if name in kept.finished or name in kept.failed:
+            if name in latest.finished or name in latest.failed:
                 continue
             file = state_path(directory, name)
             try:
                 measures = run_learner(
-                    name, config, frozen, device, console, recorder, file, checkpointer=checkpointer
+                    name, config, features, device, console, recorder, file, None, checkpointer
                 )
-                kept.finish(_plain(measures))
+                latest.finish(_plain(measures))
             except NotFinite as error:
-                kept.fail(str(error))
+                latest.fail(str(error))
             checkpointer.save()
-        learners, failed = kept.finished, dict(kept.failed)
+        learners, failed = latest.finished, dict(latest.failed)
         controls: dict[str, dict[str, float]] = {}
         if config.controls:
             try:
-                controls = run_controls(config, frozen, device, console, checkpointer)
+                controls = run_controls(config, features, device, console, checkpointer)
             except NotFinite as error:
                 failed["controls"] = str(error)
         if controls and "artsy_snn" in learners:
@@ -226,11 +226,11 @@ def _carry_out(
             learners["artsy_snn"]["timing_index"] = reference - shuffled
     summary = {
         "learners": learners,
-        "chance": 1.0 / len(frozen.stream.class_order),
-        "class_order": frozen.stream.class_order.tolist(),
+        "chance": 1.0 / len(features.stream.class_order),
+        "class_order": features.stream.class_order.tolist(),
         **facts.plain(),
-        "states": kept.states,
-        "feature_seconds": frozen.seconds,
+        "states": latest.states,
+        "feature_seconds": features.seconds,
     }
     if controls:
         summary["controls"] = controls
@@ -245,9 +245,9 @@ def _carry_out(
         if tasks := measures.get("unconverted_tasks"):
             say(
                 console,
-                f"{name}: no silent synapse converted in {len(tasks)} of {len(frozen.tasks)} tasks "
-                f"({', '.join(map(str, tasks))}), so that spikes alone cannot tell their classes; "
-                "it takes more training images, or more epochs (snn.plasticity.epochs)",
+                f"{name}: no silent synapse converted in {len(tasks)} of {len(features.tasks)} "
+                f"tasks ({', '.join(map(str, tasks))}), so that spikes alone cannot tell their "
+                "classes; it takes more training images, or more epochs (snn.plasticity.epochs)",
             )
         if reason := measures.get("reference_engine"):
             say(
@@ -257,7 +257,7 @@ def _carry_out(
             say(
                 console,
                 f"{name}: gates uninformative, {measures['mean_open_gates']:.1f} of "
-                f"{len(frozen.tasks)} open on average",
+                f"{len(features.tasks)} open on average",
             )
     return RunResult(directory, summary)
 

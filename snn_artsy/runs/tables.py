@@ -15,7 +15,7 @@ ABSENT = "–"
 
 
 @dataclass(frozen=True)
-class Column:
+class MeasureColumn:
     """How tables show a measure of ``summary.json``.
 
     Args:
@@ -38,30 +38,30 @@ class Column:
 
 
 COLUMNS = {
-    "a_last": Column("A_last", "A_last"),
-    "a_last_spikes_only": Column("spikes", "A_last, spikes only"),
-    "a_avg": Column("A_avg", "A_avg"),
-    "task_identification": Column("task", "task identified"),
-    "gate_identification": Column("gate", "gate identified"),
-    "oracle_task_accuracy": Column("oracle", "oracle task"),
-    "forgetting_max_last": Column("forget", "forgetting"),
-    "functional_share": Column("contacts", "functional contacts"),
-    "mean_open_gates": Column("gates", "open gates", 1),
-    "gate_precision": Column("prec.", "precision"),
-    "gate_recall": Column("recall", "recall"),
-    "all_silent_share": Column("silent", "all silent"),
-    "converted_share": Column("converted", "converted"),
-    "test_steps": Column("T", "T", 1),
-    "max_rate_hz": Column("Hz", "max. rate (Hz)", 1),
-    "spikes_per_image": Column("spikes/image", "spikes per image", 1),
-    "timing_index": Column("timing", "timing index"),
-    "parameters": Column("kparam", "trained, thousands", 1e-3),
-    "stored_bytes": Column("MB", "stored, MB", 1e-6),
-    "vit_passes_per_image": Column("ViT", "ViT passes", 1),
-    "synaptic_operations_per_image": Column("kops", "synaptic operations, thousands", 1e-3),
-    "inference_ms_per_image": Column("µs", "µs an image", 1000),
-    "seconds_learning": Column("s learning", "seconds learning", 1),
-    "seconds": Column("s", "seconds", 1),
+    "a_last": MeasureColumn("A_last", "A_last"),
+    "a_last_spikes_only": MeasureColumn("spikes", "A_last, spikes only"),
+    "a_avg": MeasureColumn("A_avg", "A_avg"),
+    "task_identification": MeasureColumn("task", "task identified"),
+    "gate_identification": MeasureColumn("gate", "gate identified"),
+    "oracle_task_accuracy": MeasureColumn("oracle", "oracle task"),
+    "forgetting_max_last": MeasureColumn("forget", "forgetting"),
+    "functional_share": MeasureColumn("contacts", "functional contacts"),
+    "mean_open_gates": MeasureColumn("gates", "open gates", 1),
+    "gate_precision": MeasureColumn("prec.", "precision"),
+    "gate_recall": MeasureColumn("recall", "recall"),
+    "all_silent_share": MeasureColumn("silent", "all silent"),
+    "converted_share": MeasureColumn("converted", "converted"),
+    "test_steps": MeasureColumn("T", "T", 1),
+    "max_rate_hz": MeasureColumn("Hz", "max. rate (Hz)", 1),
+    "spikes_per_image": MeasureColumn("spikes/image", "spikes per image", 1),
+    "timing_index": MeasureColumn("timing", "timing index"),
+    "parameters": MeasureColumn("kparam", "trained, thousands", 1e-3),
+    "stored_bytes": MeasureColumn("MB", "stored, MB", 1e-6),
+    "vit_passes_per_image": MeasureColumn("ViT", "ViT passes", 1),
+    "synaptic_operations_per_image": MeasureColumn("kops", "synaptic operations, thousands", 1e-3),
+    "inference_ms_per_image": MeasureColumn("µs", "µs an image", 1000),
+    "seconds_learning": MeasureColumn("s learning", "seconds learning", 1),
+    "seconds": MeasureColumn("s", "seconds", 1),
 }
 """Measures that some table shows: the one list for consoles, reports and pages."""
 

@@ -30,7 +30,7 @@ class Trained:
     """A spiking learner as its run left it, with the run's tasks."""
 
     config: RunConfig
-    frozen: FeatureStream
+    features: FeatureStream
     learner: ArtsySNN
     device: str
 
@@ -52,9 +52,9 @@ def load_trained(directory: str | Path) -> Trained:
     config = as_found(config, directory)
     facts, digest = _summarised(directory / "summary.json")
     device = choose_device(config.device)
-    frozen = prepare(config, device, Console(quiet=True))
+    features = prepare(config, device, Console(quiet=True))
     # what it has learnt may be used by other versions and on another device
-    now = replace(frozen.facts(config, device), versions=facts.versions, device=facts.device)
+    now = replace(features.facts(config, device), versions=facts.versions, device=facts.device)
     if changed := differences(facts, now):
         raise ConfigError(
             f'run: "{directory}" was made with something else: {"; ".join(changed)}; give it that '
@@ -69,33 +69,33 @@ def load_trained(directory: str | Path) -> Trained:
             f'run: "{file}" is not what the run in "{directory}" has learnt; put its own back, or '
             "run it anew"
         )
-    learner = build_snn(frozen.setting(config, device))
+    learner = build_snn(features.setting(config, device))
     try:
         learner.load_state_dict(state)
-        _check_fits(learner, state, frozen)
+        _check_fits(learner, state, features)
     except Exception as error:  # tensors of another name, shape or kind fail anywhere
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f'run: "{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
             "back, or run it anew"
         ) from error
-    return Trained(config, frozen, learner, device)
+    return Trained(config, features, learner, device)
 
 
 def _check_fits(
-    learner: ArtsySNN, state: Mapping[str, torch.Tensor], frozen: FeatureStream
+    learner: ArtsySNN, state: Mapping[str, torch.Tensor], features: FeatureStream
 ) -> None:
     """A learner took over all that a state holds, has learnt all tasks, and can answer."""
     taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}
     given = {name: tensor.shape for name, tensor in state.items()}
     if taken != given:
         raise ValueError(f"{', '.join(sorted(taken.keys() ^ given.keys())) or 'a shape'} differs")
-    if len(learner.layers) != len(frozen.tasks):
-        raise ValueError(f"{len(learner.layers)} sub-networks for {len(frozen.tasks)} tasks")
-    _, test = frozen.tasks[-1]
+    if len(learner.layers) != len(features.tasks):
+        raise ValueError(f"{len(learner.layers)} sub-networks for {len(features.tasks)} tasks")
+    _, test = features.tasks[-1]
     require_finite("state", state)
     answers = learner.predict(take(test, torch.arange(1, device=test.index.device)))
-    if answers.scores.shape[1] != len(frozen.stream.class_order):
+    if answers.scores.shape[1] != len(features.stream.class_order):
         raise ValueError(f"{answers.scores.shape[1]} classes")
 
 

@@ -1,7 +1,7 @@
 """Spiking synapses that are silent until they learn: a PyTorch layer library of its own."""
 
 from snn_artsy.registry import ENCODERS, NEURONS
-from snn_artsy.synapses.circuit import Events, Ongoing, Response
+from snn_artsy.synapses.circuit import Ongoing, Response, StateEvents
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
 from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
 from snn_artsy.synapses.pairing import Schedule, make_schedule
@@ -10,7 +10,6 @@ from snn_artsy.synapses.receptors import mg_block
 register_code, register_neuron = ENCODERS.register, NEURONS.register
 
 __all__ = [
-    "Events",
     "FeatureScaling",
     "Ongoing",
     "Response",
@@ -18,6 +17,7 @@ __all__ = [
     "SilentSynapseLayer",
     "SpikeEncoder",
     "StateChange",
+    "StateEvents",
     "fit_scaling",
     "make_schedule",
     "mg_block",

@@ -105,7 +105,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Events:
+class StateEvents:
     """Contacts that changed state, in the order of steps, then of contacts; all [n].
 
     Args:

@@ -22,11 +22,11 @@ from snn_artsy.checks import duration
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules.nmda import mg_block
 from snn_artsy.synapses.receptors import (
-    Gates,
+    OpenReceptors,
     excitatory_current,
-    gates_at_rest,
-    gates_step,
     nmda_bound,
+    receptors_at_rest,
+    receptors_step,
 )
 
 
@@ -83,9 +83,9 @@ def clamp_current(
     _check_like("nmda_in", nmda_in, "ampa_in", ampa_in)
     check_range("v_mV", torch.as_tensor(v_mV))
     held = torch.as_tensor(v_mV).to(ampa_in)
-    gates, current = gates_at_rest(ampa_in[0]), []
+    opened, current = receptors_at_rest(ampa_in[0]), []
     for ampa, nmda in zip(ampa_in, nmda_in, strict=True):
-        now, gates = gates_step(gates, ampa, nmda, receptors, dt_ms)
+        now, opened = receptors_step(opened, ampa, nmda, receptors, dt_ms)
         current.append(excitatory_current(now, held, receptors))
     return torch.stack(current)
 
@@ -123,13 +123,13 @@ def integrate(
         if values is not None or name == "nmda_in":
             _check_like(name, values, "ampa_in", ampa_in)
     v = torch.full_like(ampa_in[0], membrane.v_rest_mV)
-    gates, inhibition = gates_at_rest(v), torch.zeros_like(v)
+    opened, inhibition = receptors_at_rest(v), torch.zeros_like(v)
     waiting = torch.zeros_like(v)
     mean_gaba = _mean_of_decay(receptors.tau_gaba_ms, dt_ms)
     kept_gaba = math.exp(-dt_ms / receptors.tau_gaba_ms)
     peaks, spikes = [], []
     for t in range(len(ampa_in)):
-        now, gates = gates_step(gates, ampa_in[t], nmda_in[t], receptors, dt_ms)
+        now, opened = receptors_step(opened, ampa_in[t], nmda_in[t], receptors, dt_ms)
         inhibition = inhibition if gaba_in is None else inhibition + gaba_in[t]
         v = membrane_step(
             v,
@@ -182,10 +182,10 @@ def membrane_step(
     return settled + (v_mV - settled) * torch.exp(-total * (dt_ms / membrane.capacitance_pF))
 
 
-def excitatory_conductance(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tensor:
+def excitatory_conductance(opened: OpenReceptors, v_mV: Tensor, receptors: Receptors) -> Tensor:
     """AMPA and unblocked NMDA conductance at a potential, nS."""
-    unblocked = nmda_bound(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
-    return receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * unblocked
+    unblocked = nmda_bound(opened, receptors) * mg_block(v_mV, receptors.mg_mM)
+    return receptors.g_ampa_nS * opened.ampa + receptors.g_nmda_nS * unblocked
 
 
 def _mean_of_decay(tau_ms: float, dt_ms: float) -> float:
@@ -193,9 +193,11 @@ def _mean_of_decay(tau_ms: float, dt_ms: float) -> float:
     return tau_ms / dt_ms * -math.expm1(-dt_ms / tau_ms)
 
 
-def _mean_over_step(now: Gates, receptors: Receptors, dt_ms: float) -> Gates:
+def _mean_over_step(now: OpenReceptors, receptors: Receptors, dt_ms: float) -> OpenReceptors:
     taus = (receptors.tau_ampa_ms, receptors.tau_nmda_decay_ms, receptors.tau_nmda_rise_ms)
-    return Gates(*(g * _mean_of_decay(tau, dt_ms) for g, tau in zip(now, taus, strict=True)))
+    return OpenReceptors(
+        *(g * _mean_of_decay(tau, dt_ms) for g, tau in zip(now, taus, strict=True))
+    )
 
 
 # --- balanced input, as the layer of silent synapses has it (our definition) ----------------------
@@ -204,13 +206,13 @@ def _mean_over_step(now: Gates, receptors: Receptors, dt_ms: float) -> Gates:
 class Open(NamedTuple):
     """Receptors open on each neuron; the inhibitory ones in contacts of g_ampa and g_nmda."""
 
-    excitatory: Gates
-    inhibitory: Gates
+    excitatory: OpenReceptors
+    inhibitory: OpenReceptors
 
 
 def open_at_rest(like: Tensor) -> Open:
     """Nothing open; tensors of ``like``'s shape, type and device."""
-    return Open(gates_at_rest(like), gates_at_rest(like))
+    return Open(receptors_at_rest(like), receptors_at_rest(like))
 
 
 def balanced_step(
@@ -236,12 +238,12 @@ def balanced_step(
     Returns:
         Potential (mV) at the end of the step, before any reset, and the receptors then open.
     """
-    now, excitatory = gates_step(receptors_open.excitatory, ampa_in, nmda_in, receptors, dt_ms)
+    now, excitatory = receptors_step(receptors_open.excitatory, ampa_in, nmda_in, receptors, dt_ms)
     excitation = excitatory_conductance(_mean_over_step(now, receptors, dt_ms), v_mV, receptors)
     inhibition, inhibitory = torch.zeros_like(v_mV), receptors_open.inhibitory
     if balance_in is not None:
         gaba = replace(receptors, tau_ampa_ms=receptors.tau_gaba_ms)
-        now, inhibitory = gates_step(inhibitory, balance_in, nmda_in, gaba, dt_ms)
+        now, inhibitory = receptors_step(inhibitory, balance_in, nmda_in, gaba, dt_ms)
         mean = _mean_over_step(now, gaba, dt_ms)
         middle = 0.5 * (membrane.v_rest_mV + membrane.v_th_mV)
         slow = _driving_mV(receptors, membrane) / (middle - receptors.e_gaba_mV)

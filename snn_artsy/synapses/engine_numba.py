@@ -23,7 +23,7 @@ from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, insertion_event
 from snn_artsy.synapses import engine_torch
-from snn_artsy.synapses.circuit import Circuit, Events, Ongoing, Response
+from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
 from snn_artsy.synapses.receptors import membrane_mV
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def learn(
     pre: Tensor,
     current: Tensor | None,
     elapsed_ms: float,
-) -> tuple[Response, Ongoing, Events]:
+) -> tuple[Response, Ongoing, StateEvents]:
     """`engine_torch.learn`, for what `covers` takes."""
     terms = _terms(circuit)
     if _compiled_neurons(circuit) and terms is not None:
@@ -139,18 +139,18 @@ def learn(
     # the electrode decides when neurons fire, whatever the contacts do meanwhile
     response, after = transmit(circuit, state, None, current, clamped=True)
     v_mV = membrane_mV(response.membrane, torch.ones_like(response.final[0]), response.spikes)
-    seen = Signals(pre, response.spikes, v_mV, target=circuit.target)
+    signals = Signals(pre, response.spikes, v_mV, target=circuit.target)
     assert circuit.rule is not None
     traces = state.traces
     if traces is None:
         traces = circuit.rule.start(pre[0], response.spikes[0])
-    traces, since, events = _learn_seen(circuit, traces, seen, elapsed_ms, state.since)
+    traces, since, events = _learn_from(circuit, traces, signals, elapsed_ms, state.since)
     return response, after.after(0, after.neuron, traces=traces, since=since), events
 
 
 def _learn_at_once(
     circuit: Circuit, state: Ongoing, pre: Tensor, current: Tensor | None, elapsed_ms: float
-) -> tuple[Response, Ongoing, Events]:
+) -> tuple[Response, Ongoing, StateEvents]:
     """Neurons and contacts in one call."""
     rule = circuit.rule
     base = _base(rule)
@@ -171,31 +171,31 @@ def _learn_at_once(
     return cells.response(after), after, events
 
 
-def _learn_seen(
+def _learn_from(
     circuit: Circuit,
     traces: Traces,
-    seen: Signals,
+    signals: Signals,
     elapsed_ms: float,
     since: tuple[Tensor, Tensor] | None = None,
-) -> tuple[Traces, tuple[Tensor, Tensor], Events]:
-    """Contacts alone, for what they have seen [T, B, n]; factors by the rule's own functions."""
+) -> tuple[Traces, tuple[Tensor, Tensor], StateEvents]:
+    """Contacts alone, for these signals [T, B, n]; factors by the rule's own functions."""
     rule, base = circuit.rule, _base(circuit.rule)
     assert base is not None
-    n_steps, n_batch, n_pre = seen.pre.shape
+    n_steps, n_batch, n_pre = signals.pre.shape
     steps, references = [], []
     for t in range(n_steps):
         if isinstance(rule, GatedSTDP):
-            f, reference, traces = rule.factors(traces, seen.at(t), circuit.dt_ms)
+            f, reference, traces = rule.factors(traces, signals.at(t), circuit.dt_ms)
         else:
-            f, traces = base.factors(traces, seen.at(t), circuit.dt_ms)
-            reference = seen.pre.new_zeros(n_pre)
+            f, traces = base.factors(traces, signals.at(t), circuit.dt_ms)
+            reference = signals.pre.new_zeros(n_pre)
         steps.append(f)
         references.append(reference)
     factors = Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True)))
     for name, values in zip(factors._fields, factors, strict=True):
         # the loop is compiled for finite numbers, and a NaN would stay in the occupancies
         check_computed(f"rule: {name} of {type(rule).__name__}", values)
-    cells = _Cells(circuit, None, (n_steps, n_batch, seen.post.shape[2]), False)
+    cells = _Cells(circuit, None, (n_steps, n_batch, signals.post.shape[2]), False)
     moved, events = _run(
         circuit, since, _spikes(factors.loss_pre), cells.population(_array(None)),
         _Held(circuit, None).traces, (factors, torch.stack(references)), cells.numbers,
@@ -204,10 +204,10 @@ def _learn_seen(
     return traces, moved, events
 
 
-def _contact_step(circuit: Circuit, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
-    """One step of the contacts, seen [B, n]; the clock is brought up to date."""
-    one = Signals(seen.pre[None], seen.post[None], seen.v_mV[None], target=seen.target)
-    return _learn_seen(circuit, traces, one, elapsed_ms)[0]
+def _contact_step(circuit: Circuit, traces: Traces, signals: Signals, elapsed_ms: float) -> Traces:
+    """One step of the contacts from signals [B, n]; the clock is brought up to date."""
+    one = Signals(signals.pre[None], signals.post[None], signals.v_mV[None], target=signals.target)
+    return _learn_from(circuit, traces, one, elapsed_ms)[0]
 
 
 # --- from records to arrays -----------------------------------------------------------------------
@@ -335,10 +335,10 @@ def _events_of(rule: Rule | None, dt_ms: float) -> tuple[np.float32, np.float32]
     """`insertion_event` at a spike, and in a step without one: our neurons' potential is then at
     most the threshold's, where the gate is shut, or the gate is open at any potential."""
     v_mV = torch.tensor([V_PEAK_MV, V_REST_MV])
-    seen = Signals(v_mV, torch.tensor([1.0, 0.0]), v_mV)
+    signals = Signals(v_mV, torch.tensor([1.0, 0.0]), v_mV)
     if isinstance(rule, GatedSTDP):
-        seen = rule.gated(seen)
-    at_spike, otherwise = insertion_event(seen, dt_ms).numpy()
+        signals = rule.gated(signals)
+    at_spike, otherwise = insertion_event(signals, dt_ms).numpy()
     return at_spike, otherwise
 
 
@@ -379,7 +379,7 @@ def _run(
     neuron: loops.Neuron,
     plasticity: loops.Plasticity,
     elapsed_ms: float,
-) -> tuple[tuple[Tensor, Tensor], Events]:
+) -> tuple[tuple[Tensor, Tensor], StateEvents]:
     """Run the loop; occupancy, states and clocks change in place.
 
     Returns:
@@ -474,10 +474,10 @@ def check_arrays(
     check_array("traces.weight", traces.weight, "float32", "one", {"one": 1})
 
 
-def _sorted(found: NDArray[np.int32]) -> Events:
+def _sorted(found: NDArray[np.int32]) -> StateEvents:
     order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
     step, post, pre, old, new = torch.from_numpy(found[order].astype(np.int64)).T
-    return Events(step, post, pre, old.to(torch.uint8), new.to(torch.uint8))
+    return StateEvents(step, post, pre, old.to(torch.uint8), new.to(torch.uint8))
 
 
 def _in_threads(n_post: int, work: int, share: Callable[[int, int], Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from snn_artsy.observer import CONSOLIDATED, SILENT
 from snn_artsy.physiology import Membrane
 from snn_artsy.rules import Signals, Traces
 from snn_artsy.synapses import neurons, states
-from snn_artsy.synapses.circuit import Circuit, Events, Ongoing, Response
+from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
 from snn_artsy.synapses.conductance import (
     Open,
     balanced_step,
@@ -77,7 +77,7 @@ def learn(
     current: Tensor | None,
     elapsed_ms: float,
     step: ContactStep | None = None,
-) -> tuple[Response, Ongoing, Events]:
+) -> tuple[Response, Ongoing, StateEvents]:
     """Show spikes while the contacts change in every step.
 
     Args:
@@ -114,13 +114,13 @@ def learn(
         )
         v_mV = membrane_mV(peak / threshold, ones, fired)
         before = circuit.contacts.state.clone()
-        seen = Signals(pre[t], fired, v_mV, target=circuit.target)
-        traces = step(circuit, traces, seen, elapsed_ms)
+        signals = Signals(pre[t], fired, v_mV, target=circuit.target)
+        traces = step(circuit, traces, signals, elapsed_ms)
         events.append(_events(t, before, circuit.contacts.state))
         spikes.append(fired)
         peaks.append(peak)
     after = state.after(len(pre), neuron, traces=traces, opened=opened, since=None)
-    every = Events(*(torch.cat(parts) for parts in zip(*events, strict=True)))
+    every = StateEvents(*(torch.cat(parts) for parts in zip(*events, strict=True)))
     return response(circuit, spikes, peaks, after), after, every
 
 
@@ -328,12 +328,12 @@ def express(circuit: Circuit, change: Tensor, n_batch: int, elapsed_ms: float) -
     functional_ms.copy_(clock)
 
 
-def _contact_step(circuit: Circuit, traces: Traces, seen: Signals, elapsed_ms: float) -> Traces:
-    """Change all contacts in one step, seen [B, n]; the traces after it."""
+def _contact_step(circuit: Circuit, traces: Traces, signals: Signals, elapsed_ms: float) -> Traces:
+    """Change all contacts in one step from signals [B, n]; the traces after it."""
     assert circuit.rule is not None
     ampa = circuit.contacts.ampa
-    change, traces = circuit.rule.step(ampa, traces, seen, circuit.dt_ms, circuit.noise())
-    express(circuit, change, len(seen.pre), elapsed_ms)
+    change, traces = circuit.rule.step(ampa, traces, signals, circuit.dt_ms, circuit.noise())
+    express(circuit, change, len(signals.pre), elapsed_ms)
     return traces
 
 

@@ -71,8 +71,8 @@ def expected_change(
     pre = schedule.volley.to(q)[:, None, None] * q
     post = schedule.teach.to(q)[:, None, None] * reliability
     gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
-    seen = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
-    f, _ = all_factors(base, base.start(pre[0], post[0]), seen, dt_ms)
+    signals = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
+    f, _ = all_factors(base, base.start(pre[0], post[0]), signals, dt_ms)
     gain_pre, gain_post, loss_pre, loss_post = (factor[:, 0] for factor in f)
     gain = gain_post.T @ gain_pre
     if isinstance(rule, GatedSTDP):
@@ -126,11 +126,11 @@ def sampled_change(
         taught = (drawn < reliability * schedule.teach.to(q)[:, None, None]).to(q)
         answer = cells.clamp(current * taught)
         v_mV = membrane_mV(answer.membrane, torch.ones_like(reliability), answer.spikes)
-        seen = Signals(pre, answer.spikes, v_mV, target=target)
+        signals = Signals(pre, answer.spikes, v_mV, target=target)
         traces = rule.start(pre[0], taught[0])
         if slow is not None and isinstance(rule, GatedSTDP):
             traces = (slow, torch.ones_like(traces[1]), *traces[2:])
-        change, _ = rule.presentation(w, traces, seen, dt_ms)
+        change, _ = rule.presentation(w, traces, signals, dt_ms)
         changes.append(change / size)
     each = torch.stack(changes)
     return each.mean(0), each.std(0) / groups**0.5

@@ -28,7 +28,7 @@ from snn_artsy.physiology import Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
 from snn_artsy.rules.base import require_rule
 from snn_artsy.synapses import engine_numba, engine_torch, neurons, states
-from snn_artsy.synapses.circuit import Circuit, Contacts, Events, Ongoing, Response
+from snn_artsy.synapses.circuit import Circuit, Contacts, Ongoing, Response, StateEvents
 from snn_artsy.synapses.receptors import membrane_mV
 
 
@@ -374,7 +374,7 @@ class SilentSynapseLayer(nn.Module):
     @torch.no_grad()
     def simulate(
         self, pre: Tensor, current: Tensor | None = None, state: Ongoing | None = None
-    ) -> tuple[Response, Ongoing, Events]:
+    ) -> tuple[Response, Ongoing, StateEvents]:
         """Continuous activity: like `forward`, but membranes, traces, receptors and clocks go on.
 
         Minutes of activity are simulated in pieces of a few seconds each, with the result of one
@@ -412,7 +412,7 @@ class SilentSynapseLayer(nn.Module):
         response, state = engine_numba.transmit(self.circuit(), state, pre, current)
         nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
         codes = nothing.to(torch.uint8)
-        return response, state, Events(nothing, nothing, nothing, codes, codes)
+        return response, state, StateEvents(nothing, nothing, nothing, codes, codes)
 
     def _unit(self) -> nn.Module:
         return engine_torch.neuron_of(self.circuit(), self.ampa.new_ones(self.n_post))
@@ -470,9 +470,11 @@ class SilentSynapseLayer(nn.Module):
         before = self.state.clone()
         if self.rule is None:
             return response, self._change_since(before)
-        seen = self._seen(pre, response)
-        traces = self._with_slow(self.rule.start(pre[0], seen.post[0]))
-        change, traces = self.rule.presentation(self.ampa, traces, seen, self.dt_ms, self._noise())
+        signals = self._signals(pre, response)
+        traces = self._with_slow(self.rule.start(pre[0], signals.post[0]))
+        change, traces = self.rule.presentation(
+            self.ampa, traces, signals, self.dt_ms, self._noise()
+        )
         self._keep_slow(traces)
         engine_torch.express(self.circuit(), change, n_samples, n_samples * presentation_ms)
         return response, self._change_since(before)
@@ -481,7 +483,7 @@ class SilentSynapseLayer(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _learnt(
         self, state: Ongoing, pre: Tensor, current: Tensor | None, elapsed_ms: float
-    ) -> tuple[Response, Ongoing, Events]:
+    ) -> tuple[Response, Ongoing, StateEvents]:
         """Steps in which the contacts change, by the engine that takes them."""
         circuit = self.circuit()
         engine = engine_torch if engine_numba.covers(circuit) else engine_numba
@@ -513,7 +515,7 @@ class SilentSynapseLayer(nn.Module):
             return torch.zeros_like(pre, dtype=self.slow_sum.dtype)
         return self.target_factor[post] * self.slow_sum[pre] / self.slow_weight
 
-    def _seen(self, pre: Tensor, response: Response) -> Signals:
+    def _signals(self, pre: Tensor, response: Response) -> Signals:
         """What the contacts know of a batch of presentations."""
         ones = torch.ones_like(response.final[0])
         v_mV = membrane_mV(response.membrane, ones, response.spikes)

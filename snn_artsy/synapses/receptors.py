@@ -15,18 +15,18 @@ __all__ = [
     "V_PEAK_MV",
     "V_REST_MV",
     "V_THRESHOLD_MV",
-    "Gates",
+    "OpenReceptors",
     "excitatory_current",
-    "gates_at_rest",
-    "gates_step",
     "membrane_mV",
     "mg_block",
     "nmda_bound",
     "nmda_gate",
+    "receptors_at_rest",
+    "receptors_step",
 ]  # fmt: skip
 
 
-class Gates(NamedTuple):
+class OpenReceptors(NamedTuple):
     """Receptors open at one time, in contacts (1: all of one contact's at their peak).
 
     ``nmda_decay`` and ``nmda_rise`` are the two exponentials of the NMDA time course; `nmda_bound`
@@ -38,14 +38,14 @@ class Gates(NamedTuple):
     nmda_rise: Tensor
 
 
-def gates_at_rest(like: Tensor) -> Gates:
+def receptors_at_rest(like: Tensor) -> OpenReceptors:
     """Nothing open; tensors of ``like``'s shape, type and device."""
-    return Gates(*(torch.zeros_like(like) for _ in range(3)))
+    return OpenReceptors(*(torch.zeros_like(like) for _ in range(3)))
 
 
-def gates_step(
-    gates: Gates, ampa_in: Tensor, nmda_in: Tensor, receptors: Receptors, dt_ms: float
-) -> tuple[Gates, Gates]:
+def receptors_step(
+    opened: OpenReceptors, ampa_in: Tensor, nmda_in: Tensor, receptors: Receptors, dt_ms: float
+) -> tuple[OpenReceptors, OpenReceptors]:
     """One step of exact exponential decay after the step's transmitter.
 
     Transmitter comes at the step's start and opens AMPA receptors at once; NMDA receptors follow
@@ -56,26 +56,28 @@ def gates_step(
             receptors, [...].
 
     Returns:
-        Gates at the step's start, transmitter included, and at its end.
+        OpenReceptors at the step's start, transmitter included, and at its end.
     """
-    now = Gates(gates.ampa + ampa_in, gates.nmda_decay + nmda_in, gates.nmda_rise + nmda_in)
+    now = OpenReceptors(
+        opened.ampa + ampa_in, opened.nmda_decay + nmda_in, opened.nmda_rise + nmda_in
+    )
     taus = (receptors.tau_ampa_ms, receptors.tau_nmda_decay_ms, receptors.tau_nmda_rise_ms)
     after = (gate * math.exp(-dt_ms / tau) for gate, tau in zip(now, taus, strict=True))
-    return now, Gates(*after)
+    return now, OpenReceptors(*after)
 
 
-def nmda_bound(gates: Gates, receptors: Receptors) -> Tensor:
+def nmda_bound(opened: OpenReceptors, receptors: Receptors) -> Tensor:
     """NMDA receptors with glutamate bound, in contacts: what would be open without the block."""
-    return (gates.nmda_decay - gates.nmda_rise) / receptors.nmda_peak
+    return (opened.nmda_decay - opened.nmda_rise) / receptors.nmda_peak
 
 
-def excitatory_current(gates: Gates, v_mV: Tensor, receptors: Receptors) -> Tensor:
+def excitatory_current(opened: OpenReceptors, v_mV: Tensor, receptors: Receptors) -> Tensor:
     """AMPA and NMDA current at a potential, pA; inward is negative.
 
     I = (g_ampa a + g_nmda n B(V)) (V - E_rev), with B the magnesium block (Jahr & Stevens 1990).
     """
-    blocked = nmda_bound(gates, receptors) * mg_block(v_mV, receptors.mg_mM)
-    conductance = receptors.g_ampa_nS * gates.ampa + receptors.g_nmda_nS * blocked
+    blocked = nmda_bound(opened, receptors) * mg_block(v_mV, receptors.mg_mM)
+    conductance = receptors.g_ampa_nS * opened.ampa + receptors.g_nmda_nS * blocked
     return conductance * (v_mV - receptors.e_rev_mV)
 
 

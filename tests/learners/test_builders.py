@@ -91,7 +91,7 @@ def test_gates_of_class_scores_come_with_their_own_strength() -> None:
         assert learner.ablation == "none" and learner.gate_config == CONFIG.gate
         assert (learner.dim, learner.device, learner.config.bottleneck) == (DIM, "cpu", 3)
         assert drawn(learner.generator) == drawn(torch.Generator().manual_seed(17))
-    # in the blocks a sub-network's strength is not a matter of the gate
+    # adapters in the blocks keep their own scale
     blocks = replace(CONFIG, ann=replace(CONFIG.ann, placement="blocks"))
     backbone: Any = SimpleNamespace(input_size=(3, 4, 2))
     setting = Setting(blocks, DIM, "cpu", backbone=backbone)

@@ -19,7 +19,7 @@ from snn_artsy.protocols.bimodal_weights import (
 def outcome() -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         # What a rule is given in each of 350,000 steps; looking at it would take half of the time.
-        patch.setattr("snn_artsy.rules.base.check_seen", lambda *_, **__: None)
+        patch.setattr("snn_artsy.rules.base.check_signals", lambda *_, **__: None)
         patch.setattr("snn_artsy.rules.base.check_traces", lambda *_, **__: None)
         return bimodal_weights(Session(seed=1993))
 

@@ -193,7 +193,7 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
         snn_artsy.runs.checkpointer, "time", types.SimpleNamespace(perf_counter=lambda: clock)
     )
     monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", 0.05)
-    checkpointer.kept.begin("simplecil")
+    checkpointer.latest.begin("simplecil")
     for _ in range(1000):
         clock += 1.0
         checkpointer.learnt(built("simplecil", small()), clock, clock, None)

@@ -423,14 +423,17 @@ def signals() -> Signals:
 
 
 SEEN: dict[str, tuple[Callable[[Signals], Signals], str]] = {
-    "half a spike": (lambda s: s._replace(pre=s.pre / 2), "seen.pre: expected spikes"),
-    "half a spike after": (lambda s: s._replace(post=s.post * 2), "seen.post: expected spikes"),
-    "NaN potential": (lambda s: s._replace(v_mV=s.v_mV * math.nan), "seen.v_mV: .*NaN"),
-    "float64": (lambda s: s._replace(pre=s.pre.double()), "seen.pre: expected float32"),
-    "other neurons": (lambda s: s._replace(post=s.post[..., :2]), "seen.post: expected shape"),
-    "other images": (lambda s: s._replace(v_mV=s.v_mV[..., :1, :]), "seen.v_mV: expected shape"),
-    "a gate above one": (lambda s: s._replace(gate=s.v_mV * 0 + 2), "seen.gate: expected numbers"),
-    "other targets": (lambda s: s._replace(target=torch.ones(2)), "seen.target: expected shape"),
+    "half a spike": (lambda s: s._replace(pre=s.pre / 2), "signals.pre: expected spikes"),
+    "half a spike after": (lambda s: s._replace(post=s.post * 2), "signals.post: expected spikes"),
+    "NaN potential": (lambda s: s._replace(v_mV=s.v_mV * math.nan), "signals.v_mV: .*NaN"),
+    "float64": (lambda s: s._replace(pre=s.pre.double()), "signals.pre: expected float32"),
+    "other neurons": (lambda s: s._replace(post=s.post[..., :2]), "signals.post: expected shape"),
+    "other images": (lambda s: s._replace(v_mV=s.v_mV[..., :1, :]), "signals.v_mV: expected shape"),
+    "a gate above one": (
+        lambda s: s._replace(gate=s.v_mV * 0 + 2),
+        "signals.gate: expected numbers",
+    ),
+    "other targets": (lambda s: s._replace(target=torch.ones(2)), "signals.target: expected shape"),
 }
 
 
@@ -452,7 +455,7 @@ def test_rules_look_at_weights_traces_time_and_noise(rule: Rule) -> None:
     start = rule.start(seen.pre[0], seen.post[0])
     single = rule.start(seen.pre[0, :1], seen.post[0, :1])
     for given, message in (
-        ((w[:2], start, seen.at(0), 1.0), "seen.post: expected shape"),
+        ((w[:2], start, seen.at(0), 1.0), "signals.post: expected shape"),
         ((w * math.nan, start, seen.at(0), 1.0), "w: .*NaN"),
         ((w, single, seen.at(0), 1.0), "traces: expected shapes"),
         ((w, start, seen.at(0), 0.0), "dt_ms: 0.0"),
@@ -460,7 +463,7 @@ def test_rules_look_at_weights_traces_time_and_noise(rule: Rule) -> None:
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             rule.step(*given)
-    with pytest.raises(ValueError, match=r"seen.pre: .*\[T, B, n_pre\]"):
+    with pytest.raises(ValueError, match=r"signals.pre: .*\[T, B, n_pre\]"):
         rule.presentation(w, start, seen.at(0), 1.0)
     with pytest.raises(ValueError, match="w: expected shape"):
         rule.presentation(w.expand(B, -1, -1), start, seen, 1.0)

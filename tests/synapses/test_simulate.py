@@ -13,7 +13,7 @@ from torch import Tensor
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.physiology import Receptors
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, TripletSTDP, VoltageSTDP
-from snn_artsy.synapses import Events, Ongoing, SilentSynapseLayer
+from snn_artsy.synapses import Ongoing, SilentSynapseLayer, StateEvents
 
 N_PRE, N_POST, T = 30, 7, 240
 FAST = PairSTDP(a_plus=0.08, a_minus=0.05)
@@ -59,7 +59,7 @@ def in_pieces(
     return torch.cat(spikes), state, sorted(changes)
 
 
-def rows(events: Events) -> list[tuple[int, ...]]:
+def rows(events: StateEvents) -> list[tuple[int, ...]]:
     parts = (events.step, events.post, events.pre, events.old, events.new)
     return list(zip(*(part.tolist() for part in parts), strict=True))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snn_artsy.config import GateConfig
-from snn_artsy.learners.gating import GateThresholds, balanced_threshold
+from snn_artsy.learners.thresholds import GateThresholds, balanced_threshold
 
 
 def balanced_accuracy(good: list[float], bad: list[float], threshold: float) -> float:

@@ -17,7 +17,7 @@ import yaml
 
 from snn_artsy.config import EncodingConfig, RunConfig, TeacherConfig
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import layered
+from snn_artsy.config_sources import complete
 from snn_artsy.rules import GatedSTDP, Signals
 from snn_artsy.rules.base import ProductRule, Rule, all_factors
 from snn_artsy.synapses.expectation import sampled_change
@@ -42,7 +42,7 @@ def table() -> str:
     lines = ["| rule | " + " | ".join(f"p = {value:g}" for value in ACTIVITIES) + " |"]
     lines.append("|---|" + "---:|" * len(ACTIVITIES))
     for name, over in yaml.safe_load(RULES.read_text(encoding="utf-8")).items():
-        plasticity = build(RunConfig, layered(over)).snn.plasticity
+        plasticity = build(RunConfig, complete(over)).snn.plasticity
         rule = plasticity.build()
         if rule is None or plasticity.insertion == "bernoulli":  # no mean without its noise
             continue

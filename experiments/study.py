@@ -26,7 +26,7 @@ from rich.console import Console
 
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import layered
+from snn_artsy.config_sources import complete, layered
 from snn_artsy.provenance import provenance
 from snn_artsy.runs.features import choose_device, prepare
 from snn_artsy.runs.loop import run_learner
@@ -70,7 +70,7 @@ def main() -> None:
     console = Console()
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         configs = {
-            name: build(RunConfig, layered(start, over or {}, {"seed": seed}))
+            name: build(RunConfig, complete(start, over or {}, {"seed": seed}))
             for name, over in settings.items()
         }
         wanted = {n: c for n, c in configs.items() if f"{n}/{seed}" not in found["cells"]}
@@ -122,7 +122,7 @@ def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) ->
     }
     wanted = given.columns.split(",") if given.columns else KEYS
     lines = markdown_table(runs, tuple(key for key in KEYS if key in wanted))
-    config = build(RunConfig, found["base"])
+    config = build(RunConfig, complete(found["base"]))
     commits = sorted({str(commit)[:10] for commit in found["commits"].values()})
     seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"
     lines += ["", f"{asdict(config)['data']['name']}, {config.backbone.name}, seeds {seeds}, "

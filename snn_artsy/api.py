@@ -14,7 +14,7 @@ from snn_artsy.checks import ConfigError, one_of, require
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import flat, layered, read_config
+from snn_artsy.config_sources import complete, flat, read_config
 from snn_artsy.printing import make_console
 from snn_artsy.registry import KINDS
 
@@ -64,7 +64,7 @@ def configured(
         mapping = config is None or isinstance(config, Mapping)
         require(mapping, "config", config, "give a RunConfig, a mapping, or a YAML file")
         given = config or {}
-    found = build(RunConfig, layered(below, given, options))
+    found = build(RunConfig, complete(below, given, options))
     check_used(found, [key for key, _ in flat(options)])
     return found
 

@@ -24,7 +24,7 @@ from snn_artsy.commands import PROG, build_parsers
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
-from snn_artsy.config_sources import as_file, layered, read_config
+from snn_artsy.config_sources import as_file, complete, layered, read_config
 from snn_artsy.printing import complain, make_console, safe_streams, say
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.registry import (
@@ -132,7 +132,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(arguments: Namespace) -> int:
-    values = _values(arguments)
+    values = complete(_values(arguments))
     config = build(RunConfig, values)
     check_used(config, _typed(arguments))
     if arguments.print_config:
@@ -252,7 +252,7 @@ def _show(result: RunResult, console: Console) -> int:
 
 
 def _compare(arguments: Namespace) -> int:
-    values = _values(arguments, COMPARED)
+    values = complete(_values(arguments, COMPARED))
     config = build(RunConfig, values)
     check_used(config, _typed(arguments))
     if arguments.print_config:

@@ -1,7 +1,8 @@
 """From configuration files and the command line to one tree of values: who beats whom.
 
 A later source beats an earlier one key by key: defaults, files in their order, the command line,
-wherever ``--config`` stands in it. A key that stands for others (a preset) takes along what
+wherever ``--config`` stands in it; the values that ``snn.preset`` names lie below them all
+(`complete`). A key that stands for others (a preset) takes along what
 earlier sources gave for them, since they would otherwise undo it without a word; what stands
 beside it in the same source remains.
 """
@@ -15,6 +16,7 @@ from typing import Any, get_origin
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig
+from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import build, defaults_of, keys_of, section_of, type_of, unknown_key
 from snn_artsy.yaml_file import read_yaml, yaml_text
 
@@ -51,6 +53,15 @@ def layered(*sources: Mapping[str, Any]) -> dict[str, Any]:
             section, name = place(tree, key)
             section[name] = value
     return tree
+
+
+def complete(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """All sources `layered`, above the values of the preset that they name: what a configuration is
+    built from. Nothing can be layered upon it, since who gave a value is lost."""
+    tree = layered(*sources)
+    snn = tree.get("snn")
+    name = snn.get("preset") if isinstance(snn, Mapping) else None
+    return layered(SNN_PRESETS.get(name, {}) if isinstance(name, str) else {}, tree)
 
 
 def place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:

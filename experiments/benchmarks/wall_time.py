@@ -26,6 +26,7 @@ from rich.console import Console
 
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
+from snn_artsy.config_sources import complete
 from snn_artsy.runs.features import choose_device, prepare
 from snn_artsy.runs.loop import run_learner
 
@@ -75,7 +76,7 @@ def main() -> None:
         values.setdefault("backbone", {})["checkpoint"] = given.checkpoint
     encoding = values.setdefault("snn", {}).setdefault("encoding", {})
     encoding |= {"n_steps": STEPS, "test_steps": STEPS}
-    config = build(RunConfig, values)
+    config = build(RunConfig, complete(values))
     found = timed(config, given.repeats)
     ratios = [s[0] / a[0] for a, s in zip(found["artsy_ann"], found["artsy_snn"], strict=True)]
     lines = ["| | seconds | of it learning |", "|---|---:|---:|"]

@@ -35,7 +35,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import leaves, unused
 from snn_artsy.config_builder import build, choices_of, defaults_of, type_of
-from snn_artsy.config_sources import flat, layered
+from snn_artsy.config_sources import complete, flat, layered
 from snn_artsy.registry import LEARNERS
 from snn_artsy.yaml_file import yaml_text
 
@@ -75,7 +75,7 @@ def random_case(rng: random.Random, as_file: bool) -> Case:
     chosen["learners"] = rng.sample(list(LEARNERS), rng.randint(1, 2))
     if rng.random() < 2 / 3:
         try:
-            idle = unused(build(RunConfig, layered(SMALL, chosen)), chosen)
+            idle = unused(build(RunConfig, complete(SMALL, chosen)), chosen)
             chosen = {k: v for k, v in chosen.items() if k not in dict(idle)}
         except ConfigError:
             pass

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import one_of, require, within
 from snn_artsy.config.plasticity import PlasticityConfig
+from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
 from snn_artsy.registry import ENCODERS, NEURONS
@@ -275,6 +276,8 @@ class SNNConfig:
     """Artsy (SNN): spiking silent synapses between the frozen ViT and each task's sub-network.
 
     Args:
+        preset: Where values that are left out come from: ``default``, or ``timing`` (latency code,
+            plain pair STDP without a presynaptic target).
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
@@ -286,6 +289,7 @@ class SNNConfig:
         receptors: Of each contact; used in ``conductance`` fidelity.
     """
 
+    preset: str = "default"
     mode: Literal["full", "gate"] = "full"
     fidelity: Literal["current", "conductance"] = "current"
     receptors: Receptors = field(default_factory=Receptors)
@@ -299,6 +303,7 @@ class SNNConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "snn.")
+        one_of("snn.preset", self.preset, tuple(SNN_PRESETS))
         one_of("snn.mode", self.mode, ("full", "gate"))
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         if self.fidelity == "conductance":

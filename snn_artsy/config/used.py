@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from snn_artsy.checks import ConfigError, in_short
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
+from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import keys_of, section_of, type_of
 from snn_artsy.registry import LEARNERS, RULES, TORCHVISION
 
@@ -67,11 +68,13 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
     """Keys that were given and are not used, each with where it would be."""
     encoding = EncodingConfig(preset=config.snn.encoding.preset)
     usual = replace(type(config)(), snn=SNNConfig(encoding=encoding))
+    preset = SNN_PRESETS[config.snn.preset]
     found = []
     for key in leaves():
         if not hasattr(config, key.partition(".")[0]):
             continue  # options of a learner that was added and takes no part
-        if key in typed or value_at(config, key) != value_at(usual, key):
+        below = preset.get(key, value_at(usual, key))
+        if key in typed or value_at(config, key) != below:
             idle = [use for use in uses_of(key) if not use.holds(config)]
             if key in typed or not any(use.of_learners for use in idle):
                 found += [(key, use.where) for use in idle[:1]]
@@ -221,6 +224,14 @@ WHERE_USED: tuple[Use, ...] = (
     _any(("ranpac",), ("ranpac",)),
     # --- the spiking learner
     Use(("snn",), "by artsy_snn (learners) and its controls", _spiking, True),
+    Use(
+        ("snn.preset",),
+        "where it fills in a value: all that it stands for is given, as in a run's own file",
+        lambda c: (
+            c.snn.preset == "default"
+            or any(value_at(c, key) == value for key, value in SNN_PRESETS[c.snn.preset].items())
+        ),
+    ),
     Use(("snn.readout",), "with snn.mode full", lambda c: c.snn.mode == "full"),
     Use(
         ("snn.receptors",),

@@ -26,7 +26,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
-from snn_artsy.config_sources import layered
+from snn_artsy.config_sources import complete
 from snn_artsy.evaluation.statistics import spread
 from snn_artsy.files import sha256
 from snn_artsy.recording.guard import read_attributes
@@ -108,7 +108,7 @@ def grid_cells(
             for key, value in zip(grid, combination, strict=True)
         }
         name = _name(chosen)
-        tree = layered(base, chosen, {"out": str(out / "runs" / name)})
+        tree = complete(base, chosen, {"out": str(out / "runs" / name)})
         try:
             config = build(RunConfig, tree)
         except ConfigError as error:

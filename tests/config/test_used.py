@@ -10,16 +10,25 @@ import pytest
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DEFAULT_LEARNERS, RunConfig
-from snn_artsy.config.used import ALWAYS, WHERE_USED, check_used, leaves, unused, uses_of
+from snn_artsy.config.presets import SNN_PRESETS
+from snn_artsy.config.used import (
+    ALWAYS,
+    WHERE_USED,
+    check_used,
+    leaves,
+    unused,
+    uses_of,
+    value_at,
+)
 from snn_artsy.config_builder import build, keys_of
-from snn_artsy.config_sources import layered
+from snn_artsy.config_sources import complete
 from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import GatedSTDP
 from snn_artsy.runs.sweep import grid_cells
 
 
 def config_of(values: dict[str, Any]) -> RunConfig:
-    return build(RunConfig, layered(values))
+    return build(RunConfig, complete(values))
 
 
 def test_every_key_is_in_the_table_or_always_used() -> None:
@@ -264,3 +273,34 @@ def test_unused_gives_every_key_once() -> None:
         "snn.receptors.g_ampa_nS",
         "snn.neuron.tau_ampa_ms",
     ]
+
+
+def test_a_preset_lies_below_what_is_given() -> None:
+    for name, values in SNN_PRESETS.items():
+        config = config_of({"snn.preset": name})
+        assert {key: value_at(config, key) for key in values} == values
+        check_used(config, ["snn.preset"])
+        check_used(build(RunConfig, complete(asdict(config))))  # a run's own file
+        plain = RunConfig()
+        assert all(value_at(plain, key) != value for key, value in values.items())
+    above = config_of({"snn": {"preset": "timing", "encoding": {"code": "poisson"}}})
+    assert above.snn.encoding.code == "poisson" and above.snn.plasticity.rule == "pair"
+    check_used(above)
+    own = asdict(RunConfig())  # every key is given
+    with pytest.raises(ConfigError, match=r"^snn\.preset: 'timing' does nothing here"):
+        check_used(build(RunConfig, complete(own, {"snn.preset": "timing"})))
+    with pytest.raises(ConfigError, match=r"^snn\.preset: .*default, timing"):
+        config_of({"snn.preset": "tming"})
+
+
+def test_what_a_preset_fills_in_and_nothing_uses_is_not_the_users_fault() -> None:
+    config = config_of({"snn.preset": "timing", "learners": ["simplecil"]})
+    check_used(config)
+    assert config.snn.plasticity.rule == "pair"
+
+
+def test_runs_of_a_sweep_have_the_values_of_their_own_preset(tmp_path: Path) -> None:
+    for base in ({}, {"snn.preset": "timing"}):
+        cells = grid_cells(base, {"snn.preset": ["default", "timing"]}, tmp_path)
+        assert [cell.config.snn.plasticity.rule for cell in cells] == ["gated", "pair"]
+        assert cells[0].config.snn.encoding.code == "poisson"

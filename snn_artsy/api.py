@@ -103,7 +103,7 @@ def resume(directory: str | Path, *, verbose: bool = False) -> RunResult:
 
     found = Path(directory).expanduser()
     if not found.is_dir():
-        raise ConfigError(f'run: no directory "{directory}"; give that of an interrupted run')
+        raise ConfigError("run", f'no directory "{directory}"; give that of an interrupted run')
     return resume(found, _console(verbose))
 
 

@@ -229,8 +229,9 @@ def cache_directory(config: BackboneConfig) -> Path:
             pass
     except OSError as e:
         raise ConfigError(
-            f"backbone.cache_dir: cannot write to {str(folder)!r} ({e}); give another folder, "
-            "or set backbone.cache to false"
+            "backbone.cache_dir",
+            f"cannot write to {str(folder)!r} ({e}); give another folder, "
+            "or set backbone.cache to false",
         ) from e
     return folder
 
@@ -242,9 +243,10 @@ def _timm_model(config: BackboneConfig) -> nn.Module:
     if ":" not in config.name and not timm.is_model(config.name):
         close = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.5)
         raise ConfigError(
-            f"backbone.name: timm {timm.__version__} has no model {config.name!r}; "
+            "backbone.name",
+            f"timm {timm.__version__} has no model {config.name!r}; "
             + (f"did you mean {' or '.join(close)}? " if close else "")
-            + "use 'bundled' or a name listed by timm.list_models()"
+            + "use 'bundled' or a name listed by timm.list_models()",
         )
     download = config.pretrained and config.checkpoint is None
     try:
@@ -255,9 +257,10 @@ def _timm_model(config: BackboneConfig) -> nn.Module:
         # timm's download ends in errors of several HTTP libraries, without a common base.
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ConfigError(
-            f"backbone.name: cannot get {'published weights' if download else 'a model'} for "
+            "backbone.name",
+            f"cannot get {'published weights' if download else 'a model'} for "
             f"{config.name!r} ({type(e).__name__}: {reason}); give a local weights file as "
-            "backbone.checkpoint, or set backbone.pretrained to false for random weights"
+            "backbone.checkpoint, or set backbone.pretrained to false for random weights",
         ) from e
     if config.checkpoint is not None:
         load_weights(vit, Path(os.path.expanduser(config.checkpoint)))
@@ -278,8 +281,9 @@ def _require_finite_weights(vit: nn.Module, config: BackboneConfig) -> None:
             else ("checkpoint", "give another file, or copy or download it again")
         )
         raise ConfigError(
-            f"backbone.{key}: weights that are NaN or infinite in {len(bad)} tensors of "
-            f"{config.name}: {', '.join(bad[:3])}{more}; {remedy}"
+            f"backbone.{key}",
+            f"weights that are NaN or infinite in {len(bad)} tensors of "
+            f"{config.name}: {', '.join(bad[:3])}{more}; {remedy}",
         )
 
 

@@ -15,7 +15,25 @@ import numpy as np
 
 
 class ConfigError(ValueError):
-    """A configuration value that cannot be used: ``key: what is wrong; what to do``."""
+    """A configuration value that cannot be used, shown as ``key: what is wrong; what to do``.
+
+    Args:
+        key: What the value was given as: a dotted key, an argument, a command.
+        reason: What is wrong; what to do.
+        value: What was given, where it is shown before the reason.
+    """
+
+    def __init__(self, key: str, reason: str = "", value: object = ...) -> None:
+        super().__init__(key, reason, value)
+        self.key, self.reason, self.value = key, reason, value
+
+    @property
+    def problem(self) -> str:
+        """The value and the reason, as they are shown."""
+        return self.reason if self.value is ... else f"{in_short(self.value)} {self.reason}"
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}" if self.problem else self.key
 
 
 class NotFinite(RuntimeError):
@@ -42,7 +60,7 @@ def require_finite(where: str, values: Mapping[str, Any]) -> None:
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
     """Raise :class:`ConfigError` for ``key`` unless ``condition`` holds."""
     if not condition:
-        raise ConfigError(f"{key}: {in_short(value)} cannot be used; {remedy}")
+        raise ConfigError(key, f"cannot be used; {remedy}", value)
 
 
 def in_short(value: object) -> str:
@@ -56,18 +74,19 @@ def in_short(value: object) -> str:
 
 @contextmanager
 def named(prefix: str, instead: str) -> Iterator[None]:
-    """Errors whose key begins with ``prefix`` get ``instead`` in its place: a rule knows its own
-    name only, a user the key in the configuration."""
+    """Put ``instead`` for the ``prefix`` of an error's key: a rule knows its own name only, a user
+    the key in the configuration."""
     try:
         yield
     except ConfigError as error:
-        if prefix == instead or not str(error).startswith(prefix):
+        if prefix == instead or not error.key.startswith(prefix):
             raise
-        raise ConfigError(instead + str(error).removeprefix(prefix)) from error
+        key = instead + error.key.removeprefix(prefix)
+        raise ConfigError(key, error.reason, error.value) from error
 
 
 def finite(key: str, value: object) -> None:
-    """A number; NaN, infinity and text are none."""
+    """Refuse what is no finite number; NaN, infinity and text are none."""
     require(_is_number(value), key, value, "use a finite number")
 
 
@@ -100,13 +119,13 @@ def between(key: str, value: float, low: float, high: float) -> None:
 
 
 def duration(key: str, value: float) -> None:
-    """A time in ms that neither vanishes beside another one nor makes it vanish."""
+    """Refuse a time in ms that vanishes beside another one, or makes it vanish."""
     finite(key, value)
     require(1e-6 <= value <= 1e15, key, value, "use 1e-06 to 1e+15 ms")
 
 
 def amplitude(key: str, value: float) -> None:
-    """A number that sums over spikes are multiplied with: float32 must hold them."""
+    """Refuse a factor of sums over spikes whose products float32 cannot hold."""
     finite(key, value)
     require(0 <= value <= 1e6, key, value, "use 0 to 1e+06")
 

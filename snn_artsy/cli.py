@@ -113,14 +113,14 @@ def _dispatch(arguments: list[str]) -> int:
     commands |= {"export": _export, "report": _report, "sweep": _sweep}
     if not arguments:
         names = ", ".join(commands)
-        raise ConfigError(f"command: none given; choose from {names}, for example `{PROG} run`")
+        raise ConfigError("command", f"none given; choose from {names}, for example `{PROG} run`")
     command, *words = arguments
     if command in ("--help", "-h", "--version"):
         build_parsers(command)[0].parse_args([command])
     if command.startswith("-"):
-        raise ConfigError(f"{command}: unknown option; see `{PROG} --help`")
+        raise ConfigError(command, f"unknown option; see `{PROG} --help`")
     if command not in commands:
-        raise ConfigError(f"{command}: unknown command; choose from {', '.join(commands)}")
+        raise ConfigError(command, f"unknown command; choose from {', '.join(commands)}")
     words = _load_own(words)
     takes_keys = command in ("run", "compare", "sweep")
     keys: Any = RunConfig.whole() if takes_keys else None
@@ -150,7 +150,7 @@ def _run(arguments: Namespace) -> int:
 def _resume(arguments: Namespace) -> int:
     directory = Path(arguments.run).expanduser()
     if not directory.is_dir():
-        raise ConfigError(f'run: no directory "{arguments.run}"; give that of an interrupted run')
+        raise ConfigError("run", f'no directory "{arguments.run}"; give that of an interrupted run')
 
     from snn_artsy.runs.run import resume
 
@@ -167,7 +167,7 @@ def _sweep(arguments: Namespace) -> int:
     grid = base.pop("grid", None)
     grid = grid if given["grid"] is None else given["grid"]
     if grid is None:
-        raise ConfigError("grid: not given; for example --grid 'seed=1993,1994;learners=[ease]'")
+        raise ConfigError("grid", "not given; for example --grid 'seed=1993,1994;learners=[ease]'")
     for key in ("workers", "cpus_per_run"):
         require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
     require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
@@ -281,7 +281,7 @@ def _plot(arguments: Namespace) -> int:
         console = make_console()
         figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
         if not arguments.out and figures.is_symlink():
-            raise ConfigError(f'out: "{figures}" is a link; give the place itself with --out')
+            raise ConfigError("out", f'"{figures}" is a link; give the place itself with --out')
         skipped: dict[str, str] = {}
         failed: dict[str, str] = {}
         wanted = names or None
@@ -324,20 +324,20 @@ def _check_is_no_run(out: Path, runs: Sequence[Run]) -> None:
     """Also with --overwrite, what is read is not replaced by what is made of it."""
     for run in runs:
         if out.exists() and out.samefile(run.path):
-            raise ConfigError(f'out: "{out}" is the run that is read; give another place')
+            raise ConfigError("out", f'"{out}" is the run that is read; give another place')
 
 
 def _protocol(arguments: Namespace) -> int:
     name, names = arguments.name, list(PROTOCOLS)
     if name is None:
-        raise ConfigError(f"protocol: none given; choose from {', '.join(names)}, all")
+        raise ConfigError("protocol", f"none given; choose from {', '.join(names)}, all")
     if name != "all":
         name = _chosen(PROTOCOLS, "protocol", name, "all")
     if arguments.run is not None:
         if name not in ON_A_RUN:
-            raise ConfigError(f"run: {name!r} works on no run; leave --run out")
+            raise ConfigError("run", f"{name!r} works on no run; leave --run out")
         if not Path(arguments.run).expanduser().is_dir():
-            raise ConfigError(f'run: no directory "{arguments.run}"; give that of a finished run')
+            raise ConfigError("run", f'no directory "{arguments.run}"; give that of a finished run')
     threads = arguments.threads
     check_threads(threads)
     out = Path(arguments.out).expanduser()
@@ -390,8 +390,9 @@ def _opened(path: str) -> Iterator[Run]:
     given = Path(path).expanduser()
     if not (given / "run.h5" if given.is_dir() else given).is_file():
         raise ConfigError(
-            f'run: no recorded run at "{path}"; give a run directory or its run.h5 '
-            f"(`{PROG} run` makes them under runs/)"
+            "run",
+            f'no recorded run at "{path}"; give a run directory or its run.h5 '
+            f"(`{PROG} run` makes them under runs/)",
         )
     file = given / "run.h5" if given.is_dir() else given
     try:
@@ -399,7 +400,7 @@ def _opened(path: str) -> Iterator[Run]:
         with open_run(given) as run:
             yield run
     except RecordingError as error:
-        raise ConfigError(f"run: {error}") from error
+        raise ConfigError("run", f"{error}") from error
 
 
 # --- failures -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Works for any nested frozen dataclass, so that a new field needs no code here::
 
-    config = build(RunConfig, read_mapping(Path("my.yaml"), 'config: "my.yaml"'))
+    config = build(RunConfig, read_mapping(Path("my.yaml"), "config", '"my.yaml"'))
 
 A text is read by the type of its key, wherever it comes from: ``1e-3`` on the command line, in a
 grid, in YAML and in Python are one number.
@@ -41,7 +41,7 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         if key not in annotations:
             # an option of a learner that is not known: say that, rather than something of its key
             getattr(cls, "check_names", lambda _: None)(values)
-            raise ConfigError(unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix)))
+            raise unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix))
     given = {
         name: convert(annotation, values[name], f"{prefix}{name}")
         for name, annotation in annotations.items()
@@ -51,7 +51,7 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in given:
             remedy = wanted(annotations[field.name])
-            raise ConfigError(f"{prefix}{field.name}: no value given; give {remedy}")
+            raise ConfigError(f"{prefix}{field.name}", f"no value given; give {remedy}")
     # a class that is also used by itself names its fields by its own section alone
     section = prefix.rstrip(".").rpartition(".")[2]
     with named(f"{section}.", prefix):
@@ -60,9 +60,10 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         except ConfigError:
             raise
         except ValueError as error:  # of a class of options that somebody else wrote
-            name, colon, _ = str(error).partition(":")
-            key = f"{prefix}{error}" if colon and name in annotations else f"{section}: {error}"
-            raise ConfigError(key) from error
+            name, _, reason = str(error).partition(": ")
+            if name not in annotations:
+                raise ConfigError(section, str(error)) from error
+            raise ConfigError(f"{prefix}{name}", reason) from error
 
 
 def take_types(instance: Any, prefix: str = "") -> None:
@@ -94,8 +95,8 @@ def _hints(cls: Any) -> dict[str, Any]:
     return {field.name: found[field.name] for field in dataclasses.fields(cls)}
 
 
-def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
-    """Say that ``key`` does not exist, and which known key was probably meant."""
+def unknown_key(key: str, value: object, known: Iterable[str]) -> ConfigError:
+    """The error that says that ``key`` does not exist, and which key was probably meant."""
     names = sorted(known)
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
     if not near:
@@ -104,7 +105,7 @@ def unknown_key(key: str, value: object, known: Iterable[str]) -> str:
         near = [name for name in names if name.rsplit(".", 1)[-1] == last][:1]
     remedy = f"did you mean {near[0]}?" if near else "see --help"
     shown = "" if value in (None, "") else f" (value {in_short(value)})"
-    return f"{key}: unknown key{shown}; {remedy}"
+    return ConfigError(key, f"unknown key{shown}; {remedy}")
 
 
 def keys_of(cls: type, prefix: str = "") -> list[str]:
@@ -236,7 +237,7 @@ def _read(choice: Any, value: Any) -> Any:
             return value
     if typing.get_origin(choice) in (list, tuple, dict) and text[:1] in ("[", "{"):
         try:
-            return read_yaml(text, "value")
+            return read_yaml(text, key="", name="the value")
         except ConfigError:
             return value
     if typing.get_origin(choice) in (list, tuple):

@@ -108,23 +108,21 @@ def read_config(name: str, also: Collection[str] = ()) -> dict[str, Any]:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        raise ConfigError(f'config: "{name}" is a directory; give a YAML file')
+        raise ConfigError("config", f'"{name}" is a directory; give a YAML file')
     if not path.is_file():
-        raise ConfigError(f'config: no file "{name}" here; give a YAML file')
-    content = read_yaml(path, f'config: "{name}"')
+        raise ConfigError("config", f'no file "{name}" here; give a YAML file')
+    content = read_yaml(path, "config", f'"{name}"')
     if not isinstance(content, dict):
         raise ConfigError(
-            f'config: "{name}" holds no keys with values; see `snn-artsy run --print_config`'
+            "config", f'"{name}" holds no keys with values; see `snn-artsy run --print_config`'
         )
     known = [*keys_of(RunConfig), *also]
     for key, value in flat({key: value for key, value in content.items() if key not in also}):
         if key not in known:
             RunConfig.check_names(content)
-            raise ConfigError(unknown_key(key, value, known))
+            raise unknown_key(key, value, known)
         if value is None and section_of(type_of(RunConfig, key)):
-            raise ConfigError(
-                f'{key}: nothing follows it in "{name}"; give its keys or leave it out'
-            )
+            raise ConfigError(key, f'nothing follows it in "{name}"; give its keys or leave it out')
         if section_of(type_of(RunConfig, key)):
             build(RunConfig, {key: value})
     return content

@@ -48,17 +48,7 @@ class Parser(argparse.ArgumentParser):
             self._add_section(configuration, "", skip)
 
     def error(self, message: str) -> NoReturn:
-        # all that argparse still finds wrong: the arguments without a name
-        command = self.prog.split()[-1]
-        if "required" in message:
-            raise ConfigError(
-                f"run: none given; give a run directory, for example `{self.prog} runs/NAME`"
-            )
-        if "unrecognized" in message:
-            raise ConfigError(
-                f"{command}: unexpected argument {message.split(': ')[-1]!r}; leave it out"
-            )
-        raise ConfigError(f"{command}: {message}; see `{self.prog} --help`")
+        raise ConfigError(self.prog.split()[-1], f"{message}; see `{self.prog} --help`")
 
     def option(
         self, name: str, annotation: Any, default: Any, help: str, metavar: str | None = None
@@ -73,7 +63,10 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: An unknown option, one without a value, or one that is given twice.
         """
-        found = self.parse_intermixed_args(self._joined(words))
+        found, more = self.parse_known_intermixed_args(self._joined(words))
+        if more:
+            reason = f"unexpected argument {' '.join(more)!r}; leave it out"
+            raise ConfigError(self.prog.split()[-1], reason)
         for name, annotation in self.annotations.items():
             setattr(found, name, convert(annotation, getattr(found, name), name))
         return found
@@ -118,7 +111,7 @@ class Parser(argparse.ArgumentParser):
         """``--key value`` as ``--key=value``: a value may then begin with a dash, and what stands
         behind it is no matter of order."""
         known = self._option_string_actions
-        places = any(not action.option_strings for action in self._actions)
+        places = [action for action in self._actions if not action.option_strings]
         found: list[str] = []
         given: dict[str, str] = {}
         rest = list(words)
@@ -128,8 +121,8 @@ class Parser(argparse.ArgumentParser):
             if not option.startswith("-") or option == "-":
                 if not places:
                     raise ConfigError(
-                        f"{self.prog.split()[-1]}: unexpected argument {word!r}; options are "
-                        "written --key value"
+                        self.prog.split()[-1],
+                        f"unexpected argument {word!r}; options are written --key value",
                     )
                 found.append(word)
                 continue
@@ -147,14 +140,18 @@ class Parser(argparse.ArgumentParser):
                 value = rest.pop(0) if takes else str(action.const)
             elif not equals:
                 if following is None or following.startswith("--"):
-                    raise ConfigError(f"{key}: no value given; {self._remedy(key)}")
+                    raise ConfigError(key, f"no value given; {self._remedy(key)}")
                 value = rest.pop(0)
             if option in given and not isinstance(action, argparse._AppendAction):
                 raise ConfigError(
-                    f"{key}: given twice, as {given[option]!r} and {value!r}; give it once"
+                    key, f"given twice, as {given[option]!r} and {value!r}; give it once"
                 )
             given[option] = value
             found.append(f"{option}={value}")
+        needed = [action for action in places if action.nargs in (None, "+")]
+        if needed and all(word.startswith("--") for word in found) and "--help" not in found:
+            reason = f"none given; give a run directory, for example `{self.prog} runs/NAME`"
+            raise ConfigError("run", reason)
         return found
 
     def _refuse(self, key: str, value: str | None) -> NoReturn:
@@ -162,7 +159,7 @@ class Parser(argparse.ArgumentParser):
         if section:
             require(False, key, value, f"give {wanted(section)}, as --{key}.NAME VALUE")
         known = [option.lstrip("-") for option in self._option_string_actions]
-        raise ConfigError(unknown_key(key, value, known))
+        raise unknown_key(key, value, known)
 
     def _remedy(self, key: str) -> str:
         if key == "config":

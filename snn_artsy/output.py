@@ -37,7 +37,8 @@ def refuse(path: Path) -> None:
         ConfigError: Always.
     """
     raise ConfigError(
-        f'out: "{path}" exists and was left as it is; give another place with --out, or --overwrite'
+        "out",
+        f'"{path}" exists and was left as it is; give another place with --out, or --overwrite',
     )
 
 
@@ -52,7 +53,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f'out: "{path}" cannot be written ({error.strerror or error}); give another place'
+            "out", f'"{path}" cannot be written ({error.strerror or error}); give another place'
         ) from error
 
 

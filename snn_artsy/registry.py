@@ -119,14 +119,16 @@ class Registry(Mapping[str, Any]):
         name = self.name_of(given)
         if name is None and ":" in given:
             raise ConfigError(
-                f"{key}: {given!r} is not loaded, because loading it runs its module; if you trust "
-                f"that, name it on the command line (--own {given}), or import it in Python"
+                key,
+                f"{given!r} is not loaded, because loading it runs its module; if you trust "
+                f"that, name it on the command line (--own {given}), or import it in Python",
             )
         if name is None:
             raise ConfigError(
-                f"{key}: {given!r} cannot be used; choose from {', '.join((*self, *also))}, or "
+                key,
+                f"{given!r} cannot be used; choose from {', '.join((*self, *also))}, or "
                 f"name a {self.one} of your own as module:Name on the command line (--own "
-                "module:Name where a file names it)"
+                "module:Name where a file names it)",
             )
         return name
 
@@ -178,13 +180,14 @@ class Registry(Mapping[str, Any]):
             ConfigError: The name is taken or cannot be used, or it is no such thing.
         """
         if not isinstance(name, str):
-            raise ConfigError(f"{self.kind}: register takes a name: @register('mine')")
+            raise ConfigError(self.kind, "register takes a name: @register('mine')")
 
         def added(thing: Thing) -> Thing:
             if not _NAME.fullmatch(name) or name in self._reserved:
                 raise ConfigError(
-                    f"{self.kind}: {name!r} cannot be registered; give a name of letters, digits, "
-                    "_ and - that is no key of every configuration"
+                    self.kind,
+                    f"{name!r} cannot be registered; give a name of letters, digits, "
+                    "_ and - that is no key of every configuration",
                 )
             origin = f"{getattr(thing, '__module__', '')}:{getattr(thing, '__qualname__', '')}"
             self._add(name, Entry(thing, label, _checked_options(name, config), origin))
@@ -221,7 +224,7 @@ class Registry(Mapping[str, Any]):
         # a cell of a notebook that is run again replaces what it has registered
         if old is not None and old.origin != entry.origin:
             whose = old.origin or "part of snn_artsy"
-            raise ConfigError(f"{self.kind}: {name!r} is taken ({whose}); give another name")
+            raise ConfigError(self.kind, f"{name!r} is taken ({whose}); give another name")
         self.entries[name] = entry
         self._spelled[entry.origin] = name
 
@@ -241,14 +244,15 @@ class Registry(Mapping[str, Any]):
         """What is called later must be of this kind, not just anything that can be called."""
         if not self.parts:
             if not callable(found):
-                raise ConfigError(f"{self.kind}: {origin!r} cannot be called; give a function")
+                raise ConfigError(self.kind, f"{origin!r} cannot be called; give a function")
             return
         if not isinstance(found, type):
-            raise ConfigError(f"{self.kind}: {origin!r} is no class; give that of a {self.one}")
+            raise ConfigError(self.kind, f"{origin!r} is no class; give that of a {self.one}")
         if missing := self._missing(found):
             raise ConfigError(
-                f"{self.kind}: {origin!r} is no {self.one}, it has no {', '.join(missing)}; see "
-                '"Add your own" in the documentation'
+                self.kind,
+                f"{origin!r} is no {self.one}, it has no {', '.join(missing)}; see "
+                '"Add your own" in the documentation',
             )
 
     def _installed(self) -> list[EntryPoint]:
@@ -270,13 +274,14 @@ def _found(key: str, typed: str) -> Any:
     """What the user named as ``module:Name``."""
     module, _, attribute = typed.partition(":")
     if not (module and attribute):
-        raise ConfigError(f"{key}: {typed!r} cannot be used; give module:Name")
+        raise ConfigError(key, f"{typed!r} cannot be used; give module:Name")
     try:
         return _imported(typed)
     except Exception as error:  # whatever the module does when it is run
         raise ConfigError(
-            f"{key}: {typed!r} cannot be imported ({type(error).__name__}: {error}); the module "
-            "must be one that Python finds, for example by PYTHONPATH=."
+            key,
+            f"{typed!r} cannot be imported ({type(error).__name__}: {error}); the module "
+            "must be one that Python finds, for example by PYTHONPATH=.",
         ) from error
 
 
@@ -286,11 +291,12 @@ def _checked_options(name: str, config: type | None) -> type | None:
             config()
         except TypeError as error:
             raise ConfigError(
-                f"{name}: {config.__name__} is no class of options ({error}); give every one of "
-                "them a default"
+                name,
+                f"{config.__name__} is no class of options ({error}); give every one of "
+                "them a default",
             ) from error
         if not hasattr(config, "__dataclass_fields__"):
-            raise ConfigError(f"{name}: {config.__name__} is no dataclass; make it one")
+            raise ConfigError(name, f"{config.__name__} is no dataclass; make it one")
     return config
 
 
@@ -307,8 +313,9 @@ def load(typed: str) -> None:
             registry.load(typed)
             return
     raise ConfigError(
-        f"own: {typed!r} is no learner and no rule, and its module registers it as nothing else; "
-        'see "Add your own" in the documentation'
+        "own",
+        f"{typed!r} is no learner and no rule, and its module registers it as nothing else; "
+        'see "Add your own" in the documentation',
     )
 
 

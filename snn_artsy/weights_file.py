@@ -26,6 +26,7 @@ _PREFERRED = ("state_dict_ema", "model_ema", "state_dict", "model", "")
 meant."""
 
 _LISTED = 5
+_KEY = "backbone.checkpoint"
 """How many names an error message lists."""
 
 _NO_WEIGHTS = (
@@ -48,29 +49,31 @@ def load_weights(vit: nn.Module, path: Path) -> None:
         ConfigError: No such file, no weights, or none, or more than one, that fit.
     """
     if not path.is_file():
-        raise ConfigError(f"backbone.checkpoint: no file {str(path)!r} here; give a weights file")
+        raise ConfigError(_KEY, f"no file {str(path)!r} here; give a weights file")
     expected = vit.state_dict()
     heads = getattr(vit, "pretrained_cfg", {}).get("classifier") or ()
     heads = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
     found = list(_candidates(_read(path), expected, heads))
     if not found:
         raise ConfigError(
-            f"backbone.checkpoint: {str(path)!r} holds no tensors with names; save "
-            "model.state_dict()"
+            _KEY,
+            f"{str(path)!r} holds no tensors with names; save model.state_dict()",
         )
     fitting = [candidate for candidate in found if candidate.fits]
     preferred = [c for name in _PREFERRED for c in fitting if c.container == name]
     if len(fitting) > 1 and not preferred:
         names = " and ".join(repr(c.name) for c in fitting)
         raise ConfigError(
-            f"backbone.checkpoint: {path.name} holds {len(fitting)} sets of weights that fit "
-            f"({names}); save the one you mean in a file of its own (of DINO's, the teacher)"
+            _KEY,
+            f"{path.name} holds {len(fitting)} sets of weights that fit "
+            f"({names}); save the one you mean in a file of its own (of DINO's, the teacher)",
         )
     if not fitting:
         closest = min(found, key=lambda candidate: candidate.n_problems)
         raise ConfigError(
-            f"backbone.checkpoint: {path.name} does not fit backbone.name: its tensors are "
-            f"{closest.problems()}; {closest.remedy()}"
+            _KEY,
+            f"{path.name} does not fit backbone.name: its tensors are "
+            f"{closest.problems()}; {closest.remedy()}",
         )
     chosen = (preferred or fitting)[0]
     try:
@@ -78,8 +81,8 @@ def load_weights(vit: nn.Module, path: Path) -> None:
     except (RuntimeError, NotImplementedError) as e:  # sparse or quantised tensors
         reason = str(e).strip().splitlines()[-1].strip()
         raise ConfigError(
-            f"backbone.checkpoint: {path.name} holds tensors that cannot be copied ({reason}); "
-            "save plain ones"
+            _KEY,
+            f"{path.name} holds tensors that cannot be copied ({reason}); save plain ones",
         ) from e
 
 
@@ -187,26 +190,26 @@ def _containers(
 
 def _read(path: Path) -> Mapping[Any, Any]:
     """The file's content, never unpickling: weights_only runs no code from the file."""
-    where = f"backbone.checkpoint: {str(path)!r}"
+    where = repr(str(path))
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError as e:
-        raise ConfigError(f"{where} cannot be read ({e.strerror}); give another file") from e
+        raise ConfigError(_KEY, f"{where} cannot be read ({e.strerror}); give another file") from e
     if not start:
-        raise ConfigError(f"{where} is empty; copy or download it again")
+        raise ConfigError(_KEY, f"{where} is empty; copy or download it again")
     for magic, what in _NO_WEIGHTS:
         if start.startswith(magic):
-            raise ConfigError(f"{where} is {what}")
+            raise ConfigError(_KEY, f"{where} is {what}")
     if start[257:262] == b"ustar":
-        raise ConfigError(f"{where} is a tar archive; unpack it, and give the file inside")
+        raise ConfigError(_KEY, f"{where} is a tar archive; unpack it, and give the file inside")
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         raise ConfigError(
-            f"{where} is a web page, not the file itself; download what its link leads to"
+            _KEY, f"{where} is a web page, not the file itself; download what its link leads to"
         )
     if path.suffix == ".safetensors" and start.startswith(b"PK"):
-        raise ConfigError(f"{where} is no safetensors file, but one of torch; call it .pth")
+        raise ConfigError(_KEY, f"{where} is no safetensors file, but one of torch; call it .pth")
     # a safetensors file begins with the length of its JSON header, in 8 bytes
     if path.suffix == ".safetensors" or start[8:10] == b'{"':
         from safetensors import SafetensorError
@@ -216,19 +219,21 @@ def _read(path: Path) -> Mapping[Any, Any]:
             return load_file(path)
         except (SafetensorError, OSError) as e:
             raise ConfigError(
-                f"{where} is not a whole safetensors file ({e}); copy or download it again"
+                _KEY, f"{where} is not a whole safetensors file ({e}); copy or download it again"
             ) from e
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         raise ConfigError(
+            _KEY,
             f"{where} is text, not weights (it begins with {start[:40].decode('ascii')!r}); "
-            "download it again, or give another file"
+            "download it again, or give another file",
         )
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith(".npy") for name in archive.namelist()):
                 raise ConfigError(
+                    _KEY,
                     f"{where} is a NumPy archive, as JAX writes; leave it out and let timm "
-                    "download the model, or convert it to .safetensors with timm's names"
+                    "download the model, or convert it to .safetensors with timm's names",
                 )
     try:
         # timm's own training script stores its options as a Namespace, which is harmless.
@@ -236,18 +241,21 @@ def _read(path: Path) -> Mapping[Any, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise ConfigError(
+            _KEY,
             f"{where} holds more than tensors, or is no weights file, and unpickling it could run "
             "any code; save the weights alone, as .safetensors or by "
-            "torch.save(model.state_dict(), ...)"
+            "torch.save(model.state_dict(), ...)",
         ) from e
     except Exception as e:
         # A damaged file makes torch fail with errors of many kinds, without a common base.
         raise ConfigError(
+            _KEY,
             f"{where} cannot be read ({type(e).__name__}); give a .safetensors file, or a .pth or "
-            ".pt file with a state dict"
+            ".pt file with a state dict",
         ) from e
     if not isinstance(content, Mapping):
         raise ConfigError(
-            f"{where} holds a {type(content).__name__}, not a state dict; save model.state_dict()"
+            _KEY,
+            f"{where} holds a {type(content).__name__}, not a state dict; save model.state_dict()",
         )
     return content

@@ -29,12 +29,13 @@ MOST_DIGITS = 100
 """Of an integer: the time to read one grows with their square."""
 
 
-def read_yaml(source: Path | str, where: str) -> Any:
+def read_yaml(source: Path | str, key: str, name: str) -> Any:
     """Read one YAML document; None for an empty one.
 
     Args:
         source: A file (`Path`), or the text itself.
-        where: What the text is, for errors, such as ``config: "my.yaml"``.
+        key: What the text was given as, for errors, such as ``config``.
+        name: What it is called in them, such as ``"my.yaml"``.
 
     Raises:
         ConfigError: The file cannot be read, or its text is not YAML, too large, too deeply nested
@@ -42,8 +43,8 @@ def read_yaml(source: Path | str, where: str) -> Any:
     """
     loader = None
     try:
-        text = _text(source, where)
-        _bounded(len(text.encode("utf-8", "surrogatepass")), where)
+        text = _text(source, key, name)
+        _bounded(len(text.encode("utf-8", "surrogatepass")), key, name)
         loader = _Loader(text)
         return loader.get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -51,32 +52,32 @@ def read_yaml(source: Path | str, where: str) -> Any:
         line = "" if mark is None else f", line {mark.line + 1}"
         problem = " ".join(str(error.problem or error.context).split())
         raise ConfigError(
-            f"{where} is not valid YAML{line}: {problem}; correct it there"
+            key, f"{name} is not valid YAML{line}: {problem}; correct it there"
         ) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         reason = getattr(error, "reason", "unreadable")
-        raise ConfigError(f"{where} is not valid YAML: {reason}; correct it there") from error
+        raise ConfigError(key, f"{name} is not valid YAML: {reason}; correct it there") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{where} is no text in UTF-8; give a YAML file") from error
+        raise ConfigError(key, f"{name} is no text in UTF-8; give a YAML file") from error
     except RecursionError as error:
-        raise ConfigError(f"{where} nests too deeply; use fewer levels") from error
+        raise ConfigError(key, f"{name} nests too deeply; use fewer levels") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"{where} cannot be read ({reason}); give a YAML file") from error
+        raise ConfigError(key, f"{name} cannot be read ({reason}); give a YAML file") from error
     finally:
         if loader is not None:
             loader.dispose()
 
 
-def read_mapping(source: Path | str, where: str) -> dict[str, Any]:
+def read_mapping(source: Path | str, key: str, name: str) -> dict[str, Any]:
     """As `read_yaml`, of a document that is a mapping of keys to values.
 
     Raises:
         ConfigError: As `read_yaml`, or the document is something else.
     """
-    found = read_yaml(source, where)
+    found = read_yaml(source, key, name)
     if not isinstance(found, dict):
-        raise ConfigError(f"{where} holds no keys with values; give `key: value` lines")
+        raise ConfigError(key, f"{name} holds no keys with values; give `key: value` lines")
     return found
 
 
@@ -88,12 +89,12 @@ def yaml_text(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
-def _text(source: Path | str, where: str) -> str:
+def _text(source: Path | str, key: str, name: str) -> str:
     if isinstance(source, str):
         return source
     with open(source, "rb", opener=_open_regular) as file:
         content = file.read(MOST_BYTES + 1)
-    _bounded(len(content), where)
+    _bounded(len(content), key, name)
     return content.decode("utf-8-sig")
 
 
@@ -106,9 +107,9 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
-def _bounded(size: int, where: str) -> None:
+def _bounded(size: int, key: str, name: str) -> None:
     if size > MOST_BYTES:
-        raise ConfigError(f"{where} has more than {MOST_BYTES:,} bytes; give a shorter one")
+        raise ConfigError(key, f"{name} has more than {MOST_BYTES:,} bytes; give a shorter one")
 
 
 class _Loader(yaml.SafeLoader):

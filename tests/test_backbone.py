@@ -388,7 +388,7 @@ def test_unreadable_image_stops_extraction_with_its_name(
     class Broken(Counting):
         def load(self, i: int):  # type: ignore[no-untyped-def]
             if i == 4:
-                raise ConfigError("data.root: cannot read the image four.png; remove it")
+                raise ConfigError("data.root", "cannot read the image four.png; remove it")
             return super().load(i)
 
     with pytest.raises(ConfigError, match=r"four\.png"):

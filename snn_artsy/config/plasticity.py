@@ -166,7 +166,7 @@ def _own(name: str, parameters: dict[str, float]) -> Rule:
         rule: Rule = RULES[name](**parameters)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"snn.plasticity.parameters: {parameters!r} do not fit {name} ({error}); give its own"
+            "snn.plasticity.parameters", f"{parameters!r} do not fit {name} ({error}); give its own"
         ) from error
     return rule
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, cast
 
-from snn_artsy.checks import ConfigError, in_short
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import keys_of, section_of, type_of
@@ -55,13 +55,13 @@ def check_used(config: RunConfig, typed: Collection[str] = ()) -> None:
         ConfigError: Naming the key and the setting that would use it.
     """
     for key, where in unused(config, typed):
-        raise ConfigError(nothing(config, key, where))
+        raise nothing(config, key, where)
 
 
-def nothing(config: RunConfig, key: str, where: str) -> str:
-    """Say that a value does nothing, and where it would be used."""
-    value = in_short(value_at(config, key))
-    return f"{key}: {value} does nothing here, it is used {where}; set that, or leave {key} out"
+def nothing(config: RunConfig, key: str, where: str) -> ConfigError:
+    """The error that says that a value does nothing, and where it would be used."""
+    reason = f"does nothing here, it is used {where}; set that, or leave {key} out"
+    return ConfigError(key, reason, value_at(config, key))
 
 
 def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, str]]:

@@ -90,8 +90,8 @@ class FolderSplit:
         except Exception as e:
             # Decoders meet damaged files with errors of many kinds, without a common base.
             raise ConfigError(
-                f"data.root: cannot read the image {shown(path)} ({_reason(e)}); replace or remove "
-                "this file"
+                "data.root",
+                f"cannot read the image {shown(path)} ({_reason(e)}); replace or remove this file",
             ) from e
 
     def check(self, index: NDArray[np.int64]) -> None:
@@ -117,8 +117,9 @@ class FolderSplit:
             more = ", ..." if len(problems) > _LISTED else ""
             these = "this file" if len(problems) == 1 else "these files"
             raise ConfigError(
-                f"data.root: cannot read {which} {', '.join(problems[:_LISTED])}{more}; replace or "
-                f"remove {these}"
+                "data.root",
+                f"cannot read {which} {', '.join(problems[:_LISTED])}{more}; replace or "
+                f"remove {these}",
             )
 
     def name(self, i: int) -> str:
@@ -191,15 +192,17 @@ def list_images(folder: Path, class_names: Sequence[str], left_out: LeftOut) -> 
         if not images:
             held = ", ".join(f"{suffix} {n}" for suffix, n in sorted(other.by_suffix.items()))
             raise ConfigError(
-                f"data.root: no images in the class folder {shown(folder / name)}"
+                "data.root",
+                f"no images in the class folder {shown(folder / name)}"
                 f"{f' (it holds {held})' if held else ''}; add images "
-                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder"
+                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder",
             )
         for real, path in images.items():
             if real in class_of:
                 raise ConfigError(
-                    f"data.root: {shown(folder / name / path)} is also in class "
-                    f"{class_of[real]!r}, by a link; remove it from one of the two"
+                    "data.root",
+                    f"{shown(folder / name / path)} is also in class "
+                    f"{class_of[real]!r}, by a link; remove it from one of the two",
                 )
             class_of[real] = name
         paths += [f"{name}/{image}" for image in sorted(images.values())]
@@ -256,7 +259,7 @@ def _images_below(top: Path, left_out: LeftOut) -> dict[str, str]:
                 left_out.by_suffix[_suffix(entry.name)] += 1
             elif kind == "other":
                 raise ConfigError(
-                    f"data.root: {shown(folder / entry.name)} is no regular file; remove it"
+                    "data.root", f"{shown(folder / entry.name)} is no regular file; remove it"
                 )
             else:
                 target = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
@@ -273,8 +276,9 @@ def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
             held = sorted(entries, key=lambda entry: entry.name)
     except OSError as e:
         raise ConfigError(
-            f"data.root: cannot read the folder {shown(folder)} ({e.strerror}); give yourself "
-            "access, or remove it"
+            "data.root",
+            f"cannot read the folder {shown(folder)} ({e.strerror}); give yourself "
+            "access, or remove it",
         ) from e
     for entry in held:
         if entry.name.startswith("."):
@@ -285,8 +289,9 @@ def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
             kind = "folder" if entry.is_dir() else "file" if entry.is_file() else "other"
         except OSError as e:
             raise ConfigError(
-                f"data.root: {shown(folder / entry.name)} is a link that leads nowhere "
-                f"({e.strerror}); mend or remove it"
+                "data.root",
+                f"{shown(folder / entry.name)} is a link that leads nowhere "
+                f"({e.strerror}); mend or remove it",
             ) from e
         yield entry, kind
 
@@ -331,7 +336,7 @@ def _named(path: Path) -> Iterator[None]:
     except (OSError, ValueError) as e:
         where = getattr(e, "filename", None) or path
         raise ConfigError(
-            f"data.root: cannot read {shown(where)} ({_reason(e)}); replace or remove this file"
+            "data.root", f"cannot read {shown(where)} ({_reason(e)}); replace or remove this file"
         ) from e
 
 

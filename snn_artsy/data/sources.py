@@ -148,7 +148,7 @@ def imagefolder(config: DataConfig) -> ImageSource:
     test_names = list_classes(root / test_name, left_out)
     if not names:
         raise ConfigError(
-            f"data.root: no class folders in {root / 'train'}; make one folder a class there"
+            "data.root", f"no class folders in {root / 'train'}; make one folder a class there"
         )
     for present, absent, missing in (
         ("train", test_name, sorted(set(names) - set(test_names))),
@@ -156,8 +156,9 @@ def imagefolder(config: DataConfig) -> ImageSource:
     ):
         if missing:
             raise ConfigError(
-                f"data.root: class folders of {root / present} that are not in {absent}/: "
-                f"{len(missing)} ({_some(missing)}); every class needs a folder in both"
+                "data.root",
+                f"class folders of {root / present} that are not in {absent}/: "
+                f"{len(missing)} ({_some(missing)}); every class needs a folder in both",
             )
     train = list_images(root / "train", names, left_out)
     test = list_images(root / test_name, names, left_out)
@@ -179,8 +180,9 @@ def tiny_imagenet(config: DataConfig) -> ImageSource:
     for line, (image, wnid) in _columns(root / "val" / "val_annotations.txt", 2):
         if wnid not in number:
             raise ConfigError(
-                f"data.root: line {line} of {root / 'val' / 'val_annotations.txt'} names the class "
-                f"{wnid!r}, which has no folder in train/; the copy is not whole"
+                "data.root",
+                f"line {line} of {root / 'val' / 'val_annotations.txt'} names the class "
+                f"{wnid!r}, which has no folder in train/; the copy is not whole",
             )
         paths.append(f"images/{_inside(image, root / 'val' / 'val_annotations.txt')}")
         labels.append(number[wnid])
@@ -205,15 +207,17 @@ def cub200(config: DataConfig) -> ImageSource:
     for line, (i, c) in _columns(root / "image_class_labels.txt", 2):
         if not (c.isascii() and c.isdigit() and 1 <= int(c) <= len(names)):
             raise ConfigError(
-                f"data.root: line {line} of {root / 'image_class_labels.txt'} names class {c!r}, "
-                f"but classes.txt has 1 to {len(names)}; the copy is not whole"
+                "data.root",
+                f"line {line} of {root / 'image_class_labels.txt'} names class {c!r}, "
+                f"but classes.txt has 1 to {len(names)}; the copy is not whole",
             )
         label[i] = int(c) - 1
     training = {i: flag == "1" for _, (i, flag) in _columns(root / "train_test_split.txt", 2)}
     if not image.keys() == label.keys() == training.keys():
         raise ConfigError(
-            f"data.root: images.txt, image_class_labels.txt and train_test_split.txt in "
-            f"{str(root)!r} do not list the same images; the copy is not whole"
+            "data.root",
+            f"images.txt, image_class_labels.txt and train_test_split.txt in "
+            f"{str(root)!r} do not list the same images; the copy is not whole",
         )
 
     def split(train: bool) -> FolderSplit:
@@ -238,14 +242,14 @@ def unsplit(config: DataConfig) -> ImageSource:
     left_out = LeftOut()
     names = list_classes(root, left_out)
     if not names:
-        raise ConfigError(f"data.root: no class folders in {str(root)!r}; give their directory")
+        raise ConfigError("data.root", f"no class folders in {str(root)!r}; give their directory")
     everything = list_images(root, names, left_out)
     drawn = np.random.default_rng(UNSPLIT_SEED).permutation(len(everything))
     testing = np.zeros(len(everything), dtype=bool)
     for number, name in enumerate(names):
         own = drawn[everything.labels[drawn] == number]
         if len(own) < 2:
-            raise ConfigError(f"data.root: class {name!r} has one image; it needs 2 to be split")
+            raise ConfigError("data.root", f"class {name!r} has one image; it needs 2 to be split")
         testing[own[: max(1, len(own) // 5)]] = True
 
     def split(chosen: NDArray[np.bool_]) -> FolderSplit:
@@ -260,16 +264,16 @@ def unsplit(config: DataConfig) -> ImageSource:
 def _columns(file: Path, n: int) -> list[tuple[int, list[str]]]:
     """Line numbers and first ``n`` words of a published list."""
     if not os.path.isfile(file):
-        raise ConfigError(f"data.root: no file {str(file)!r}; give the data set's own directory")
+        raise ConfigError("data.root", f"no file {str(file)!r}; give the data set's own directory")
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"data.root: cannot read {str(file)!r} ({e}); copy it again") from e
+        raise ConfigError("data.root", f"cannot read {str(file)!r} ({e}); copy it again") from e
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
         if words and len(words) < n:
-            raise ConfigError(f"data.root: line {number} of {file} has fewer than {n} words")
+            raise ConfigError("data.root", f"line {number} of {file} has fewer than {n} words")
         if words:
             rows.append((number, words[:n]))
     return rows
@@ -280,8 +284,9 @@ def _inside(path: str, listed_in: Path) -> str:
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
         raise ConfigError(
-            f"data.root: {listed_in} names {shown(path)}, outside of the data set; the copy is not "
-            "the published one"
+            "data.root",
+            f"{listed_in} names {shown(path)}, outside of the data set; the copy is not "
+            "the published one",
         )
     return path
 
@@ -321,10 +326,10 @@ def _svhn(config: DataConfig) -> ImageSource:
 
 def _existing_root(config: DataConfig, remedy: str) -> Path:
     if config.root is None:
-        raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
+        raise ConfigError("data.root", f"not given, but data.name is {config.name!r}; {remedy}")
     root = Path(os.path.expanduser(config.root))
     if not os.path.isdir(root):  # False, too, where the system refuses to look
-        raise ConfigError(f"data.root: no folder {str(root)!r} here; {remedy}")
+        raise ConfigError("data.root", f"no folder {str(root)!r} here; {remedy}")
     return root
 
 
@@ -338,8 +343,8 @@ def _check_folder(
         return
     held = [f"{name}/" for name in list_classes(root)]
     raise ConfigError(
-        f"data.root: no {wanted} in {str(root)!r} (it holds: {_some(held) or 'no folders'}); "
-        f"{remedy}"
+        "data.root",
+        f"no {wanted} in {str(root)!r} (it holds: {_some(held) or 'no folders'}); {remedy}",
     )
 
 
@@ -353,7 +358,7 @@ def _open_torchvision(config: DataConfig, **split: Any) -> Any:
 
     remedy = "give the directory of torchvision's files, with data.download: true to fetch them"
     if config.root is None:
-        raise ConfigError(f"data.root: not given, but data.name is {config.name!r}; {remedy}")
+        raise ConfigError("data.root", f"not given, but data.name is {config.name!r}; {remedy}")
     root = Path(config.root).expanduser()
     try:
         return getattr(datasets, TORCHVISION[config.name])(
@@ -364,5 +369,5 @@ def _open_torchvision(config: DataConfig, **split: Any) -> Any:
         problem = "could not be downloaded to" if config.download else "is not, or not whole, in"
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ConfigError(
-            f"data.root: {config.name} {problem} {str(root)!r} ({reason}); {remedy}"
+            "data.root", f"{config.name} {problem} {str(root)!r} ({reason}); {remedy}"
         ) from e

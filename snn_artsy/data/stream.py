@@ -113,8 +113,9 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
             test_images = np.flatnonzero(source.test.labels == class_number)
             if len(test_images) == 0:
                 raise ConfigError(
-                    f"data.{'name' if config.root is None else 'root'}: class {name!r} has no test "
-                    "images; add some, or leave the class out with data.class_range"
+                    f"data.{'name' if config.root is None else 'root'}",
+                    f"class {name!r} has no test images; add some, or leave the class out with "
+                    "data.class_range",
                 )
             chosen = _choose(test_images, config.test_per_class, seed, _TEST, class_number)
             test.append((label, chosen))
@@ -175,8 +176,9 @@ def _class_order(given: Sequence[int] | None, n_classes: int, seed: int) -> NDAr
     if sorted(given) != list(range(n_classes)):
         missing = sorted(set(range(n_classes)) - set(given))
         raise ConfigError(
-            f"data.class_order: {len(given)} entries, missing {missing[:5]}; name each of the "
-            f"{n_classes} chosen classes, 0 to {n_classes - 1}, exactly once"
+            "data.class_order",
+            f"{len(given)} entries, missing {missing[:5]}; name each of the "
+            f"{n_classes} chosen classes, 0 to {n_classes - 1}, exactly once",
         )
     return np.asarray(given, dtype=np.int64)
 
@@ -187,9 +189,10 @@ def _train_validation(
     """(training, validation) of one class: at least one image each."""
     if len(images) < 2:
         raise ConfigError(
-            f"data.{'name' if config.root is None else 'root'}: class {name!r} has "
-            f"{len(images)} training image{'s' * (len(images) != 1)}; it needs 2, one to learn "
-            "from and one for validation: add some, or leave the class out with data.class_range"
+            f"data.{'name' if config.root is None else 'root'}",
+            f"class {name!r} has {len(images)} training image{'s' * (len(images) != 1)}; it needs "
+            "2, one to learn from and one for validation: add some, or leave the class out with "
+            "data.class_range",
         )
     n_used = max(2, round(config.train_share * len(images)))
     if config.train_per_class is not None:
@@ -198,9 +201,10 @@ def _train_validation(
     n_validation = max(1, round(config.validation_share * len(images)))
     if n_validation >= len(images):
         raise ConfigError(
-            f"data.validation_share: {config.validation_share!r} of the {len(images)} training "
+            "data.validation_share",
+            f"{config.validation_share!r} of the {len(images)} training "
             f"images of class {name!r} leaves none to train on; use a smaller share, more images "
-            "(data.train_per_class), or leave the class out with data.class_range"
+            "(data.train_per_class), or leave the class out with data.class_range",
         )
     validation = _choose(images, n_validation, seed, _VALIDATION, class_number)
     return np.setdiff1d(images, validation), validation

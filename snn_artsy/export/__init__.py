@@ -38,13 +38,13 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
         RecordingError: The run file is damaged.
     """
     if to not in FORMATS:
-        raise ConfigError(f"to: {to!r} is unknown; choose from {', '.join(FORMATS)}")
+        raise ConfigError("to", f"{to!r} is unknown; choose from {', '.join(FORMATS)}")
     write, name = FORMATS[to]
     target = run.path.parent / name if out is None else Path(out).expanduser()
     if os.path.lexists(target) and not overwrite:
         refuse(target)
     if target.is_symlink():
-        raise ConfigError(f'out: "{target}" is a link; give the place itself with --out')
+        raise ConfigError("out", f'"{target}" is a link; give the place itself with --out')
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         # what a file is, its last letters tell: they stay

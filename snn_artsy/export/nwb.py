@@ -37,7 +37,7 @@ def write_nwb(run: Run, file: Path) -> None:
         from pynwb import NWBHDF5IO
     except ImportError as error:
         raise ConfigError(
-            "to: 'nwb' needs pynwb, which is not installed; pip install 'snn-artsy[nwb]'"
+            "to", "'nwb' needs pynwb, which is not installed; pip install 'snn-artsy[nwb]'"
         ) from error
     content = _session(run)
     _add_trials(content, run)

@@ -33,9 +33,10 @@ def write_sonata(run: Run, directory: Path) -> None:
     found = {task: t for task, t in traced.items() if t is not None and len(t.synapse)}
     if not run.populations and not found:
         raise ConfigError(
-            f'to: "{run.path}" holds neither spikes nor traced contacts, which are all that SONATA '
+            "to",
+            f'"{run.path}" holds neither spikes nor traced contacts, which are all that SONATA '
             "has a place for; record them (artsy_snn among the learners, "
-            "record.spike_presentations, record.traced_synapses), or export to nwb"
+            "record.spike_presentations, record.traced_synapses), or export to nwb",
         )
     directory.mkdir()
     # libsonata cannot open a file of no population

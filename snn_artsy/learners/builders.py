@@ -88,8 +88,9 @@ def build_snn(s: Setting, control: Control = "none") -> ArtsySNN:
     """
     if s.config.snn.mode == "gate" and s.config.ann.placement != "head":
         raise ConfigError(
-            f"ann.placement: {s.config.ann.placement!r} does not go with snn.mode 'gate', whose "
-            "spiking gates open adapters on h_0; use 'head', or snn.mode 'full'"
+            "ann.placement",
+            f"{s.config.ann.placement!r} does not go with snn.mode 'gate', whose "
+            "spiking gates open adapters on h_0; use 'head', or snn.mode 'full'",
         )
     c = s.config
     return ArtsySNN(c.snn, c.ann, c.gate, s.dim, s.device, s.seed, s.observer, control)

@@ -79,8 +79,9 @@ class BlockAdapters(nn.Module):
             hasattr(block, "norm2") and hasattr(block, "mlp") for block in blocks
         ):
             raise ConfigError(
-                f"ann.placement: {backbone.name!r} has no transformer blocks with norm2 and mlp to "
-                "put adapters in; use 'head', or one of timm's vit_* or deit_* models"
+                "ann.placement",
+                f"{backbone.name!r} has no transformer blocks with norm2 and mlp to "
+                "put adapters in; use 'head', or one of timm's vit_* or deit_* models",
             )
         # in a tuple, so that the shared ViT is no sub-module of every sub-network
         self._shared = (backbone, list(blocks))

@@ -47,7 +47,8 @@ def lesion(session: Session) -> Outcome:
     recorded = (read_summary(directory) or {"learners": {}})["learners"].get("artsy_snn", {})
     if not all(isinstance(recorded.get(m), float) for m in ("a_last", "a_last_spikes_only")):
         raise ConfigError(
-            f'run: "{directory / SUMMARY_FILE}" does not say how artsy_snn did; give a finished run'
+            "run",
+            f'"{directory / SUMMARY_FILE}" does not say how artsy_snn did; give a finished run',
         )
     random = found["random"]
     checks = (

@@ -52,7 +52,7 @@ def other_rows(names: Sequence[str], directory: Path) -> list[dict[str, Any]]:
         return [entry for entry in entries if entry["name"] not in names]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(
-            f'out: "{path}" is not a list of protocols ({error}); give another place with --out'
+            "out", f'"{path}" is not a list of protocols ({error}); give another place with --out'
         ) from error
 
 

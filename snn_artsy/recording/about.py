@@ -27,7 +27,7 @@ _COUNTED = {
 
 def run_facts(run: Run) -> dict[str, str]:
     """What was run, with what, and how it ended."""
-    config: Any = read_mapping(run.config, f'run: "{run.path}", its attribute config,')
+    config: Any = read_mapping(run.config, "run", f'"{run.path}", its attribute config,')
     get = run.attributes.get
     learners = config.get("learners")
     facts = {
@@ -66,8 +66,9 @@ def read_summary(directory: Path) -> dict[str, Any] | None:
         _check_summary(summary)
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f'run: "{path}" is not what a run writes ({error}); copy it again, or move it away: '
-            "run.h5 holds the same measures"
+            "run",
+            f'"{path}" is not what a run writes ({error}); copy it again, or move it away: '
+            "run.h5 holds the same measures",
         ) from error
     return dict(summary)
 

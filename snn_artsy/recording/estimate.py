@@ -123,9 +123,10 @@ def check_disk(
     free = shutil.disk_usage(place).free
     if needed > free:
         raise ConfigError(
-            f"record: the run needs about {in_words(needed)} and {in_words(free)} are free at "
+            "record",
+            f"the run needs about {in_words(needed)} and {in_words(free)} are free at "
             f'"{place}" ({listed(expected)} before compression); record less, or give out a place '
-            "on another disk"
+            "on another disk",
         )
     return expected, free
 

@@ -74,5 +74,5 @@ def _optional(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ConfigError(
-            f"{package}: not installed; pip install {package}, or use the NumPy arrays"
+            package, f"not installed; pip install {package}, or use the NumPy arrays"
         ) from error

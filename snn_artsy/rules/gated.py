@@ -88,8 +88,9 @@ class GatedSTDP:
             raise TypeError(f"gating: expected a Gating, given {self.gating!r}")
         if self.gating.insertion == "bernoulli" and not isinstance(self.base, ProductRule):
             raise ConfigError(
-                "gating.insertion: 'bernoulli' cannot be used with the calcium-based rule, which "
-                "has no presynaptic trace; use graded"
+                "gating.insertion",
+                "'bernoulli' cannot be used with the calcium-based rule, which "
+                "has no presynaptic trace; use graded",
             )
 
     @property

@@ -64,11 +64,10 @@ def locked(directory: Path, key: str) -> Iterator[WriterLock]:
         lock = WriterLock(directory)
     except RecordingError as error:
         raise ConfigError(
-            f'{key}: "{directory}" is still being written by another process; wait, or stop it '
-            "first"
+            key, f'"{directory}" is still being written by another process; wait, or stop it first'
         ) from error
     except OSError as error:
-        raise ConfigError(f'{key}: "{directory}" cannot be written ({error.strerror})') from error
+        raise ConfigError(key, f'"{directory}" cannot be written ({error.strerror})') from error
     with lock:
         yield lock
 
@@ -112,8 +111,9 @@ def read_begun(directory: Path) -> Begun:
         others -= {name for name in others if name.endswith(".part")}
         if others or not (directory / CONFIG_FILE).is_file():
             raise ConfigError(
-                f'run: "{directory}" holds no run that was begun: no {schema.RUN_FILE} there; give '
-                "the directory of a run"
+                "run",
+                f'"{directory}" holds no run that was begun: no {schema.RUN_FILE} there; give '
+                "the directory of a run",
             )
         _remove_leftovers(directory)
         return Begun(_configuration(directory, None))
@@ -122,24 +122,27 @@ def read_begun(directory: Path) -> Begun:
         attributes = read_attributes(run_file)
     except RecordingError as error:
         raise ConfigError(
-            f"run: {error}; or run it anew in another directory, with `--config "
-            f"{directory / CONFIG_FILE} --out ...`"
+            "run",
+            f"{error}; or run it anew in another directory, with `--config "
+            f"{directory / CONFIG_FILE} --out ...`",
         ) from error
     if attributes["status"] == schema.COMPLETE and not (directory / CHECKPOINT_FILE).is_file():
-        raise ConfigError(f'run: "{directory}" is complete, there is nothing to resume')
-    facts = Facts.of_attributes(attributes, f'run: "{run_file}"')
+        raise ConfigError("run", f'"{directory}" is complete, there is nothing to resume')
+    facts = Facts.of_attributes(attributes, "run", f'"{run_file}"')
     config = _configuration(directory, facts)
     if changed := config_differences(facts.config, asdict(config)):
         raise ConfigError(
-            f'run: "{directory / CONFIG_FILE}" is not what the run began with: '
-            f"{'; '.join(changed)}; give it back its values, or start a new run"
+            "run",
+            f'"{directory / CONFIG_FILE}" is not what the run began with: '
+            f"{'; '.join(changed)}; give it back its values, or start a new run",
         )
     checkpoints, damaged = checkpoint.load(directory)
     for kept in checkpoints:
         if kept.facts != facts:
             raise ConfigError(
-                f'checkpoint: that in "{directory}" is of another run; put its own back, or remove '
-                f'"{directory / checkpoint.FOLDER}" to have this run begin again'
+                "checkpoint",
+                f'that in "{directory}" is of another run; put its own back, or remove '
+                f'"{directory / checkpoint.FOLDER}" to have this run begin again',
             )
     return Begun(config, facts, checkpoints, damaged)
 
@@ -147,16 +150,16 @@ def read_begun(directory: Path) -> Begun:
 def _configuration(directory: Path, facts: Facts | None) -> RunConfig:
     """From config.yaml, which may have got another place of the images; else as recorded."""
     file = directory / CONFIG_FILE
-    where = f'run: "{file if file.is_file() else directory / schema.RUN_FILE}"'
+    name = f'"{file if file.is_file() else directory / schema.RUN_FILE}"'
     if file.is_file():
-        values = read_mapping(file, where)
+        values = read_mapping(file, "run", name)
     else:
         assert facts is not None
         values = facts.config
     try:
         return build(RunConfig, {**values, "out": str(directory)})
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError("run", f"{name}: {error}") from error
 
 
 def _remove_leftovers(directory: Path) -> None:

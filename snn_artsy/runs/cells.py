@@ -75,7 +75,7 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
     columns = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
         about: Any = json.loads(header["cell"])
-        found = Facts.read(about["facts"], f'out: "{file}"')
+        found = Facts.read(about["facts"], "out", f'"{file}"')
         cell = Cell(
             about["measures"],
             found.git_commit,

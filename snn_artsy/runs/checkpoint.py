@@ -121,11 +121,12 @@ def load(directory: Path) -> tuple[list[Checkpoint], list[str]]:
 def _load(path: Path) -> Checkpoint:
     tensors, header = read_tensors(path)
     if header.get("format") != FORMAT:
-        raise ConfigError(f'checkpoint: "{path}" is not a checkpoint of a run')
+        raise ConfigError("checkpoint", f'"{path}" is not a checkpoint of a run')
     if header.get("version") != str(VERSION):
         raise ConfigError(
-            f'checkpoint: "{path}" has version {header.get("version")}, this program reads '
-            f"{VERSION}; finish the run with the program that began it, or start a new run"
+            "checkpoint",
+            f'"{path}" has version {header.get("version")}, this program reads '
+            f"{VERSION}; finish the run with the program that began it, or start a new run",
         )
     if not header["sha256"]:
         raise DamageError(f"{path}: damaged (its checksum is missing)")
@@ -133,7 +134,8 @@ def _load(path: Path) -> Checkpoint:
         checkpoint = build(Checkpoint, json.loads(header["run"]) | {"state": tensors})
     except (KeyError, TypeError, ValueError) as error:  # ConfigError is a ValueError
         raise ConfigError(
-            f'checkpoint: "{path}" does not hold what a checkpoint does ({error}); start a new run'
+            "checkpoint",
+            f'"{path}" does not hold what a checkpoint does ({error}); start a new run',
         ) from error
     sound = (
         all(isinstance(rows, int) and rows >= 0 for rows in checkpoint.recorded.values())
@@ -145,7 +147,7 @@ def _load(path: Path) -> Checkpoint:
     )
     if not sound:
         raise ConfigError(
-            f'checkpoint: "{path}" does not hold what a checkpoint does; start a new run'
+            "checkpoint", f'"{path}" does not hold what a checkpoint does; start a new run'
         )
     return checkpoint
 

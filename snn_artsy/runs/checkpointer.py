@@ -55,7 +55,7 @@ class Checkpointer:
                 torch.set_rng_state(latest.state["torch_rng"])
             except Exception as error:  # tensors of another shape or kind fail anywhere
                 raise ConfigError(
-                    f"checkpoint: it does not fit {name} ({error}); start a new run"
+                    "checkpoint", f"it does not fit {name} ({error}); start a new run"
                 ) from error
         return self.steps
 

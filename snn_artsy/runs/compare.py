@@ -303,7 +303,7 @@ def _check_directory(directory: Path, config: RunConfig) -> None:
         if part.name in _PARTS or part.parent.name == FOLDER:
             part.unlink()
     if file.is_file():
-        kept = read_mapping(file, f'out: "{file}"')
+        kept = read_mapping(file, "out", f'"{file}"')
         if changed := config_differences(kept, asdict(_shared(config))):
             raise ConfigError(
                 f'out: "{file}" is of another comparison: {"; ".join(changed)}; choose another '

@@ -39,14 +39,16 @@ def check_cost(config: RunConfig, dim: int, tasks: Sequence[TaskSize], free: int
         needed, largest = memory(name, config, dim, tasks)
         if free is not None and needed > free:
             raise ConfigError(
-                f"learners: {name} needs about {in_words(needed)} of memory and "
-                f"{in_words(free)} are free; the most goes to {largest}, make it smaller"
+                "learners",
+                f"{name} needs about {in_words(needed)} of memory and "
+                f"{in_words(free)} are free; the most goes to {largest}, make it smaller",
             )
         days = seconds(name, config, dim, tasks) / 86400
         if days > LONGEST_DAYS:
             raise ConfigError(
-                f"learners: {name} would take more than {days:,.0f} days; give fewer "
-                f"{_repeated(name)} or smaller sizes"
+                "learners",
+                f"{name} would take more than {days:,.0f} days; give fewer "
+                f"{_repeated(name)} or smaller sizes",
             )
 
 

@@ -31,9 +31,9 @@ def check_out(out: str | None) -> None:
         for parent in (path, *path.parents):
             if parent.exists():
                 if not parent.is_dir():
-                    raise ConfigError(f'out: "{parent}" is a file; give a directory')
+                    raise ConfigError("out", f'"{parent}" is a file; give a directory')
                 if not os.access(parent, os.W_OK):
-                    raise ConfigError(f'out: "{parent}" is not writable; give another directory')
+                    raise ConfigError("out", f'"{parent}" is not writable; give another directory')
                 break
         if not path.is_dir() or is_empty(path):
             return
@@ -44,11 +44,12 @@ def check_out(out: str | None) -> None:
     except (OSError, ValueError) as error:
         raise _unusable(path, error) from error
     if done:
-        raise ConfigError(f'out: "{out}" holds a finished run; give another directory')
+        raise ConfigError("out", f'"{out}" holds a finished run; give another directory')
     if not there & {"config.yaml", "run.h5"}:
         raise ConfigError(
-            f'out: "{out}" already holds other files, which were left as they are; '
-            "give another directory"
+            "out",
+            f'"{out}" already holds other files, which were left as they are; '
+            "give another directory",
         )
 
 
@@ -131,4 +132,4 @@ def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
     shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}..."
     # a ValueError: a character that no path has
     reason = error.strerror if isinstance(error, OSError) else error
-    return ConfigError(f"out: {shown!r} cannot be used ({reason}); give another directory")
+    return ConfigError("out", f"{shown!r} cannot be used ({reason}); give another directory")

@@ -92,31 +92,36 @@ class Facts:
         )
 
     @classmethod
-    def read(cls, record: object, where: str) -> Facts:
+    def read(cls, record: object, key: str, name: str) -> Facts:
         """From a file that holds `plain`, among other things.
 
         Args:
             record: What the file holds.
-            where: Key and file, for the error: ``run: "runs/x/summary.json"``.
+            key, name: What it was given as and is called, for errors: ``run``, ``"summary.json"``.
 
         Raises:
             ConfigError: The record is not whole, or of other types.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(record, Mapping):
-            raise ConfigError(f"{where} holds no record of a run; give one that snn-artsy wrote")
+            raise ConfigError(
+                key, f"{name} holds no record of a run; give one that snn-artsy wrote"
+            )
         if missing := [name for name in names if name not in record]:
             raise ConfigError(
-                f"{where} does not say its {', '.join(missing)}, so nothing can be told from "
-                "another run's; it is damaged or older than this program, make it anew"
+                key,
+                f"{name} does not say its {', '.join(missing)}, so nothing can be told from "
+                "another run's; it is damaged or older than this program, make it anew",
             )
         try:
             return build(cls, {name: record[name] for name in names})
         except ConfigError as error:
-            raise ConfigError(f"{where} holds a damaged record ({error}); make it anew") from error
+            raise ConfigError(
+                key, f"{name} holds a damaged record ({error}); make it anew"
+            ) from error
 
     @classmethod
-    def of_attributes(cls, attributes: Mapping[str, Any], where: str) -> Facts:
+    def of_attributes(cls, attributes: Mapping[str, Any], key: str, name: str) -> Facts:
         """From the root attributes of a run.h5 (`attributes`).
 
         Raises:
@@ -124,17 +129,19 @@ class Facts:
         """
         record = dict(attributes)
         try:
-            for name in ("images", "versions"):
-                if name in record:
-                    record[name] = json.loads(record[name])
+            for each in ("images", "versions"):
+                if each in record:
+                    record[each] = json.loads(record[each])
             if "config" in record:
-                record["config"] = read_mapping(str(record["config"]), f"{where}, its config,")
+                record["config"] = read_mapping(str(record["config"]), key, f"{name}, its config,")
         except ConfigError:
             raise
         except (TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"{where} holds a damaged record ({reason}); make it anew") from error
-        return cls.read(record, where)
+            raise ConfigError(
+                key, f"{name} holds a damaged record ({reason}); make it anew"
+            ) from error
+        return cls.read(record, key, name)
 
     def of_config(self, config: RunConfig) -> Facts:
         """The same here and now, for another configuration of the same images and backbone."""

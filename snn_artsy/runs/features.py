@@ -66,7 +66,9 @@ def choose_device(wanted: str) -> str:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ConfigError("device: 'cuda' cannot be used, torch finds no GPU here; use auto or cpu")
+        raise ConfigError(
+            "device", "'cuda' cannot be used, torch finds no GPU here; use auto or cpu"
+        )
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 

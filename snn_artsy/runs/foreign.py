@@ -29,9 +29,10 @@ def as_found(config: RunConfig, directory: Path) -> RunConfig:
     """
     if not _here(config.backbone.name):
         raise ConfigError(
-            f'backbone.name: the run in "{directory}" wants {config.backbone.name!r}, which is not '
+            "backbone.name",
+            f'the run in "{directory}" wants {config.backbone.name!r}, which is not '
             "on this machine and is not fetched because a file says so; if you trust its makers, "
-            f"fetch it first: timm.create_model({config.backbone.name!r}, pretrained=True)"
+            f"fetch it first: timm.create_model({config.backbone.name!r}, pretrained=True)",
         )
     cache = config.backbone.cache_dir
     if cache is not None and not _holds_features(Path(cache).expanduser()):
@@ -54,8 +55,9 @@ def refuse_links(directory: Path, key: str = "run") -> None:
         for path in (Path(folder, name) for name in (*folders, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise ConfigError(
-                    f'{key}: "{path}" is a link that leads out of the directory, where nothing is '
-                    "written; put what it leads to in its place"
+                    key,
+                    f'"{path}" is a link that leads out of the directory, where nothing is '
+                    "written; put what it leads to in its place",
                 )
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     try:
         _carry_out(asked["runs"], asked["resources"], asked["own"], answers)
     except ConfigError as error:
-        _tell(answers, refused=str(error))
+        _tell(answers, refused=(error.key, error.problem))
 
 
 def _end_with_the_sweep() -> None:

@@ -89,8 +89,9 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
             begun = read_begun(directory)
             if changed := config_differences(asdict(begun.config), asdict(config)):
                 raise ConfigError(
-                    f'out: "{directory}" holds a run that was begun otherwise: '
-                    f"{'; '.join(changed)}; give another directory"
+                    "out",
+                    f'"{directory}" holds a run that was begun otherwise: '
+                    f"{'; '.join(changed)}; give another directory",
                 )
             return _go_on(replace(begun, config=config), directory, lock, console)
     except Exception:
@@ -145,8 +146,8 @@ def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) ->
 def _check(facts: Facts, now: Facts) -> None:
     if changed := differences(facts, now):
         raise ConfigError(
-            f"run: not what it began with: {'; '.join(changed)}; give it that back, or start a new "
-            "run"
+            "run",
+            f"not what it began with: {'; '.join(changed)}; give it that back, or start a new run",
         )
 
 

@@ -96,7 +96,7 @@ def grid_cells(
         raise ConfigError("grid: nothing to sweep over; give at least one key with its values")
     for key, values in grid.items():
         if key not in known:
-            raise ConfigError(unknown_key(key, values, known))
+            raise unknown_key(key, values, known)
         if key == "out" or section_of(type_of(RunConfig, key)) is not None:
             raise ConfigError(f"grid: {key} cannot be swept over; name single keys")
         if not isinstance(values, list | tuple) or not values:
@@ -112,12 +112,16 @@ def grid_cells(
         try:
             config = build(RunConfig, tree)
         except ConfigError as error:
-            raise ConfigError(f"{error} (in the combination {chosen})") from error
+            raise _in_combination(error, chosen) from error
         cells.append(Cell(name, chosen, config))
     _check_used(cells, grid, typed)
     if len({cell.name for cell in cells}) < len(cells):
         raise ConfigError("grid: a value stands twice in its list; name each once")
     return cells
+
+
+def _in_combination(error: ConfigError, values: Mapping[str, Any]) -> ConfigError:
+    return ConfigError(error.key, f"{error.reason} (in the combination {values})", error.value)
 
 
 def _check_used(
@@ -127,12 +131,11 @@ def _check_used(
     idle = [dict(unused(cell.config, [*typed, *grid])) for cell in cells]
     for key in idle[0]:
         if all(key in found for found in idle):
-            raise ConfigError(nothing(cells[0].config, key, idle[0][key]))
+            raise nothing(cells[0].config, key, idle[0][key])
     for cell, found in zip(cells, idle, strict=True):
         for key in grid:
             if key in found:
-                text = nothing(cell.config, key, found[key])
-                raise ConfigError(f"{text} (in the combination {cell.values})")
+                raise _in_combination(nothing(cell.config, key, found[key]), cell.values)
 
 
 def sweep(
@@ -222,13 +225,13 @@ def _begun(directory: Path) -> Facts | dict[str, Any] | None:
     """What a run began with, from its files; only the configuration before anything is recorded;
     None: no run."""
     if (directory / "run.h5").is_file():
-        where = f'out: "{directory / "run.h5"}"'
+        name = f'"{directory / "run.h5"}"'
         try:
-            return Facts.of_attributes(read_attributes(directory / "run.h5"), where)
+            return Facts.of_attributes(read_attributes(directory / "run.h5"), "out", name)
         except RecordingError as error:
             raise ConfigError(f"out: {error}") from error
     if (directory / "config.yaml").is_file():
-        return read_mapping(directory / "config.yaml", f'out: "{directory / "config.yaml"}"')
+        return read_mapping(directory / "config.yaml", "out", f'"{directory / "config.yaml"}"')
     return None
 
 
@@ -330,7 +333,7 @@ def _work(
             for line in process.stdout:
                 answer = json.loads(line)
                 if "refused" in answer:
-                    raise ConfigError(answer["refused"])
+                    raise ConfigError(*answer["refused"])
                 name, error = answer["run"], answer["error"]
                 status[name] = "done" if error is None else "failed"
                 if error is not None:
@@ -415,5 +418,5 @@ def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
             raise ConfigError(f"grid: {key} stands there twice; give all its values in one list")
         if not key or not equals or not values:
             raise ConfigError(f"grid: {part!r} is not key=value,value; for example seed=1993,1994")
-        grid[key] = read_yaml(f"[{values}]", f"grid: {part!r}")
+        grid[key] = read_yaml(f"[{values}]", "grid", repr(part))
     return grid

@@ -45,10 +45,11 @@ def load_trained(directory: str | Path) -> Trained:
     file, config_file = state_path(directory, "artsy_snn"), directory / "config.yaml"
     if not (file.is_file() and config_file.is_file()):
         raise ConfigError(
-            f'run: no trained artsy_snn at "{directory}"; give the directory of a finished '
-            "`snn-artsy run` whose learners include artsy_snn"
+            "run",
+            f'no trained artsy_snn at "{directory}"; give the directory of a finished '
+            "`snn-artsy run` whose learners include artsy_snn",
         )
-    config = build(RunConfig, read_mapping(config_file, f'run: "{config_file}"'))
+    config = build(RunConfig, read_mapping(config_file, "run", f'"{config_file}"'))
     config = as_found(config, directory)
     facts, digest = _summarised(directory / "summary.json")
     device = choose_device(config.device)
@@ -57,17 +58,18 @@ def load_trained(directory: str | Path) -> Trained:
     now = replace(features.facts(config, device), versions=facts.versions, device=facts.device)
     if changed := differences(facts, now):
         raise ConfigError(
-            f'run: "{directory}" was made with something else: {"; ".join(changed)}; give it that '
-            "back"
+            "run",
+            f'"{directory}" was made with something else: {"; ".join(changed)}; give it that back',
         )
     try:
         state, header = checkpoint.read_tensors(file)
     except RecordingError as error:
-        raise ConfigError(f"run: {error}; run it anew") from error
+        raise ConfigError("run", f"{error}; run it anew") from error
     if header["sha256"] != digest:
         raise ConfigError(
-            f'run: "{file}" is not what the run in "{directory}" has learnt; put its own back, or '
-            "run it anew"
+            "run",
+            f'"{file}" is not what the run in "{directory}" has learnt; put its own back, or '
+            "run it anew",
         )
     learner = build_snn(features.setting(config, device))
     try:
@@ -76,8 +78,9 @@ def load_trained(directory: str | Path) -> Trained:
     except Exception as error:  # tensors of another name, shape or kind fail anywhere
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
-            f'run: "{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
-            "back, or run it anew"
+            "run",
+            f'"{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
+            "back, or run it anew",
         ) from error
     return Trained(config, features, learner, device)
 
@@ -101,14 +104,16 @@ def _check_fits(
 
 def _summarised(file: Path) -> tuple[Facts, str]:
     """What a finished run depended on, and the checksum of its spiking learner's state."""
-    where = f'run: "{file}"'
+    name = f'"{file}"'
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} cannot be read ({error}); finish the run first") from error
-    facts = Facts.read(summary, where)
+        raise ConfigError(
+            "run", f"{name} cannot be read ({error}); finish the run first"
+        ) from error
+    facts = Facts.read(summary, "run", name)
     states = summary.get("states")
     digest = states.get("artsy_snn") if isinstance(states, dict) else None
     if not isinstance(digest, str):
-        raise ConfigError(f"{where} names no state of artsy_snn; run it anew")
+        raise ConfigError("run", f"{name} names no state of artsy_snn; run it anew")
     return facts, digest

@@ -53,14 +53,15 @@ def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig) -> Schedule:
     at = volley_steps - 1 + lag_steps
     if at >= period_steps:
         raise ConfigError(
-            f"snn.teacher.lag_ms: {lag_steps * dt:g} ms after a volley of {volley_steps * dt:g} ms "
+            "snn.teacher.lag_ms",
+            f"{lag_steps * dt:g} ms after a volley of {volley_steps * dt:g} ms "
             f"falls into the next one; use at most {(period_steps - volley_steps) * dt:g} ms or a "
-            "longer snn.encoding.period_ms"
+            "longer snn.encoding.period_ms",
         )
     if at >= encoding.steps:
         raise ConfigError(
-            f"snn.encoding.n_steps: {encoding.steps} steps end before the first teaching current; "
-            f"use {at + 1} or more"
+            "snn.encoding.n_steps",
+            f"{encoding.steps} steps end before the first teaching current; use {at + 1} or more",
         )
     position = torch.arange(encoding.steps) % period_steps
     return Schedule(position < volley_steps, position == at, volley_steps, period_steps)

@@ -1,5 +1,6 @@
 """Typed configuration: what is built, and what every kind of mistake says."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.tau <= 0:
-            raise ConfigError(f"inner.tau: {self.tau} cannot be used; use more than 0 ms")
+            raise ConfigError("inner.tau", "cannot be used; use more than 0 ms", self.tau)
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,9 @@ def test_keys_and_types() -> None:
 
 def test_suggestions() -> None:
     keys = ["seed", "data.increment", "backbone.name"]
-    assert unknown_key("sead", 1, keys).endswith("did you mean seed?")
-    assert unknown_key("increment", 1, keys).endswith("did you mean data.increment?")
-    assert unknown_key("zzz", 1, keys) == "zzz: unknown key (value 1); see --help"
+    assert unknown_key("sead", 1, keys).reason.endswith("did you mean seed?")
+    assert unknown_key("increment", 1, keys).reason.endswith("did you mean data.increment?")
+    assert str(unknown_key("zzz", 1, keys)) == "zzz: unknown key (value 1); see --help"
 
 
 def test_a_configuration_survives_yaml() -> None:
@@ -266,3 +267,26 @@ def test_published_parameter_sets_are_chosen_by_name() -> None:
         PlasticityConfig(rule="pair", published="song_2001")
     with pytest.raises(ConfigError, match="batch_reduction"):
         PlasticityConfig(insertion="bernoulli", batch_reduction="mean")
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "value", "text"),
+    [
+        ({"seed": -1}, "seed", -1, "seed: -1 cannot be used; use 0 to 2147483647"),
+        ({"snn": {"plasticity": {"tau_plus_ms": -2.0}}}, "snn.plasticity.tau_plus_ms", -2.0, None),
+        ({"snn": {"contacts": {"theta_up": "a"}}}, "snn.contacts.theta_up", "a", None),
+        ({"learners": ["nobody"]}, "learners", ..., None),
+    ],
+)
+def test_an_error_is_a_record(
+    values: dict[str, Any], key: str, value: object, text: str | None
+) -> None:
+    """Key, value and reason are data; the text is made of them, in another process too."""
+    with pytest.raises(ConfigError) as caught:
+        build(RunConfig, values)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.key, error.value) == (key, value)
+    assert error.reason and str(error) == str(caught.value)
+    assert str(error).startswith(f"{key}: ") and str(error).endswith(error.reason)
+    if text is not None:
+        assert str(error) == text

@@ -60,7 +60,7 @@ def test_in_a_run_its_figures_and_its_report(mine: Any) -> None:
     assert scalars <= set(both["mine"]) and both["mine"]["stored_bytes"] == 4 * 10 * 192
     # without shrinkage it differs from SimpleCIL in the validation samples alone
     assert abs(both["mine"]["a_last"] - both["simplecil"]["a_last"]) < 0.1
-    assert read_mapping(Path("run/config.yaml"), "")["mine"] == {
+    assert read_mapping(Path("run/config.yaml"), "", "")["mine"] == {
         "shrinkage": 0.0, "metric": "cosine"
     }  # fmt: skip
     versions = result.summary["versions"]

@@ -191,7 +191,7 @@ def test_what_the_run_finds_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def execute(config: RunConfig, console: object) -> None:
-        raise ConfigError("data.n_tasks: 3 cannot be used; 10 classes don't divide")
+        raise ConfigError("data.n_tasks", "cannot be used; 10 classes don't divide", 3)
 
     _replace_run(monkeypatch, execute)
     assert call("run", "--data.n_tasks", "3") == 2

@@ -173,7 +173,7 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
 
 def _hand_on(run: Path, rule: str, parameters: dict[str, object]) -> None:
     """What somebody else might send: an interrupted run that names a rule."""
-    config = read_mapping(run / "config.yaml", "config")
+    config = read_mapping(run / "config.yaml", "config", "")
     config["snn"]["plasticity"] |= {"rule": rule, "parameters": parameters}
     text = yaml_text(config)
     (run / "config.yaml").write_text(text)

@@ -201,10 +201,10 @@ def test_other_versions_are_refused_before_features_are_made(
 
 def test_what_fails_for_now_changes_nothing(cut: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise ConfigError("record: the run needs about 1 TB")
+        raise ConfigError("record", "the run needs about 1 TB")
 
     def unmounted(*_: object) -> None:
-        raise ConfigError("data.root: no folder")
+        raise ConfigError("data.root", "no folder")
 
     for target, failure in (("run.check_disk", full), ("features.load_source", unmounted)):
         with monkeypatch.context() as patch:

@@ -112,9 +112,13 @@ def test_what_is_only_told() -> None:
 
 def test_both_files_say_the_same() -> None:
     made = facts()
-    assert Facts.read(made.plain(), "x") == made == Facts.of_attributes(made.attributes(), "x")
+    assert (
+        Facts.read(made.plain(), "run", "x")
+        == made
+        == Facts.of_attributes(made.attributes(), "run", "x")
+    )
     assert build(RunConfig, yaml.safe_load(made.config_yaml())) == RunConfig()
-    assert differences(made, Facts.of_attributes(made.attributes(), "x")) == []
+    assert differences(made, Facts.of_attributes(made.attributes(), "run", "x")) == []
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_both_files_say_the_same() -> None:
 )
 def test_a_record_of_another_shape_is_refused(record: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=r'^run: "f" ') as raised:
-        Facts.read(record, 'run: "f"')
+        Facts.read(record, "run", '"f"')
     assert words in str(raised.value)
 
 
@@ -138,4 +142,4 @@ def test_a_record_of_another_shape_is_refused(record: Any, words: str) -> None:
 )
 def test_attributes_of_another_shape_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"damaged record|not valid YAML"):
-        Facts.of_attributes(facts().attributes() | changes, 'run: "f"')
+        Facts.of_attributes(facts().attributes() | changes, "run", '"f"')

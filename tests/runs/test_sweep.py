@@ -290,7 +290,7 @@ def interrupt(*_: object) -> None:
 
 
 def too_little(*_: object) -> None:
-    raise ConfigError("out: too little disk space")
+    raise ConfigError("out", "too little disk space")
 
 
 # --- on Ray ---------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class StepAnswers:
 
 
 def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[str, Any]:
-    """Every measure of design.md's list that the answers allow; see `metrics` for definitions.
+    """Every measure that the answers allow, by name; `metrics` has the definitions.
 
     Args:
         steps: Answers after task 0, 1, ..., N - 1.

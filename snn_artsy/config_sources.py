@@ -29,6 +29,8 @@ STANDS_FOR: dict[str, tuple[str, ...]] = {
     "snn.plasticity.published": tuple(
         f"snn.plasticity.{name}" for name in (*_OF_RULES, "triplet", "voltage", "calcium")
     ),
+    "snn.teacher.lag_ms": ("snn.teacher.phase_ms", "snn.teacher.phase_spread_ms"),
+    "snn.teacher.phase_ms": ("snn.teacher.lag_ms",),
     "data.n_tasks": ("data.increment", "data.base"),
     "data.increment": ("data.n_tasks",),
 }

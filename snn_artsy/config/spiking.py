@@ -252,18 +252,33 @@ class TeacherConfig:
     """The teaching current of the pairing protocol.
 
     Args:
-        lag_ms: The taught assembly fires so long after each volley's last step.
+        lag_ms: The taught assembly fires so long after each volley's last step; default: one step,
+            unless there is a phase.
+        phase_ms: The taught assembly fires so long after each volley's start, which may lie inside
+            the volley.
+        phase_spread_ms: The K neurons of an assembly are taught at times spread evenly over
+            phase -+ spread, so that each draws its own line between early and late inputs.
         reliability: Probability that a neuron of it fires at each of these times.
         current: Strength, in thresholds; whatever it is, each pulse causes one spike.
     """
 
     lag_ms: float | None = None
+    phase_ms: float | None = None
+    phase_spread_ms: float = 0.0
     reliability: float = 0.9
     current: float = 1.5
 
     def __post_init__(self) -> None:
         take_types(self, "snn.teacher.")
         within("snn.teacher.lag_ms", self.lag_ms, 0.01, 1e6, "ms")
+        within("snn.teacher.phase_ms", self.phase_ms, 0, 1e6, "ms")
+        within("snn.teacher.phase_spread_ms", self.phase_spread_ms, 0, 1e6, "ms")
+        require(
+            self.lag_ms is None or self.phase_ms is None,
+            "snn.teacher.phase_ms",
+            self.phase_ms,
+            "snn.teacher.lag_ms is given too; give one of them",
+        )
         require(
             0 < self.reliability <= 1, "snn.teacher.reliability", self.reliability, "use (0, 1]"
         )

@@ -333,6 +333,11 @@ WHERE_USED: tuple[Use, ...] = (
         "with snn.contacts.capture true",
         lambda c: c.snn.contacts.capture,
     ),
+    Use(
+        ("snn.teacher.phase_spread_ms",),
+        "with snn.teacher.phase_ms and several neurons a class (snn.neuron.per_class)",
+        lambda c: c.snn.teacher.phase_ms is not None and c.snn.neuron.per_class > 1,
+    ),
     # --- run.h5
     _any(
         ("artsy_snn",),
@@ -368,7 +373,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("snn.neuron", "model", "per_class", "tau_mem_ms", "threshold", "floor"),
     *_in("snn.plasticity", "rule", "batch_size", "epochs"),
     *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),
-    *_in("snn.teacher", "lag_ms", "reliability", "current"),
+    *_in("snn.teacher", "lag_ms", "phase_ms", "reliability", "current"),
     "record.scores",
     *("seed", "device", "threads", "learners", "controls", "out"),
 )

@@ -92,7 +92,7 @@ class ArtsySNN(Learner):
         self.dim, self.device, self.seed = dim, device, seed
         self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
         self.control = control
-        self.schedule = make_schedule(config.encoding, config.teacher)
+        self.schedule = make_schedule(config.encoding, config.teacher, config.neuron.per_class)
         self.encoder = SpikeEncoder(config.encoding, self.schedule)
         self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding))
         self.generator = torch.Generator().manual_seed(seed)

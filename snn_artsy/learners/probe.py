@@ -33,7 +33,7 @@ class Probe:
 
     def __init__(self, observer: SynapseObserver, config: SNNConfig, seed: int) -> None:
         self.observer, self.config, self.seed = observer, config, seed
-        teach = make_schedule(config.encoding, config.teacher).teach
+        teach = make_schedule(config.encoding, config.teacher, config.neuron.per_class).teach
         self.first_teacher_ms = float(torch.nonzero(teach)[0, 0]) * config.encoding.dt
         self.clock_ms = 0.0
         self.to_record = self.presented = 0

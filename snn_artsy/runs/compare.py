@@ -70,7 +70,7 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
         n_seeds,
         f"the last one would be {config.seed + n_seeds - 1}, beyond 2147483647",
     )
-    make_schedule(config.snn.encoding, config.snn.teacher)
+    make_schedule(config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class)
     device = choose_device(config.device)
     # images and weights are found before anything is written
     images, weights = fingerprints(config, device)

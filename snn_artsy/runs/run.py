@@ -72,7 +72,9 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
     """
     console = console or Console(quiet=True)
     check_used(config)
-    make_schedule(config.snn.encoding, config.snn.teacher)  # refuse before anything is computed
+    make_schedule(
+        config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class
+    )  # refuse before anything is computed
     directory, made = claim(config.out, config.data.name)
     refuse_links(directory, "out")
     config = replace(config, out=str(directory))

@@ -16,7 +16,7 @@ from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.synapses.layer import SilentSynapseLayer
-from snn_artsy.synapses.pairing import Schedule
+from snn_artsy.synapses.pairing import Schedule, each_taught
 from snn_artsy.synapses.receptors import membrane_mV
 
 
@@ -69,7 +69,7 @@ def expected_change(
             "expected_change: insertion 'bernoulli' is not a sum over pairs; use graded"
         )
     pre = schedule.volley.to(q)[:, None, None] * q
-    post = schedule.teach.to(q)[:, None, None] * reliability
+    post = (each_taught(schedule, len(reliability)).to(q) * reliability)[:, None]
     gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
     signals = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
     f, _ = all_factors(base, base.start(pre[0], post[0]), signals, dt_ms)
@@ -123,7 +123,8 @@ def sampled_change(
         drawn = torch.rand(n_steps, size, len(q), generator=generator).to(q)
         pre = (drawn < q * schedule.volley.to(q)[:, None, None]).to(q)
         drawn = torch.rand(n_steps, size, n_post, generator=generator).to(q)
-        taught = (drawn < reliability * schedule.teach.to(q)[:, None, None]).to(q)
+        chance = reliability * each_taught(schedule, n_post).to(q)
+        taught = (drawn < chance[:, None]).to(q)
         answer = cells.clamp(current * taught)
         v_mV = membrane_mV(answer.membrane, torch.ones_like(reliability), answer.spikes)
         signals = Signals(pre, answer.spikes, v_mV, target=target)

@@ -2,8 +2,10 @@
 
 Given the image, Poisson input and a clamped teacher are independent, so that plain pair STDP would
 drive every contact the same way (docs/model.md, "Pairing"). Stimuli therefore come in volleys, and
-the taught assembly fires a fixed lag after each volley: inputs that took part in the volley find
-their glutamate trace high at that moment, inputs at other times do not.
+the taught assembly fires at a fixed time of each. A lag after the volley, inputs that took part in
+it find their glutamate trace high at that moment, inputs at other times do not. Inside a volley
+whose units fire in order of their drive (``latency``), strong inputs precede it and weak ones
+follow it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Schedule:
 
     Args:
         volley: Stimulus on, bool [T].
-        teach: Teaching current on, bool [T].
+        teach: Teaching current on, bool [T, K]: for each neuron of an assembly, or K = 1 for all.
         volley_steps, period_steps: Length of a volley and of a period, in steps.
     """
 
@@ -36,42 +38,74 @@ class Schedule:
 
     @property
     def n_volleys(self) -> int:
-        """Volleys that are followed by a teaching current."""
-        return int(self.teach.sum())
+        """Volleys with a teaching current."""
+        return int(self.teach.sum(0).max())
 
 
-def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig) -> Schedule:
+def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig, per_class: int = 1) -> Schedule:
     """Turn times in ms into steps.
 
+    Args:
+        per_class: Neurons K of an assembly, over which the teacher's phase is spread.
+
     Raises:
-        ConfigError: The teacher's lag does not fit between the volley and the next one, or the
-            presentation is too short for a volley and its teacher.
+        ConfigError: The teacher's lag or phase does not fit between the start of a volley and the
+            next one's, or the presentation is too short for a volley and its teacher.
     """
-    dt = encoding.dt
     volley_steps, period_steps = _volley_and_period(encoding)
+    if teacher.phase_ms is None:
+        at = torch.tensor([_after(encoding, teacher, volley_steps, period_steps)])
+    else:
+        at = _inside(encoding, teacher, period_steps, per_class)
+    last = int(at.max())
+    if last >= encoding.steps:
+        raise ConfigError(
+            "snn.encoding.n_steps",
+            f"{encoding.steps} steps end before the first teaching current; use {last + 1} or more",
+        )
+    position = torch.arange(encoding.steps) % period_steps
+    return Schedule(position < volley_steps, position[:, None] == at, volley_steps, period_steps)
+
+
+def _after(
+    encoding: EncodingConfig, teacher: TeacherConfig, volley_steps: int, period_steps: int
+) -> int:
+    """The step of a period that lies the teacher's lag after the volley's last."""
+    dt = encoding.dt
     lag_steps = 1 if teacher.lag_ms is None else max(round(teacher.lag_ms / dt), 1)
-    at = volley_steps - 1 + lag_steps
-    if at >= period_steps:
+    if volley_steps - 1 + lag_steps >= period_steps:
         raise ConfigError(
             "snn.teacher.lag_ms",
             f"{lag_steps * dt:g} ms after a volley of {volley_steps * dt:g} ms "
             f"falls into the next one; use at most {(period_steps - volley_steps) * dt:g} ms or a "
             "longer snn.encoding.period_ms",
         )
-    if at >= encoding.steps:
+    return volley_steps - 1 + lag_steps
+
+
+def _inside(
+    encoding: EncodingConfig, teacher: TeacherConfig, period_steps: int, per_class: int
+) -> Tensor:
+    """The step of a period at which each neuron of an assembly is taught, int64 [K] or [1]."""
+    phase, spread = teacher.phase_ms or 0.0, teacher.phase_spread_ms
+    # alone it is taught at the phase itself
+    each = torch.linspace(-spread, spread, per_class) if per_class > 1 else torch.zeros(1)
+    at = torch.round((phase + each.double()) / encoding.dt).long()
+    if int(at.min()) < 0 or int(at.max()) >= period_steps:
+        most = (period_steps - 1) * encoding.dt
         raise ConfigError(
-            "snn.encoding.n_steps",
-            f"{encoding.steps} steps end before the first teaching current; use {at + 1} or more",
+            "snn.teacher.phase_ms",
+            f"{phase:g} -+ {spread:g} ms after a volley's start leaves its period; stay in 0 to "
+            f"{most:g} ms (snn.teacher.phase_spread_ms), or use a longer snn.encoding.period_ms",
         )
-    position = torch.arange(encoding.steps) % period_steps
-    return Schedule(position < volley_steps, position == at, volley_steps, period_steps)
+    return at if spread else at[:1]
 
 
 def reading_schedule(encoding: EncodingConfig) -> Schedule:
     """A presentation without a teacher, ``encoding.test_steps`` long."""
     volley_steps, period_steps = _volley_and_period(encoding)
     position = torch.arange(encoding.steps_shown) % period_steps
-    nobody = torch.zeros(encoding.steps_shown, dtype=torch.bool)
+    nobody = torch.zeros(encoding.steps_shown, 1, dtype=torch.bool)
     return Schedule(position < volley_steps, nobody, volley_steps, period_steps)
 
 
@@ -92,19 +126,33 @@ def teaching_spikes(
     """Which neurons the teaching current makes fire: float32 [T, B, n_post] of 0 and 1.
 
     Args:
-        taught: bool [B, n_post], the assembly of each sample's class.
+        taught: bool [B, n_post], the assembly of each sample's class; neurons of an assembly lie
+            beside each other.
         seed, stream, sample: Key of the noise (each neuron fails with 1 - reliability).
 
     Raises:
-        TypeError, ValueError: ``taught`` is no bool [B, n_post], ``sample`` no int64 [B].
+        TypeError, ValueError: ``taught`` is no bool [B, n_post], ``sample`` no int64 [B], or
+            n_post no multiple of the schedule's K.
     """
     sizes: Sizes = {}
     check_same_kind("taught", taught, "B n_post", sizes, sample.new_zeros((), dtype=torch.bool))
     check_tensor("sample", sample, "B", sizes, taught)
     n_steps = len(schedule.teach)
     u = uniform(seed, stream, sample, n_steps, taught.shape[1])
-    on = schedule.teach.to(taught.device)[:, None, None] & taught
+    on = each_taught(schedule, taught.shape[1]).to(taught.device)[:, None] & taught
     return ((u < teacher.reliability) & on).float()
+
+
+def each_taught(schedule: Schedule, n_post: int) -> Tensor:
+    """Steps with a teaching current for each of n_post neurons in assemblies, bool [T, n_post].
+
+    Raises:
+        ValueError: They are no whole assemblies.
+    """
+    k = schedule.teach.shape[1]
+    if n_post % k:
+        raise ValueError(f"n_post: {n_post} neurons are no assemblies of {k}")
+    return schedule.teach.repeat(1, n_post // k)
 
 
 def shuffle_in_time(spikes: Tensor, seed: int, stream: int, sample: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ ENCODING, TEACHER = EncodingConfig(), TeacherConfig(reliability=0.8)
 SCHEDULE = make_schedule(ENCODING, TEACHER)
 DT = ENCODING.dt
 VOLLEY = [t for t in range(ENCODING.steps) if SCHEDULE.volley[t]]
-TAUGHT = [t for t in range(ENCODING.steps) if SCHEDULE.teach[t]]
+TAUGHT = [t for t in range(ENCODING.steps) if SCHEDULE.teach[t, 0]]
 R = torch.tensor([0.8, 0.0], dtype=torch.float64)  # one taught neuron, one that is not
 Q = torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64)
 W = torch.tensor([[0.1, 0.3, 0.5, 0.8], [0.2, 0.4, 0.6, 0.7]], dtype=torch.float64)
@@ -193,7 +193,7 @@ def test_certain_spikes_are_one_presentation_of_any_rule(rule: Any) -> None:
     # by hand, step by step: tau_m 20 ms, reset to rest under a teaching current
     for t in range(ENCODING.steps):
         pre = (q * SCHEDULE.volley[t])[None]
-        membrane = membrane * math.exp(-DT / 20.0) + 1.5 * float(SCHEDULE.teach[t])
+        membrane = membrane * math.exp(-DT / 20.0) + 1.5 * float(SCHEDULE.teach[t, 0])
         fired = float(membrane > 1.0)
         post = torch.full((1, 1), fired).double()
         v_mV = torch.full((1, 1), V_PEAK_MV if fired else V_REST_MV + 20.0 * membrane).double()

@@ -21,7 +21,7 @@ def test_schedule_of_the_physiological_preset() -> None:
     schedule = make_schedule(EncodingConfig(), TeacherConfig())
     # 20 steps of 5 ms: on for 3 steps of each 5, teacher one step after the volley's last
     assert schedule.volley.tolist() == [True, True, True, False, False] * 4
-    assert schedule.teach.tolist() == [False, False, False, True, False] * 4
+    assert schedule.teach[:, 0].tolist() == [False, False, False, True, False] * 4
     assert schedule.n_volleys == 4
     assert (schedule.volley_steps, schedule.period_steps) == (3, 5)
 
@@ -29,7 +29,7 @@ def test_schedule_of_the_physiological_preset() -> None:
 def test_schedule_of_the_fast_preset() -> None:
     schedule = make_schedule(EncodingConfig(preset="fast"), TeacherConfig())
     assert schedule.volley.tolist() == [True, True, False, False] * 2
-    assert schedule.teach.tolist() == [False, False, True, False] * 2
+    assert schedule.teach[:, 0].tolist() == [False, False, True, False] * 2
 
 
 def test_lag_counts_from_the_volley_s_last_step() -> None:
@@ -101,7 +101,7 @@ def test_expected_change_of_occupancy_under_the_protocol() -> None:
     encoding, teacher, rule = EncodingConfig(), TeacherConfig(), PlasticityConfig()
     schedule = make_schedule(encoding, teacher)
     volley = [u for u in range(encoding.steps) if schedule.volley[u]]
-    taught = [u for u in range(encoding.steps) if schedule.teach[u]]
+    taught = [u for u in range(encoding.steps) if schedule.teach[u, 0]]
     plus = math.exp(-encoding.dt / rule.tau_plus_ms)
     minus = math.exp(-encoding.dt / rule.tau_minus_ms)
     c_teacher = sum(plus ** (u - w) for u in taught for w in volley if w < u) / len(taught)
@@ -151,3 +151,46 @@ def test_a_presentation_without_a_teacher_may_have_another_length() -> None:
     assert len(reading_schedule(EncodingConfig(preset="fast", test_steps=1)).volley) == 1
     with pytest.raises(ConfigError, match="test_steps"):
         EncodingConfig(test_steps=0)
+
+
+FINE = EncodingConfig(
+    code="latency", n_steps=10, dt_ms=1.0, max_rate_hz=1000.0, volley_ms=4.0, period_ms=5.0
+)
+
+
+def test_a_phase_counts_from_the_volley_s_start() -> None:
+    for phase, steps in ((0.0, [0, 5]), (2.0, [2, 7]), (2.6, [3, 8]), (4.0, [4, 9])):
+        schedule = make_schedule(FINE, TeacherConfig(phase_ms=phase))
+        assert schedule.teach.shape == (10, 1) and schedule.n_volleys == 2
+        assert schedule.teach[:, 0].nonzero()[:, 0].tolist() == steps
+
+
+def test_the_neurons_of_an_assembly_are_taught_in_turn() -> None:
+    teacher = TeacherConfig(phase_ms=2.0, phase_spread_ms=2.0, reliability=1.0)
+    schedule = make_schedule(FINE, teacher, 3)
+    assert [column.nonzero()[:, 0].tolist() for column in schedule.teach.T] == [
+        [0, 5],
+        [2, 7],
+        [4, 9],
+    ]
+    taught = torch.zeros(2, 6, dtype=torch.bool)  # two assemblies of three
+    taught[0, :3] = taught[1, 3:] = True
+    spikes = teaching_spikes(schedule, teacher, taught, 0, 3, torch.arange(2))
+    expected = torch.zeros(10, 2, 6)
+    for k, first in enumerate((0, 2, 4)):
+        for t in (first, first + 5):
+            expected[t, 0, k] = expected[t, 1, 3 + k] = 1.0
+    assert torch.equal(spikes, expected)
+    with pytest.raises(ValueError, match="n_post: 4 neurons are no assemblies of 3"):
+        teaching_spikes(schedule, teacher, taught[:, :4], 0, 3, torch.arange(2))
+    # one neuron has nobody to differ from
+    assert torch.equal(make_schedule(FINE, teacher).teach[:, 0], schedule.teach[:, 1])
+
+
+def test_a_phase_outside_its_period_is_refused() -> None:
+    for phase, spread in ((5.0, 0.0), (1.0, 2.0), (4.0, 1.0)):
+        teacher = TeacherConfig(phase_ms=phase, phase_spread_ms=spread)
+        with pytest.raises(ConfigError, match=r"snn\.teacher\.phase_ms: .*stay in 0 to 4 ms"):
+            make_schedule(FINE, teacher, 8)
+    with pytest.raises(ConfigError, match=r"snn\.teacher\.phase_ms: 2.*lag_ms is given too"):
+        TeacherConfig(phase_ms=2.0, lag_ms=1.0)

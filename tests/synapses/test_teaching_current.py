@@ -35,9 +35,9 @@ def test_every_pulse_of_a_preset_is_one_spike(
     for n_steps, current in product((8, 20, 40, 400), (1.001, 1.5, 5.0)):
         encoding = EncodingConfig(preset=preset, code=code, n_steps=n_steps)
         schedule = make_schedule(encoding, TeacherConfig(current=current))
-        pulses = current * schedule.teach.float()
+        pulses = current * schedule.teach[:, 0].float()
         spikes = taught(pulses, NeuronConfig(model=model), encoding.dt, update)
-        assert torch.equal(spikes, schedule.teach.float()), (n_steps, current)
+        assert torch.equal(spikes, schedule.teach[:, 0].float()), (n_steps, current)
 
 
 @settings(max_examples=25, deadline=None)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
 
 # What tables and messages of this package hold beyond ASCII, for encodings that lack it.
@@ -33,6 +34,13 @@ def say(console: Console, text: str) -> None:
     """Print a line as it is, on any console: no markup, no wrapping."""
     shown = clean(text, console.encoding)
     console.print(shown, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def show(console: Console, found: RenderableType) -> None:
+    """Print tables with nothing cut: a narrow terminal wraps their lines, a pipe takes any."""
+    options = console.options.update(max_width=10_000)
+    console.width = max(console.width, Measurement.get(console, options, found).minimum)
+    console.print(found)
 
 
 def complain(text: str, indent: bool = False) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -77,10 +80,24 @@ LEARNER_CAPTION = (
 )
 
 
+class _Table(Table):
+    """Its numbers stay on a line and nothing is cut, if it has the room that it measures
+    (`snn_artsy.printing.show`)."""
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        for column in self.columns:
+            column.overflow = "fold"
+            column.no_wrap = column.no_wrap or column.justify == "right"
+            if column.no_wrap:
+                texts = "\n".join(map(str, (column.header, *column.cells)))
+                column.min_width = max(map(cell_len, texts.split("\n")))
+        return super().__rich_measure__(console, options)
+
+
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """One row a learner; shares in percent, a dash where a measure does not apply."""
     learners: Mapping[str, Mapping[str, Any]] = summary["learners"]
-    table = Table(
+    table = _Table(
         title=_title(summary),
         title_justify="left",
         caption_justify="left",
@@ -141,12 +158,12 @@ def controls_table(summary: Mapping[str, Any]) -> Table:
             if key != "a_last_spikes_only" and isinstance(value, (int, float))
         }
     )
-    table = Table(title="Controls of the spiking learner", title_justify="left")
+    table = _Table(title="Controls of the spiking learner", title_justify="left")
     table.add_column("control", no_wrap=True)
-    table.add_column("A_last %, spikes only", justify="right")
-    table.add_column("times chance", justify="right")
+    table.add_column("A_last %,\nspikes only", justify="right")
+    table.add_column("times\nchance", justify="right")
     for key in others:
-        table.add_column(key.replace("_", " "), justify="right")
+        table.add_column(key.replace("_", "\n"), justify="right")
     for name, measures in rows.items():
         value = measures.get("a_last_spikes_only")
         ratio = value / chance if value is not None and chance else None
@@ -157,7 +174,7 @@ def controls_table(summary: Mapping[str, Any]) -> Table:
 
 def info_table(file: str, facts: Mapping[str, str], sizes: Mapping[str, str]) -> Table:
     """What a run file says of itself, then how much it holds."""
-    table = Table(title=file, title_justify="left", show_header=False)
+    table = _Table(title=file, title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
     for key, value in facts.items():
@@ -186,8 +203,8 @@ def shown(value: object, scale: float = 1.0, digits: int = 1) -> str:
 
 def comparison_table(summary: Mapping[str, Any]) -> Table:
     """One row a learner: mean and standard deviation over seeds."""
-    table = Table(title=_title(summary), title_justify="left", caption_justify="left",
-                  box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fmt: skip
+    table = _Table(title=_title(summary), title_justify="left", caption_justify="left",
+                   box=box.SIMPLE_HEAD, padding=(0, 0))  # fmt: skip
     keys = ("a_avg", "a_last_spikes_only", "vit_passes_per_image", "parameters", "stored_bytes",
             "seconds")  # fmt: skip
     for heading in ("learner", "A_last", "95 %", *(COLUMNS[key].short for key in keys)):
@@ -212,7 +229,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 
 def groups_table(summary: Mapping[str, Any]) -> Table:
     """Of a sweep: one row a combination and learner, mean and sd over seeds in percent."""
-    table = Table(title="Over seeds, percent", title_justify="left")
+    table = _Table(title="Over seeds, percent", title_justify="left")
     keys = ("a_last", "a_avg", "a_last_spikes_only")
     for heading in ("setting", "learner", "n", *(COLUMNS[key].short for key in keys)):
         table.add_column(heading, justify="left" if heading in ("setting", "learner") else "right")
@@ -225,7 +242,7 @@ def groups_table(summary: Mapping[str, Any]) -> Table:
 
 def pairs_table(summary: Mapping[str, Any]) -> Table:
     """One row a pair: difference of A_last, its interval, Holm-corrected p."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
     for heading in ("a - b", "difference", "95 %", "h", "p (Holm)"):
         left = heading == "a - b"
         table.add_column(heading, justify="left" if left else "right", no_wrap=left)
@@ -259,7 +276,7 @@ def shown_p(p: float) -> str:
 
 def protocols_table(rows: list[dict[str, Any]]) -> Table:
     """Measured beside published, one row a check; sources are in ``protocols.json``."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("protocol, check")
     for title in ("measured", "published", "+-"):
         table.add_column(title, justify="right", no_wrap=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from snn_artsy.api import Comparison
 from snn_artsy.evaluation.statistics import spread
+from snn_artsy.printing import show
+from snn_artsy.runs import tables
 from snn_artsy.runs.tables import COLUMNS, groups_table, learner_cells, markdown, summary_table
 
 LEARNERS = {
@@ -65,3 +71,50 @@ def test_the_groups_of_a_sweep() -> None:
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
         "readout 0.5", "artsy_snn", "2", "60.0 ± 14.1", "–", "–",
     ]  # fmt: skip
+
+
+WIDE = "a_learner_of_a_name_that_is_longer_than_a_narrow_terminal"
+SUMMARY = {
+    "seeds": [1, 2],
+    "learners": {
+        WIDE: {
+            "a_last": spread([0.5, 0.7]) | {"interval_95": [0.1234, 0.9876]},
+            "a_avg": spread([0.123, 0.789]),
+            "parameters": spread([1234500.0, 1234500.0]),
+            "seconds": spread([6543.25, 6543.25]),
+        }
+    },
+    "controls": {WIDE: {"a_last_spikes_only": 0.4321}},
+    "groups": [{"values": {}, "learner": WIDE, "n": 2, "measures": {}}],
+    "pairs": [
+        {"a": WIDE, "b": "joint", "difference": 0.1, "interval_95": [0.1, 0.2], "cohens_h": 0.25,
+         "p_holm": 0.0123}
+    ],
+    "alike": [],
+    "warnings": [],
+}  # fmt: skip
+CHECK = {"name": "stdp-window", "check": "tau_plus_of_the_window", "pass": True, "source": "x",
+         "measured": 17.25, "published": 16.75, "tolerance": 0.125}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [20, 80])
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        (tables.comparison_table(SUMMARY), [WIDE, "60.0 ± 14.1", "12.3-98.8", "1234.5", "6543.2"]),
+        (tables.pairs_table(SUMMARY), [f"{WIDE} - joint", "+10.00", "+0.25", "0.0123"]),
+        (summary_table(SUMMARY), [WIDE, "6543.2"]),
+        (tables.controls_table(SUMMARY), [WIDE, "43.2"]),
+        (groups_table(SUMMARY), ["setting", "spikes"]),
+        (tables.info_table("run.h5", {WIDE: "run"}, {}), [WIDE]),
+        (tables.protocols_table([CHECK]), ["17.25", "16.75", "0.125"]),
+        (Comparison(Path(), SUMMARY), [WIDE, "12.3-98.8", f"{WIDE} - joint", "0.0123"]),
+    ],
+)  # fmt: skip
+def test_a_table_is_never_cut(table: Any, texts: list[str], width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    show(console, table)
+    text = console.export_text()
+    assert "…" not in text
+    for each in texts:
+        assert each in text

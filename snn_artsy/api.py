@@ -111,6 +111,7 @@ def compare(
     config: Configuration | None = None,
     *,
     seeds: int = 5,
+    workers: int = 1,
     verbose: bool = False,
     **options: Any,
 ) -> Comparison:
@@ -119,6 +120,7 @@ def compare(
     Args:
         config, options: As in `run`; ``data.train_share`` is 0.9 unless given.
         seeds: How many, from the configuration's ``seed`` on.
+        workers: Seeds at a time; each has a process of its own if there are several.
         verbose: Print progress and remarks.
 
     Returns:
@@ -130,8 +132,10 @@ def compare(
     require(seeds >= 1, "seeds", seeds, "use 1 or more")
     chosen = configured(config, options, **COMPARED)
     from snn_artsy.runs.compare import compare
+    from snn_artsy.runs.workers import Resources
 
-    return Comparison(*compare(chosen, seeds, _console(verbose)))
+    found = compare(chosen, seeds, _console(verbose), Resources(workers=workers))
+    return Comparison(*found)
 
 
 COMPARED = {"data.train_share": 0.9}

@@ -15,6 +15,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +26,7 @@ from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, complete, layered, read_config
-from snn_artsy.printing import complain, make_console, safe_streams, say
+from snn_artsy.printing import complain, make_console, safe_streams, say, show
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.registry import (
     DATA,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from snn_artsy.recording import Run
     from snn_artsy.runs.run import RunResult
+    from snn_artsy.runs.workers import Resources
 
 # torch, matplotlib and h5py are imported by the commands that need them, so that --help is quick.
 
@@ -159,7 +161,7 @@ def _resume(arguments: Namespace) -> int:
 
 
 def _sweep(arguments: Namespace) -> int:
-    from snn_artsy.runs.sweep import Resources, grid_cells, read_grid, sweep
+    from snn_artsy.runs.sweep import grid_cells, read_grid, sweep
     from snn_artsy.runs.tables import groups_table
 
     given = vars(arguments)
@@ -168,9 +170,7 @@ def _sweep(arguments: Namespace) -> int:
     grid = grid if given["grid"] is None else given["grid"]
     if grid is None:
         raise ConfigError("grid", "not given; for example --grid 'seed=1993,1994;learners=[ease]'")
-    for key in ("workers", "cpus_per_run"):
-        require(given[key] is None or given[key] >= 1, key, given[key], "use 1 or more")
-    require(given["gpus_per_run"] >= 0, "gpus_per_run", given["gpus_per_run"], "use 0 or more")
+    resources = _resources(arguments)
     values, typed = read_grid(grid), _typed(arguments)
     made: list[Path] = []
     if base.get("out") is None:  # all is checked before a directory is made
@@ -181,8 +181,6 @@ def _sweep(arguments: Namespace) -> int:
     out = out.resolve()
     cells = grid_cells(base, values, out, typed)
     console = make_console()
-    names = ("address", "workers", "cpus_per_run", "gpus_per_run")
-    resources = Resources(**{n: given[n] for n in names})
     try:
         summary = sweep(cells, out, resources, console)
     except KeyboardInterrupt as error:
@@ -191,12 +189,18 @@ def _sweep(arguments: Namespace) -> int:
     except Exception:
         give_back(made)
         raise
-    console.print(groups_table(summary))
+    show(console, groups_table(summary))
     failed = [run for run in summary["runs"] if "error" in run]
     for run in failed:
         say(console, f"failed: {run['name']}: {run['error']}")
     say(console, f"sweep.json, sweep.csv, runs: {out}")
     return 1 if failed else 0
+
+
+def _resources(arguments: Namespace) -> Resources:
+    from snn_artsy.runs.workers import Resources
+
+    return Resources(**{field.name: getattr(arguments, field.name) for field in fields(Resources)})
 
 
 def _values(arguments: Namespace, *below: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +250,7 @@ def _load_own(words: Sequence[str]) -> list[str]:
 
 def _show(result: RunResult, console: Console) -> int:
     """What came out of a run, and where it lies; the exit code: 1 if a learner failed."""
-    console.print(result)
+    show(console, result)
     say(console, f"Run directory: {result.directory}")
     return 1 if result.summary.get("failed") else 0
 
@@ -259,12 +263,13 @@ def _compare(arguments: Namespace) -> int:
         print(as_file(config, values), end="")
         return 0
     require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
+    resources = _resources(arguments)
 
     from snn_artsy.runs.compare import compare
 
     console = make_console()
-    found = Comparison(*compare(config, arguments.seeds, console))
-    console.print(found)
+    found = Comparison(*compare(config, arguments.seeds, console, resources))
+    show(console, found)
     say(console, f"summary.json, cells: {found.directory}")
     return 1 if found.summary.get("failed") else 0
 
@@ -352,7 +357,7 @@ def _protocol(arguments: Namespace) -> int:
     # one protocol fails like any command; of many, the others still run
     session = Session(arguments.seed, run, threads=threads)
     rows = run_protocols(chosen, session, out, console, name == "all", arguments.overwrite)
-    console.print(protocols_table(rows))
+    show(console, protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         say(console, f"Figure: {out / figure}")
     say(console, f"Data, figures, protocols.json: {out}")
@@ -373,11 +378,11 @@ def _info(arguments: Namespace) -> int:
             about = {"file": str(run.path), **facts, "recorded": sizes, "datasets": shapes}
             print(json.dumps(about, indent=2))
             return 0
-        console.print(info_table(str(run.path), facts, sizes))
+        show(console, info_table(str(run.path), facts, sizes))
     if summary is not None:
-        console.print(summary_table(summary))
+        show(console, summary_table(summary))
         if summary.get("controls"):
-            console.print(controls_table(summary))
+            show(console, controls_table(summary))
     return 0
 
 

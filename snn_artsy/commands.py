@@ -45,9 +45,8 @@ def build_parsers(
     compare.option("seeds", int, 5, "How many seeds.")
     sweep = Parser(
         prog=f"{PROG} sweep",
-        description="Every combination of a grid's values as a run of its own, on Ray. Takes every "
-        f"key of `{PROG} run`; --out is the directory of all. The same command takes up what is "
-        "missing.",
+        description="Every combination of a grid's values as a run of its own. Takes every key of "
+        f"`{PROG} run`; --out is the directory of all. The same command takes up what is missing.",
         configuration=configuration("sweep"),
     )
     sweep.option(
@@ -57,10 +56,13 @@ def build_parsers(
         "Keys and their values; in a configuration file, `grid:` with a list for each key.",
         "KEY=A,B;KEY=C,D",
     )
-    sweep.option("address", str | None, None, "Of a Ray cluster, or auto; default: this machine.")
     sweep.option("workers", int | None, None, "Runs at a time here (default: by its cores).")
-    sweep.option("cpus_per_run", int, 1, "Cores of each run.")
-    sweep.option("gpus_per_run", float, 0.0, "GPUs of each run; fractions share one.")
+    compare.option("workers", int, 1, "Seeds at a time here, each in a process of its own.")
+    for parser in (compare, sweep):
+        where = "Of a Ray cluster, or auto; default: this machine."
+        parser.option("address", str | None, None, where)
+        parser.option("cpus_per_run", int, 1, "Cores of each of these processes.")
+        parser.option("gpus_per_run", float, 0.0, "GPUs of each; fractions share one.")
     for parser in (run, compare, sweep):
         parser.option("own", str | None, None, _OWN, "MODULE:NAME,..")
         parser.add_argument(
@@ -142,7 +144,7 @@ def build_parsers(
         "resume": "go on with an interrupted run",
         "export": "as NWB or SONATA",
         "report": "one HTML page",
-        "sweep": "a grid of runs on Ray",
+        "sweep": "a grid of runs",
     }
     top = ArgumentParser(
         prog=PROG,

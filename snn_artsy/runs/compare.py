@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 from snn_artsy.checks import ConfigError, NotFinite, require
 from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
+from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm, spread
 from snn_artsy.files import LOCK_FILE
@@ -27,10 +28,11 @@ from snn_artsy.recording.storage import write_text
 from snn_artsy.runs.begun import CONFIG_FILE, going_on, locked
 from snn_artsy.runs.cells import FOLDER, Cell, cell_file, read_cell, write_cell
 from snn_artsy.runs.directory import claim, give_back
-from snn_artsy.runs.facts import Facts, config_differences, differences
+from snn_artsy.runs.facts import Facts, added, config_differences, differences
 from snn_artsy.runs.features import FeatureStream, choose_device, fingerprints, prepare
 from snn_artsy.runs.foreign import refuse_links
 from snn_artsy.runs.loop import run_learner
+from snn_artsy.runs.workers import HERE, Resources, carry_out
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
@@ -42,7 +44,9 @@ CURVES = ("a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only")
 _PARTS = {f"{CONFIG_FILE}.part", "summary.json.part"}
 
 
-def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, dict[str, Any]]:
+def compare(
+    config: RunConfig, n_seeds: int, console: Console, resources: Resources = HERE
+) -> tuple[Path, dict[str, Any]]:
     """Run every learner with seeds ``config.seed``, +1, ...: the directory and its summary.
 
     A seed draws the class order, the training images (``data.train_share``) and all noise.
@@ -50,9 +54,14 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     A learner whose numbers are not finite with some seed is named in the summary as ``failed``, and
     takes part in nothing else there; the others go on.
 
+    Args:
+        resources: With several workers, or on a cluster, each seed has a process of its own. The
+            numbers are the same.
+
     Raises:
         ConfigError: The directory holds another comparison, or cells made from other images,
             weights or versions, or another process writes there.
+        RuntimeError: The process of a seed failed; the cells of the others are kept.
     """
     check_used(config)
     if config.controls:
@@ -82,9 +91,17 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
         with locked(directory, "out"), going_on(how):
             _check_directory(directory, config)
             seeds = range(config.seed, config.seed + n_seeds)
-            cells, failed = _cells(directory, config, seeds, facts, console)
-            whole = {name: each for name, each in cells.items() if name not in failed}
-            summary = summarise(whole) | {"seeds": list(seeds)} | facts.plain()
+            seeded = [replace(config, seed=seed, out=str(directory)) for seed in seeds]
+            # all that are there are checked before any other is run
+            missing = [(each, _missing(each, facts, console)) for each in seeded]
+            work = [replace(each, learners=names) for each, names in missing if names]
+            failed = _carry_out(work, config, facts, console, resources) if work else {}
+            cells = {
+                name: [read_cell(cell_file(directory, name, seed))[0] for seed in seeds]
+                for name in config.learners
+                if name not in failed
+            }
+            summary = summarise(cells) | {"seeds": list(seeds)} | facts.plain()
             if failed:
                 summary["failed"] = failed
             del summary["git_commit"]  # cells may come from several
@@ -99,62 +116,102 @@ def compare(config: RunConfig, n_seeds: int, console: Console) -> tuple[Path, di
     return directory, summary
 
 
-def _cells(
-    directory: Path, config: RunConfig, seeds: Sequence[int], facts: Facts, console: Console
-) -> tuple[dict[str, list[Cell]], dict[str, str]]:
-    """Cells of every learner, in the order of ``seeds``, as they are kept, or run now; and why
-    those that are missing failed, by learner."""
-    kept: dict[tuple[str, int], Cell] = {}
-    failed: dict[str, str] = {}
-    # all that are there are checked before any other is run
-    for name, seed in product(config.learners, seeds):
-        file = cell_file(directory, name, seed)
-        if not file.is_file():
-            continue
+def _missing(config: RunConfig, facts: Facts, console: Console) -> list[str]:
+    """The learners that have no whole cell with the configuration's seed.
+
+    Raises:
+        ConfigError: A cell that is there was made otherwise.
+    """
+    missing = []
+    for name in config.learners:
+        file = cell_file(Path(str(config.out)), name, config.seed)
         try:
-            kept[name, seed], found = read_cell(file)
+            found = read_cell(file)[1] if file.is_file() else None
         except DamageError as error:
             say(console, f"{error}; it is run again")
-            continue
-        if changed := differences(found, _facts_of(name, seed, config, facts)):
+            found = None
+        if found is None:
+            missing.append(name)
+        elif changed := differences(found, _facts_of(name, config, facts)):
             raise ConfigError(
                 f'out: "{file}" was made otherwise: {"; ".join(changed)}; choose another '
                 "directory, or remove this cell to have it run again"
             )
-    for seed in seeds:
-        missing = [name for name in config.learners if (name, seed) not in kept]
-        if not missing:
+    return missing
+
+
+def _carry_out(
+    seeded: Sequence[RunConfig],
+    whole: RunConfig,
+    facts: Facts,
+    console: Console,
+    resources: Resources,
+) -> dict[str, str]:
+    """Make the cells of each configuration's seed and learners; of learners that failed, why."""
+    frozen = _prepared(seeded[0], facts, console)  # the features of other seeds are then kept, too
+    file = Path(str(seeded[0].out)) / CONFIG_FILE
+    if not file.exists():
+        write_text(file, yaml_text(asdict(_shared(whole))))
+    failed: dict[int, dict[str, str]] = {}
+    if resources == HERE:
+        for config in seeded:
+            say(console, f"seed {config.seed}")
+            if config is not seeded[0]:
+                frozen = _prepared(config, facts, Console(quiet=True))
+            failed[config.seed] = _run_seed(config, frozen, facts, console)
+    else:
+        work = {str(c.seed): {"config": asdict(c), "facts": facts.plain()} for c in seeded}
+        own = [registry.origin(name) for registry, name in added(whole)]
+        outcomes = carry_out(run_seed, work, own, resources, console)
+        for seed, outcome in outcomes.items():
+            if outcome.refused:
+                raise ConfigError(*outcome.refused)
+            if outcome.error is not None:
+                raise RuntimeError(f"seed {seed}: {outcome.error}; the same command goes on")
+            failed[int(seed)] = outcome.result
+    reasons: dict[str, list[str]] = {}
+    for config in seeded:
+        for name, why in failed[config.seed].items():
+            reasons.setdefault(name, []).append(f"seed {config.seed}: {why}")
+    return {name: "; ".join(each) for name, each in reasons.items()}
+
+
+def run_seed(given: Mapping[str, Any]) -> dict[str, str]:
+    """Make the cells of one seed, in a process of its own; of learners that failed, why."""
+    config, facts = build(RunConfig, given["config"]), Facts(**given["facts"])
+    quiet = Console(quiet=True)
+    if not (names := _missing(config, facts, quiet)):  # a process that died may have made some
+        return {}
+    config = replace(config, learners=names)
+    return _run_seed(config, _prepared(config, facts, quiet), facts, quiet)
+
+
+def _prepared(config: RunConfig, facts: Facts, console: Console) -> FeatureStream:
+    frozen = prepare(config, facts.device, console)
+    if changed := differences(facts.of_config(config), frozen.facts(config, facts.device)):
+        raise ConfigError(f"out: {'; '.join(changed)} while the comparison ran; start it anew")
+    return frozen
+
+
+def _run_seed(
+    config: RunConfig, frozen: FeatureStream, facts: Facts, console: Console
+) -> dict[str, str]:
+    failed = {}
+    for name in config.learners:
+        try:
+            with computing_with(facts.threads):
+                cell = _run(name, config, frozen, facts, console)
+        except NotFinite as error:
+            failed[name] = str(error)
             continue
-        seeded = replace(config, seed=seed)
-        frozen = prepare(seeded, facts.device, console)
-        if changed := differences(facts, frozen.facts(config, facts.device)):
-            raise ConfigError(f"out: {'; '.join(changed)} while the comparison ran; start it anew")
-        if not (directory / CONFIG_FILE).exists():
-            write_text(directory / CONFIG_FILE, yaml_text(asdict(_shared(config))))
-        say(console, f"seed {seed}")
-        for name in missing:
-            try:
-                with computing_with(facts.threads):
-                    kept[name, seed] = _run(name, seeded, frozen, facts, console)
-            except NotFinite as error:
-                earlier = f"{failed[name]}; " if name in failed else ""
-                failed[name] = f"{earlier}seed {seed}: {error}"
-                continue
-            write_cell(
-                cell_file(directory, name, seed),
-                kept[name, seed],
-                _facts_of(name, seed, config, facts),
-            )
-    cells = {
-        name: [kept[name, seed] for seed in seeds if (name, seed) in kept]
-        for name in config.learners
-    }
-    return cells, failed
+        file = cell_file(Path(str(config.out)), name, config.seed)
+        write_cell(file, cell, _facts_of(name, config, facts))
+    return failed
 
 
-def _facts_of(name: str, seed: int, config: RunConfig, facts: Facts) -> Facts:
-    """What one cell depends on."""
-    return facts.of_config(replace(_shared(config), learners=[name], seed=seed))
+def _facts_of(name: str, config: RunConfig, facts: Facts) -> Facts:
+    """What the cell of one learner with the configuration's seed depends on."""
+    return facts.of_config(replace(_shared(config), learners=[name]))
 
 
 def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:

@@ -1,26 +1,18 @@
-"""A grid of runs on Ray (``snn-artsy sweep``): seeds, learners, rules, any configuration key."""
+"""A grid of runs (``snn-artsy sweep``): seeds, learners, rules, any configuration key."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import json
-import os
 import re
-import secrets
-import subprocess
-import sys
-import tempfile
+import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
@@ -35,10 +27,11 @@ from snn_artsy.recording.schema import RecordingError
 from snn_artsy.recording.storage import whole, write_text
 from snn_artsy.runs.directory import is_empty, is_finished
 from snn_artsy.runs.facts import Facts, added, config_differences, differences, plain
+from snn_artsy.runs.workers import Resources, carry_out
 from snn_artsy.yaml_file import read_mapping, read_yaml
 
-# How long Ray's process may take to end by itself (s).
-_ENDING = 10.0
+# How long a run waits for a worker that is lost to Ray, but still writes (s).
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,23 +47,6 @@ class Cell:
     name: str
     values: dict[str, Any]
     config: RunConfig
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the runs may use.
-
-    Args:
-        address: Of a Ray cluster (``auto``: the one that this machine belongs to); None: this
-            machine alone.
-        workers: Runs at a time on this machine; None: as many as its cores allow.
-        cpus_per_run, gpus_per_run: Of each run; several runs share a GPU at fractions.
-    """
-
-    address: str | None = None
-    workers: int | None = None
-    cpus_per_run: int = 1
-    gpus_per_run: float = 0.0
 
 
 def grid_cells(
@@ -144,24 +120,21 @@ def sweep(
     """Run what is not there yet; returns and writes ``sweep.json`` and ``sweep.csv``.
 
     A run that failed is named with its error and keeps no other from running; the same call again
-    takes up what is missing. Where a worker is lost, Ray gives its run to another one.
+    takes up what is missing. A run whose process dies is gone on with by another one.
 
     Raises:
-        ConfigError: Ray is not installed, or there is no cluster that can be used; or a run's
-            directory holds something else (`check`).
+        ConfigError: There is no cluster that can be used, or a run's directory holds something else
+            (`check`).
     """
-    if find_spec("ray") is None:
-        raise ConfigError(
-            "sweep: needs Ray, which is not installed; pip install 'snn-artsy[sweep]'"
-        )
     check(cells, on_cluster=resources.address is not None)
     out.mkdir(parents=True, exist_ok=True)
-    status = {cell.name: "done" if finished(cell) else "waiting" for cell in cells}
     errors: dict[str, str] = {}
-    missing = [cell for cell in cells if status[cell.name] == "waiting"]
-    if missing:
+    if missing := [cell for cell in cells if not finished(cell)]:
         _extract(missing, console)
-        _work(missing, resources, status, errors, console)
+        work = {cell.name: asdict(cell.config) for cell in missing}
+        own = [r.origin(name) for cell in missing for r, name in added(cell.config)]
+        outcomes = carry_out(run_one, work, own, resources, console)
+        errors = {name: each.error for name, each in outcomes.items() if each.error is not None}
     summary = summarise(cells, errors)
     write_text(out / "sweep.json", json.dumps(summary, indent=2) + "\n")
     _write_csv(summary, out / "sweep.csv")
@@ -304,90 +277,27 @@ def _extract(cells: Sequence[Cell], console: Console) -> None:
             prepare(config, choose_device(config.device), console)
 
 
-def _work(
-    cells: Sequence[Cell],
-    resources: Resources,
-    status: dict[str, str],
-    errors: dict[str, str],
-    console: Console,
-) -> None:
-    """Have runs carried out by Ray, in a process of its own (`snn_artsy.runs.on_ray`)."""
-    asked = {
-        "resources": asdict(resources),
-        "runs": {cell.name: asdict(cell.config) for cell in cells},
-        "own": sorted({r.origin(name) for cell in cells for r, name in added(cell.config)}),
-    }
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
-        Live(_progress(status), console=console, refresh_per_second=2) as live,
-    ):
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from snn_artsy.runs.on_ray import main; main()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
-            env=_environment(resources), start_new_session=True,
-        )  # fmt: skip
-        try:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps(asked) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                answer = json.loads(line)
-                if "refused" in answer:
-                    raise ConfigError(*answer["refused"])
-                name, error = answer["run"], answer["error"]
-                status[name] = "done" if error is None else "failed"
-                if error is not None:
-                    errors[name] = error
-                live.update(_progress(status))
-        finally:
-            _end(process)
-        if "waiting" in status.values():
-            said.seek(0)
-            lines = said.read().strip().splitlines() or ["nothing said"]
-            raise RuntimeError(f"Ray ended with code {process.returncode}: {lines[-1]}")
-    if not console.is_terminal:  # there the last line stays open
-        console.print()
+def run_one(given: Mapping[str, Any]) -> None:
+    """One run, in a process of its own: begun, or gone on with from what is there.
 
+    Args:
+        given: Its configuration.
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """The process ends when its standard input does, with Ray and its workers."""
-    assert process.stdin is not None
-    with suppress(OSError):
-        process.stdin.close()
-    try:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_ENDING)
-    finally:  # also after one more signal
-        process.kill()
-        process.wait()
+    Raises:
+        RuntimeError: Another process writes there, or a learner failed.
+        ConfigError: There is something else.
+    """
+    from snn_artsy.runs.run import execute
 
-
-def _environment(resources: Resources) -> dict[str, str]:
-    """Of Ray's process. A Ray of this machine alone can be reached only from it, and only by those
-    who know its token."""
-    # This very package, installed or not, and where code of the user's own was found.
-    package = str(Path(__file__).resolve().parents[2])
-    own = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([package, *map(os.path.abspath, own)])),
-        "PYTHONSAFEPATH": "1",  # the current folder only where it is one of these
-        "RAY_AUTH_MODE": "token",
-    }
-    if resources.address is None:
-        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        environment.pop("RAY_AUTH_TOKEN_PATH", None)
-        # Ray's way of using 127.0.0.1 only, on Linux, too: what it does where it forms no clusters.
-        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    return environment
-
-
-def _progress(status: Mapping[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    counted = [f"{kind}: {list(status.values()).count(kind)}" for kind in
-               ("done", "failed", "waiting")]  # fmt: skip
-    table.add_row(f"{len(status)} runs", *counted)
-    return table
+    directory = Path(given["out"])
+    deadline = time.monotonic() + PATIENCE
+    while writer_alive(directory):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'another process writes in "{directory}"')
+        time.sleep(0.5)
+    # a worker can be lost after its last write
+    if not is_finished(directory):
+        execute(build(RunConfig, given))
 
 
 def _write_csv(summary: Mapping[str, Any], file: Path) -> None:

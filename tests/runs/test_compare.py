@@ -1,6 +1,13 @@
 """Comparing learners over seeds: the summary, kept cells, and what is refused."""
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from processes import artsy
+from processes import artsy, marked, marked_environment
 from rich.console import Console
 
 import snn_artsy.runs.facts
@@ -21,6 +28,7 @@ from snn_artsy.runs.cells import cell_file, read_cell
 from snn_artsy.runs.checkpoint import read_tensors, write_tensors
 from snn_artsy.runs.features import prepare
 from snn_artsy.runs.tables import comparison_table, pairs_table
+from snn_artsy.runs.workers import Outcome, Resources
 
 QUIET = Console(quiet=True)
 
@@ -317,3 +325,129 @@ def test_an_interrupt_says_how_to_go_on(
     assert sorted(p.name for p in (tmp_path / "my out").iterdir()) == ["cells", "config.yaml"]
     _, summary = module.compare(config, 1, QUIET)
     assert set(summary["learners"]) == {"simplecil", "artsy_ann_e0"}
+
+
+# --- several workers ------------------------------------------------------------------------------
+
+
+def without_times(found: Any) -> Any:
+    """A summary or the measures of a cell, but for what differs between any two runs."""
+    if not isinstance(found, dict):
+        return found
+    times = {name for name in found if "seconds" in name or "_ms_per_" in name}
+    return {k: without_times(v) for k, v in found.items() if k not in {*times, "config"}}
+
+
+def test_the_same_numbers_with_two_workers(folder: Path, tmp_path: Path) -> None:
+    learners = ("simplecil", "artsy_ann", "artsy_snn")
+    one, two = (of_folder(folder, tmp_path / name, *learners) for name in ("one", "two"))
+    _, expected = module.compare(one, 2, QUIET)
+    console = Console(record=True, width=200)
+    _, found = module.compare(two, 2, console, Resources(workers=2))
+    assert without_times(found) == without_times(expected)
+    assert "2/2" in console.export_text()
+    assert found["learners"]["artsy_snn"]["a_last_spikes_only"]["values"]
+    for name, seed in ((name, seed) for name in learners for seed in (1993, 1994)):
+        (a, of_a), (b, of_b) = (
+            read_cell(cell_file(tmp_path / out, name, seed)) for out in ("one", "two")
+        )
+        assert without_times(a.measures) == without_times(b.measures) and a.curves == b.curves
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.correct, b.correct)
+        assert of_a == of_b and of_a.config["seed"] == seed
+    # what one worker has made, several go on with
+    cell_file(tmp_path / "one", "artsy_ann", 1994).unlink()
+    _, again = module.compare(one, 2, QUIET, Resources(workers=2))
+    assert without_times(again) == without_times(expected)
+
+
+def test_what_goes_wrong_in_a_worker_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = {"1993": Outcome({}), "1994": Outcome(error="no disk left")}
+    monkeypatch.setattr(module, "carry_out", lambda *_: outcomes)
+    config = of_folder(folder, tmp_path / "out", "simplecil")
+    with pytest.raises(RuntimeError, match=r"^seed 1994: no disk left; the same command goes on"):
+        module.compare(config, 2, QUIET, Resources(workers=2))
+    outcomes["1994"] = Outcome(error="x", refused=["out", "the test images changed"])
+    with pytest.raises(ConfigError, match=r"^out: the test images changed$"):
+        module.compare(config, 2, QUIET, Resources(workers=2))
+
+
+WAITS = """
+import os, time
+from pathlib import Path
+from snn_artsy.learners import SimpleCIL, register
+
+@register("waits")
+class Waits(SimpleCIL):
+    def __init__(self, setting):
+        super().__init__()
+
+    def learn(self, task):
+        Path(f"begun-{os.getpid()}").touch()
+        while not Path("go").exists():
+            time.sleep(0.05)
+        super().learn(task)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_kills_cost_the_cells_that_were_being_made(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITS)
+    environment = marked_environment(PYTHONPATH=os.pathsep.join([*filter(None, sys.path), "."]))
+    words = ["compare", "--own", "waiting:Waits", "--learners", "simplecil,waits", "--seeds", "2"]
+    words += ["--data.name", "imagefolder", "--data.root", "images", "--data.n_tasks", "2"]
+
+    def command(out: str, workers: int) -> list[str]:
+        more = ["--out", out, "--workers", str(workers)]
+        return [sys.executable, "-m", "snn_artsy", *words, *more]
+
+    def begun() -> set[int]:
+        return {int(file.name.removeprefix("begun-")) for file in tmp_path.glob("begun-*")}
+
+    def until(happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 300
+        while not happened():
+            assert comparing.poll() is None or not marked(environment)
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    comparing = subprocess.Popen(
+        command("out", 2), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    until(lambda: len(begun()) == 2)
+    assert comparing.pid not in begun()
+    made = [cell_file(tmp_path / "out", "simplecil", seed) for seed in (1993, 1994)]
+    cells = {file: file.read_bytes() for file in made}
+    os.kill(min(begun()), signal.SIGKILL)
+    until(lambda: len(begun()) == 3)  # the seed is begun again, without the cell that is there
+    assert {file: file.read_bytes() for file in cells} == cells
+    comparing.kill()
+    comparing.wait()
+    until(lambda: not marked(environment))
+    assert sorted(p.name for p in (tmp_path / "out" / "cells").iterdir()) == sorted(
+        file.name for file in cells
+    )
+    (tmp_path / "go").touch()
+    for out, workers in (("out", 2), ("other", 1)):
+        subprocess.run(command(out, workers), cwd=tmp_path, env=environment, check=True)
+    found, expected = (
+        json.loads((tmp_path / out / "summary.json").read_text()) for out in ("out", "other")
+    )
+    assert without_times(found) == without_times(expected)
+    assert {file: file.read_bytes() for file in cells} == cells
+
+
+def test_the_preamble_is_printed_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_ARTSY_CACHE", str(tmp_path / "cache"))
+    for workers in (1, 2):
+        console = Console(record=True, width=200, file=io.StringIO())
+        config = of_folder(folder, tmp_path / f"out{workers}", "simplecil")
+        module.compare(config, 3, console, Resources(workers=workers))
+        text = console.export_text()
+        assert text.count("SNN_ARTSY_CACHE is set") == 1
+        assert text.count("features (train)") == text.count("features (test)") == 1
+        if workers == 1:
+            assert [text.count(f"seed {seed}") for seed in (1993, 1994, 1995)] == [1, 1, 1]

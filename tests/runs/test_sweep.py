@@ -21,7 +21,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.recording.lock import WriterLock
-from snn_artsy.runs import on_ray
+from snn_artsy.runs import sweep
 from snn_artsy.runs.directory import check_out
 from snn_artsy.runs.run import execute
 from snn_artsy.runs.sweep import (
@@ -238,14 +238,14 @@ def test_a_directory_that_is_written_is_left_alone(
 ) -> None:
     directory = Path(str(run_there.config.out))
     (directory / "summary.json").unlink()
-    monkeypatch.setattr(on_ray, "PATIENCE", 0.2)
+    monkeypatch.setattr(sweep, "PATIENCE", 0.2)
     with WriterLock(directory):
         before = tree(tmp_path)
         with pytest.raises(ConfigError, match="is being written by another process"):
             check([run_there])
         # a worker that Ray started anew, while the one that it lost still writes
         with pytest.raises(RuntimeError, match="another process writes"):
-            on_ray.run_one(plain(run_there), [])
+            sweep.run_one(plain(run_there))
         assert tree(tmp_path) == before
 
 
@@ -265,23 +265,23 @@ def test_a_worker_goes_on_where_another_was_cut_off(
     directory = Path(str(cell.config.out))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(ArtsyANN, "learn", interrupt)
-        on_ray.run_one(plain(cell), [])
+        sweep.run_one(plain(cell))
     begun = tree(directory)
     # a passing error is no damage: nothing is removed, and the next attempt goes on
     with monkeypatch.context() as patched, pytest.raises(ConfigError, match="too little"):
         patched.setattr("snn_artsy.runs.run.check_disk", too_little)
-        on_ray.run_one(plain(cell), [])
+        sweep.run_one(plain(cell))
     for name in ("run.h5", "config.yaml"):
         assert tree(directory)[str(directory / name)] == begun[str(directory / name)]
     check([cell])
-    on_ray.run_one(plain(cell), [])
+    sweep.run_one(plain(cell))
     assert finished(cell)
     found = json.loads((directory / "summary.json").read_text())["learners"]
     for name, measures in expected.items():
         assert found[name]["a_last"] == measures["a_last"]
     # and once more, for a worker that was lost after its last write
     before = tree(directory)
-    on_ray.run_one(plain(cell), [])
+    sweep.run_one(plain(cell))
     assert tree(directory) == before
 
 
@@ -293,7 +293,7 @@ def too_little(*_: object) -> None:
     raise ConfigError("out", "too little disk space")
 
 
-# --- on Ray ---------------------------------------------------------------------------------------
+# --- in processes of their own --------------------------------------------------------------------
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -309,7 +309,6 @@ def by_hand(directory: Path, seed: int, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def swept(tmp_path: Path) -> Path:
-    pytest.importorskip("ray")
     out = tmp_path / "sweep"
     grid = ["--grid", "seed=1,2", "--learners", "simplecil,artsy_snn"]
     # a cluster that is not asked for is not joined
@@ -349,25 +348,19 @@ def test_a_sweep_gives_the_numbers_of_runs_by_hand(swept: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
 def test_24_runs_with_a_worker_killed_on_the_way(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    out = tmp_path / "sweep"
+    out, environment = tmp_path / "sweep", marked_environment()
     seeds = ",".join(str(s) for s in range(24))
     grid = ["--grid", f"seed={seeds}", "--learners", "simplecil,artsy_snn"]
-    sweep = subprocess.Popen(command(out, *grid), stdout=subprocess.PIPE, text=True)
-    killed = None
-    deadline = time.monotonic() + 300
-    while killed is None and time.monotonic() < deadline:
-        time.sleep(0.5)
-        if len(list(out.glob("runs/*/summary.json"))) < 4:
-            continue
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-        workers = [line.split()[0] for line in listed.splitlines() if "ray::run_one" in line]
-        if workers:
-            killed = int(workers[0])
-            os.kill(killed, signal.SIGKILL)
+    sweep = subprocess.Popen(
+        command(out, *grid), stdout=subprocess.PIPE, text=True, env=environment
+    )
+    until(lambda: len(list(out.glob("runs/*/summary.json"))) >= 4)
+    killed, *_ = (p for p in marked(environment) if "workers import main" in command_line(p))
+    os.kill(killed, signal.SIGKILL)
     text, _ = sweep.communicate(timeout=600)
-    assert killed is not None and sweep.returncode == 0, text
+    assert sweep.returncode == 0, text
     summary = json.loads((out / "sweep.json").read_text())
     assert sorted(run["values"]["seed"] for run in summary["runs"]) == list(range(24))
     assert not any("error" in run for run in summary["runs"])
@@ -377,9 +370,7 @@ def test_24_runs_with_a_worker_killed_on_the_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
-def test_only_this_machine_and_only_with_the_token(tmp_path: Path) -> None:
-    """Whoever reaches Ray without its token could run any code."""
-    pytest.importorskip("ray")
+def test_nobody_can_reach_it_and_nothing_stays_behind(tmp_path: Path) -> None:
     environment = marked_environment()
     grid = ["--grid", "seed=1", "--learners", "artsy_snn", "--snn.plasticity.epochs", "500"]
     sweep = subprocess.Popen(
@@ -389,25 +380,7 @@ def test_only_this_machine_and_only_with_the_token(tmp_path: Path) -> None:
         until(lambda: any(tmp_path.glob("runs/*/run.h5")) or sweep.poll() is not None)
         assert sweep.poll() is None
         processes = marked(environment)
-        found = listening(processes)
-        assert len(found) >= 3 and {address for address, _ in found} == {"127.0.0.1"}
-        settings = dict(
-            setting.decode().split("=", 1)
-            for content in processes.values()
-            for setting in content.split(b"\0")
-            if setting.startswith(b"RAY_AUTH_")
-        )
-        assert settings["RAY_AUTH_MODE"] == "token" and len(settings["RAY_AUTH_TOKEN"]) == 64
-        head = {k: v for k, v in processes.items() if "gcs_server" in command_line(k)}
-        ((_, port),) = listening(head)
-        assert answers(port, settings)
-        assert not answers(port, {"RAY_AUTH_MODE": "disabled"})
-        assert not answers(port, settings | {"RAY_AUTH_TOKEN": "0" * 64})
-        joins = [sys.executable, "-c", f"import ray; ray.init('127.0.0.1:{port}')"]
-        without = os.environ | {"RAY_AUTH_MODE": "disabled"}
-        without["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        done = subprocess.run(joins, capture_output=True, text=True, env=without, timeout=120)
-        assert done.returncode != 0
+        assert len(processes) == 2 and listening(processes) == set()
     finally:
         sweep.send_signal(signal.SIGTERM)
         sweep.communicate(timeout=60)
@@ -420,69 +393,3 @@ def until(happened: Callable[[], bool], seconds: float = 240.0) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def answers(port: int, settings: dict[str, str]) -> bool:
-    """Whether a Ray cluster's head at this port serves a client with these settings."""
-    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address"]
-    # without this Ray takes 127.0.0.1 for the machine's address in its network
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", **settings}
-    asked = subprocess.run(
-        [*check, f"127.0.0.1:{port}"], env=environment, capture_output=True, timeout=120
-    )
-    return asked.returncode == 0
-
-
-@pytest.mark.slow
-def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    open_to_all = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-    environment = marked_environment(**open_to_all)
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--port=6397"]
-    head = subprocess.Popen(
-        [*ray, "--num-cpus=1", "--include-dashboard=false", "--block"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until(lambda: answers(6397, open_to_all))
-        grid = ["--grid", "seed=1", "--learners", "simplecil", "--address", "127.0.0.1:6397"]
-        for token in ({}, {"RAY_AUTH_TOKEN": "1" * 64}):
-            done = subprocess.run(
-                command(tmp_path / "sweep", *grid),
-                capture_output=True, text=True, env={**os.environ, **token},
-            )  # fmt: skip
-            assert done.returncode == 2, done.stderr
-            assert "ray get-auth-token --generate" in done.stderr
-            assert list(tmp_path.glob("sweep/runs/*")) == []
-    finally:
-        head.terminate()
-        head.wait()
-        for process in marked(environment):
-            os.kill(process, signal.SIGKILL)
-
-
-class BusyRay:
-    """Starts when it has been asked ``after`` times."""
-
-    def __init__(self, after: int, error: Exception) -> None:
-        self.after, self.error, self.asked, self.ended = after, error, 0, 0
-
-    def init(self, **options: Any) -> str:
-        self.asked += 1
-        if self.asked < self.after:
-            raise self.error
-        return "started"
-
-    def shutdown(self) -> None:
-        self.ended += 1
-
-
-def test_ray_may_take_its_time_on_a_busy_machine() -> None:
-    slow = Exception("The current node timed out during startup. This could happen because")
-    ray = BusyRay(3, slow)
-    assert on_ray._started(ray) == "started" and (ray.asked, ray.ended) == (3, 2)
-    with pytest.raises(RuntimeError, match="the machine is busy; the same command"):
-        on_ray._started(BusyRay(on_ray.STARTS + 1, slow))
-    for error in (ValueError("wrong"), Exception("something else")):
-        with pytest.raises(type(error), match=str(error)):
-            on_ray._started(BusyRay(2, error))

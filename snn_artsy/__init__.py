@@ -12,7 +12,7 @@ Names are imported when they are used, so that a recording is read and drawn wit
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from snn_artsy import data as data

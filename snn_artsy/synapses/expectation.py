@@ -9,12 +9,14 @@ from torch import Tensor
 
 from snn_artsy.arrays import Sizes, check_range, check_same_kind
 from snn_artsy.checks import between, duration
-from snn_artsy.config import NeuronConfig
+from snn_artsy.config import EncodingConfig, NeuronConfig
+from snn_artsy.registry import ENCODERS
 from snn_artsy.rules.base import Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
 from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
+from snn_artsy.synapses.encoding import Presentation
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, each_taught
 from snn_artsy.synapses.receptors import membrane_mV
@@ -30,25 +32,28 @@ def expected_change(
     slow: Tensor | None = None,
     target: Tensor | None = None,
 ) -> Tensor:
-    """E[change of ``w``] in one presentation of the ``poisson`` code, [n_post, n_pre].
+    """E[change of ``w``] in one presentation of an image, [n_post, n_pre].
 
-    Input i fires with probability q_i in each volley step and neuron j with probability R_j at each
-    teaching step, all independently; the potential is at a spike's peak or at rest. The mean trains
-    are sent through the rule's own factors. That is exact, not a linearisation, because each factor
-    is a product of one step's spike with traces of earlier steps, and traces are updated linearly
-    in each single spike (nearest-spike traces too: x + s (1 - x)). So for independent spikes
+    Input i fires with probability q_i in each volley step (``poisson``), or q_i(u) in step u
+    (`chances`: 0 or 1 in the codes without noise), and neuron j with probability R_j at each of its
+    teaching steps, all independently; the potential is at a spike's peak or at rest. The mean
+    trains are sent through the rule's own factors. That is exact, not a linearisation, because each
+    factor is a product of one step's spike with traces of earlier steps, and traces are updated
+    linearly in each single spike (nearest-spike traces too: x + s (1 - x)). So for independent
+    spikes
 
         E[a2 s + a3 o2 s] = (a2 + a3 E[o2]) E[s]
 
     holds for the triplet as well, and pre- and postsynaptic factors are independent of each other.
-    For several images the triplet's ``a3_minus`` term is quadratic in q: average this function over
-    the images then, not q. With latency or current code, or with neurons that fire by themselves,
-    spikes are not independent and this does not hold.
+    For several images, average this function over them and not q: the triplet's ``a3_minus`` term
+    is quadratic in q, and images whose spikes come together in time are not independent inputs.
+    With neurons that fire by themselves this does not hold.
 
     Args:
         rule: Pair, triplet, or graded gating on one of them.
         w: Occupancy, frozen meanwhile, [n_post, n_pre].
-        q: [n_pre]. reliability: R_j of taught neurons and 0 for the others, [n_post].
+        q: [n_pre], or of each step, [T, n_pre].
+        reliability: R_j of taught neurons and 0 for the others, [n_post].
         slow: Slow average <x_i> of a gated rule with a target, [n_pre]; None: this image's own mean
             over the presentation.
         target: As in `Signals`.
@@ -58,7 +63,7 @@ def expected_change(
             of ``w``'s type.
         ValueError: Shapes do not fit together, or a probability lies outside [0, 1].
     """
-    _check(w, q, reliability, dt_ms, slow, target)
+    q = _check(w, q, reliability, schedule, dt_ms, slow, target)
     base = rule.base if isinstance(rule, GatedSTDP) else rule
     if not isinstance(base, PairSTDP | TripletSTDP):
         raise TypeError(
@@ -68,7 +73,7 @@ def expected_change(
         raise TypeError(
             "expected_change: insertion 'bernoulli' is not a sum over pairs; use graded"
         )
-    pre = schedule.volley.to(q)[:, None, None] * q
+    pre = q[:, None]
     post = (each_taught(schedule, len(reliability)).to(q) * reliability)[:, None]
     gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
     signals = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
@@ -81,6 +86,30 @@ def expected_change(
         gain = gain - (gain_post.sum(0) * each)[:, None] * slow
     up, down = base.dependence().of(w)
     return gain * up - loss_post.T @ loss_pre * down
+
+
+def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tensor:
+    """Probability of a spike in each step of an image with this drive (`SpikeEncoder.drive`).
+
+    Args:
+        drive: [n_pre] in [0, 1].
+
+    Returns:
+        [T, n_pre]; 0 or 1 with ``latency`` and ``current``.
+
+    Raises:
+        TypeError: A code of one's own, whose noise nobody knows here.
+        ValueError: A drive outside [0, 1].
+    """
+    check_range("drive", drive, 0.0, 1.0)
+    rate = encoding.rate_hz * encoding.dt * 1e-3
+    if encoding.code == "poisson":
+        return schedule.volley.to(drive)[:, None] * (rate * drive)
+    if encoding.code not in ("latency", "current"):
+        raise TypeError(f"chances: not known for {encoding.code!r}; use poisson, latency, current")
+    nobody = torch.zeros(1, dtype=torch.int64)
+    shown = Presentation(drive[None], schedule, rate, 0, 0, nobody)
+    return ENCODERS[encoding.code](shown)[:, 0].to(drive)
 
 
 def sampled_change(
@@ -108,7 +137,7 @@ def sampled_change(
     Raises:
         TypeError, ValueError: As for `expected_change`; ``n_presentations`` is no multiple of 20.
     """
-    _check(w, q, reliability, dt_ms, slow, target)
+    q = _check(w, q, reliability, schedule, dt_ms, slow, target)
     between("current", current, -1e6, 1e6)
     groups = 20
     if n_presentations < groups or n_presentations % groups:
@@ -120,8 +149,8 @@ def sampled_change(
         rule = replace(rule, gating=replace(rule.gating, tau_target_ms=1e15))
     changes = []
     for _ in range(groups):
-        drawn = torch.rand(n_steps, size, len(q), generator=generator).to(q)
-        pre = (drawn < q * schedule.volley.to(q)[:, None, None]).to(q)
+        drawn = torch.rand(n_steps, size, q.shape[1], generator=generator).to(q)
+        pre = (drawn < q[:, None]).to(q)
         drawn = torch.rand(n_steps, size, n_post, generator=generator).to(q)
         chance = reliability * each_taught(schedule, n_post).to(q)
         taught = (drawn < chance[:, None]).to(q)
@@ -141,21 +170,27 @@ def _check(
     w: Tensor,
     q: Tensor,
     reliability: Tensor,
+    schedule: Schedule,
     dt_ms: float,
     slow: Tensor | None,
     target: Tensor | None,
-) -> None:
+) -> Tensor:
+    """Refuse what does not fit; the probability of each step, [T, n_pre]."""
     duration("dt_ms", dt_ms)
     sizes: Sizes = {}
     check_same_kind("w", w, "n_post n_pre", sizes, w)
     check_range("w", w)
-    for name, chances, axis in (("q", q, "n_pre"), ("reliability", reliability, "n_post")):
-        check_same_kind(name, chances, axis, sizes, w)
-        check_range(name, chances, 0.0, 1.0)
+    sizes["T"] = len(schedule.volley)
+    each_step = getattr(q, "ndim", 1) == 2
+    axes = (("q", q, "T n_pre" if each_step else "n_pre"), ("reliability", reliability, "n_post"))
+    for name, probability, axis in axes:
+        check_same_kind(name, probability, axis, sizes, w)
+        check_range(name, probability, 0.0, 1.0)
     for name, values, axis in (("slow", slow, "n_pre"), ("target", target, "n_post")):
         if values is not None:
             check_same_kind(name, values, axis, sizes, w)
             check_range(name, values)
+    return q if each_step else schedule.volley.to(q)[:, None] * q
 
 
 def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float) -> Tensor:

@@ -21,8 +21,8 @@ from snn_artsy.rules import (
 )
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
 from snn_artsy.synapses.encoding import SpikeEncoder
-from snn_artsy.synapses.expectation import expected_change, sampled_change
-from snn_artsy.synapses.pairing import make_schedule, teaching_spikes
+from snn_artsy.synapses.expectation import chances, expected_change, sampled_change
+from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
 
 ENCODING, TEACHER = EncodingConfig(), TeacherConfig(reliability=0.8)
 SCHEDULE = make_schedule(ENCODING, TEACHER)
@@ -204,3 +204,98 @@ def test_certain_spikes_are_one_presentation_of_any_rule(rule: Any) -> None:
     torch.testing.assert_close(mean, total)
     with pytest.raises(ValueError, match="multiple of 20"):
         sampled_change(rule, w, q, certain, SCHEDULE, DT, generator, 30)
+
+
+# --- latency: one spike a volley, the teacher inside it
+
+FINE = EncodingConfig(
+    code="latency", n_steps=30, dt_ms=1.0, max_rate_hz=1000.0, volley_ms=10.0, period_ms=15.0
+)
+INSIDE = TeacherConfig(phase_ms=5.0, phase_spread_ms=2.0, reliability=0.8)
+TWO = make_schedule(FINE, INSIDE, 2)  # an assembly of two, taught at 3 and 7 ms
+DRIVE = torch.tensor([0.0, 0.1, 0.34, 0.5, 0.8, 1.0], dtype=torch.float64)
+EARLY_LATE = torch.tensor([0.8, 0.8, 0.0, 0.0], dtype=torch.float64)  # taught, and not
+
+
+def by_hand(rule: PairSTDP, drive: float, phase: int, reliability: float) -> float:
+    """Sum over the pairs of two volleys of 15 ms, spike by spike."""
+    total = 0.0
+    if drive == 0.0:
+        return total
+    for pre, post in product((0, 15), (0, 15)):
+        lag = post + phase - (pre + round((1.0 - drive) * 9))
+        if lag > 0:
+            total += reliability * rule.a_plus * math.exp(-lag / rule.tau_plus_ms)
+        elif lag < 0:
+            total -= reliability * rule.a_minus * math.exp(lag / rule.tau_minus_ms)
+    return total
+
+
+def test_latency_in_the_mean_is_the_sum_over_its_pairs() -> None:
+    q = chances(FINE, TWO, DRIVE)
+    assert q.shape == (30, 6) and set(q.unique().tolist()) == {0.0, 1.0}
+    w = torch.zeros(4, 6, dtype=torch.float64)
+    result = expected_change(PAIR, w, q, EARLY_LATE, TWO, 1.0)
+    for j, (phase, r) in enumerate(((3, 0.8), (7, 0.8), (3, 0.0), (7, 0.0))):
+        for i, drive in enumerate(DRIVE.tolist()):
+            by_pairs = by_hand(PAIR, drive, phase, r)
+            assert float(result[j, i]) == pytest.approx(by_pairs, rel=1e-12, abs=1e-15)
+    # strong inputs grow and weak ones shrink: the sign is that of the order of the spikes
+    assert float(result[0, 1]) < 0 < float(result[0, 5])
+    assert float(result[0, 3]) < 0 < float(result[1, 3])  # at .5, each neuron draws its own line
+
+
+def presented(shuffled: bool) -> tuple[Tensor, Tensor]:
+    """Mean change of a silent contact over 4,000 presentations and its standard error."""
+    encoder, w, means = SpikeEncoder(FINE, TWO), torch.zeros(4, 6).double(), []
+    for sample in torch.arange(4000).split(100):
+        z = (DRIVE * FINE.saturation_sd).expand(100, 6)
+        pre = encoder(z, seed=3, stream=0, sample=sample)[:, :, :6]
+        if shuffled:
+            pre = shuffle_in_time(pre, 3, 4, sample)
+        post = teaching_spikes(TWO, INSIDE, (EARLY_LATE > 0).expand(100, 4), 3, 5, sample).double()
+        seen = Signals(pre.double(), post, torch.full_like(post, V_REST_MV))
+        dw, _ = PAIR.presentation(w, PAIR.start(seen.pre[0], post[0]), seen, 1.0)
+        means.append(dw / 100)
+    measured = torch.stack(means)
+    return measured.mean(0), measured.std(0) / math.sqrt(len(means))
+
+
+def test_latency_in_the_mean_agrees_with_encoder_and_teacher() -> None:
+    mean, error = presented(shuffled=False)
+    w = torch.zeros(4, 6).double()
+    assert agree(
+        expected_change(PAIR, w, chances(FINE, TWO, DRIVE), EARLY_LATE, TWO, 1.0), mean, error
+    )
+    reversed_order = chances(FINE, TWO, 1.0 - DRIVE)
+    wrong = expected_change(PAIR, w, reversed_order, EARLY_LATE, TWO, 1.0)
+    assert not agree(wrong, mean, error)
+
+
+def test_shuffled_spikes_change_every_contact_by_how_often_its_unit_fires() -> None:
+    """Equation 19c: one factor for all contacts of a neuron; only its sign is the neuron's."""
+    factor = [0.0, 0.0]
+    for j, phase in enumerate((3, 7)):  # two spikes, each anywhere in 30 steps
+        for at, spike in product((phase, 15 + phase), range(30)):
+            lag = at - spike
+            up, down = PAIR.a_plus * math.exp(-lag / 17.0), PAIR.a_minus * math.exp(lag / 34.0)
+            factor[j] += 0.8 * 2 / 30 * (up * (lag > 0) - down * (lag < 0))
+    uniform = chances(FINE, TWO, DRIVE).sum(0).expand(30, 6) / 30.0
+    expected = expected_change(PAIR, torch.zeros(4, 6).double(), uniform, EARLY_LATE, TWO, 1.0)
+    for j in range(2):
+        torch.testing.assert_close(expected[j, 1:], torch.full((5,), factor[j]).double())
+    assert float(expected[:, 0].abs().max()) == float(expected[2:].abs().max()) == 0.0
+    mean, error = presented(shuffled=True)
+    assert agree(expected, mean, error)
+    assert not agree(expected, *presented(shuffled=False))
+
+
+def test_chances_of_the_codes() -> None:
+    poisson = replace(FINE, code="poisson", max_rate_hz=500.0)
+    q = chances(poisson, TWO, DRIVE)
+    assert torch.equal(q[0], 0.5 * DRIVE) and torch.equal(q[10], 0.0 * DRIVE)
+    shown = SpikeEncoder(replace(FINE, code="current"), TWO)
+    spikes = shown((DRIVE * 2.0)[None], 0, 0, torch.zeros(1, dtype=torch.int64))[:, 0, :6].double()
+    assert torch.equal(chances(replace(FINE, code="current"), TWO, DRIVE), spikes)
+    with pytest.raises(ValueError, match="drive"):
+        chances(FINE, TWO, DRIVE + 1.0)

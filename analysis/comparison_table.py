@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert
 
-from snn_artsy.runs.tables import learner_cells, markdown, shown_p
+from snn_artsy.runs.tables import learner_cells, markdown, pair_cells
 
 KEYS = (
     "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
@@ -36,15 +36,8 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
     lines += ["", "| a - b | points | 95 % | h | p (Holm) |", "|---|---:|---:|---:|---:|"]
     for pair in summary["pairs"]:
         if pair["b"] in against or pair["a"] in against:
-            sign = 1 if pair["b"] in against else -1
-            a, b = (pair["a"], pair["b"])[::sign]
-            # + 0.0 makes a plain zero of -0.0
-            low, high = sorted(sign * 100 * bound + 0.0 for bound in pair["interval_95"])
-            points = sign * 100 * pair["difference"] + 0.0
-            lines.append(
-                f"| {a} - {b} | {points:+.2f} | {low:+.2f} to {high:+.2f} "
-                f"| {sign * pair['cohens_h']:+.2f} | {shown_p(pair['p_holm'])} |"
-            )
+            cells = pair_cells(pair, turned=pair["b"] not in against)
+            lines.append(f"| {' | '.join(cells)} |")
     config, alike = summary["config"], summary["alike"]
     seeds = summary["seeds"]
     commits = ", ".join(commit[:10] for commit in summary["git_commits"])

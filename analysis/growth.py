@@ -18,18 +18,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from snn_artsy.plots.style import learner_colour, learner_name, new_figure, styled
+from snn_artsy.runs.tables import COLUMNS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import cell, insert
 
-MEASURES = (
-    ("parameters", "trained, thousands", 1e-3),
-    ("n_contacts", "synapses, thousands", 1e-3),
-    ("stored_bytes", "stored, MB", 1e-6),
-    ("inference_ms_per_image", "µs an image", 1000.0),
-    ("seconds_learning", "seconds learning", 1.0),
-    ("a_last", "A_last, %", 100.0),
-)
+KEYS = (
+    "parameters", "n_contacts", "stored_bytes", "inference_ms_per_image", "seconds_learning",
+    "a_last",
+)  # fmt: skip
+MEASURES = [
+    (key, COLUMNS[key].title + ", %" * (COLUMNS[key].scale == 100), COLUMNS[key].scale)
+    for key in KEYS
+]
+"""Key, heading, what values are multiplied by."""
 
 
 @styled

@@ -3,21 +3,23 @@
     python experiments/study.py experiments/studies/rules.yaml --seeds 5 --out runs/rules_digits
     python experiments/study.py experiments/studies/rules.yaml --out runs/rules_tiny --seeds 5 \
         --config experiments/tiny_imagenet_10step.yaml --set data.root=DIR \
-        --set backbone.checkpoint=FILE
+        --set backbone.checkpoint=FILE --workers 4
     ... --into experiments/RESULTS.md --name rules_digits
 
 A study is a YAML file: name of each setting -> keys that differ from the configuration; the learner
-is ``artsy_snn``, or what ``--learner`` names, or a setting's key ``learners`` (one name). Features
-are extracted once for each class order. ``study.json`` keeps every value and the commit it was
-made at; finished cells are kept when the command is run again.
+is ``artsy_snn``, or what ``--learner`` names, or a setting's key ``learners`` (one name). Each
+setting is a comparison (`snn-artsy compare`) in a directory of its own below ``--out``, so that
+finished cells are kept when the command is run again. ``study.json`` has every value of the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,9 @@ from rich.console import Console
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete, layered
-from snn_artsy.provenance import provenance
-from snn_artsy.runs.features import choose_device, prepare
-from snn_artsy.runs.loop import run_learner
+from snn_artsy.registry import LEARNERS
+from snn_artsy.runs.compare import compare
+from snn_artsy.runs.workers import Resources
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
 from results_table import insert
@@ -41,9 +43,10 @@ KEYS = (
     "timing_index", "test_steps", "max_rate_hz", "spikes_per_image",
     "synaptic_operations_per_image", "stored_bytes", "seconds_learning",
 )  # fmt: skip
+SHUFFLED = "shuffled_timing"
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--config", type=Path)
@@ -52,82 +55,77 @@ def main() -> None:
     parser.add_argument("--first_seed", type=int, default=1993)
     parser.add_argument("--learner", default="artsy_snn")
     parser.add_argument("--timing", action="store_true", help="measure timing_index too")
+    parser.add_argument("--workers", type=int, default=1, help="seeds at a time")
+    parser.add_argument("--address", help="of a Ray cluster")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name")
     parser.add_argument("--columns", help="columns of the table, separated by commas")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     settings = yaml.safe_load(given.study.read_text(encoding="utf-8"))
     base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
     pairs = (item.split("=", 1) for item in given.set)
     base = layered(base, {key: yaml.safe_load(value) for key, value in pairs})
-    start = layered(base, {"learners": [given.learner]})
-    given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / "study.json"
-    facts = provenance(1)
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    found = {"cells": {}, "commits": {}} | found | {"study": settings, "base": base}
-    console = Console()
-    for seed in range(given.first_seed, given.first_seed + given.seeds):
-        configs = {
-            name: build(RunConfig, complete(start, over or {}, {"seed": seed}))
-            for name, over in settings.items()
-        }
-        wanted = {n: c for n, c in configs.items() if f"{n}/{seed}" not in found["cells"]}
-        if not wanted:
-            continue
-        first = next(iter(wanted.values()))
-        device = choose_device(first.device)
-        frozen = prepare(first, device, console)
-        for name, config in wanted.items():
-            measures = run_learner(config.learners[0], config, frozen, device, Console(quiet=True))
-            values = {key: measures[key] for key in KEYS if key in measures}
-            if (
-                given.timing
-                and config.learners == ["artsy_snn"]
-                and config.snn.plasticity.rule != "none"
-            ):
-                values["timing_index"] = values["a_last_spikes_only"] - shuffled(
-                    config, frozen, device
-                )
-            found["cells"][f"{name}/{seed}"] = {k: float(v) for k, v in values.items()}
-            found["commits"][f"{name}/{seed}"] = facts["git_commit"]
-            found["device"] = device
-            file.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            console.print(name, seed, found["cells"][f"{name}/{seed}"], highlight=False)
-    text = table(found, list(settings), given)
+    found = carry_out(settings, base, given)
+    text = table(found, given)
     print(text)
     if given.into:
         insert(given.into, given.name, text)
 
 
-def shuffled(config: RunConfig, frozen: Any, device: str) -> float:
-    """A_last from spikes alone, presynaptic spikes shuffled in time inside each presentation."""
-    from snn_artsy.learners import build_snn
-    from snn_artsy.learners.tasks import join
-    from snn_artsy.runs.evaluate import evaluate
+def carry_out(
+    settings: dict[str, Any], base: dict[str, Any], given: argparse.Namespace
+) -> dict[str, Any]:
+    """Compare each setting's learner over seeds; what is written to ``study.json``."""
+    configs = {}
+    for name, over in settings.items():
+        out = given.out / re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+        own = {"learners": [given.learner], "seed": given.first_seed, "out": str(out)}
+        configs[name] = build(RunConfig, complete(base, own, over or {}))
+    file = given.out / "study.json"
+    if file.is_file() and not any(Path(str(config.out)).is_dir() for config in configs.values()):
+        raise SystemExit(f"{file}: has no cells beside it to go on from; choose another --out")
+    if given.timing:
+        LEARNERS.load("shuffled_timing:ShuffledTiming")
+    resources = Resources(given.address, given.workers)
+    cells: dict[str, dict[str, float]] = {}
+    commits: set[str] = set()
+    for name, config in configs.items():
+        print(name)
+        learner, *_ = config.learners
+        if given.timing and learner == "artsy_snn" and config.snn.plasticity.rule != "none":
+            config = replace(config, learners=[learner, SHUFFLED])
+        _, summary = compare(config, given.seeds, Console(quiet=True), resources)
+        for why in summary.get("failed", {}).values():
+            print(f"failed: {why}")
+        measures = summary["learners"].get(learner, {})
+        values = {key: measures[key]["values"] for key in KEYS if key in measures}
+        if SHUFFLED in summary["learners"]:
+            shuffled = summary["learners"][SHUFFLED]["a_last_spikes_only"]["values"]
+            both = zip(values["a_last_spikes_only"], shuffled, strict=True)
+            values["timing_index"] = [a - b for a, b in both]
+        for i, seed in enumerate(summary["seeds"]):
+            cells[f"{name}/{seed}"] = {key: each[i] for key, each in values.items()}
+        commits |= set(summary["git_commits"])
+    found = {"cells": cells, "commits": sorted(commits), "study": settings, "base": base,
+             "device": summary["device"]}  # fmt: skip
+    file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
 
-    learner = build_snn(frozen.setting(config, device), "shuffled_timing")
-    for task, _ in frozen.tasks:
-        learner.learn(task)
-    seen = join([test for _, test in frozen.tasks])
-    answers = evaluate(learner, seen, frozen.stream.task_of_label, oracle=False)
-    return float((answers.spike_predicted == answers.labels).mean())
 
-
-def table(found: dict[str, Any], names: list[str], given: argparse.Namespace) -> str:
+def table(found: dict[str, Any], given: argparse.Namespace) -> str:
+    """One line a setting."""
     runs = {
         name: [v for key, v in found["cells"].items() if key.rsplit("/", 1)[0] == name]
-        for name in names
+        for name in found["study"]
     }
     wanted = given.columns.split(",") if given.columns else KEYS
     lines = markdown_table(runs, tuple(key for key in KEYS if key in wanted))
     config = build(RunConfig, complete(found["base"]))
-    commits = sorted({str(commit)[:10] for commit in found["commits"].values()})
+    commits = ", ".join(commit[:10] for commit in found["commits"])
     seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"
-    lines += ["", f"{asdict(config)['data']['name']}, {config.backbone.name}, seeds {seeds}, "
-              f"{found['device']}, commit {', '.join(commits)}; mean ± sd, percent "
-              "(but for seconds)."]  # fmt: skip
+    lines += ["", f"{config.data.name}, {config.backbone.name}, seeds {seeds}, {found['device']}, "
+              f"commit {commits}; mean ± sd, percent (but for seconds)."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

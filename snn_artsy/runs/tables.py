@@ -58,6 +58,7 @@ COLUMNS = {
     "max_rate_hz": MeasureColumn("Hz", "max. rate (Hz)", 1),
     "spikes_per_image": MeasureColumn("spikes/image", "spikes per image", 1),
     "timing_index": MeasureColumn("timing", "timing index"),
+    "n_contacts": MeasureColumn("kcontacts", "synapses, thousands", 1e-3),
     "parameters": MeasureColumn("kparam", "trained, thousands", 1e-3),
     "stored_bytes": MeasureColumn("MB", "stored, MB", 1e-6),
     "vit_passes_per_image": MeasureColumn("ViT", "ViT passes", 1),
@@ -247,14 +248,7 @@ def pairs_table(summary: Mapping[str, Any]) -> Table:
         left = heading == "a - b"
         table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for pair in summary["pairs"]:
-        low, high = (100 * bound for bound in pair["interval_95"])
-        table.add_row(
-            f"{pair['a']} - {pair['b']}",
-            f"{100 * pair['difference']:+.2f}",
-            f"{low:+.2f} to {high:+.2f}",
-            f"{pair['cohens_h']:+.2f}",
-            shown_p(pair["p_holm"]),
-        )
+        table.add_row(*pair_cells(pair))
     table.caption = " ".join(
         [
             "Points of A_last, paired over seeds and test images; t intervals and p over both. "
@@ -267,6 +261,18 @@ def pairs_table(summary: Mapping[str, Any]) -> Table:
         ]
     )
     return table
+
+
+def pair_cells(pair: Mapping[str, Any], turned: bool = False) -> list[str]:
+    """A pair of a comparison: its names, difference, interval, Cohen's h and p; ``turned``: of the
+    second less the first."""
+    sign = -1 if turned else 1
+    a, b = (pair["a"], pair["b"])[::sign]
+    # + 0.0 makes a plain zero of -0.0
+    difference, h = (sign * value + 0.0 for value in (100 * pair["difference"], pair["cohens_h"]))
+    low, high = sorted(sign * 100 * bound + 0.0 for bound in pair["interval_95"])
+    interval = f"{low:+.2f} to {high:+.2f}"
+    return [f"{a} - {b}", f"{difference:+.2f}", interval, f"{h:+.2f}", shown_p(pair["p_holm"])]
 
 
 def shown_p(p: float) -> str:

@@ -23,7 +23,7 @@ class ConfigError(ValueError):
         value: What was given, where it is shown before the reason.
     """
 
-    def __init__(self, key: str, reason: str = "", value: object = ...) -> None:
+    def __init__(self, key: str, reason: str, value: object = ...) -> None:
         super().__init__(key, reason, value)
         self.key, self.reason, self.value = key, reason, value
 
@@ -33,7 +33,7 @@ class ConfigError(ValueError):
         return self.reason if self.value is ... else f"{in_short(self.value)} {self.reason}"
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.problem}" if self.problem else self.key
+        return f"{self.key}: {self.problem}"
 
 
 class NotFinite(RuntimeError):

@@ -96,9 +96,9 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
     except ConfigError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f'out: "{file}" is no cell of a comparison ({error}); remove it') from (
+        raise ConfigError("out", f'"{file}" is no cell of a comparison ({error}); remove it') from (
             error
         )
     if not sound:
-        raise ConfigError(f'out: "{file}" is no cell of a comparison; remove it')
+        raise ConfigError("out", f'"{file}" is no cell of a comparison; remove it')
     return cell, found

@@ -65,13 +65,16 @@ def compare(
     """
     check_used(config)
     if config.controls:
-        raise ConfigError("controls: true does nothing in a comparison; give it to `snn-artsy run`")
+        raise ConfigError(
+            "controls", "true does nothing in a comparison; give it to `snn-artsy run`"
+        )
     if config.record != RecordConfig():
-        raise ConfigError("record: a comparison records nothing; leave the section out")
+        raise ConfigError("record", "a comparison records nothing; leave the section out")
     if config.data.test_per_class is not None:
         raise ConfigError(
-            "data.test_per_class: a comparison resamples test images, which must be the same for "
-            "every seed; leave it out"
+            "data.test_per_class",
+            "a comparison resamples test images, which must be the same for "
+            "every seed; leave it out",
         )
     require(
         config.seed + n_seeds <= 2**31,
@@ -134,8 +137,9 @@ def _missing(config: RunConfig, facts: Facts, console: Console) -> list[str]:
             missing.append(name)
         elif changed := differences(found, _facts_of(name, config, facts)):
             raise ConfigError(
-                f'out: "{file}" was made otherwise: {"; ".join(changed)}; choose another '
-                "directory, or remove this cell to have it run again"
+                "out",
+                f'"{file}" was made otherwise: {"; ".join(changed)}; choose another '
+                "directory, or remove this cell to have it run again",
             )
     return missing
 
@@ -189,7 +193,7 @@ def run_seed(given: Mapping[str, Any]) -> dict[str, str]:
 def _prepared(config: RunConfig, facts: Facts, console: Console) -> FeatureStream:
     frozen = prepare(config, facts.device, console)
     if changed := differences(facts.of_config(config), frozen.facts(config, facts.device)):
-        raise ConfigError(f"out: {'; '.join(changed)} while the comparison ran; start it anew")
+        raise ConfigError("out", f"{'; '.join(changed)} while the comparison ran; start it anew")
     return frozen
 
 
@@ -229,7 +233,7 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
     correct: dict[str, NDArray[np.float64]] = {}
     for name, each in cells.items():
         if any(not np.array_equal(cell.image, first.image) for cell in each):
-            raise ConfigError("data: test images differ between seeds or learners")
+            raise ConfigError("data", "test images differ between seeds or learners")
         correct[name] = np.stack([cell.correct for cell in each]).astype(np.float64)
         spikes = [cell.spikes_correct for cell in each if cell.spikes_correct is not None]
         if spikes:
@@ -363,8 +367,9 @@ def _check_directory(directory: Path, config: RunConfig) -> None:
         kept = read_mapping(file, "out", f'"{file}"')
         if changed := config_differences(kept, asdict(_shared(config))):
             raise ConfigError(
-                f'out: "{file}" is of another comparison: {"; ".join(changed)}; choose another '
-                "directory"
+                "out",
+                f'"{file}" is of another comparison: {"; ".join(changed)}; choose another '
+                "directory",
             )
     elif any(entry.name not in (LOCK_FILE, FOLDER) for entry in directory.iterdir()):
-        raise ConfigError(f'out: "{directory}" holds something else; choose another directory')
+        raise ConfigError("out", f'"{directory}" holds something else; choose another directory')

@@ -35,7 +35,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One run of a grid.
 
     Args:
@@ -54,7 +54,7 @@ def grid_cells(
     grid: Mapping[str, Sequence[Any]],
     out: Path,
     typed: Collection[str] = (),
-) -> list[Cell]:
+) -> list[GridCell]:
     """Every combination of the grid's values, all checked before anything runs.
 
     Args:
@@ -69,14 +69,14 @@ def grid_cells(
     """
     known = keys_of(RunConfig)
     if not grid:
-        raise ConfigError("grid: nothing to sweep over; give at least one key with its values")
+        raise ConfigError("grid", "nothing to sweep over; give at least one key with its values")
     for key, values in grid.items():
         if key not in known:
             raise unknown_key(key, values, known)
         if key == "out" or section_of(type_of(RunConfig, key)) is not None:
-            raise ConfigError(f"grid: {key} cannot be swept over; name single keys")
+            raise ConfigError("grid", f"{key} cannot be swept over; name single keys")
         if not isinstance(values, list | tuple) or not values:
-            raise ConfigError(f"grid: {key} has no list of values ({values!r}); give [a, b, ...]")
+            raise ConfigError("grid", f"{key} has no list of values ({values!r}); give [a, b, ...]")
     cells = []
     for combination in itertools.product(*grid.values()):
         chosen = {
@@ -89,10 +89,10 @@ def grid_cells(
             config = build(RunConfig, tree)
         except ConfigError as error:
             raise _in_combination(error, chosen) from error
-        cells.append(Cell(name, chosen, config))
+        cells.append(GridCell(name, chosen, config))
     _check_used(cells, grid, typed)
     if len({cell.name for cell in cells}) < len(cells):
-        raise ConfigError("grid: a value stands twice in its list; name each once")
+        raise ConfigError("grid", "a value stands twice in its list; name each once")
     return cells
 
 
@@ -101,7 +101,7 @@ def _in_combination(error: ConfigError, values: Mapping[str, Any]) -> ConfigErro
 
 
 def _check_used(
-    cells: Sequence[Cell], grid: Mapping[str, Sequence[Any]], typed: Collection[str]
+    cells: Sequence[GridCell], grid: Mapping[str, Sequence[Any]], typed: Collection[str]
 ) -> None:
     """Refuse a base value that no run uses, and a value of the grid that some run does not."""
     idle = [dict(unused(cell.config, [*typed, *grid])) for cell in cells]
@@ -115,7 +115,7 @@ def _check_used(
 
 
 def sweep(
-    cells: Sequence[Cell], out: Path, resources: Resources, console: Console
+    cells: Sequence[GridCell], out: Path, resources: Resources, console: Console
 ) -> dict[str, Any]:
     """Run what is not there yet; returns and writes ``sweep.json`` and ``sweep.csv``.
 
@@ -141,7 +141,7 @@ def sweep(
     return summary
 
 
-def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
+def check(cells: Sequence[GridCell], on_cluster: bool = False) -> None:
     """Find out, before anything runs, whether what is in the runs' directories is theirs.
 
     What cannot change a number (`snn_artsy.runs.facts.NO_DIFFERENCE`) is no difference. Nothing
@@ -164,13 +164,14 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
             continue
         if writer_alive(directory):
             raise ConfigError(
-                f'out: "{directory}" is being written by another process; wait until it has ended'
+                "out", f'"{directory}" is being written by another process; wait until it has ended'
             )
         begun = _begun(directory)
         if begun is None:
             raise ConfigError(
-                f'out: "{directory}" already holds other files, which were left as they are; give '
-                "another directory"
+                "out",
+                f'"{directory}" already holds other files, which were left as they are; give '
+                "another directory",
             )
         if isinstance(begun, Facts):
             device = choose_device(config.device)
@@ -189,8 +190,9 @@ def check(cells: Sequence[Cell], on_cluster: bool = False) -> None:
             changed = config_differences(begun, plain(config))
         if changed:
             raise ConfigError(
-                f'out: "{directory}" holds a run that was made otherwise: {"; ".join(changed)}; '
-                "give another directory, or these values"
+                "out",
+                f'"{directory}" holds a run that was made otherwise: {"; ".join(changed)}; '
+                "give another directory, or these values",
             )
 
 
@@ -202,13 +204,13 @@ def _begun(directory: Path) -> Facts | dict[str, Any] | None:
         try:
             return Facts.of_attributes(read_attributes(directory / "run.h5"), "out", name)
         except RecordingError as error:
-            raise ConfigError(f"out: {error}") from error
+            raise ConfigError("out", f"{error}") from error
     if (directory / "config.yaml").is_file():
         return read_mapping(directory / "config.yaml", "out", f'"{directory / "config.yaml"}"')
     return None
 
 
-def finished(cell: Cell) -> bool:
+def finished(cell: GridCell) -> bool:
     """Whether the run is complete, with this very configuration."""
     try:
         directory = Path(str(cell.config.out))
@@ -218,7 +220,7 @@ def finished(cell: Cell) -> bool:
         return False
 
 
-def summarise(cells: Sequence[Cell], errors: Mapping[str, str]) -> dict[str, Any]:
+def summarise(cells: Sequence[GridCell], errors: Mapping[str, str]) -> dict[str, Any]:
     """Each run's values and scalar measures; mean and sd over seeds of what else is equal."""
     runs = []
     for cell in cells:
@@ -264,7 +266,7 @@ def _name(values: Mapping[str, Any]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', words)[:80]}-{digest}"
 
 
-def _extract(cells: Sequence[Cell], console: Console) -> None:
+def _extract(cells: Sequence[GridCell], console: Console) -> None:
     """Features into the cache, once for each data set and backbone, before workers ask for them."""
     from snn_artsy.runs.features import choose_device, prepare
 
@@ -325,8 +327,10 @@ def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
     for part in filter(None, (p.strip() for p in text.split(";"))):
         key, equals, values = (word.strip() for word in part.partition("="))
         if key in grid:
-            raise ConfigError(f"grid: {key} stands there twice; give all its values in one list")
+            raise ConfigError("grid", f"{key} stands there twice; give all its values in one list")
         if not key or not equals or not values:
-            raise ConfigError(f"grid: {part!r} is not key=value,value; for example seed=1993,1994")
+            raise ConfigError(
+                "grid", f"{part!r} is not key=value,value; for example seed=1993,1994"
+            )
         grid[key] = read_yaml(f"[{values}]", "grid", repr(part))
     return grid

@@ -87,7 +87,7 @@ HERE = Resources(workers=1)
 """One worker, which can be this very process."""
 
 
-class Outcome(NamedTuple):
+class WorkOutcome(NamedTuple):
     """What came of a piece of work: its ``result``, or the ``error`` that it died of; ``refused``:
     key and problem of a `ConfigError`."""
 
@@ -102,7 +102,7 @@ def carry_out(
     own: Iterable[str],
     resources: Resources,
     console: Console,
-) -> dict[str, Outcome]:
+) -> dict[str, WorkOutcome]:
     """Have ``function`` called with each piece of ``work``, by name: what came of each.
 
     One that fails keeps no other from being carried out. All processes end before this returns or
@@ -120,7 +120,7 @@ def carry_out(
     left = deque([list(work)] if resources.address else [[name] for name in work])
     running: dict[subprocess.Popen[str], tuple[list[str], dict[str, str]]] = {}
     heard: SimpleQueue[tuple[subprocess.Popen[str], str]] = SimpleQueue()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, WorkOutcome] = {}
     losses: Counter[str] = Counter()
     try:
         with progress_bar(console) as progress:
@@ -140,7 +140,7 @@ def carry_out(
                     name, outcome = json.loads(line)
                     if name is None:
                         raise ConfigError(*outcome[-1])
-                    outcomes[name] = Outcome(*outcome)
+                    outcomes[name] = WorkOutcome(*outcome)
                     progress.advance(bar)
                     continue
                 names, slot = running.pop(process)
@@ -151,7 +151,7 @@ def carry_out(
                         left.append(names)
                         continue
                     error = f"its process died {RETRIES + 1} times, with code {process.wait()}"
-                    outcomes |= dict.fromkeys(names, Outcome(error=error))
+                    outcomes |= dict.fromkeys(names, WorkOutcome(error=error))
     finally:
         _end(running)
     return outcomes
@@ -212,7 +212,7 @@ def main() -> None:
     function, own, work, resources = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_other, daemon=True).start()
 
-    def tell(name: str | None, outcome: Outcome) -> None:
+    def tell(name: str | None, outcome: WorkOutcome) -> None:
         print(json.dumps([name, outcome]), file=answers, flush=True)
 
     try:
@@ -233,19 +233,19 @@ def _end_with_the_other() -> None:
     os._exit(1)
 
 
-def _refused(error: ConfigError) -> Outcome:
-    return Outcome(error=str(error), refused=[error.key, error.problem])
+def _refused(error: ConfigError) -> WorkOutcome:
+    return WorkOutcome(error=str(error), refused=[error.key, error.problem])
 
 
-def attempt(function: str, own: Iterable[str], given: Any) -> Outcome:
+def attempt(function: str, own: Iterable[str], given: Any) -> WorkOutcome:
     """Carry one piece of work out; whatever it dies of must not stop the others."""
     try:
         for name in own:
             load(name)
         module, _, name = function.partition(":")
-        return Outcome(getattr(import_module(module), name)(given))
+        return WorkOutcome(getattr(import_module(module), name)(given))
     except ConfigError as error:
         return _refused(error)
     except Exception as error:
         plain = type(error) is RuntimeError
-        return Outcome(error=str(error) if plain else f"{type(error).__name__}: {error}")
+        return WorkOutcome(error=str(error) if plain else f"{type(error).__name__}: {error}")

@@ -90,7 +90,7 @@ def test_a_run_is_gone_on_with_by_its_own_configuration_only_so_far(
 
     def stop(config: RunConfig, *_: Any) -> None:
         asked.append(config)
-        raise ConfigError("seen")
+        raise ConfigError("run", "seen")
 
     monkeypatch.setattr(loop, "prepare", stop)
     backbone = BackboneConfig(cache_dir=str(tmp_path / "theirs"))

@@ -28,7 +28,7 @@ from snn_artsy.runs.cells import cell_file, read_cell
 from snn_artsy.runs.checkpoint import read_tensors, write_tensors
 from snn_artsy.runs.features import prepare
 from snn_artsy.runs.tables import comparison_table, pairs_table
-from snn_artsy.runs.workers import Outcome, Resources
+from snn_artsy.runs.workers import Resources, WorkOutcome
 
 QUIET = Console(quiet=True)
 
@@ -363,12 +363,12 @@ def test_the_same_numbers_with_two_workers(folder: Path, tmp_path: Path) -> None
 def test_what_goes_wrong_in_a_worker_is_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = {"1993": Outcome({}), "1994": Outcome(error="no disk left")}
+    outcomes = {"1993": WorkOutcome({}), "1994": WorkOutcome(error="no disk left")}
     monkeypatch.setattr(module, "carry_out", lambda *_: outcomes)
     config = of_folder(folder, tmp_path / "out", "simplecil")
     with pytest.raises(RuntimeError, match=r"^seed 1994: no disk left; the same command goes on"):
         module.compare(config, 2, QUIET, Resources(workers=2))
-    outcomes["1994"] = Outcome(error="x", refused=["out", "the test images changed"])
+    outcomes["1994"] = WorkOutcome(error="x", refused=["out", "the test images changed"])
     with pytest.raises(ConfigError, match=r"^out: the test images changed$"):
         module.compare(config, 2, QUIET, Resources(workers=2))
 

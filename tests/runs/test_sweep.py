@@ -25,7 +25,7 @@ from snn_artsy.runs import sweep
 from snn_artsy.runs.directory import check_out
 from snn_artsy.runs.run import execute
 from snn_artsy.runs.sweep import (
-    Cell,
+    GridCell,
     check,
     finished,
     grid_cells,
@@ -105,7 +105,7 @@ def test_grids_that_are_refused(text: str, message: str, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def pretend(cell: Cell, a_last: float) -> None:
+def pretend(cell: GridCell, a_last: float) -> None:
     directory = Path(str(cell.config.out))
     directory.mkdir(parents=True)
     summary = {"config": asdict(cell.config), "learners": {"simplecil": {"a_last": a_last}}}
@@ -154,7 +154,7 @@ def test_a_run_without_its_checkpoint_is_finished_for_everybody(tmp_path: Path) 
 
 
 @pytest.fixture
-def run_there(tmp_path: Path) -> Cell:
+def run_there(tmp_path: Path) -> GridCell:
     """A finished run of a sweep, with the user's notes in its directory."""
     (cell,) = grid_cells(BASE, {"seed": [1]}, tmp_path)
     execute(cell.config)
@@ -162,7 +162,7 @@ def run_there(tmp_path: Path) -> Cell:
     return cell
 
 
-def changed(cell: Cell, values: dict[str, Any]) -> Cell:
+def changed(cell: GridCell, values: dict[str, Any]) -> GridCell:
     """The same run in the same place, with other values."""
     tree = BASE | values | {"data": BASE["data"] | values.get("data", {})}
     place = Path(str(cell.config.out)).parent.parent
@@ -175,7 +175,7 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("begun", ["finished", "interrupted", "hardly begun"])
 def test_a_run_made_otherwise_is_refused_and_left_alone(
-    begun: str, run_there: Cell, tmp_path: Path
+    begun: str, run_there: GridCell, tmp_path: Path
 ) -> None:
     directory = Path(str(run_there.config.out))
     if begun != "finished":
@@ -196,7 +196,7 @@ def test_a_run_made_otherwise_is_refused_and_left_alone(
 
 
 def test_other_images_and_weights_are_a_difference(
-    run_there: Cell, monkeypatch: pytest.MonkeyPatch
+    run_there: GridCell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from snn_artsy.runs import features as frozen
 
@@ -211,7 +211,7 @@ def test_other_images_and_weights_are_a_difference(
         check([run_there])
 
 
-def test_what_cannot_change_a_number_is_no_difference(run_there: Cell, tmp_path: Path) -> None:
+def test_what_cannot_change_a_number_is_no_difference(run_there: GridCell, tmp_path: Path) -> None:
     for values in (
         {"backbone": {"workers": 1}},
         {"backbone": {"cache_dir": str(tmp_path / "cache")}},
@@ -223,7 +223,7 @@ def test_what_cannot_change_a_number_is_no_difference(run_there: Cell, tmp_path:
         assert finished(same)
 
 
-def test_other_files_are_refused(run_there: Cell, tmp_path: Path) -> None:
+def test_other_files_are_refused(run_there: GridCell, tmp_path: Path) -> None:
     directory = Path(str(run_there.config.out))
     for name in ("run.h5", "config.yaml", "summary.json"):
         (directory / name).unlink()
@@ -234,7 +234,7 @@ def test_other_files_are_refused(run_there: Cell, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_written_is_left_alone(
-    run_there: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_there: GridCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = Path(str(run_there.config.out))
     (directory / "summary.json").unlink()
@@ -249,7 +249,7 @@ def test_a_directory_that_is_written_is_left_alone(
         assert tree(tmp_path) == before
 
 
-def plain(cell: Cell) -> dict[str, Any]:
+def plain(cell: GridCell) -> dict[str, Any]:
     """As it reaches a worker."""
     found: dict[str, Any] = json.loads(json.dumps(asdict(cell.config)))
     return found

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.runs import workers
-from snn_artsy.runs.workers import HERE, RETRIES, Outcome, Resources, carry_out
+from snn_artsy.runs.workers import HERE, RETRIES, Resources, WorkOutcome, carry_out
 
 QUIET = Console(quiet=True)
 LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
@@ -73,10 +73,10 @@ def test_every_piece_is_done_whatever_becomes_of_others() -> None:
     assert list(sorted(found)) == sorted(work)
     processes = {found[name].result.pop("process") for name in "ab"}
     assert len(processes) == 2 and os.getpid() not in processes
-    assert found["a"] == Outcome({"half": 0.5}) and found["b"] == Outcome({"half": 2.25})
-    assert found["plain"] == Outcome(error="a learner failed")
+    assert found["a"] == WorkOutcome({"half": 0.5}) and found["b"] == WorkOutcome({"half": 2.25})
+    assert found["plain"] == WorkOutcome(error="a learner failed")
     refused = ["seed", "-1 cannot be used; use 0 or more"]
-    assert found["wrong"] == Outcome(error=": ".join(refused), refused=refused)
+    assert found["wrong"] == WorkOutcome(error=": ".join(refused), refused=refused)
     assert found["text"].error is not None and found["text"].error.startswith("TypeError: ")
 
 

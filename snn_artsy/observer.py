@@ -26,7 +26,7 @@ class Presentations:
 
     Args:
         start_ms, stop_ms: Simulated time.
-        split: "train", "validation" or "test", of all of them.
+        split: "train", "validation", "test" or "replay" (stand-ins for samples), of all of them.
         index: Sample number in its split.
         label: Class (position in the class order), of the sample.
         task: Task during whose learning or after which the stimuli were shown.
@@ -36,7 +36,7 @@ class Presentations:
 
     start_ms: NDArray[np.float64]
     stop_ms: NDArray[np.float64]
-    split: Literal["train", "validation", "test"]
+    split: Literal["train", "validation", "test", "replay"]
     index: NDArray[np.int64]
     label: NDArray[np.int64]
     task: int

@@ -375,6 +375,7 @@ RULES = Registry(
         "triplet": ("snn_artsy.rules.triplet:TripletSTDP", "triplet STDP"),
         "voltage": ("snn_artsy.rules.voltage:VoltageSTDP", "voltage-based plasticity"),
         "calcium": ("snn_artsy.rules.calcium:CalciumRule", "calcium-based plasticity"),
+        "error": ("snn_artsy.rules.error:ErrorDriven", "error-driven unsilencing"),
     },
     parts=("noisy", "start", "rest", "step", "presentation", "sped_up"),
 )

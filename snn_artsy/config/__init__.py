@@ -30,6 +30,7 @@ from snn_artsy.config.spiking import (
     ContactConfig,
     EncodingConfig,
     NeuronConfig,
+    ReplayConfig,
     SNNConfig,
     TeacherConfig,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "PlasticityConfig",
     "RanPACConfig",
     "RecordConfig",
+    "ReplayConfig",
     "RidgeGateConfig",
     "RunConfig",
     "SNNConfig",

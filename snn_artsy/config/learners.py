@@ -20,6 +20,8 @@ class GateConfig:
         pseudo_per_class: Gaussian samples for each class that is gone.
         exemplars_per_class: Samples kept of each class (20: Rebuffi et al. 2017, for 100 classes).
         shrinkage: Shrinkage of the stored covariance towards a multiple of the identity.
+        covariance: Each ``task`` has its own, or all classes so far share one (``pooled``), which
+            more samples tell of and which takes less memory.
         threshold: thr_t: ``balanced``: largest balanced accuracy on good against bad features;
             ``quantile``: all but the share ``quantile`` of good features open the gate.
         quantile: That share.
@@ -31,6 +33,7 @@ class GateConfig:
     pseudo_per_class: int = 20
     exemplars_per_class: int = 20
     shrinkage: float = 0.3
+    covariance: Literal["task", "pooled"] = "task"
     threshold: Literal["balanced", "quantile"] = "balanced"
     quantile: float = 0.05
     features: Literal["both", "good", "bad", "none"] = "both"
@@ -38,6 +41,7 @@ class GateConfig:
     def __post_init__(self) -> None:
         take_types(self, "gate.")
         one_of("gate.replay", self.replay, ("gaussian", "exemplars", "none"))
+        one_of("gate.covariance", self.covariance, ("task", "pooled"))
         one_of("gate.threshold", self.threshold, ("balanced", "quantile"))
         one_of("gate.features", self.features, ("both", "good", "bad", "none"))
         for name in ("pseudo_per_class", "exemplars_per_class"):

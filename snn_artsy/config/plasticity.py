@@ -10,6 +10,7 @@ from snn_artsy.config_builder import take_types
 from snn_artsy.registry import RULES
 from snn_artsy.rules import (
     CalciumRule,
+    ErrorDriven,
     GatedSTDP,
     Gating,
     PairSTDP,
@@ -24,10 +25,11 @@ class PlasticityConfig:
     """Plasticity of AMPA occupancy (`snn_artsy.rules`).
 
     Args:
-        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``pair``, ``triplet``,
-            ``voltage``, ``calcium``, or ``none`` (every AMPA conversion blocked); or a rule of your
-            own, which must be known: registered (`snn_artsy.rules.register`), of an installed
-            package, or named as ``module:Class`` on the command line (here or by ``--own``).
+        rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``error`` (error-driven),
+            ``pair``, ``triplet``, ``voltage``, ``calcium``, or ``none`` (every AMPA conversion
+            blocked); or a rule of your own, which must be known: registered
+            (`snn_artsy.rules.register`), of an installed package, or named as ``module:Class`` on
+            the command line (here or by ``--own``).
         base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
         parameters: Of a rule of your own: what its class is called with.
         bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
@@ -47,6 +49,8 @@ class PlasticityConfig:
         target_spread: The K neurons of an assembly have targets spread evenly over
             target * (1 -+ spread), so that together they hold a graded memory.
         tau_target_ms: Time constant of the slow average (ms).
+        target_over: What the slow average has seen when a task begins: nothing (``task``), or all
+            presentations so far (``seen``; it is carried over from the last sub-network).
         mg_mM: Extracellular magnesium (mM), in the NMDA receptor's block.
         update: ``presentation``: one update a batch, the contacts frozen while it is shown;
             ``step``: contacts change in every step. Changes are summed over the batch either way.
@@ -77,6 +81,7 @@ class PlasticityConfig:
     target: float = 1.2
     target_spread: float = 0.4
     tau_target_ms: float = 20000.0
+    target_over: Literal["task", "seen"] = "task"
     mg_mM: float = 1.0
     update: Literal["presentation", "step"] = "presentation"
     batch_size: int = 50
@@ -92,11 +97,13 @@ class PlasticityConfig:
             self.batch_reduction,
             "stochastic insertion fills a contact or not: use sum",
         )
+        one_of("snn.plasticity.target_over", self.target_over, ("task", "seen"))
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
         if self.rule != "none":
             RULES.require("snn.plasticity.rule", self.rule, "none")
         RULES.require("snn.plasticity.base", self.base)
-        require(self.base != "gated", "snn.plasticity.base", self.base, "give the rule under it")
+        under = self.base not in ("gated", "error")
+        require(under, "snn.plasticity.base", self.base, "give a rule that can lie under the gate")
         own = self.base if self.rule == "gated" else self.rule
         require(
             not self.parameters or bool(RULES.origin(own)),
@@ -140,6 +147,11 @@ class PlasticityConfig:
             "voltage": self.voltage,
             "calcium": self.calcium,
         }
+        if self.rule == "error":
+            with named("error.", "snn.plasticity."):
+                chosen["error"] = ErrorDriven(
+                    self.a_plus, self.tau_plus_ms, self.target, self.tau_target_ms
+                )
         name = self.base if self.rule == "gated" else self.rule
         if self.published is not None:
             chosen[name] = _published(name, self.published)
@@ -179,7 +191,7 @@ def _published(rule: str, name: str) -> Rule:
         "voltage": VoltageSTDP,
         "calcium": CalciumRule,
     }
-    require(rule in kinds, "snn.plasticity.published", name, f"{rule} is a rule of your own")
+    require(rule in kinds, "snn.plasticity.published", name, f"{rule} has no published set")
     kind = kinds[rule]
     require(
         name in kind.PUBLISHED,

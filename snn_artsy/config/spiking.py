@@ -152,6 +152,9 @@ class NeuronConfig:
             unspecific volley; it follows the neuron's number of functional contacts, so that
             assemblies with many and with few contacts compete on equal terms.
         floor: Lowest membrane value, in thresholds (the inhibitory reversal potential).
+        temperature: Of the competition between assemblies: difference of their dendritic potentials
+            (thresholds) that makes one e times as likely to fire as another; error-driven rule
+            only.
     """
 
     model: str = "leaky"
@@ -160,6 +163,7 @@ class NeuronConfig:
     tau_ampa_ms: float = 2.0
     threshold: float = 0.3
     floor: float = -2.0
+    temperature: float = 0.6
 
     def __post_init__(self) -> None:
         take_types(self, "snn.neuron.")
@@ -168,6 +172,7 @@ class NeuronConfig:
         for name in ("tau_mem_ms", "tau_ampa_ms"):
             within(f"snn.neuron.{name}", getattr(self, name), 0.01, 1e6, "ms")
         within("snn.neuron.threshold", self.threshold, 1e-3, 1e3, "standard deviations")
+        within("snn.neuron.temperature", self.temperature, 1e-3, 1e6, "thresholds")
         within("snn.neuron.floor", self.floor, -1e6, -1e-6, "thresholds")
 
 
@@ -287,6 +292,34 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
+class ReplayConfig:
+    """Replay as spikes after a task's pairing, before its contacts are captured ("sleep").
+
+    Stand-ins for the features of all classes so far (``gate.replay``) are shown; assemblies of old
+    and new sub-networks compete, and contacts that answer wrongly change by the error-driven rule
+    (``snn.plasticity.rule: error``).
+
+    Args:
+        epochs: Passes over the stand-ins; 0: no replay.
+        old: Sub-networks of earlier tasks change as well: what was captured becomes functional, and
+            is captured anew (reconsolidation: Nader, Schafe & LeDoux 2000).
+        batch_size: Presentations in a batch.
+        speed: Multiplies every change of the rule in replay.
+    """
+
+    epochs: int = 0
+    old: bool = True
+    batch_size: int = 50
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        take_types(self, "snn.replay.")
+        within("snn.replay.epochs", self.epochs, 0, 1_000_000)
+        within("snn.replay.batch_size", self.batch_size, 1, 1_000_000)
+        within("snn.replay.speed", self.speed, 1e-9, 1e6)
+
+
+@dataclass(frozen=True)
 class SNNConfig:
     """Artsy (SNN): spiking silent synapses between the frozen ViT and each task's sub-network.
 
@@ -315,6 +348,7 @@ class SNNConfig:
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     contacts: ContactConfig = field(default_factory=ContactConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
 
     def __post_init__(self) -> None:
         take_types(self, "snn.")
@@ -335,3 +369,9 @@ class SNNConfig:
                 f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
             )
         within("snn.readout", self.readout, 1e-9, 1e9)
+        require(
+            self.replay.epochs == 0 or self.plasticity.rule in ("error", "none"),
+            "snn.replay.epochs",
+            self.replay.epochs,
+            "contacts change by the error in replay: use snn.plasticity.rule error",
+        )

@@ -145,8 +145,21 @@ def _gated(c: RunConfig) -> bool:
     return c.snn.plasticity.rule == "gated"
 
 
+def _corrects(c: RunConfig) -> bool:
+    return c.snn.plasticity.rule == "error"
+
+
 def _with_target(c: RunConfig) -> bool:
-    return _gated(c) and c.snn.plasticity.insertion == "graded" and _rule(c) != "calcium"
+    graded = c.snn.plasticity.insertion == "graded" and _rule(c) != "calcium"
+    return _corrects(c) or (_gated(c) and graded)
+
+
+def _pair_values(c: RunConfig) -> bool:
+    return _rule(c) == "pair" and c.snn.plasticity.published is None
+
+
+def _replays(c: RunConfig) -> bool:
+    return _corrects(c) and c.snn.replay.epochs > 0
 
 
 def _listed(names: Collection[str]) -> str:
@@ -198,9 +211,12 @@ WHERE_USED: tuple[Use, ...] = (
         of_learners=True,
     ),
     _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
-    _any(REPLAYING, _in("gate", "replay", "pseudo_per_class", "exemplars_per_class", "shrinkage")),
+    _any(
+        REPLAYING,
+        _in("gate", "replay", "pseudo_per_class", "exemplars_per_class", "shrinkage", "covariance"),
+    ),
     Use(
-        _in("gate", "pseudo_per_class", "shrinkage"),
+        _in("gate", "pseudo_per_class", "shrinkage", "covariance"),
         "with gate.replay gaussian",
         lambda c: c.gate.replay == "gaussian",
     ),
@@ -274,8 +290,7 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.snn.plasticity.rule != "none",
     ),
     Use(
-        _in("snn.plasticity", "base", "nmda", "insertion", "probability", "window_ms", "target")
-        + _in("snn.plasticity", "target_spread", "tau_target_ms"),
+        _in("snn.plasticity", "base", "nmda", "insertion", "probability", "window_ms"),
         "with snn.plasticity.rule gated",
         _gated,
     ),
@@ -290,8 +305,9 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.snn.plasticity.insertion == "bernoulli",
     ),
     Use(
-        _in("snn.plasticity", "target", "target_spread", "tau_target_ms"),
-        "with snn.plasticity.insertion graded over a base other than calcium",
+        _in("snn.plasticity", "target", "target_spread", "tau_target_ms", "target_over"),
+        "with snn.plasticity.rule error, or gated with insertion graded over a base other than "
+        "calcium",
         _with_target,
     ),
     Use(
@@ -300,10 +316,25 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.snn.neuron.per_class > 1,
     ),
     Use(
-        _in("snn.plasticity", "bounds_of", "pairing", "a_plus", "a_minus", "tau_plus_ms")
-        + _in("snn.plasticity", "tau_minus_ms"),
+        _in("snn.plasticity", "bounds_of", "pairing", "a_minus", "tau_minus_ms"),
         "by the pair rule (snn.plasticity.rule, or base of gated) without a published set",
-        _own_values_of("pair"),
+        _pair_values,
+    ),
+    Use(
+        _in("snn.plasticity", "a_plus", "tau_plus_ms"),
+        "by the error-driven rule, and the pair rule (snn.plasticity.rule, or base of gated) "
+        "without a published set",
+        lambda c: _corrects(c) or _pair_values(c),
+    ),
+    Use(
+        ("snn.neuron.temperature", "snn.replay"),
+        "with snn.plasticity.rule error",
+        _corrects,
+    ),
+    Use(
+        _in("snn.replay", "old", "batch_size", "speed"),
+        "with snn.replay.epochs above 0",
+        _replays,
     ),
     *(
         Use(

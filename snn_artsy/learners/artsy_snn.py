@@ -16,6 +16,7 @@ from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_traini
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.sleep import foreseen
 from snn_artsy.learners.state import (
     below,
     listed,
@@ -32,7 +33,9 @@ from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
+from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import (
+    each_taught,
     make_schedule,
     reading_schedule,
     shuffle_in_time,
@@ -44,7 +47,10 @@ Control = Literal[
 ]
 
 # Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
-_STREAM = {"train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4}
+_STREAM = {
+    "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
+    "competition": 6,
+}  # fmt: skip
 _EPOCH_STRIDE = 8
 # Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
 # one.
@@ -54,6 +60,8 @@ _TIE = 0.4
 _BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
+# Where purposes of replayed stand-ins begin (`Replay.batch`); epochs follow.
+_SLEEP = 16
 
 
 class ArtsySNN(Learner):
@@ -123,6 +131,11 @@ class ArtsySNN(Learner):
             self._batches = 0
         self._pair(task)
         self.epoch = 0
+        self.replay.add_task(train)
+        self._sleep(t)
+        if self.config.contacts.capture and self.config.plasticity.rule != "none":
+            for u in self._changing_asleep():
+                self.probe.change(u, self.layers[u], self.layers[u].capture())
         self._apply_contact_control()
         assert self.scaling is not None
         features, labels, index = all_training(task)
@@ -159,6 +172,9 @@ class ArtsySNN(Learner):
             target_factor=factor,
             generator=self.generator,
         ).to(self.device)
+        if rule.target_over == "seen" and self.layers:
+            layer.slow_sum.copy_(self.layers[-1].slow_sum)
+            layer.slow_weight.copy_(self.layers[-1].slow_weight)
         self.layers.append(layer)
 
     def _pair(self, task: Task) -> None:
@@ -184,7 +200,11 @@ class ArtsySNN(Learner):
                 )
                 start = self.probe.clock_ms + duration * np.arange(len(rows))
                 before = layer.ampa[traced[:, 0], traced[:, 1]]
-                response, change = layer.pair(pre, fires * teacher.current, duration)
+                predicted = None
+                if self.config.plasticity.rule == "error" and epoch > 0:
+                    # in the first pass there is nothing yet that could foresee: Hebbian learning
+                    predicted = self._foreseen(pre, index, offset)[-1]
+                response, change = layer.pair(pre, fires * teacher.current, duration, predicted)
                 self.probe.clock_ms += duration * len(rows)
                 self.probe.presentations(train, rows, start, t, teaching=True)
                 chosen = self.probe.recorded_of(len(rows))
@@ -202,8 +222,73 @@ class ArtsySNN(Learner):
             self.epoch = epoch + 1
             if self.after_epoch is not None:
                 self.after_epoch()
-        if self.config.contacts.capture and self.config.plasticity.rule != "none":
-            self.probe.change(t, layer, layer.capture())
+
+    def _first_class(self, u: int) -> int:
+        """Label of sub-network u's first class: tasks' labels are contiguous."""
+        return sum(layer.n_post for layer in self.layers[:u]) // self.config.neuron.per_class
+
+    def _changing_asleep(self) -> list[int]:
+        """Sub-networks whose contacts change in replay, the newest last; without it the newest."""
+        last, replay = len(self.layers) - 1, self.config.replay
+        return list(range(last + 1)) if replay.epochs and replay.old else [last]
+
+    def _sleep(self, t: int) -> None:
+        """Replay: all sub-networks compete, and contacts change by the error of their answer."""
+        replay, teacher = self.config.replay, self.config.teacher
+        if replay.epochs == 0 or self.config.plasticity.rule == "none":
+            return
+        changing = self._changing_asleep()
+        for u in changing[:-1]:
+            self.probe.change(u, self.layers[u], self.layers[u].labilise())
+        awake = self.layers[t].rule
+        assert awake is not None
+        k = self.config.neuron.per_class
+        assembly = torch.cat(
+            [
+                torch.arange(layer.n_post) // k + self._first_class(u)
+                for u, layer in enumerate(self.layers)
+            ]
+        ).to(self.device)
+        sizes = [layer.n_post for layer in self.layers]
+        duration = self.config.encoding.duration_ms(teaching=True)
+        for epoch in range(replay.epochs):
+            for u in changing:  # changes get smaller, so that contacts settle
+                slower = 1.0 - epoch / replay.epochs
+                self.layers[u].rule = awake.sped_up(replay.speed * slower)
+            shown = self.replay.batch(list(range(t + 1)), purpose=_SLEEP + epoch)
+            number = torch.arange(len(shown), device=self.device)
+            offset = _EPOCH_STRIDE * (epoch + 1)
+            order = torch.randperm(len(shown), generator=self.generator).to(self.device)
+            for rows in order.split(replay.batch_size):
+                index = number[rows]
+                pre = self._encode(self.encoder, shown.features[rows], index, "replay", offset)
+                taught = assembly == shown.labels[rows][:, None]
+                fires = teaching_spikes(
+                    self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
+                ).split(sizes, 2)
+                predicted = self._foreseen(pre, index, offset)
+                start = self.probe.clock_ms + duration * np.arange(len(rows))
+                self.probe.clock_ms += duration * len(rows)
+                self.probe.presentations(shown, rows, start, t, teaching=True, split="replay")
+                for u in changing:
+                    current = fires[u] * teacher.current
+                    _, change = self.layers[u].pair(pre, current, duration, predicted[u])
+                    self.probe.change(u, self.layers[u], change)
+        for u in changing:
+            self.layers[u].rule = awake
+
+    def _foreseen(self, pre: Tensor, index: Tensor, offset: int) -> list[Tensor]:
+        """Dendritic spikes of every sub-network at the times of teaching."""
+        steps = torch.nonzero(self.schedule.teach.any(1))[:, 0].to(self.device)
+        stream = _STREAM["competition"] + offset
+        u = uniform(self.seed, stream, index, pre.shape[0], 1, only=steps)[..., 0]
+        neuron = self.config.neuron
+        spikes = foreseen(self.layers, pre, steps, neuron.per_class, neuron.temperature, u)
+        # a neuron's dendrite is read when the neuron may be taught
+        return [
+            fired * each_taught(self.schedule, fired.shape[2]).to(fired)[:, None]
+            for fired in spikes
+        ]
 
     def _apply_contact_control(self) -> None:
         layer = self.layers[-1]
@@ -243,7 +328,6 @@ class ArtsySNN(Learner):
         """Thresholds of all gates, from this task's validation samples and others' stand-ins."""
         t, validation = task.number, task.validation
         old = list(range(t))
-        self.replay.add_task(task.train)
         responses = self._responses(validation.features, validation.index, "validation")
         scores = self._gate_scores(responses)
         pseudo = self.replay.batch(old, purpose=3).features

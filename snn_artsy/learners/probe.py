@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,15 +55,22 @@ class Probe:
         return chosen
 
     def presentations(
-        self, batch: LabelledBatch, rows: Tensor, start: np.ndarray, task: int, teaching: bool
+        self,
+        batch: LabelledBatch,
+        rows: Tensor,
+        start: np.ndarray,
+        task: int,
+        teaching: bool,
+        split: Literal["replay"] | None = None,
     ) -> None:
+        """Presentations of some samples of a batch; ``split``: if not the batch's own."""
         encoding = self.config.encoding
         self.observer.presentations(
             Presentations(
                 start_ms=start,
                 stop_ms=start
                 + (encoding.steps if teaching else encoding.steps_shown) * encoding.dt,
-                split=batch.split,
+                split=split or batch.split,
                 index=batch.index[rows].cpu().numpy(),
                 label=batch.labels[rows].cpu().numpy(),
                 task=task,

@@ -12,9 +12,13 @@ from torch import Tensor
 
 from snn_artsy.config import GateConfig
 from snn_artsy.learners.base import LabelledBatch
-from snn_artsy.learners.state import listed, numbered
+from snn_artsy.learners.state import listed, number, numbered
 from snn_artsy.learners.tasks import join, take
-from snn_artsy.synapses.encoding import within_class_covariance
+from snn_artsy.synapses.encoding import (
+    shrunk,
+    within_class_covariance,
+    within_class_scatter,
+)
 
 
 class Replay(Protocol):
@@ -69,7 +73,7 @@ class NoReplay:
 
 
 class ClassGaussians:
-    """Per-class Gaussians of h_0: class means and each task's pooled, shrunk covariance.
+    """Per-class Gaussians of h_0: class means, and a pooled, shrunk covariance.
 
     The exemplar-free stand-in for data of tasks that are gone (our definition). Its features have
     no images.
@@ -78,21 +82,30 @@ class ClassGaussians:
         per_class: Samples of each class.
         shrinkage: Of the covariance, towards a multiple of the identity.
         seed: Of the draws; the same arguments of `batch` give the same samples.
+        shared: All classes so far share one covariance; else the classes of each task do.
     """
 
-    def __init__(self, per_class: int, shrinkage: float, seed: int) -> None:
-        self.per_class, self.shrinkage, self.seed = per_class, shrinkage, seed
+    def __init__(self, per_class: int, shrinkage: float, seed: int, shared: bool = False) -> None:
+        self.per_class, self.shrinkage, self.seed, self.shared = per_class, shrinkage, seed, shared
         self.classes: list[Tensor] = []
         self.means: list[Tensor] = []
-        self.factors: list[Tensor] = []
+        self.factors: list[Tensor] = []  # of each task's covariance; shared: of the one
+        self.scatter: Tensor | None = None  # shared: sum of squares around class means, [D, D]
+        self.freedom = 0.0  # its degrees of freedom
 
     def add_task(self, train: LabelledBatch) -> None:
         x = train.features.double()
-        covariance = within_class_covariance(x, train.labels, self.shrinkage)
-        # float64's rounding must not make it indefinite
-        jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
-        self.factors.append(torch.linalg.cholesky(covariance + jitter).float())
         classes = train.labels.unique()
+        if self.shared:
+            own = within_class_scatter(x, train.labels)
+            self.scatter = own if self.scatter is None else self.scatter + own
+            self.freedom += max(len(x) - len(classes), 1)
+            mean_square = x.square().mean()
+            covariance = shrunk(self.scatter / self.freedom, self.shrinkage, mean_square)
+            self.factors = [cholesky(covariance)]
+        else:
+            covariance = within_class_covariance(x, train.labels, self.shrinkage)
+            self.factors.append(cholesky(covariance))
         self.classes.append(classes)
         self.means.append(torch.stack([train.features[train.labels == c].mean(0) for c in classes]))
 
@@ -104,29 +117,50 @@ class ClassGaussians:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + purpose * 1009 + t)
             mean = self.means[t].repeat_interleave(self.per_class, dim=0)
             noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-            parts.append(mean + noise @ self.factors[t].T)
+            parts.append(mean + noise @ self.factors[0 if self.shared else t].T)
             labels.append(self.classes[t].repeat_interleave(self.per_class))
         features = torch.cat(parts)
         index = torch.arange(len(features), device=features.device)
         return LabelledBatch(features, index, "train", labels=torch.cat(labels))
 
     def stored_parameters(self) -> int:
-        return sum(x.numel() for x in (*self.means, *self.factors))
+        return sum(x.numel() for x in self._stored())
 
     def stored_bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (*self.means, *self.factors))
+        return sum(x.numel() * x.element_size() for x in self._stored())
+
+    def _stored(self) -> list[Tensor]:
+        """What is kept from task to task: shared factors follow from the sums."""
+        return [*self.means, *(self.factors if self.scatter is None else [self.scatter])]
 
     def checkpoint(self) -> dict[str, Tensor]:
+        sums = (
+            {}
+            if self.scatter is None
+            else {
+                "replay.scatter": self.scatter,
+                "replay.freedom": number(self.freedom),
+            }
+        )
         return (
             numbered("replay.classes.", self.classes)
             | numbered("replay.means.", self.means)
             | numbered("replay.factors.", self.factors)
+            | sums
         )
 
-    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
         self.classes = listed(state, "replay.classes.")
         self.means = listed(state, "replay.means.")
         self.factors = listed(state, "replay.factors.")
+        if self.shared and self.means:
+            self.scatter, self.freedom = state["replay.scatter"], state["replay.freedom"].item()
+
+
+def cholesky(covariance: Tensor) -> Tensor:
+    """Lower factor of a covariance, float32; float64's rounding must not make it indefinite."""
+    jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+    return torch.linalg.cholesky(covariance + jitter).float()
 
 
 def herd(features: Tensor, n: int) -> Tensor:
@@ -198,7 +232,8 @@ def build_replay(config: GateConfig, seed: int, image_bytes: int = 0) -> Replay:
     if config.replay == "exemplars":
         return Exemplars(config.exemplars_per_class, image_bytes)
     if config.replay == "gaussian":
-        return ClassGaussians(config.pseudo_per_class, config.shrinkage, seed)
+        shared = config.covariance == "pooled"
+        return ClassGaussians(config.pseudo_per_class, config.shrinkage, seed, shared)
     return NoReplay()
 
 

@@ -25,7 +25,7 @@ SONATA_VERSION = np.array([0, 1], dtype=np.uint32)
 
 STATUSES = RUNNING, COMPLETE, INTERRUPTED = "running", "complete", "interrupted"
 
-SPLIT_NAMES = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test", "replay")
 SORTING = {"none": 0, "by_id": 1, "by_time": 2}
 
 ENUMS = {

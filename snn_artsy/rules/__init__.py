@@ -11,6 +11,7 @@ from snn_artsy.rules.base import (
     WeightDependence,
 )
 from snn_artsy.rules.calcium import CalciumRule
+from snn_artsy.rules.error import ErrorDriven
 from snn_artsy.rules.gated import GatedSTDP, Gating
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
@@ -20,6 +21,7 @@ register = RULES.register
 
 __all__ = [
     "CalciumRule",
+    "ErrorDriven",
     "GatedSTDP",
     "Gating",
     "PairSTDP",

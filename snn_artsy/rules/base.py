@@ -28,7 +28,7 @@ SomeRule = TypeVar("SomeRule", bound="Rule")
 
 class Signals(NamedTuple):
     """What a contact can know of one step; of presentations, with a leading axis T on the first
-    four.
+    four and on ``predicted``.
 
     Args:
         pre: Presynaptic spikes, 0 or 1, [B, n_pre].
@@ -38,7 +38,9 @@ class Signals(NamedTuple):
             published, which knows no receptors. Rules of spike times take `insertion_event` for the
             postsynaptic spike in their potentiation; others multiply their potentiation by it.
         target: Presynaptic target of each neuron, in multiples of the slow average, [n_post]; None
-            for the rule's own. Only `gated` uses it.
+            for the rule's own. Only `gated` and `error` use it.
+        predicted: Spikes that the neurons' own contacts foresaw, 0 or 1, [B, n_post]; None: none.
+            Only `error` uses it.
     """
 
     pre: Tensor
@@ -46,11 +48,13 @@ class Signals(NamedTuple):
     v_mV: Tensor
     gate: Tensor | None = None
     target: Tensor | None = None
+    predicted: Tensor | None = None
 
     def at(self, t: int) -> Signals:
         """Step t of presentations."""
         gate = None if self.gate is None else self.gate[t]
-        return Signals(self.pre[t], self.post[t], self.v_mV[t], gate, self.target)
+        predicted = None if self.predicted is None else self.predicted[t]
+        return Signals(self.pre[t], self.post[t], self.v_mV[t], gate, self.target, predicted)
 
 
 class Rule(Protocol):
@@ -365,6 +369,14 @@ def outer(post: Tensor, pre: Tensor, private: bool) -> Tensor:
 def decay(dt_ms: float, tau_ms: float) -> float:
     """exp(-dt/tau): exact for any step, unlike 1 - dt/tau."""
     return math.exp(-dt_ms / tau_ms)
+
+
+def unbiased(total: Tensor, weight: Tensor) -> Tensor:
+    """A slow average: a sum over its weight; 0 as long as so little time has passed that the weight
+    is 0."""
+    import torch
+
+    return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def advance(trace: Tensor, spikes: Tensor, dt_ms: float, tau_ms: float, nearest: bool) -> Tensor:

@@ -17,6 +17,7 @@ from snn_artsy.rules.base import (
     check_traces,
     outer,
     require_rule,
+    unbiased,
 )
 from snn_artsy.rules.nmda import insertion_event, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
@@ -157,7 +158,7 @@ class GatedSTDP:
         elapsed_ms = dt_ms * (1 if private else len(signals.pre))
         total, weight = self._average(total, weight, observed, elapsed_ms)
         age = (age + dt_ms) * (1.0 - signals.pre) + dt_ms * signals.pre
-        return f, _mean(total, weight), self._joined(total, weight, age, base)
+        return f, unbiased(total, weight), self._joined(total, weight, age, base)
 
     def presentation(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
@@ -184,7 +185,7 @@ class GatedSTDP:
         else:
             gain = f.gain_post.T @ f.gain_pre
             factor = self.gating.target if signals.target is None else signals.target
-            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * _mean(total, weight)
+            gain -= (f.gain_post.sum(0) * factor).unsqueeze(1) * unbiased(total, weight)
             gain = gain * up
         return gain - loss * down, self._joined(total, weight, age, base)
 
@@ -223,13 +224,6 @@ class GatedSTDP:
         # a rounded u can reach 1, which must not fill a contact without a coincidence
         filled = (u >= stays) & (coincidences > 0)
         return filled.to(w.dtype) * (1.0 - w)
-
-
-def _mean(total: Tensor, weight: Tensor) -> Tensor:
-    """A sum over its weight; 0 as long as so little time has passed that the weight is 0."""
-    import torch
-
-    return total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def _event(signals: Signals, dt_ms: float) -> Tensor:

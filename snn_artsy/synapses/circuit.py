@@ -41,6 +41,7 @@ class Circuit:
         contact_current: What a functional contact passes to a snnTorch neuron, in thresholds.
         averaged: Changes of a batch are averaged, not summed.
         noise: Standard normal numbers [n_post, n_pre] for a noisy rule, new ones at each call.
+        predicted: Spikes that the contacts foresaw, for the error-driven rule, [T, B, n_post].
     """
 
     contacts: Contacts
@@ -54,6 +55,7 @@ class Circuit:
     contact_current: float
     averaged: bool
     noise: Callable[[], Tensor | None]
+    predicted: Tensor | None = None
 
 
 @dataclass(frozen=True)

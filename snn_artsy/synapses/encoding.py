@@ -92,12 +92,17 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
 
 def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
     """Pooled covariance around the class means, `shrunk`. x [n, D] -> [D, D]."""
+    freedom = max(len(x) - len(labels.unique()), 1)
+    return shrunk(within_class_scatter(x, labels) / freedom, shrinkage, x.square().mean())
+
+
+def within_class_scatter(x: Tensor, labels: Tensor) -> Tensor:
+    """Sum of squares and products around the class means: x [n, D], labels [n] -> [D, D]."""
     classes, inverse = labels.unique(return_inverse=True)
     sums = torch.zeros(len(classes), x.shape[1], dtype=x.dtype, device=x.device)
     means = sums.index_add_(0, inverse, x) / inverse.bincount()[:, None]
     residual = x - means[inverse]
-    covariance = residual.T @ residual / max(len(x) - len(classes), 1)
-    return shrunk(covariance, shrinkage, x.square().mean())
+    return residual.T @ residual
 
 
 def shrunk(covariance: Tensor, shrinkage: float, mean_square: Tensor) -> Tensor:

@@ -25,10 +25,11 @@ from snn_artsy.checks import duration, one_of, positive, require
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Receptors
-from snn_artsy.rules import GatedSTDP, Rule, Signals, Traces
+from snn_artsy.rules import ErrorDriven, GatedSTDP, Rule, Signals, Traces
 from snn_artsy.rules.base import require_rule
 from snn_artsy.synapses import engine_numba, engine_torch, neurons, states
 from snn_artsy.synapses.circuit import Circuit, Contacts, Ongoing, Response, StateEvents
+from snn_artsy.synapses.competition import leaky_sum
 from snn_artsy.synapses.receptors import membrane_mV
 
 
@@ -208,6 +209,7 @@ class SilentSynapseLayer(nn.Module):
         self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
+            own = self.rule.target if isinstance(self.rule, ErrorDriven) else own
             target_factor = torch.full((self.n_post,), own)
         check_tensor("target_factor", target_factor, "n_post", {"n_post": self.n_post}, self.ampa)
         check_range("target_factor", target_factor)
@@ -369,6 +371,34 @@ class SilentSynapseLayer(nn.Module):
             return self.pair(pre, teacher)[0].spikes
         return self.respond(pre, teacher).spikes
 
+    @torch.no_grad()
+    def foresee(self, pre: Tensor, steps: Tensor) -> Tensor:
+        """Dendritic potential that the contacts cause, in thresholds, [n, B, n_post].
+
+        The net input, leaky with the membrane's time constant and without spikes: what a neuron can
+        know of its teacher beforehand (Urbanczik & Senn 2014). It is that of the dimensionless
+        currents in both fidelities (our definition).
+
+        Args:
+            pre: [T, B, n_pre]. steps: Those at whose end it is read, int64 [n].
+
+        Raises:
+            TypeError, ValueError: As for `respond`; ``steps`` are none of T.
+        """
+        pre, _ = self._checked(pre, None)
+        check_same_kind("steps", steps, "n", {}, self.exists.new_zeros((), dtype=torch.int64))
+        check_range("steps", steps, 0, len(pre) - 1)
+        circuit = self.circuit()
+        balance, threshold = engine_torch.balance_and_threshold(
+            circuit, engine_torch.transmitted(circuit)
+        )
+        membrane = engine_torch.membrane_of(circuit, engine_torch.neuron_of(circuit, threshold))
+        # the potential is linear in spikes: a sum over few steps in place of one for every step
+        sums = leaky_sum(pre, self.dt_ms, membrane.tau_m_ms)[steps]
+        state = Ongoing((), balance, threshold)
+        weights = engine_torch.transmitted(circuit)
+        return engine_torch.net_input(circuit, state, sums, weights) / threshold
+
     # --- learning ---------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -434,7 +464,11 @@ class SilentSynapseLayer(nn.Module):
 
     @torch.no_grad()
     def pair(
-        self, pre: Tensor, current: Tensor | None, presentation_ms: float | None = None
+        self,
+        pre: Tensor,
+        current: Tensor | None,
+        presentation_ms: float | None = None,
+        predicted: Tensor | None = None,
     ) -> tuple[Response, StateChange]:
         """Show a batch with a teaching current, then apply the plasticity that it caused.
 
@@ -448,6 +482,8 @@ class SilentSynapseLayer(nn.Module):
                 neurons fire by their own synaptic input.
             presentation_ms: Simulated time from one presentation's start to the next one's;
                 default: T steps.
+            predicted: Spikes that the neurons' own contacts foresaw (`competition`), 0 or 1,
+                [T, B, n_post], for the error-driven rule; None: none.
 
         Returns:
             The response, and what changed from the start of the batch to its end.
@@ -458,11 +494,15 @@ class SilentSynapseLayer(nn.Module):
         if presentation_ms is None:
             presentation_ms = n_steps * self.dt_ms
         duration("presentation_ms", presentation_ms)
+        if predicted is not None:
+            sizes: Sizes = {"T": n_steps, "B": n_samples, "n_post": self.n_post}
+            check_same_kind("predicted", predicted, "T B n_post", sizes, self.ampa)
+            check_spikes("predicted", predicted)
         if self.update == "step" and self.rule is not None:
             before = self.state.clone()
             state = self._begun(n_samples)
             response, state, _ = self._learnt(
-                state, pre, current, n_samples * presentation_ms / n_steps
+                state, pre, current, n_samples * presentation_ms / n_steps, predicted
             )
             self._keep_slow(state.traces)
             return response, self._change_since(before)
@@ -470,7 +510,7 @@ class SilentSynapseLayer(nn.Module):
         before = self.state.clone()
         if self.rule is None:
             return response, self._change_since(before)
-        signals = self._signals(pre, response)
+        signals = self._signals(pre, response)._replace(predicted=predicted)
         traces = self._with_slow(self.rule.start(pre[0], signals.post[0]))
         change, traces = self.rule.presentation(
             self.ampa, traces, signals, self.dt_ms, self._noise()
@@ -482,10 +522,15 @@ class SilentSynapseLayer(nn.Module):
     # What torch.compile traces are no numbers to Numba.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _learnt(
-        self, state: Ongoing, pre: Tensor, current: Tensor | None, elapsed_ms: float
+        self,
+        state: Ongoing,
+        pre: Tensor,
+        current: Tensor | None,
+        elapsed_ms: float,
+        predicted: Tensor | None = None,
     ) -> tuple[Response, Ongoing, StateEvents]:
         """Steps in which the contacts change, by the engine that takes them."""
-        circuit = self.circuit()
+        circuit = replace(self.circuit(), predicted=predicted)
         engine = engine_torch if engine_numba.covers(circuit) else engine_numba
         return engine.learn(circuit, state, pre, current, elapsed_ms)
 
@@ -552,6 +597,16 @@ class SilentSynapseLayer(nn.Module):
             captured = states.capture(before, self.functional_ms, self.contacts.tag_ms)
             self.functional_ms.mul_(captured == FUNCTIONAL)
             self.state.copy_(captured)
+        return self._change_since(before)
+
+    @torch.no_grad()
+    def labilise(self) -> StateChange:
+        """Make contacts that learning consolidated functional again.
+
+        Reactivated memories can change until they are captured anew (reconsolidation: Nader, Schafe
+        & LeDoux 2000)."""
+        before = self.state.clone()
+        self.state.masked_fill_((before == CONSOLIDATED) & self.born_silent, FUNCTIONAL)
         return self._change_since(before)
 
     def counts(self) -> Tensor:

@@ -138,9 +138,12 @@ def teaching_spikes(
     check_same_kind("taught", taught, "B n_post", sizes, sample.new_zeros((), dtype=torch.bool))
     check_tensor("sample", sample, "B", sizes, taught)
     n_steps = len(schedule.teach)
-    u = uniform(seed, stream, sample, n_steps, taught.shape[1])
-    on = each_taught(schedule, taught.shape[1]).to(taught.device)[:, None] & taught
-    return ((u < teacher.reliability) & on).float()
+    each = each_taught(schedule, taught.shape[1]).to(taught.device)
+    steps = torch.nonzero(each.any(1))[:, 0]
+    u = uniform(seed, stream, sample, n_steps, taught.shape[1], only=steps)
+    fires = torch.zeros(n_steps, *taught.shape, device=taught.device)
+    fires[steps] = ((u < teacher.reliability) & each[steps, None] & taught).float()
+    return fires
 
 
 def each_taught(schedule: Schedule, n_post: int) -> Tensor:

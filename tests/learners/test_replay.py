@@ -144,3 +144,24 @@ def test_values_that_cannot_be_used() -> None:
                    {"exemplars_per_class": 0}):  # fmt: skip
         with pytest.raises(ConfigError, match=f"gate.{next(iter(values))}"):
             GateConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_shared_covariance_is_that_of_all_classes_so_far() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gaussians = ClassGaussians(5, 0.2, seed=1, shared=True)
+    residuals, n_classes = [], 0
+    for t, scale in enumerate((1.0, 3.0)):
+        labels = torch.arange(3).repeat_interleave(20) + 3 * t
+        x = torch.randn(60, 4, generator=generator) * scale + labels[:, None]
+        gaussians.add_task(labelled(x, labels))
+        for c in labels.unique():
+            residuals.append(x[labels == c].double() - x[labels == c].double().mean(0))
+            n_classes += 1
+        rows = torch.cat(residuals)
+        pooled = rows.T @ rows / (len(rows) - n_classes)
+        expected = 0.8 * pooled + 0.2 * pooled.diagonal().mean() * torch.eye(4)
+        (factor,) = gaussians.factors
+        torch.testing.assert_close((factor @ factor.T).double(), expected, rtol=1e-4, atol=1e-4)
+    # one mean a class and one matrix, whatever the number of tasks
+    assert gaussians.stored_parameters() == 6 * 4 + 16
+    assert gaussians.batch([0, 1], purpose=0).features.shape == (30, 4)

@@ -35,6 +35,7 @@ from snn_artsy.config import (
     GateConfig,
     PlasticityConfig,
     RanPACConfig,
+    ReplayConfig,
     RidgeGateConfig,
     RunConfig,
     SNNConfig,
@@ -110,10 +111,18 @@ def test_a_learner_goes_on_from_its_checkpoint(name: str, tmp_path: Path) -> Non
     assert_same_learner(whole, second)
 
 
-@pytest.mark.parametrize("replay", ["none", "exemplars"])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        GateConfig(replay="none"),
+        GateConfig(replay="exemplars", exemplars_per_class=3),
+        GateConfig(covariance="pooled"),
+    ],
+    ids=["none", "exemplars", "pooled"],
+)
 @pytest.mark.parametrize("name", ["artsy_ann", "artsy_snn"])
-def test_other_replays_go_on(name: str, replay: Any, tmp_path: Path) -> None:
-    config = small(gate=GateConfig(replay=replay, exemplars_per_class=3))
+def test_other_replays_go_on(name: str, gate: GateConfig, tmp_path: Path) -> None:
+    config = small(gate=gate)
     whole, first, second = (built(name, config) for _ in range(3))
     for task in STREAM.tasks:
         whole.learn(task)
@@ -127,8 +136,9 @@ def test_other_replays_go_on(name: str, replay: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [{}, {"mode": "gate"}, {"plastic_old": True}, {"plasticity": PlasticityConfig(
-        epochs=3, batch_size=16, update="step", rule="pair")}],
-    ids=["full", "gate", "plastic_old", "step"],
+        epochs=3, batch_size=16, update="step", rule="pair")}, {"plasticity": PlasticityConfig(
+        epochs=3, batch_size=16, rule="error", target_over="seen"), "replay": ReplayConfig(2)}],
+    ids=["full", "gate", "plastic_old", "step", "replay"],
 )  # fmt: skip
 @pytest.mark.parametrize("task_cut", [0, 2])
 def test_the_spiking_learner_goes_on_between_epochs(

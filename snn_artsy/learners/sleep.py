@@ -1,0 +1,41 @@
+"""What sub-networks that compete foresee of an answer, as dendritic spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snn_artsy.synapses.competition import winners
+from snn_artsy.synapses.layer import SilentSynapseLayer
+
+
+def foreseen(
+    layers: Sequence[SilentSynapseLayer],
+    pre: Tensor,
+    steps: Tensor,
+    per_class: int,
+    temperature: float,
+    uniform: Tensor,
+) -> list[Tensor]:
+    """Dendritic spikes of every sub-network, float32 [T, B, n_post] each: at each of some steps all
+    neurons of the one assembly that lateral inhibition lets fire.
+
+    Args:
+        layers: Sub-networks that compete; an assembly's potential is the mean over its neurons.
+        pre: [T, B, n_pre].
+        steps: When, int64 [n].
+        per_class: Neurons in an assembly.
+        temperature: In thresholds (`competition.winners`).
+        uniform: Noise in [0, 1), [n, B].
+    """
+    potentials = [
+        layer.foresee(pre, steps).unflatten(2, (-1, per_class)).mean(3) for layer in layers
+    ]
+    winner = winners(torch.cat(potentials, 2), temperature, uniform)
+    fires = F.one_hot(winner, sum(u.shape[2] for u in potentials)).repeat_interleave(per_class, 2)
+    spikes = pre.new_zeros(*pre.shape[:2], fires.shape[2])
+    spikes[steps] = fires.to(spikes.dtype)
+    return [part.contiguous() for part in spikes.split([layer.n_post for layer in layers], 2)]

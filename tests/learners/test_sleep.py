@@ -1,0 +1,129 @@
+"""Replay before capture: who changes, what it does to the answer, and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic_features import DIM, gaussian_stream
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import (
+    ContactConfig,
+    EncodingConfig,
+    NeuronConfig,
+    PlasticityConfig,
+    ReplayConfig,
+    RunConfig,
+    SNNConfig,
+)
+from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.observer import NullObserver, Presentations
+
+STREAM = gaussian_stream()
+CONFIG = SNNConfig(
+    encoding=EncodingConfig(decorrelation="standardise"),
+    neuron=NeuronConfig(threshold=1.0, temperature=0.2),
+    plasticity=PlasticityConfig(rule="error", target_over="seen", tau_target_ms=1e6),
+    contacts=ContactConfig(consolidate_ms=1e12),
+    replay=ReplayConfig(epochs=3, speed=0.15),
+)
+
+
+class Listener(NullObserver):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Presentations] = []
+
+    def presentations(self, shown: Presentations) -> None:
+        self.shown.append(shown)
+
+
+def learner(config: SNNConfig, observer: NullObserver | None = None) -> ArtsySNN:
+    run = RunConfig(snn=config)
+    return ArtsySNN(config, run.ann, run.gate, DIM, "cpu", seed=2, observer=observer)
+
+
+def taught(config: SNNConfig, n_tasks: int = 3, observer: NullObserver | None = None) -> ArtsySNN:
+    chosen = learner(config, observer)
+    for task in STREAM.tasks[:n_tasks]:
+        chosen.learn(task)
+    return chosen
+
+
+def accuracy(chosen: ArtsySNN) -> float:
+    scores = chosen.predict(STREAM.test).spike_scores
+    assert scores is not None
+    return float((scores.argmax(1) == STREAM.test.labels).float().mean())
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_old_subnetworks_change_in_replay_if_they_may(old: bool) -> None:
+    chosen = taught(replace(CONFIG, replay=replace(CONFIG.replay, old=old)), 1)
+    before = chosen.layers[0].state.clone()
+    occupancy = chosen.layers[0].ampa.clone()
+    chosen.learn(STREAM.tasks[1])
+    assert torch.equal(chosen.layers[0].state, before) != old
+    assert torch.equal(chosen.layers[0].ampa, occupancy) != old
+    # whoever changed is captured again
+    for layer in chosen.layers:
+        assert not (layer.state == 1).any()
+
+
+def test_without_replay_nothing_is_shown_twice() -> None:
+    told = Listener()
+    taught(replace(CONFIG, replay=ReplayConfig()), 2, told)
+    assert {shown.split for shown in told.shown} == {"train"}
+
+
+def test_replay_is_told_as_such_and_takes_simulated_time() -> None:
+    told = Listener()
+    chosen = taught(CONFIG, 2, told)
+    asleep = [shown for shown in told.shown if shown.split == "replay"]
+    per_class, epochs = RunConfig().gate.pseudo_per_class, 3
+    classes = [len(task.classes) for task in STREAM.tasks[:2]]
+    expected = epochs * per_class * (classes[0] + sum(classes))
+    assert sum(len(shown.label) for shown in asleep) == expected
+    starts = np.concatenate([shown.start_ms for shown in told.shown])
+    assert (np.diff(starts) > 0).all()
+    assert chosen.probe.clock_ms > starts.max()
+    labels = np.concatenate([shown.label for shown in asleep if shown.task == 1])
+    assert set(labels.tolist()) == set(range(sum(classes)))
+
+
+def test_the_wrong_sign_of_the_error_destroys_what_was_learnt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = accuracy(taught(CONFIG))
+    own = ArtsySNN._foreseen
+
+    def turned(self: ArtsySNN, pre: torch.Tensor, index: torch.Tensor, offset: int) -> object:
+        """The assembly that is taught is taken for the one that was foreseen, and the reverse."""
+        return [1.0 - spikes for spikes in own(self, pre, index, offset)]
+
+    monkeypatch.setattr(ArtsySNN, "_foreseen", turned)
+    wrong = accuracy(taught(CONFIG))
+    assert right > 0.6
+    assert wrong < right - 0.2
+
+
+def test_the_rule_is_the_waking_one_again_after_replay() -> None:
+    chosen = taught(CONFIG, 2)
+    assert all(layer.rule == CONFIG.plasticity.build() for layer in chosen.layers)
+
+
+def test_a_new_subnetwork_knows_the_average_of_what_was_seen() -> None:
+    chosen = taught(CONFIG, 1)
+    before = chosen.layers[0].slow_weight.clone()
+    chosen._add_subnetwork(2)
+    assert torch.equal(chosen.layers[1].slow_weight, before) and float(before) > 0
+    alone = taught(replace(CONFIG, plasticity=replace(CONFIG.plasticity, target_over="task")), 1)
+    alone._add_subnetwork(2)
+    assert float(alone.layers[1].slow_weight) == 0.0
+
+
+def test_replay_needs_the_error_driven_rule() -> None:
+    with pytest.raises(ConfigError, match=r"snn\.replay\.epochs.*rule error"):
+        SNNConfig(replay=ReplayConfig(epochs=2))

@@ -68,7 +68,9 @@ class ArtsySNN(Learner):
     """Sub-network t: K postsynaptic neurons for each class of task t, joined to the ON/OFF units of
     h_0 by contacts that are born silent and unsilenced by NMDA-gated STDP during pairing.
 
-    S_t is the largest class-assembly spike count of sub-network t. In `mode: full` h_t is read out
+    S_t is the largest class-assembly spike count of sub-network t; with the error-driven rule,
+    whose assemblies compete across sub-networks, it is that count less the largest of the others,
+    and thr_t = 0. In `mode: full` h_t is read out
     from the postsynaptic spikes by Hebbian weights: assembly c recalls the mean feature that it was
     paired with, h_t = readout * sum_c r_c (mean_c - mean), r_c its rate in [0, 1] less the
     sub-network's mean rate, rectified (lateral inhibition). In `mode: gate`
@@ -327,6 +329,9 @@ class ArtsySNN(Learner):
     def _calibrate(self, task: Task) -> None:
         """Thresholds of all gates, from this task's validation samples and others' stand-ins."""
         t, validation = task.number, task.validation
+        if self.config.plasticity.rule == "error":
+            self.thresholds.fixed(t + 1)
+            return
         old = list(range(t))
         responses = self._responses(validation.features, validation.index, "validation")
         scores = self._gate_scores(responses)
@@ -411,13 +416,23 @@ class ArtsySNN(Learner):
         # far above threshold a membrane is worth many spikes: softsign keeps the term below _TIE
         return counts + _TIE * F.softsign(response.final.unflatten(1, (-1, k)).mean(2))
 
-    @staticmethod
-    def _gate_scores(responses: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N]."""
-        best = [
-            torch.where(counts.sum(1) > 0, votes.max(1).values, 0.0) for votes, counts in responses
-        ]
-        return torch.stack(best, dim=1)
+    def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N].
+
+        With the error-driven rule sub-networks inhibit each other, so that the strongest of the
+        others is taken from it.
+        """
+        best = torch.stack(
+            [
+                torch.where(counts.sum(1) > 0, votes.max(1).values, 0.0)
+                for votes, counts in responses
+            ],
+            dim=1,
+        )
+        if self.config.plasticity.rule != "error" or best.shape[1] == 1:
+            return best
+        first, second = best.topk(2, dim=1).values.T
+        return best - torch.where(best == first[:, None], second[:, None], first[:, None])
 
     def _gained(
         self,

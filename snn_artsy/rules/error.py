@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from snn_artsy.checks import amplitude, duration
-from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance, decay, unbiased
+from snn_artsy.rules.base import (
+    Factors,
+    ProductRule,
+    Signals,
+    Traces,
+    advance,
+    check_signals,
+    decay,
+    unbiased,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,23 +67,39 @@ class ErrorDriven(ProductRule):
         total = pre * 0.0 if private else pre[0] * 0.0
         return (total, total.new_zeros(()), pre * 0.0)
 
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
+    def factors(self, traces: Traces, signals: Signals, dt_ms: float) -> tuple[Factors, Traces]:
         total, weight, x = traces
         private = total.ndim == 2
         keep = decay(dt_ms * (1 if private else len(x)), self.tau_target_ms)
         total = total * keep + (x if private else x.mean(0)) * (1.0 - keep)
         weight = weight * keep + (1.0 - keep)
-        error = seen.post if seen.predicted is None else seen.post - seen.predicted
+        error = signals.post if signals.predicted is None else signals.post - signals.predicted
         target: Tensor | float = 1.0
-        if seen.predicted is None:
-            target = self.target if seen.target is None else seen.target
+        if signals.predicted is None:
+            target = self.target if signals.target is None else signals.target
         f = Factors(
             gain_pre=x,
             gain_post=self.a_plus * error,
             loss_pre=unbiased(total, weight).expand_as(x),
             loss_post=self.a_plus * error * target,
         )
-        return f, (total, weight, advance(x, seen.pre, dt_ms, self.tau_plus_ms, False))
+        return f, (total, weight, advance(x, signals.pre, dt_ms, self.tau_plus_ms, False))
+
+    def presentation(
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
+    ) -> tuple[Tensor, Traces]:
+        import torch
+
+        check_signals(w, signals, dt_ms, steps=True)
+        traces, change = self.begun(traces, signals), torch.zeros_like(w)
+        wrong = signals.post if signals.predicted is None else signals.post != signals.predicted
+        erring = wrong.flatten(1).any(1).tolist()
+        for t in range(len(signals.pre)):
+            f, traces = self.factors(traces, signals.at(t), dt_ms)
+            if erring[t]:  # in few steps: nobody is taught, and nothing is foreseen, in the others
+                change += f.gain_post.T @ f.gain_pre
+                change -= f.loss_post.sum(0)[:, None] * f.loss_pre[0]
+        return change, traces
 
     def sped_up(self, factor: float) -> ErrorDriven:
         return replace(self, a_plus=factor * self.a_plus)

@@ -196,15 +196,15 @@ MUTANTS = (
     Mutant(
         "no consolidation in the compiled loop",
         "synapses/engine_numba.py",
-        "min(f(c.consolidate_ms), loops.NEVER) if c.consolidation",
-        "loops.NEVER if c.consolidation",
+        "min(f(c.consolidate_ms), records.NEVER) if c.consolidation",
+        "records.NEVER if c.consolidation",
         CONSOLIDATION,
     ),
     Mutant(
         "consolidation in the compiled loop though it is switched off",
         "synapses/engine_numba.py",
-        "min(f(c.consolidate_ms), loops.NEVER) if c.consolidation",
-        "min(f(c.consolidate_ms), loops.NEVER) if True",
+        "min(f(c.consolidate_ms), records.NEVER) if c.consolidation",
+        "min(f(c.consolidate_ms), records.NEVER) if True",
         CONSOLIDATION,
     ),
     Mutant(
@@ -217,8 +217,8 @@ MUTANTS = (
     Mutant(
         "no consolidation in the compiled loop before a contact is emptied",
         LOOP,
-        "        if clock[i] + (np.float32(t) - since[i]) * d.elapsed_ms >= d",
-        "        if 0.0 * clock[i] - 1.0 >= d",
+        "        if clock[k] + (np.float32(t) - since[k]) * d.elapsed_ms >= d",
+        "        if 0.0 * clock[k] - 1.0 >= d",
         CONSOLIDATION,
     ),
     Mutant(

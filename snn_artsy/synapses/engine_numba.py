@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,9 @@ from snn_artsy.observer import FUNCTIONAL
 from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, insertion_event
-from snn_artsy.synapses import engine_torch
+from snn_artsy.synapses import engine_torch, records
 from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
 from snn_artsy.synapses.receptors import membrane_mV
-
-if TYPE_CHECKING:
-    from snn_artsy.synapses import loops
 
 # Less than so many contacts times steps and presentations are not worth a second thread.
 WORTH_A_THREAD = 2**21
@@ -219,11 +216,9 @@ class _Cells:
     def __init__(
         self, circuit: Circuit, state: Ongoing | None, shape: tuple[int, ...], taught: bool
     ) -> None:
-        from snn_artsy.synapses import loops
-
         n, dt = circuit.neuron, circuit.dt_ms
         self.circuit, n_post = circuit, shape[2]
-        self.numbers = loops.Neuron(
+        self.numbers = records.Neuron(
             np.float32(decay(dt, n.tau_mem_ms)), np.float32(decay(dt, n.tau_ampa_ms)),
             np.float32(n.floor), n.model == "synaptic", taught,
             circuit.params.transmission != "binary",
@@ -241,12 +236,10 @@ class _Cells:
 
     def population(
         self, injected: NDArray[np.float32], afferents: NDArray[np.float32] | None = None
-    ) -> loops.Population:
-        from snn_artsy.synapses import loops
-
+    ) -> records.Population:
         if afferents is None or afferents.size == 0:
             afferents = np.zeros((*self.spikes.shape[:2], 1), np.float32)
-        return loops.Population(
+        return records.Population(
             self.v.numpy(), self.current.numpy(), _array(self.threshold), _array(self.balance),
             _array(self.circuit.target), afferents, injected, self.spikes.numpy(),
             self.membrane.numpy(),
@@ -264,8 +257,6 @@ class _Held:
     """A rule's traces as the loop's arrays, changed in place; None: there are none."""
 
     def __init__(self, circuit: Circuit, traces: Traces | None) -> None:
-        from snn_artsy.synapses import loops
-
         self.gated = isinstance(circuit.rule, GatedSTDP)
         empty = torch.zeros(2, 0, 0)
         self.x, self.y, slow, weight = empty, empty, torch.zeros(0), torch.zeros(1)
@@ -279,7 +270,7 @@ class _Held:
             if self.gated:
                 slow, weight = traces[0].clone(), traces[1].reshape(1).clone()
         self.slow, self.weight = slow, weight
-        self.traces = loops.Traces(*(x.numpy() for x in (self.x, self.y, slow, weight)))
+        self.traces = records.Traces(*(x.numpy() for x in (self.x, self.y, slow, weight)))
 
     def after(self, before: Traces) -> Traces:
         """The rule's traces now."""
@@ -297,10 +288,8 @@ def _two(traces: Traces) -> Tensor:
     return torch.stack((first, second)).contiguous()
 
 
-def _plasticity(circuit: Circuit, n_batch: int) -> loops.Plasticity:
+def _plasticity(circuit: Circuit, n_batch: int) -> records.Plasticity:
     """Numbers of a circuit's rule."""
-    from snn_artsy.synapses import loops
-
     rule, dt, f = circuit.rule, circuit.dt_ms, np.float32
     terms = _terms(circuit)
     gated = isinstance(rule, GatedSTDP)
@@ -320,7 +309,7 @@ def _plasticity(circuit: Circuit, n_batch: int) -> loops.Plasticity:
         return f(first), f(second), f(third)
 
     at_spike, otherwise = _events_of(rule, dt)
-    return loops.Plasticity(
+    return records.Plasticity(
         keep_x1=keep(x1), keep_x2=keep(x2), keep_y1=keep(y1), keep_y2=keep(y2),
         nearest_x1=x1 is not None and x1.nearest, nearest_x2=x2 is not None and x2.nearest,
         nearest_y1=y1 is not None and y1.nearest, nearest_y2=y2 is not None and y2.nearest,
@@ -342,15 +331,13 @@ def _events_of(rule: Rule | None, dt_ms: float) -> tuple[np.float32, np.float32]
     return at_spike, otherwise
 
 
-def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> loops.Dynamics:
-    from snn_artsy.synapses import loops
-
+def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> records.Dynamics:
     base = _base(circuit.rule)
     assert base is not None
     w, c, f = base.dependence(), circuit.params, np.float32
     assert isinstance(w, WeightDependence)
-    consolidate = min(f(c.consolidate_ms), loops.NEVER) if c.consolidation else loops.NEVER
-    return loops.Dynamics(
+    consolidate = min(f(c.consolidate_ms), records.NEVER) if c.consolidation else records.NEVER
+    return records.Dynamics(
         up=f(w.up), down_0=f(w.down_0), down=f(w.down),
         power_law=w.power is not None, power=f(w.power or 0.0), mu=f(w.mu), floor=f(w.floor),
         scale=f(1.0 / n_batch if circuit.averaged else 1.0),
@@ -361,23 +348,23 @@ def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> loops.Dynami
     )  # fmt: skip
 
 
-def _spikes(values: Tensor) -> loops.Spikes:
+def _spikes(values: Tensor) -> records.Spikes:
     """Where they are not 0."""
     from snn_artsy.synapses import loops
 
     dense = _array(values)
-    return loops.Spikes(*loops.spike_list(dense.reshape(-1, dense.shape[2])), dense)
+    return records.Spikes(*loops.spike_list(dense.reshape(-1, dense.shape[2])), dense)
 
 
 def _run(
     circuit: Circuit,
     since: tuple[Tensor, Tensor] | None,
-    spikes: loops.Spikes,
-    population: loops.Population,
-    traces: loops.Traces,
+    spikes: records.Spikes,
+    population: records.Population,
+    traces: records.Traces,
     factors: tuple[Factors, Tensor] | None,
-    neuron: loops.Neuron,
-    plasticity: loops.Plasticity,
+    neuron: records.Neuron,
+    plasticity: records.Plasticity,
     elapsed_ms: float,
 ) -> tuple[tuple[Tensor, Tensor], StateEvents]:
     """Run the loop; occupancy, states and clocks change in place.
@@ -393,15 +380,15 @@ def _run(
         since = torch.zeros_like(ampa), functional_ms
     clock, at = since[1].clone().contiguous(), since[0].clone().contiguous()
     occupancy, codes = ampa.contiguous(), state.to(torch.float32)
-    contacts = loops.Contacts(
+    contacts = records.Contacts(
         occupancy.numpy(), codes.numpy(), clock.numpy(), _array(exists), at.numpy()
     )
     if factors is None:
-        given = loops.Given(*(np.zeros((0,) * k, np.float32) for k in (3, 3, 3, 2, 1)))
+        given = records.Given(*(np.zeros((0,) * k, np.float32) for k in (3, 3, 3, 2, 1)))
     else:
         f, reference = factors
         loss = _array(f.loss_pre)
-        given = loops.Given(
+        given = records.Given(
             _array(f.gain_pre), _array(f.gain_post), _array(f.loss_post), _array(reference),
             loss[loss != 0.0],
         )  # fmt: skip
@@ -429,10 +416,10 @@ def _run(
 
 
 def check_arrays(
-    contacts: loops.Contacts,
-    population: loops.Population,
-    spikes: loops.Spikes,
-    traces: loops.Traces | None = None,
+    contacts: records.Contacts,
+    population: records.Population,
+    spikes: records.Spikes,
+    traces: records.Traces | None = None,
 ) -> None:
     """Whether arrays have the types and fit together as the loop trusts them to.
 

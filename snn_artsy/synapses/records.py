@@ -1,0 +1,165 @@
+"""What the compiled loop of a spiking layer takes (`loops`): numbers and arrays, float32."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+# unsigned, so that no index is looked at for being negative
+Indices = NDArray[np.uint32]
+
+NEVER = np.finfo(np.float32).max  # infinity is out: the loops are compiled without it
+
+
+class Contacts(NamedTuple):
+    """Contacts of a layer, [n_post, n_pre], changed in place.
+
+    The loop takes those of some neurons out, [n_pre * neurons]: all of an input's stand together.
+
+    Args:
+        ampa, state, clock: See `circuit.Contacts`; ``clock`` (ms) is the one at step ``since``.
+        exists: 1 or 0. since: Step, in steps of this call: whole numbers.
+    """
+
+    ampa: Floats
+    state: Floats
+    clock: Floats
+    exists: Floats
+    since: Floats
+
+
+class Dynamics(NamedTuple):
+    """Numbers of a contact's dynamics.
+
+    Args:
+        up, down_0, down, power_law, power, mu, floor: `rules.base.WeightDependence`.
+        scale: Of every change: 1, or 1/B where changes of a batch are averaged.
+        mature: Share of the change that functional and consolidated contacts take.
+        kept: Share of its occupancy that a contact which is not consolidated keeps in a step.
+        theta_up, theta_down: Of the states. elapsed_ms: Of a step.
+        consolidate_ms: How long a contact must stay functional to be consolidated; `NEVER`.
+        stateless: Contacts have no states: the occupancy is the weight.
+    """
+
+    up: np.float32
+    down_0: np.float32
+    down: np.float32
+    power_law: bool
+    power: np.float32
+    mu: np.float32
+    floor: np.float32
+    scale: np.float32
+    mature: np.float32
+    kept: np.float32
+    theta_up: np.float32
+    theta_down: np.float32
+    elapsed_ms: np.float32
+    consolidate_ms: np.float32
+    stateless: bool
+
+
+class Neuron(NamedTuple):
+    """Numbers of a leaky (or synaptic) neuron in units of its membrane.
+
+    Args:
+        beta, alpha: Decay of membrane and synaptic current in a step. floor: In thresholds.
+        synaptic: There is a synaptic current. taught: An electrode replaces the synaptic input,
+            and a spike takes the membrane to rest.
+        graded: A contact transmits its occupancy, else 1.
+    """
+
+    beta: np.float32
+    alpha: np.float32
+    floor: np.float32
+    synaptic: bool
+    taught: bool
+    graded: bool
+
+
+class Plasticity(NamedTuple):
+    """Numbers of a rule of spike times (`rules.base.SpikeTerms`), gated or not.
+
+    Args:
+        keep_x1, keep_x2, keep_y1, keep_y2: Decay of the traces in a step. nearest_x1, ...: Each
+            spike sets the trace to 1.
+        gain_pre, gain_post, loss_pre, loss_post: Coefficients, three each.
+        at_spike, otherwise: `rules.nmda.insertion_event` at a postsynaptic spike, and without one.
+        keep_slow: Decay of the presynaptic target's average in a step; ``gated``: there is one.
+        given: The factors are in arrays, made by the rule's own functions.
+    """
+
+    keep_x1: np.float32
+    keep_x2: np.float32
+    keep_y1: np.float32
+    keep_y2: np.float32
+    nearest_x1: bool
+    nearest_x2: bool
+    nearest_y1: bool
+    nearest_y2: bool
+    gain_pre: tuple[np.float32, np.float32, np.float32]
+    gain_post: tuple[np.float32, np.float32, np.float32]
+    loss_pre: tuple[np.float32, np.float32, np.float32]
+    loss_post: tuple[np.float32, np.float32, np.float32]
+    at_spike: np.float32
+    otherwise: np.float32
+    keep_slow: np.float32
+    fresh_slow: np.float32
+    gated: bool
+    given: bool
+
+
+class Traces(NamedTuple):
+    """Changed in place: presynaptic x [2, B, n_pre], postsynaptic y [2, B, n_post], and the slow
+    average's sum [n_pre] and weight [1]."""
+
+    x: Floats
+    y: Floats
+    slow: Floats
+    weight: Floats
+
+
+class Given(NamedTuple):
+    """Factors of every step that a rule's own functions have made; empty where there are none.
+
+    Args:
+        gain_pre: [T, B, n_pre]. gain_post, loss_post: [T, B, n_post]. reference: [T, n_pre].
+        loss_pre: At the spikes of `Spikes`, in their order.
+    """
+
+    gain_pre: Floats
+    gain_post: Floats
+    loss_post: Floats
+    reference: Floats
+    loss_pre: Floats
+
+
+class Spikes(NamedTuple):
+    """Presynaptic spikes: those of step t in presentation b are where[start[t B + b] :
+    start[t B + b + 1]], in order. dense: The same as 0 and 1, [T, B, n_pre]."""
+
+    start: NDArray[np.int64]
+    where: Indices
+    dense: Floats
+
+
+class Population(NamedTuple):
+    """Neurons: ``v`` and ``current`` are their state variables [B, n_post], changed in place.
+
+    Args:
+        threshold, balance, target: [n_post]. afferents: Spikes on existing contacts, [T, B, n_post]
+            or [T, B, 1]. injected: In thresholds, [T, B, n_post]; empty: none.
+        spikes, membrane: [T, B, n_post]; written. The spikes are read where factors are given.
+    """
+
+    v: Floats
+    current: Floats
+    threshold: Floats
+    balance: Floats
+    target: Floats
+    afferents: Floats
+    injected: Floats
+    spikes: Floats
+    membrane: Floats

@@ -2,8 +2,10 @@
 
 A neuron's contacts depend on no other neuron, given the input: there is feed-forward inhibition and
 none between neurons. So each neuron's contacts run through a block of steps while they lie in the
-cache, and only those are touched that a spike reaches. Functions here release the interpreter lock;
-`engine_numba` calls `run` once a thread, for a share of the neurons each.
+cache, and only those are touched that a spike reaches (`_neuron`). In a batch spikes reach most of
+them in every step; there a tile of neurons runs at a time (`_tile`), whose contacts with one input
+stand together, so that a spike is a few vector instructions. Functions here release the interpreter
+lock; `engine_numba` calls `run` once a thread, for a share of the neurons each.
 
 Arithmetic is float32, in the order of `engine_torch` and without fused operations, so that results
 do not depend on how steps are cut into calls, nor on the number of threads. Sums over inputs may
@@ -241,7 +243,7 @@ def _note_change(
     if c.state[k] == _CONSOLIDATED:
         step = _due(c.clock[k], c.since[k], t, d)
         c.clock[k], c.since[k] = np.float32(0.0), np.float32(t + 1)
-    _note(events, n, step, j, i, before, c.state[k])
+    _note(events, n, step, j, i, int(before), int(c.state[k]))
     return n + 1
 
 
@@ -407,7 +409,7 @@ def _add_products(sums: Floats, factors: Floats, values: Floats, i: int) -> None
 @njit(cache=True, nogil=True)
 def _pack(rows: Floats, flat: Floats) -> None:
     """Transpose rows [neurons, n_pre]; some inputs at a time, so that they stay in the cache."""
-    width, n = rows.shape
+    width, n = len(rows), len(flat) // len(rows)
     for i in range(0, n, COLUMNS):
         for j in range(width):
             for k in range(i, min(i + COLUMNS, n)):
@@ -416,7 +418,7 @@ def _pack(rows: Floats, flat: Floats) -> None:
 
 @njit(cache=True, nogil=True)
 def _unpack(flat: Floats, rows: Floats) -> None:
-    width, n = rows.shape
+    width, n = len(rows), len(flat) // len(rows)
     for i in range(0, n, COLUMNS):
         for j in range(width):
             for k in range(i, min(i + COLUMNS, n)):
@@ -725,7 +727,7 @@ def _tile(
         a, z = spikes.start[t * n_batch], spikes.start[(t + 1) * n_batch]
         n_parts = (n_pre - 1) // COLUMNS + 1 if every else (z - a if stale else 0)
         for e in range(n_parts):
-            i = np.int64(e * COLUMNS if every else spikes.where[a + e])
+            i = e * COLUMNS if every else int(np.int64(spikes.where[a + e]))
             end = min(i + COLUMNS, n_pre) if every else i + 1
             at, to = i * width, end * width
             change = gain[: to - at]

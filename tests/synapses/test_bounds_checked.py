@@ -51,7 +51,9 @@ def learn(monkeypatch: pytest.MonkeyPatch, fault: str | None, transmission: Any)
     decay_ms = 100.0 if fault in ("clock", "since") else None
     contacts = ContactConfig(silent_share=0.5, transmission=transmission, decay_ms=decay_ms)
     layer = SilentSynapseLayer(N_PRE, N_POST, rule=GatedSTDP(), contacts=contacts).train()
-    layer.simulate(torch.ones(T, B, N_PRE), 1.5 * torch.ones(T, B, N_POST))
+    # inhibition is balanced where neurons fire by their own synapses
+    current = None if fault == "balance" else 1.5 * torch.ones(T, B, N_POST)
+    layer.simulate(torch.ones(T, B, N_PRE), current)
 
 
 @pytest.mark.parametrize("transmission", ["binary", "graded", "plain"])

@@ -165,7 +165,7 @@ def test_compiled_entries_take_one_set_of_sizes(
     record: str, which: int, shape: list[int], kind: Any
 ) -> None:
     """One array of another shape or type, in each place in turn."""
-    records = {
+    arrays_of = {
         "contacts": records.Contacts(*(np.zeros((N_POST, N_PRE), np.float32) for _ in range(5))),
         "population": records.Population(
             *(np.zeros((2, N_POST), np.float32) for _ in range(2)),
@@ -181,13 +181,13 @@ def test_compiled_entries_take_one_set_of_sizes(
             np.zeros(N_PRE, np.float32), np.zeros(1, np.float32),
         ),
     }  # fmt: skip
-    engine_numba.check_arrays(**records)
-    fields = records[record]._fields
+    engine_numba.check_arrays(**arrays_of)
+    fields = arrays_of[record]._fields
     name = fields[which % len(fields)]
-    right = getattr(records[record], name)
+    right = getattr(arrays_of[record], name)
     other = np.ones(shape[: right.ndim], kind)
-    records[record] = records[record]._replace(**{name: other})
-    result = outcome(lambda: engine_numba.check_arrays(**records))
+    arrays_of[record] = arrays_of[record]._replace(**{name: other})
+    result = outcome(lambda: engine_numba.check_arrays(**arrays_of))
     fits = other.shape == right.shape and other.dtype == right.dtype
     # afferents may be each neuron's own; an empty current is none
     fits |= name == "afferents" and other.shape == (5, 2, N_POST) and kind == np.float32

@@ -52,7 +52,8 @@ def both(w: Tensor, *arguments: Any) -> tuple[Tensor, Response, Tensor, Response
 @pytest.mark.parametrize("bounds_of", ["additive", "soft", "van_rossum", "power_law"])
 @pytest.mark.parametrize("pairing", ["all_to_all", "nearest"])
 @pytest.mark.parametrize("taught", [True, False])
-@pytest.mark.parametrize("n_batch", [1, 5])
+# a batch is added up by eights, and the rest
+@pytest.mark.parametrize("n_batch", [1, 5, 11])
 def test_equals_the_torch_path(n_batch: int, taught: bool, pairing: Any, bounds_of: Any) -> None:
     w, pre, current = trains(n_batch, seed=1)
     if not taught:  # until a rounding decides about a spike
@@ -126,7 +127,7 @@ def test_any_trains(data: Any, n_batch: int, taught: bool, **kind: Any) -> None:
     assert (fast - exact).abs().max() < 2e-5
 
 
-@pytest.mark.parametrize("n_batch", [1, 5])
+@pytest.mark.parametrize("n_batch", [1, 11])
 @pytest.mark.parametrize("taught", [True, False])
 def test_threads_change_nothing(
     n_batch: int, taught: bool, monkeypatch: pytest.MonkeyPatch

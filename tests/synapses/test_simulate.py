@@ -66,13 +66,14 @@ def rows(events: StateEvents) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
 @pytest.mark.parametrize("dt_ms", [1.0, 0.3])
+@pytest.mark.parametrize("n_batch", [1, 9])
 @pytest.mark.parametrize("name", KINDS)
 def test_pieces_are_the_whole_bit_for_bit(
-    name: str, dt_ms: float, engine: str, monkeypatch: pytest.MonkeyPatch
+    name: str, n_batch: int, dt_ms: float, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if engine == "torch":
         in_torch(monkeypatch)
-    pre, found = activity(), []
+    pre, found = activity(n_batch), []
     for lengths in ([T], [1, 2, 97, 140], [60] * 4):
         layer = layer_of(name, dt_ms)
         spikes, state, changes = in_pieces(layer, pre, lengths)

@@ -181,9 +181,9 @@ MUTANTS = (
     ),
     Mutant(
         "the timing index has the other sign",
-        "runs/run.py",
-        '["timing_index"] = reference - shuffled',
-        '["timing_index"] = shuffled - reference',
+        "runs/timing.py",
+        'lost = accuracy - controls["shuffled_timing"]["a_last_spikes_only"]',
+        'lost = controls["shuffled_timing"]["a_last_spikes_only"] - accuracy',
         ("tests/runs/test_run.py::test_the_synapses_do_the_work",),
     ),
     Mutant(

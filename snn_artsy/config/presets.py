@@ -7,7 +7,18 @@ SNN_PRESETS: dict[str, dict[str, object]] = {
     # Spike times decide: a strong feature fires before the teacher, a weak one after it.
     "timing": {
         "snn.encoding.code": "latency",
+        "snn.encoding.n_steps": 40,
+        "snn.encoding.test_steps": 20,
+        "snn.encoding.dt_ms": 1.0,
+        "snn.encoding.volley_ms": 20.0,
+        # The blank after the volley: spikes that come at any time depress (docs/model.md, 19c).
+        "snn.encoding.period_ms": 40.0,
+        "snn.encoding.saturation_sd": 1.5,
         "snn.plasticity.rule": "pair",
+        "snn.plasticity.a_plus": 0.1,
+        "snn.plasticity.a_minus": 0.12,
+        "snn.teacher.phase_ms": 12.0,
+        "snn.teacher.phase_spread_ms": 4.0,
     },
     # Errors decide: contacts that answer wrongly change in replay, before they are captured.
     "error": {

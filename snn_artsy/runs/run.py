@@ -35,6 +35,7 @@ from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.loop import run_controls, run_learner
 from snn_artsy.runs.tables import controls_table, summary_table
+from snn_artsy.runs.timing import timing_indices
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 
@@ -220,13 +221,14 @@ def _carry_out(
         controls: dict[str, dict[str, float]] = {}
         if config.controls:
             try:
-                controls = run_controls(config, features, device, console, checkpointer)
+                learnt = "artsy_snn" in learners and config.snn.plasticity.rule != "none"
+                model = state_path(directory, "artsy_snn") if learnt else None
+                controls = run_controls(config, features, device, console, checkpointer, model)
             except NotFinite as error:
                 failed["controls"] = str(error)
         if controls and "artsy_snn" in learners:
-            reference = learners["artsy_snn"]["a_last_spikes_only"]
-            shuffled = controls["shuffled_timing"]["a_last_spikes_only"]
-            learners["artsy_snn"]["timing_index"] = reference - shuffled
+            accuracy = learners["artsy_snn"]["a_last_spikes_only"]
+            learners["artsy_snn"] |= timing_indices(accuracy, controls)
     summary = {
         "learners": learners,
         "chance": 1.0 / len(features.stream.class_order),

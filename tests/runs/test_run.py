@@ -65,6 +65,9 @@ def test_summary_has_what_the_readme_promises(finished: Path) -> None:
         "mean_open_gates",
         "spikes_per_image",
         "timing_index",
+        "timing_index_equal_parameters",
+        "timing_index_equal_density",
+        "timing_contacts_changed",
     }
     assert set(summary["learners"]) == {"simplecil", "artsy_ann", "artsy_snn"}
     for measures in summary["learners"].values():
@@ -90,6 +93,12 @@ def test_the_synapses_do_the_work(finished: Path) -> None:
     # the accuracy that is lost when spikes are shuffled in time
     lost = snn["a_last_spikes_only"] - controls["shuffled_timing"]["a_last_spikes_only"]
     assert snn["timing_index"] == pytest.approx(lost) and lost != 0
+    assert snn["timing_index_equal_parameters"] == snn["timing_index"]
+    matched = controls["shuffled_timing_equal_density"]
+    assert matched["functional_share"] == pytest.approx(snn["functional_share"], abs=1e-12)
+    lost = snn["a_last_spikes_only"] - matched["a_last_spikes_only"]
+    assert snn["timing_index_equal_density"] == pytest.approx(lost)
+    assert 0 < snn["timing_contacts_changed"] == matched["contacts_changed"] < 0.5
 
 
 def test_simplecil_is_the_nearest_class_mean_of_the_same_features(

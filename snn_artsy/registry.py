@@ -384,6 +384,7 @@ RULES = Registry(
 _SHOWN = {
     "stdp_window": "change of a contact against the interval of a spike pair",
     "pairing_frequency": "pairings at 0.1 to 50 Hz: triplet and voltage rules, pair-based control",
+    "lead_lag": "inputs of one rate before and after a teacher: order alone decides what converts",
     "calcium_window": "the calcium rule: 60 pairings at 1 Hz against the lag of a pair",
     "bimodal_weights": "1,000 Poisson inputs drive a neuron: weights gather at both bounds",
     "mg_block": "magnesium block of NMDA receptors; currents of silent and mature contacts",

@@ -55,6 +55,7 @@ class Case(NamedTuple):
 CASES = (
     Case(768, 64, 1, 1000),
     Case(768, 768, 1, 1000),
+    Case(768, 64, 32, 400),
     Case(768, 768, 32, 50),
 )
 CUDA_CASES = (*CASES, Case(4096, 4096, 256, 50))

@@ -95,8 +95,8 @@ setup(
         "snn_artsy.report": ["*.html"],
     },
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.5",
+        "torchvision>=0.20",
         "timm>=1.0.9",
         "snntorch>=0.9.1",
         "numba>=0.60",

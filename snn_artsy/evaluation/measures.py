@@ -103,7 +103,13 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "a_last_spikes_only": metrics.a_last(spike_acc, counts),
             "a_avg_spikes_only": metrics.a_avg(spike_acc, counts),
             "a_t_spikes_only": metrics.accuracy_per_step(spike_acc, counts),
+            "new_accuracy_spikes_only": metrics.new_accuracy(spike_acc),
+            "old_accuracy_spikes_only": metrics.old_accuracy(spike_acc, counts),
+            "a_last_new_spikes_only": float(metrics.new_accuracy(spike_acc)[-1]),
+            "a_last_old_spikes_only": float(metrics.old_accuracy(spike_acc, counts)[-1]),
             "spike_accuracy_matrix": spike_acc,
+            # the synapses' own: h_0 hides what they lose
+            "forgetting_spikes_only": metrics.forgetting_max_last(spike_acc),
             "no_decision_share": float(np.mean(last.spike_predicted < 0)),
         }
     return found

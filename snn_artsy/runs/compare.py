@@ -38,7 +38,10 @@ from snn_artsy.threads import computing_with, threads_of
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
 SPIKES_ONLY = " (spikes)"
-CURVES = ("a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only")
+CURVES = (
+    "a_t", "new_accuracy", "old_accuracy", "til_a_t", "a_t_spikes_only",
+    "new_accuracy_spikes_only", "old_accuracy_spikes_only",
+)  # fmt: skip
 """Measures of every step that a comparison keeps."""
 
 _PARTS = {f"{CONFIG_FILE}.part", "summary.json.part"}

@@ -48,6 +48,9 @@ COLUMNS = {
     "gate_identification": MeasureColumn("gate", "gate identified"),
     "oracle_task_accuracy": MeasureColumn("oracle", "oracle task"),
     "forgetting_max_last": MeasureColumn("forget", "forgetting"),
+    "forgetting_spikes_only": MeasureColumn("forget\nsp.", "forgetting, spikes only"),
+    "a_last_old_spikes_only": MeasureColumn("old\nsp.", "A_last of old tasks, spikes only"),
+    "a_last_new_spikes_only": MeasureColumn("new\nsp.", "A_last of the new task, spikes only"),
     "functional_share": MeasureColumn("contacts", "functional contacts"),
     "mean_open_gates": MeasureColumn("gates", "open gates", 1),
     "gate_precision": MeasureColumn("prec.", "precision"),
@@ -71,13 +74,14 @@ COLUMNS = {
 
 _OF_A_RUN = (
     "a_last", "a_avg", "a_last_spikes_only", "task_identification", "oracle_task_accuracy",
-    "forgetting_max_last", "functional_share", "mean_open_gates", "gate_precision", "seconds",
+    "forgetting_max_last", "forgetting_spikes_only", "a_last_old_spikes_only",
+    "a_last_new_spikes_only", "functional_share", "mean_open_gates", "gate_precision", "seconds",
 )  # fmt: skip
 LEARNER_CAPTION = (
     "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
-    "postsynaptic spikes, h_0 not added; task: task identified; oracle: accuracy given the true "
-    "task; contacts: functional or consolidated ones; prec.: share of open gates that are the "
-    "sample's own."
+    "postsynaptic spikes, h_0 not added, and (sp.) its forgetting, and of earlier tasks (old) and "
+    "the last one (new); task: task identified; oracle: accuracy given the true task; contacts: "
+    "functional or consolidated ones; prec.: share of open gates that are the sample's own."
 )
 
 
@@ -103,7 +107,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 0),  # ten columns fit a terminal of 80 characters
+        padding=(0, 0),  # as narrow as it gets; without spikes it fits 80 characters
     )
     table.add_column("learner", no_wrap=True)
     headings, rows = learner_cells(learners)

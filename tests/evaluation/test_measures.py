@@ -86,6 +86,8 @@ def test_every_measure_by_hand() -> None:
     np.testing.assert_allclose(found.pop("gate_open_share"), [5 / 8, 3 / 8])
     np.testing.assert_allclose(found.pop("spike_accuracy_matrix"), [[0.5, np.nan], [0.75, 0.25]])
     np.testing.assert_allclose(found.pop("a_t_spikes_only"), [0.5, 0.5])
+    np.testing.assert_allclose(found.pop("new_accuracy_spikes_only"), [0.5, 0.25])
+    np.testing.assert_allclose(found.pop("old_accuracy_spikes_only"), [np.nan, 0.75])
     # 4 of 8: Wilson's interval is (p + z^2/2n -+ z sqrt(p q / n + z^2/4n^2)) / (1 + z^2/n)
     z, n = 1.959964, 8
     half = z * np.sqrt(0.25 / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
@@ -113,6 +115,9 @@ def test_every_measure_by_hand() -> None:
         "oracle_gate_accuracy": 6 / 8,
         "a_last_spikes_only": 0.5,
         "a_avg_spikes_only": 0.5,
+        "a_last_old_spikes_only": 0.75,
+        "a_last_new_spikes_only": 0.25,
+        "forgetting_spikes_only": -0.25,  # h_0 loses a quarter where the synapses gain one
         "no_decision_share": 3 / 8,
     }
 

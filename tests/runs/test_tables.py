@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 from pathlib import Path
@@ -59,6 +60,21 @@ def test_the_same_cells_on_a_console_and_on_a_page() -> None:
     table = summary_table({"learners": LEARNERS})
     assert [column.header for column in table.columns] == ["learner", "A_last", "gates", "s"]
     assert [list(column.cells) for column in table.columns][1] == ["50.0", "–"]
+
+
+def test_what_has_forgetting_has_that_of_the_spikes_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """h_0 hides what synapses lose: -10 points with it, 41 without."""
+    measures = {"forgetting_max_last": -0.1, "forgetting_spikes_only": 0.41}
+    measures |= {"a_last_old_spikes_only": 0.2, "a_last_new_spikes_only": 0.95}
+    shown = ["forgetting", "forgetting, spikes only"]
+    shown += ["A_last of old tasks, spikes only", "A_last of the new task, spikes only"]
+    found = (shown, [("snn", ["-10.0", "41.0", "20.0", "95.0"])])
+    assert learner_cells({"snn": measures}, page=True) == found
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "analysis"))
+    results_table = importlib.import_module("results_table")
+    assert learner_cells({"snn": measures}, results_table.KEYS, page=True) == found
 
 
 def test_the_groups_of_a_sweep() -> None:

@@ -169,13 +169,12 @@ def test_a_run_ends_and_goes_on(
 def test_a_sweep_ends_with_all_its_processes_and_goes_on(
     k: int, undisturbed: tuple[dict[str, Any], float], tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray")
     expected, seconds = undisturbed
     rng = random.Random(k)
     number = list(CODES)[k % 2]
     out, environment = tmp_path / "sweep", marked_environment()
     words = command("sweep", out, "--grid", "seed=1993", "--workers", "1")
-    # features, Ray's start and the run take about three times as long as the run alone
+    # features, a process's start and the run take longer than the run alone
     done = signalled(words, environment, [number], rng.uniform(1.0, 3 * seconds))
     assert as_a_shell_has_it(done.returncode) in (0, CODES[number]), done.stderr
     deadline = time.monotonic() + 20

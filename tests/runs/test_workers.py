@@ -166,7 +166,7 @@ def test_ray_is_needed_for_a_cluster_only(monkeypatch: pytest.MonkeyPatch) -> No
 # --- on a cluster ---------------------------------------------------------------------------------
 
 PORT = 6397
-SMALL = ["--learners", "simplecil,artsy_snn", "--data.train_per_class", "8"]
+SMALL = ["--learners", "simplecil,joint", "--data.train_per_class", "8"]
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def test_a_sweep_and_a_comparison_on_a_cluster(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert numbers(Path(there)) == numbers(Path(here))
     runs = json.loads((tmp_path / "swept" / "sweep.json").read_text())["runs"]
-    assert [set(run["learners"]) for run in runs] == [{"simplecil", "artsy_snn"}] * 2
+    assert [set(run["learners"]) for run in runs] == [{"simplecil", "joint"}] * 2
 
 
 def numbers(directory: Path) -> Any:

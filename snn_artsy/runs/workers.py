@@ -114,6 +114,7 @@ def carry_out(
 
     Raises:
         ConfigError: There is no cluster that can be used, or too few GPUs.
+        RuntimeError: Ray failed.
     """
     call = [f"{function.__module__}:{function.__qualname__}", sorted(set(own))]
     free = deque(resources.slots())
@@ -138,9 +139,12 @@ def carry_out(
                 process, line = heard.get()
                 if line:
                     name, outcome = json.loads(line)
-                    if name is None:
-                        raise ConfigError(*outcome[-1])
-                    outcomes[name] = WorkOutcome(*outcome)
+                    found = WorkOutcome(*outcome)
+                    if name is None:  # of the process that hands all of it on
+                        raise (
+                            ConfigError(*found.refused) if found.refused else RuntimeError(found[1])
+                        )
+                    outcomes[name] = found
                     progress.advance(bar)
                     continue
                 names, slot = running.pop(process)
@@ -219,8 +223,8 @@ def main() -> None:
         if resources["address"] is not None:
             hand_on(attempt, (function, own), work, resources, RETRIES, tell)
             return
-    except ConfigError as error:
-        tell(None, _refused(error))
+    except Exception as error:
+        tell(None, _failed(error))
         return
     for name, given in work.items():
         tell(name, attempt(function, own, given))
@@ -233,8 +237,11 @@ def _end_with_the_other() -> None:
     os._exit(1)
 
 
-def _refused(error: ConfigError) -> WorkOutcome:
-    return WorkOutcome(error=str(error), refused=[error.key, error.problem])
+def _failed(error: Exception) -> WorkOutcome:
+    if isinstance(error, ConfigError):
+        return WorkOutcome(error=str(error), refused=[error.key, error.problem])
+    plain = type(error) is RuntimeError
+    return WorkOutcome(error=str(error) if plain else f"{type(error).__name__}: {error}")
 
 
 def attempt(function: str, own: Iterable[str], given: Any) -> WorkOutcome:
@@ -244,8 +251,5 @@ def attempt(function: str, own: Iterable[str], given: Any) -> WorkOutcome:
             load(name)
         module, _, name = function.partition(":")
         return WorkOutcome(getattr(import_module(module), name)(given))
-    except ConfigError as error:
-        return _refused(error)
     except Exception as error:
-        plain = type(error) is RuntimeError
-        return WorkOutcome(error=str(error) if plain else f"{type(error).__name__}: {error}")
+        return _failed(error)

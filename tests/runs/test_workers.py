@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,23 +166,26 @@ def test_ray_is_needed_for_a_cluster_only(monkeypatch: pytest.MonkeyPatch) -> No
 
 # --- on a cluster ---------------------------------------------------------------------------------
 
-PORT = 6397
 SMALL = ["--learners", "simplecil,joint", "--data.train_per_class", "8"]
 
 
 @contextmanager
-def ray_head(environment: dict[str, str]) -> Iterator[None]:
-    """A Ray cluster of this machine, for those who have this environment."""
+def ray_head(environment: dict[str, str]) -> Iterator[str]:
+    """The address of a Ray cluster of this machine, for those who have this environment."""
+    with socket.socket() as free:  # others may run these tests, too
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
     head = subprocess.Popen(
-        [*ray, "start", "--head", f"--port={PORT}", "--num-cpus=2", "--include-dashboard=false",
+        [*ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false",
          "--block"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    asks = [*ray, "health-check", "--address", f"127.0.0.1:{PORT}"]
+    asks = [*ray, "health-check", "--address", f"127.0.0.1:{port}"]
     try:
         until(lambda: subprocess.run(asks, env=environment, capture_output=True).returncode == 0)
-        yield
+        assert head.poll() is None
+        yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
         head.wait()
@@ -195,14 +199,15 @@ def program(environment: dict[str, str], *words: str) -> subprocess.CompletedPro
 
 
 @LINUX
+@pytest.mark.slow
 def test_a_sweep_and_a_comparison_on_a_cluster(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    address = ["--address", f"127.0.0.1:{PORT}"]
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
     environment = marked_environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1", **secret)
     swept, there, here = (str(tmp_path / name) for name in ("swept", "there", "here"))
     compared = ["compare", "--seeds", "2", *SMALL, "--out"]
-    with ray_head(environment):
+    with ray_head(environment) as found:
+        address = ["--address", found]
         done = program(environment, "sweep", "--grid", "seed=1,2", *SMALL, *address, "--out", swept)
         assert done.returncode == 0, done.stderr + done.stdout
         done = program(environment, *compared, there, *address)
@@ -232,8 +237,8 @@ def numbers(directory: Path) -> Any:
 def test_a_cluster_that_asks_for_no_token_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     open_to_all = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-    with ray_head(marked_environment(**open_to_all)):
-        words = ["--learners", "simplecil", "--address", f"127.0.0.1:{PORT}", "--out"]
+    with ray_head(marked_environment(**open_to_all)) as address:
+        words = ["--learners", "simplecil", "--address", address, "--out"]
         for token in ({}, {"RAY_AUTH_TOKEN": "1" * 64}):
             for command in (["sweep", "--grid", "seed=1"], ["compare", "--seeds", "1"]):
                 out = tmp_path / command[0]

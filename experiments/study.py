@@ -29,6 +29,8 @@ from rich.console import Console
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete, layered
+from snn_artsy.evaluation.statistics import mean_interval
+from snn_artsy.learners.shuffled import EQUAL_DENSITY, timing_indices
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.compare import compare
 from snn_artsy.runs.workers import Resources
@@ -37,13 +39,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
 from results_table import insert
 from results_table import table as markdown_table
 
+TIMING = (
+    "timing_index_equal_parameters", "timing_index_equal_density", "timing_contacts_changed",
+)  # fmt: skip
 KEYS = (
     "a_last_spikes_only", "a_last", "task_identification", "gate_identification",
     "mean_open_gates", "gate_precision", "gate_recall", "all_silent_share", "converted_share",
-    "timing_index", "test_steps", "max_rate_hz", "spikes_per_image",
+    *TIMING, "test_steps", "max_rate_hz", "spikes_per_image",
     "synaptic_operations_per_image", "stored_bytes", "seconds_learning",
 )  # fmt: skip
-SHUFFLED = "shuffled_timing"
+SHUFFLED = ("shuffled_timing", EQUAL_DENSITY)
+OF_SHUFFLED = ("a_last_spikes_only", "contacts_changed")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -54,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=1993)
     parser.add_argument("--learner", default="artsy_snn")
-    parser.add_argument("--timing", action="store_true", help="measure timing_index too")
+    parser.add_argument("--timing", action="store_true", help="the two shuffled controls, too")
     parser.add_argument("--workers", type=int, default=1, help="seeds at a time")
     parser.add_argument("--address", help="of a Ray cluster")
     parser.add_argument("--out", type=Path, required=True)
@@ -86,7 +92,8 @@ def carry_out(
     if file.is_file() and not any(Path(str(config.out)).is_dir() for config in configs.values()):
         raise SystemExit(f"{file}: has no cells beside it to go on from; choose another --out")
     if given.timing:
-        LEARNERS.load("shuffled_timing:ShuffledTiming")
+        for control in ("ShuffledTiming", "ShuffledTimingEqualDensity"):
+            LEARNERS.load(f"shuffled_timing:{control}")
     resources = Resources(given.address, given.workers)
     cells: dict[str, dict[str, float]] = {}
     commits: set[str] = set()
@@ -94,23 +101,42 @@ def carry_out(
         print(name)
         learner, *_ = config.learners
         if given.timing and learner == "artsy_snn" and config.snn.plasticity.rule != "none":
-            config = replace(config, learners=[learner, SHUFFLED])
+            config = replace(config, learners=[learner, *SHUFFLED])
         _, summary = compare(config, given.seeds, Console(quiet=True), resources)
         for why in summary.get("failed", {}).values():
             print(f"failed: {why}")
         measures = summary["learners"].get(learner, {})
         values = {key: measures[key]["values"] for key in KEYS if key in measures}
-        if SHUFFLED in summary["learners"]:
-            shuffled = summary["learners"][SHUFFLED]["a_last_spikes_only"]["values"]
-            both = zip(values["a_last_spikes_only"], shuffled, strict=True)
-            values["timing_index"] = [a - b for a, b in both]
+        controls = {c: summary["learners"][c] for c in SHUFFLED if c in summary["learners"]}
         for i, seed in enumerate(summary["seeds"]):
-            cells[f"{name}/{seed}"] = {key: each[i] for key, each in values.items()}
+            cell = {key: each[i] for key, each in values.items()}
+            of_seed = {
+                control: {key: numbers[key]["values"][i] for key in OF_SHUFFLED if key in numbers}
+                for control, numbers in controls.items()
+            }
+            cell |= timing_indices(cell.get("a_last_spikes_only", 0.0), of_seed)
+            cells[f"{name}/{seed}"] = cell
         commits |= set(summary["git_commits"])
     found = {"cells": cells, "commits": sorted(commits), "study": settings, "base": base,
              "device": summary["device"]}  # fmt: skip
     file.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
+
+
+def intervals(runs: dict[str, list[dict[str, float]]]) -> list[str]:
+    """A line for each setting: 95 % intervals of the timing numbers over seeds."""
+    lines = []
+    for name, cells in runs.items():
+        known = [key for key in TIMING if all(key in cell for cell in cells)]
+        if not known or len(cells) < 2:
+            continue
+        ranges = (mean_interval([100 * cell[key] for cell in cells]) for key in known)
+        parts = (
+            f"{key} {mean:.1f} [{low:.1f}, {high:.1f}]"
+            for key, (mean, low, high) in zip(known, ranges, strict=True)
+        )
+        lines += ["", f"{name}, 95 % intervals over seeds (Student's t): {', '.join(parts)}."]
+    return lines
 
 
 def table(found: dict[str, Any], given: argparse.Namespace) -> str:
@@ -126,6 +152,7 @@ def table(found: dict[str, Any], given: argparse.Namespace) -> str:
     seeds = f"{given.first_seed}-{given.first_seed + given.seeds - 1}"
     lines += ["", f"{config.data.name}, {config.backbone.name}, seeds {seeds}, {found['device']}, "
               f"commit {commits}; mean ± sd, percent (but for seconds)."]  # fmt: skip
+    lines += intervals(runs)
     return "\n".join(lines) + "\n"
 
 

@@ -71,8 +71,8 @@ def test_names_of_each_kind() -> None:
     assert list(KINDS) == [
         "learners", "data", "rules", "encoders", "neurons", "protocols", "figures"
     ]  # fmt: skip
-    assert [len(r) for r in KINDS.values()] == [14, 12, 5, 3, 2, 10, 16]
-    assert list(RULES) == ["gated", "pair", "triplet", "voltage", "calcium"]
+    assert [len(r) for r in KINDS.values()] == [14, 12, 6, 3, 2, 11, 16]
+    assert list(RULES) == ["gated", "pair", "triplet", "voltage", "calcium", "error"]
     assert "stdp-window" in PROTOCOLS and "stdp_window" in FIGURES and "cifar100" in DATA
     with pytest.raises(KeyError):
         LEARNERS["mine"]

@@ -181,7 +181,7 @@ MUTANTS = (
     ),
     Mutant(
         "the timing index has the other sign",
-        "runs/timing.py",
+        "learners/shuffled.py",
         'lost = accuracy - controls["shuffled_timing"]["a_last_spikes_only"]',
         'lost = controls["shuffled_timing"]["a_last_spikes_only"] - accuracy',
         ("tests/runs/test_run.py::test_the_synapses_do_the_work",),

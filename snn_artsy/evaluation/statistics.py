@@ -93,6 +93,18 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean(values), "sd": sd, "values": list(values)}
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of ``values`` and the ends of its 95 % interval by Student's t.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values: {len(values)} given, an interval takes two or more")
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return mean(values), mean(values) - reach, mean(values) + reach
+
+
 def cohens_h(a: float, b: float) -> float:
     """Difference of two proportions, 2 arcsin sqrt(a) - 2 arcsin sqrt(b) (Cohen 1988, eq. 6.2.1).
 

@@ -461,11 +461,16 @@ class ArtsySNN(Learner):
         self.probe.snapshot(self.layers, moment)
 
     def controls(self) -> dict[str, Learner]:
+        from snn_artsy.learners.shuffled import EQUAL_DENSITY, ShuffledAtEqualDensity
+
         blocked = replace(self.config, plasticity=replace(self.config.plasticity, rule="none"))
         own = (self.ann, self.gate, self.dim, self.device, self.seed)
         names = [name for name in get_args(Control) if name != "none"]
         found: dict[str, Learner] = {n: ArtsySNN(self.config, *own, control=n) for n in names}
-        return found | {"no_plasticity": ArtsySNN(blocked, *own)}
+        found["no_plasticity"] = ArtsySNN(blocked, *own)
+        if self.config.plasticity.rule != "none":
+            found[EQUAL_DENSITY] = ShuffledAtEqualDensity(self.config, *own)
+        return found
 
     # --- what is kept and reported ----------------------------------------------------------------
 

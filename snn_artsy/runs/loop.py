@@ -25,7 +25,6 @@ from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import FeatureStream
 from snn_artsy.runs.progress import progress_bar
-from snn_artsy.runs.timing import EQUAL_DENSITY, shuffled_at_equal_density
 
 
 def run_learner(
@@ -108,44 +107,30 @@ def run_controls(
     device: str,
     console: Console,
     checkpointer: Checkpointer,
-    model: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Controls of the spiking learner: its accuracy from spikes alone after the last task.
-
-    Args:
-        model: What it has learnt itself (safetensors): with it there is a control at its density.
-    """
+    """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
     found = checkpointer.latest.controls
     learners = build_snn(features.setting(config, device)).controls()
     missing = {name: learner for name, learner in learners.items() if name not in found}
     with progress_bar(console) as progress:
         bar = progress.add_task("controls", total=len(missing) * len(features.tasks))
-
-        def tested(name: str, learner: Learner, **more: float) -> None:
-            samples = join([test for _, test in features.tasks])
-            answers = evaluate(learner, samples, features.stream.task_of_label, oracle=False)
-            assert answers.spike_predicted is not None
-            found[name] = {
-                "a_last_spikes_only": float(np.mean(answers.spike_predicted == answers.labels)),
-                "functional_share": learner.report()["functional_share"],
-                "spikes_per_image": learner.report()["spikes_per_image"],
-                **more,
-            }
-            checkpointer.save()
-
         for name in list(missing):
             learner = missing.pop(name)  # what one has learnt is let go before the next
             with _finite(learner, f"control {name}"):
                 for task, _ in features.tasks:
                     learner.learn(task)
                     progress.advance(bar)
-                tested(name, learner)
-        if model is not None and EQUAL_DENSITY not in found:
-            state, _ = checkpoint.read_tensors(model)
-            matched, changed = shuffled_at_equal_density(config, features, device, state)
-            with _finite(matched, f"control {EQUAL_DENSITY}"):
-                tested(EQUAL_DENSITY, matched, contacts_changed=changed)
+                samples = join([test for _, test in features.tasks])
+                answers = evaluate(learner, samples, features.stream.task_of_label, oracle=False)
+            assert answers.spike_predicted is not None
+            right = float(np.mean(answers.spike_predicted == answers.labels))
+            measures = {"a_last_spikes_only": right} | learner.report()
+            found[name] = {key: measures[key] for key in _OF_CONTROLS if key in measures}
+            checkpointer.save()
     return found
+
+
+_OF_CONTROLS = ("a_last_spikes_only", "functional_share", "spikes_per_image", "contacts_changed")
 
 
 @contextmanager

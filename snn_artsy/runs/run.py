@@ -18,6 +18,7 @@ from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
+from snn_artsy.learners.shuffled import timing_indices
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
@@ -35,7 +36,6 @@ from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.loop import run_controls, run_learner
 from snn_artsy.runs.tables import controls_table, summary_table
-from snn_artsy.runs.timing import timing_indices
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 
@@ -221,9 +221,7 @@ def _carry_out(
         controls: dict[str, dict[str, float]] = {}
         if config.controls:
             try:
-                learnt = "artsy_snn" in learners and config.snn.plasticity.rule != "none"
-                model = state_path(directory, "artsy_snn") if learnt else None
-                controls = run_controls(config, features, device, console, checkpointer, model)
+                controls = run_controls(config, features, device, console, checkpointer)
             except NotFinite as error:
                 failed["controls"] = str(error)
         if controls and "artsy_snn" in learners:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.arrays import Sizes, check_same_kind, check_spikes, check_tensor
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, between
 from snn_artsy.config import EncodingConfig, TeacherConfig
 from snn_artsy.synapses.noise import uniform
 
@@ -172,3 +172,29 @@ def shuffle_in_time(spikes: Tensor, seed: int, stream: int, sample: Tensor) -> T
     check_spikes("spikes", spikes)
     order = uniform(seed, stream, sample, spikes.shape[0], spikes.shape[2]).argsort(dim=0)
     return torch.gather(spikes, 0, order)
+
+
+def jitter_in_time(
+    spikes: Tensor, sd_steps: float, seed: int, stream: int, sample: Tensor
+) -> Tensor:
+    """Each spike moved by a normal number of steps, [T, B, n] -> [T, B, n].
+
+    Beyond the last step comes the first one, so that wide jitter is `shuffle_in_time`; spikes of a
+    unit that fall into one step are one.
+
+    Raises:
+        TypeError, ValueError: Shapes do not fit, a spike is neither 0 nor 1, or ``sd_steps`` is
+            negative.
+    """
+    sizes: Sizes = {}
+    check_tensor("spikes", spikes, "T B n", sizes, spikes)
+    check_tensor("sample", sample, "B", sizes, spikes)
+    check_spikes("spikes", spikes)
+    between("sd_steps", sd_steps, 0, 1e6)
+    n_steps = len(spikes)
+    u = uniform(seed, stream, sample, n_steps, spikes.shape[2]).double()
+    # the ends of (0, 1), at which a normal number is infinite, are left out
+    normal = torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
+    step = torch.arange(n_steps, device=spikes.device)[:, None, None]
+    to = (step + torch.round(sd_steps * normal).long()) % n_steps
+    return torch.zeros_like(spikes).scatter_add_(0, to, spikes).clamp_max(1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from snn_artsy.evaluation.statistics import cohens_h, crossed_mean, holm
+from snn_artsy.evaluation.statistics import cohens_h, crossed_mean, holm, mean_interval
 
 
 def test_one_seed_gives_the_error_of_the_images() -> None:
@@ -90,3 +90,11 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_interval_of_a_mean_is_student_s() -> None:
+    # Two values 0 and 2: mean 1, sd sqrt(2), t(.975; 1) = 12.7062
+    assert mean_interval([0.0, 2.0]) == pytest.approx((1.0, 1.0 - 12.7062, 1.0 + 12.7062), abs=1e-4)
+    assert mean_interval([3.0] * 5) == (3.0, 3.0, 3.0)
+    with pytest.raises(ValueError, match="two or more"):
+        mean_interval([1.0])

@@ -96,12 +96,13 @@ def test_controls_differ_in_one_thing() -> None:
     found = ArtsySNN(c.snn, c.ann, c.gate, DIM, "cpu", 7).controls()
     assert list(found) == [
         "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing",
-        "no_plasticity",
+        "no_plasticity", "shuffled_timing_equal_density",
     ]  # fmt: skip
     for name, learner in found.items():
         assert isinstance(learner, ArtsySNN) and learner.seed == 7
         blocked = name == "no_plasticity"
-        assert learner.control == ("none" if blocked else name)
+        shown = name.removesuffix("_equal_density")
+        assert learner.control == ("none" if blocked else shown)
         assert (learner.config.plasticity.rule == "none") == blocked
         assert (learner.config == c.snn) == (not blocked)
 

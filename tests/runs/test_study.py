@@ -83,16 +83,27 @@ def test_a_study_of_an_earlier_version_is_left_alone(study: Any, tmp_path: Path)
     assert (tmp_path / "out" / "study.json").read_text() == "{}"
 
 
-def test_the_timing_index_is_of_the_same_seed(study: Any, tmp_path: Path) -> None:
+def test_the_timing_index_is_of_the_same_seed(
+    study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "settings.yaml").write_text('"spikes": {}\n"none": {snn.plasticity.rule: none}')
     more = ["--learner", "artsy_snn", "--timing", "--workers", "2", "--out", str(tmp_path / "out")]
     study(*more)
     cells = json.loads((tmp_path / "out" / "study.json").read_text())["cells"]
     summary = json.loads((tmp_path / "out" / "spikes" / "summary.json").read_text())
-    assert list(summary["learners"]) == ["artsy_snn", "shuffled_timing"]
-    own, shuffled = (each["a_last_spikes_only"]["values"] for each in summary["learners"].values())
-    found = [cells[f"spikes/{seed}"]["timing_index"] for seed in (1993, 1994)]
-    assert found == [a - b for a, b in zip(own, shuffled, strict=True)] and any(found)
+    assert list(summary["learners"]) == [
+        "artsy_snn", "shuffled_timing", "shuffled_timing_equal_density"
+    ]  # fmt: skip
+    own, *shuffled = (each["a_last_spikes_only"]["values"] for each in summary["learners"].values())
+    for at, others in zip(("parameters", "density"), shuffled, strict=True):
+        name = f"timing_index_equal_{at}"
+        found = [cells[f"spikes/{seed}"][name] for seed in (1993, 1994)]
+        assert found == [a - b for a, b in zip(own, others, strict=True)] and any(found)
+    changed = summary["learners"]["shuffled_timing_equal_density"]["contacts_changed"]["values"]
+    assert [cells[f"spikes/{s}"]["timing_contacts_changed"] for s in (1993, 1994)] == changed
+    assert "spikes, 95 % intervals over seeds (Student's t): timing_index_equal" in (
+        capsys.readouterr().out
+    )
     assert "timing_index" not in cells["none/1993"]
 
 

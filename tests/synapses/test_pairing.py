@@ -9,6 +9,7 @@ from snn_artsy.config import ConfigError, EncodingConfig, PlasticityConfig, Teac
 from snn_artsy.rules import GatedSTDP, Signals
 from snn_artsy.synapses.encoding import SpikeEncoder
 from snn_artsy.synapses.pairing import (
+    jitter_in_time,
     make_schedule,
     reading_schedule,
     shuffle_in_time,
@@ -194,3 +195,23 @@ def test_a_phase_outside_its_period_is_refused() -> None:
             make_schedule(FINE, teacher, 8)
     with pytest.raises(ConfigError, match=r"snn\.teacher\.phase_ms: 2.*lag_ms is given too"):
         TeacherConfig(phase_ms=2.0, lag_ms=1.0)
+
+
+def test_jitter_moves_each_spike_by_a_normal_number_of_steps() -> None:
+    n = 4000
+    spikes = torch.zeros(40, n, 2)
+    spikes[20, :, 0] = 1.0
+    index = torch.arange(n)
+    assert torch.equal(jitter_in_time(spikes, 0.0, 0, 4, index), spikes)
+    moved = jitter_in_time(spikes, 3.0, 0, 4, index)
+    assert torch.equal(moved.sum(0), spikes.sum(0))
+    step = moved[:, :, 0].argmax(0).double()
+    assert abs(float(step.mean()) - 20.0) < 5 * 3.0 / math.sqrt(n)
+    # rounding to whole steps adds the variance 1/12
+    assert abs(float(step.var()) - 9.0 - 1 / 12) < 5 * 9.0 * math.sqrt(2 / n)
+    # beyond the end comes the start: in the limit any step is as likely
+    wide = jitter_in_time(spikes, 400.0, 0, 4, index)[:, :, 0].mean(1)
+    assert float((wide - 1 / 40).abs().max()) < 5 * math.sqrt(1 / 40 / n)
+    order = index.flip(0)
+    again = jitter_in_time(spikes[:, order], 3.0, 0, 4, order)
+    assert torch.equal(again, moved[:, order])

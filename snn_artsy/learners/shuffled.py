@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from snn_artsy.config import PlasticityConfig, RunConfig
-from snn_artsy.learners import build_snn
+from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.artsy_snn import ArtsySNN
-from snn_artsy.learners.state import modules
+from snn_artsy.learners.base import Learner, Task
 from snn_artsy.observer import FUNCTIONAL, SILENT
-from snn_artsy.runs.features import FeatureStream
 from snn_artsy.synapses.layer import SilentSynapseLayer
 
 EQUAL_DENSITY = "shuffled_timing_equal_density"
@@ -47,35 +46,60 @@ def timing_indices(
     return found
 
 
-def shuffled_at_equal_density(
-    config: RunConfig, features: FeatureStream, device: str, model: Mapping[str, Tensor]
-) -> tuple[ArtsySNN, float]:
+class ShuffledAtEqualDensity(ArtsySNN):
     """The shuffled control with as many functional contacts on each neuron as the model has.
 
     What holds contacts back (depression, presynaptic target) is first weakened or strengthened by
     one factor, found by bisection on the first task, until as many contacts convert as in the
     model, so that the occupancies tell contacts apart at that density. Then each neuron keeps its
-    largest occupancies, as many as the model's neuron has functional contacts.
-
-    Args:
-        model: State of the model that learnt the same tasks (`ArtsySNN.state_dict`).
-
-    Returns:
-        The control, and the share of contacts that were born silent whose state, silent or not,
-        is not the model's.
+    largest occupancies, as many as the model's neuron has functional contacts. The model learns
+    beside it.
     """
-    opened = [own["state"].to(device) != SILENT for own in modules(dict(model), "layers.")]
-    factor = _factor(config, features, device, float(opened[0].float().mean()))
-    learner = _shuffled(config, features, device, factor)
-    for task, _ in features.tasks:
-        learner.learn(task)
-    changed = born = 0
-    generator = torch.Generator().manual_seed(config.seed)
-    for layer, wanted in zip(learner.layers, opened, strict=True):
-        match_density(layer, wanted, generator)
-        changed += int(((layer.state != SILENT) != wanted)[layer.born_silent].sum())
-        born += int(layer.born_silent.sum())
-    return learner, changed / max(born, 1)
+
+    # what the model knows is no part of its state: an interrupted run has it learn again
+    checkpoint, restore = Learner.checkpoint, Learner.restore
+
+    def __init__(
+        self, config: SNNConfig, ann: ANNConfig, gate: GateConfig, dim: int, device: str, seed: int
+    ) -> None:
+        self._own = (ann, gate, dim, device, seed)
+        self.model: ArtsySNN = ArtsySNN(config, *self._own)
+        super().__init__(config, *self._own, control="shuffled_timing")
+
+    def learn(self, task: Task) -> None:
+        self.model.learn(task)
+        if not self.layers:
+            self.config = self._at_the_density_of_the_model(task)
+        super().learn(task)
+
+    def _at_the_density_of_the_model(self, task: Task) -> SNNConfig:
+        share = self.model.report()["functional_share"]
+        low, high = 0.0, _MOST
+        for _ in range(_HALVINGS):
+            tried = held_back(self.config, (low + high) / 2.0)
+            shuffled = ArtsySNN(tried, *self._own, control="shuffled_timing")
+            shuffled.learn(task)
+            if shuffled.report()["functional_share"] > share:
+                low = (low + high) / 2.0
+            else:
+                high = (low + high) / 2.0
+        return held_back(self.config, (low + high) / 2.0)
+
+    def _apply_contact_control(self) -> None:
+        """Before anything is measured with the new contacts."""
+        generator = torch.Generator().manual_seed(self.seed + len(self.layers))
+        match_density(self.layers[-1], self.model.layers[-1].state != SILENT, generator)
+
+    def controls(self) -> dict[str, Learner]:
+        return {}
+
+    def report(self) -> dict[str, Any]:
+        changed = born = 0
+        for layer, model in zip(self.layers, self.model.layers, strict=True):
+            differs = (layer.state != SILENT) != (model.state != SILENT)
+            changed += int(differs[layer.born_silent].sum())
+            born += int(layer.born_silent.sum())
+        return super().report() | {"contacts_changed": changed / max(born, 1)}
 
 
 def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Generator) -> None:
@@ -92,35 +116,17 @@ def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Ge
     layer.state.copy_(torch.where(born, torch.where(opened, FUNCTIONAL, SILENT), layer.state))
 
 
-def held_back(plasticity: PlasticityConfig, factor: float) -> PlasticityConfig:
+def held_back(config: SNNConfig, factor: float) -> SNNConfig:
     """With depression and the presynaptic target ``factor`` times as strong; a published parameter
     set, and rules other than pair and triplet under the gate or alone, stay as they are."""
-    triplet = plasticity.triplet
-    return replace(
-        plasticity,
-        a_minus=factor * plasticity.a_minus,
-        target=max(factor * plasticity.target, 1e-9),
-        triplet=replace(
-            triplet, a2_minus=factor * triplet.a2_minus, a3_minus=factor * triplet.a3_minus
-        ),
+    rule, triplet = config.plasticity, config.plasticity.triplet
+    weaker = replace(
+        triplet, a2_minus=factor * triplet.a2_minus, a3_minus=factor * triplet.a3_minus
     )
-
-
-def _shuffled(config: RunConfig, features: FeatureStream, device: str, factor: float) -> ArtsySNN:
-    plasticity = held_back(config.snn.plasticity, factor)
-    changed = replace(config, snn=replace(config.snn, plasticity=plasticity))
-    return build_snn(features.setting(changed, device), "shuffled_timing")
-
-
-def _factor(config: RunConfig, features: FeatureStream, device: str, share: float) -> float:
-    """Factor at which the first task's share of functional contacts is the model's."""
-    low, high = 0.0, _MOST
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2.0
-        learner = _shuffled(config, features, device, middle)
-        learner.learn(features.tasks[0][0])
-        if learner.report()["functional_share"] > share:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2.0
+    changed = replace(
+        rule,
+        a_minus=factor * rule.a_minus,
+        target=max(factor * rule.target, 1e-9),
+        triplet=weaker,
+    )
+    return replace(config, plasticity=changed)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from snn_artsy.config import ContactConfig, PlasticityConfig
+from snn_artsy.config import ContactConfig, PlasticityConfig, SNNConfig
+from snn_artsy.learners.shuffled import held_back, match_density, timing_indices
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.runs.timing import held_back, match_density, timing_indices
 from snn_artsy.synapses.layer import SilentSynapseLayer
 
 
@@ -41,7 +41,7 @@ def test_contacts_that_were_born_mature_or_do_not_exist_stay() -> None:
 
 def test_what_holds_contacts_back_is_one_factor() -> None:
     plain = PlasticityConfig()
-    weaker = held_back(plain, 0.5)
+    weaker = held_back(SNNConfig(plasticity=plain), 0.5).plasticity
     assert (weaker.a_minus, weaker.target) == (0.5 * plain.a_minus, 0.5 * plain.target)
     assert weaker.triplet.a3_minus == 0.5 * plain.triplet.a3_minus
     assert replace(weaker, a_minus=plain.a_minus, target=plain.target, triplet=plain.triplet) == (

@@ -78,7 +78,7 @@ def conversion_counts(run: Run, task: int | None = None) -> Figure:
 def conversion_rate(run: Run) -> Figure:
     """Contacts that change state per training presentation, for each kind of transition, summed
     over sub-networks: a point for each update, at the middle of the presentations it was made from.
-    What is captured at a task's end, in no presentation, is no rate and left out."""
+    What is captured or becomes labile in no presentation is no rate and left out."""
     timeline = Timeline.of(run)
     updates, n_changed = _changes_per_update(run, float(timeline.stop_ms[-1]))
     if not any(n.any() for n in n_changed.values()):
@@ -90,7 +90,8 @@ def conversion_rate(run: Run) -> Figure:
     for old, new, name, colour in _TRANSITIONS:
         n = n_changed[old, new]
         if n.any():
-            x, rate = 0.5 * (begins + ends), n / (ends - begins)
+            shown = ends > begins  # contacts become labile in no presentation, too
+            x, rate = 0.5 * (begins + ends)[shown], n[shown] / (ends - begins)[shown]
             axes.plot(x, rate, ".-", color=colour, label=name, linewidth=0.9)
     axes.set_ylabel("contacts per presentation")
     axes.set_ylim(0, 1.12 * axes.get_ylim()[1])

@@ -188,7 +188,8 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         tested = min(wanted, math.ceil(n_test / plan.spike_every))
         taught *= "train" in plan.splits
         tested *= "test" in plan.splits
-        found["stimulus"] += _STIMULUS * (presented + tested)
+        replayed = replayed_in(config, sum(other.n_classes for other in tasks[: t + 1]))
+        found["stimulus"] += _STIMULUS * (presented + tested + replayed)
         posts = [k * other.n_classes for other in tasks[: t + 1]]
         kept = [n if plan.neurons is None else min(n, plan.neurons) for n in posts]
         found["populations"] += 8 * posts[-1]
@@ -201,9 +202,14 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
             spikes += tested * sum(kept) * _volleys(snn.encoding, False)
         found["spikes"] += int(_SPIKE * spikes)
         captured = snn.contacts.capture and rule.rule != "none"
+        changing = t + 1 if snn.replay.old else 1
+        asleep = math.ceil(replayed / snn.replay.batch_size) * changing + 2 * changing
         found["counts"] += _COUNT * (batches * (t + 1 if snn.plastic_old else 1) + captured)
+        found["counts"] += _COUNT * asleep * (replayed > 0)
         if plan.conversions and rule.rule != "none":
             found["events"] += _EVENT * contacts[t]
+            if replayed:  # contacts of old sub-networks become labile, and are captured anew
+                found["events"] += 2 * _EVENT * sum(contacts[: t + 1] if snn.replay.old else [])
         if plan.snapshots:
             found["snapshots"] += _SNAPSHOT * sum(contacts[: t + 1])
         samples = math.ceil(batches / plan.trace_every)
@@ -217,6 +223,13 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
         found["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)
     return found
+
+
+def replayed_in(config: RunConfig, n_classes: int) -> int:
+    """Presentations of stand-ins after a task's pairing, of so many classes."""
+    gate = config.gate
+    each = {"gaussian": gate.pseudo_per_class, "exemplars": gate.exemplars_per_class, "none": 0}
+    return config.snn.replay.epochs * each[gate.replay] * n_classes
 
 
 def _volleys(encoding: EncodingConfig, teaching: bool) -> int:

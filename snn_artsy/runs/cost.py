@@ -13,7 +13,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
-from snn_artsy.recording.estimate import TaskSize, in_words
+from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
 from snn_artsy.registry import LEARNERS
 
 PER_SECOND = 1e12
@@ -123,6 +123,9 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             passes += shown / min(snn.plasticity.batch_size, n)
             seen = sum(other.n_test for other in tasks[: number + 1])
             products += (shown + seen * snn.encoding.steps_shown) * contacts
+            replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))
+            passes += replayed * snn.encoding.steps / snn.replay.batch_size
+            products += replayed * contacts
     return products / PER_SECOND + passes * PER_PASS
 
 
@@ -154,7 +157,7 @@ def free_memory() -> int | None:
 
 def _repeated(name: str) -> str:
     if name == "artsy_snn":
-        return "snn.plasticity.epochs, snn.encoding.n_steps or test_steps"
+        return "snn.plasticity.epochs, snn.replay.epochs, snn.encoding.n_steps or test_steps"
     if name.startswith("finetune"):
         return "finetune.epochs"
     return "joint.max_iterations" if name == "joint" else "ann.epochs or ann.gate_epochs"

@@ -155,6 +155,14 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         take_types(self)
+        pooled = self.gate.replay == "gaussian" and self.gate.covariance == "pooled"
+        require(
+            self.snn.encoding.statistics == "first" or pooled,
+            "snn.encoding.statistics",
+            self.snn.encoding.statistics,
+            "they follow the Gaussians' shared covariance: use gate.replay gaussian and "
+            "gate.covariance pooled",
+        )
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
         check_threads(self.threads)
         require(

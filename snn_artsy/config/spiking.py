@@ -37,6 +37,10 @@ class EncodingConfig:
             rate.
         decorrelation: ``whiten`` (ZCA by task 1's within-class covariance) or ``standardise``.
         shrinkage: Shrinkage of that covariance towards the identity.
+        statistics: Mean and whitening are those of the ``first`` task's features and stay, or they
+            follow all classes ``seen`` so far, from the means and the shared covariance that are
+            kept of them (``gate.covariance: pooled``); replay then teaches earlier sub-networks the
+            new code.
         isi_ms: Gap between presentations (ms), during which membranes and traces are reset.
     """
 
@@ -51,6 +55,7 @@ class EncodingConfig:
     saturation_sd: float = 2.0
     decorrelation: Literal["whiten", "standardise"] = "whiten"
     shrinkage: float = 0.3
+    statistics: Literal["first", "seen"] = "first"
     isi_ms: float = 0.0
 
     PRESETS: ClassVar[dict[str, dict[str, float]]] = {
@@ -65,6 +70,13 @@ class EncodingConfig:
     def __post_init__(self) -> None:
         take_types(self, "snn.encoding.")
         one_of("snn.encoding.preset", self.preset, tuple(self.PRESETS))
+        one_of("snn.encoding.statistics", self.statistics, ("first", "seen"))
+        require(
+            self.statistics == "first" or self.decorrelation == "whiten",
+            "snn.encoding.statistics",
+            self.statistics,
+            "with snn.encoding.decorrelation standardise use first",
+        )
         ENCODERS.require("snn.encoding.code", self.code)
         one_of("snn.encoding.decorrelation", self.decorrelation, ("whiten", "standardise"))
         for other, values in self.PRESETS.items():

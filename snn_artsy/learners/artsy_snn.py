@@ -12,10 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, stored_bytes
+from snn_artsy.learners.base import (
+    Batch,
+    LabelledBatch,
+    Learner,
+    Prediction,
+    Task,
+    all_training,
+    stored_bytes,
+)
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
-from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.replay import ClassGaussians, build_replay
 from snn_artsy.learners.sleep import foreseen
 from snn_artsy.learners.state import (
     below,
@@ -31,7 +39,12 @@ from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.learners.thresholds import GateThresholds
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
-from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
+from snn_artsy.synapses.encoding import (
+    FeatureScaling,
+    SpikeEncoder,
+    fit_scaling,
+    whiten_classes,
+)
 from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import (
@@ -126,6 +139,13 @@ class ArtsySNN(Learner):
             if self.scaling is None:
                 self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
                 self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
+            elif self.config.encoding.statistics == "seen":
+                assert isinstance(self.replay, ClassGaussians)
+                means, within = self.replay.joined_by(train)
+                mean_square = train.features.double().square().mean()
+                self.scaling = whiten_classes(
+                    means, within, self.config.encoding.shrinkage, mean_square
+                )
             self._add_subnetwork(len(task.classes))
             k = self.config.neuron.per_class
             self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
@@ -153,6 +173,7 @@ class ArtsySNN(Learner):
         gained = self._gained(features, self._responses(features, index, "train"))
         means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
         self.prototypes.add(class_means(features, labels, task.classes), means, self._replayed(t))
+        self._answer_anew(t)
         self._calibrate(task)
         self.probe.wait_for_spikes("test")
 
@@ -325,6 +346,18 @@ class ArtsySNN(Learner):
         answers = self._responses(old.features, number, "pseudo", only=[t])
         gained = self._gained(old.features, answers, only=[t])[:, 0]
         return class_means(gained, old.labels, tuple(old.labels.unique().tolist()))
+
+    def _answer_anew(self, t: int) -> None:
+        """Mean answers to older classes, where sub-networks or their code changed since."""
+        old = self.replay.batch(list(range(t)), purpose=4) if self.config.replay.epochs else []
+        if len(old) == 0:
+            return
+        assert isinstance(old, LabelledBatch)
+        number = torch.arange(len(old), device=old.index.device)
+        gained = self._gained(old.features, self._responses(old.features, number, "pseudo"))
+        for u, means in enumerate(self.prototypes.gained):
+            anew = class_means(gained[:, u], old.labels, tuple(old.labels.unique().tolist()))
+            self.prototypes.gained[u] = torch.cat([anew, means[len(anew) :]])
 
     def _calibrate(self, task: Task) -> None:
         """Thresholds of all gates, from this task's validation samples and others' stand-ins."""

@@ -109,6 +109,22 @@ class ClassGaussians:
         self.classes.append(classes)
         self.means.append(torch.stack([train.features[train.labels == c].mean(0) for c in classes]))
 
+    def joined_by(self, train: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """Means of all classes and the covariance that they share, with those of a task whose
+        samples are at hand and not yet added: [C, D] and [D, D], float64.
+
+        Raises:
+            RuntimeError: Classes of different tasks have no covariance in common.
+        """
+        if self.means and self.scatter is None:
+            raise RuntimeError("each task has a covariance of its own: use gate.covariance pooled")
+        x, classes = train.features.double(), train.labels.unique()
+        scatter, freedom = within_class_scatter(x, train.labels), max(len(x) - len(classes), 1)
+        if self.scatter is not None:
+            scatter, freedom = scatter + self.scatter, freedom + int(self.freedom)
+        own = torch.stack([x[train.labels == c].mean(0) for c in classes])
+        return torch.cat([*(means.double() for means in self.means), own]), scatter / freedom
+
     def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
         if not self.means:
             raise RuntimeError("no Gaussians yet: add a task first")

@@ -90,6 +90,25 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     return FeatureScaling(mean, matrix / spread.clamp_min(1e-12))
 
 
+def whiten_classes(
+    means: Tensor, within: Tensor, shrinkage: float, mean_square: Tensor
+) -> FeatureScaling:
+    """`fit_scaling` by ``whiten`` from what is known of classes of equal weight.
+
+    Args:
+        means: Of each class, [C, D].
+        within: Covariance around them, [D, D].
+        shrinkage: Of that covariance.
+        mean_square: Of the features.
+    """
+    means, within = means.double(), within.double()
+    mean = means.mean(0)
+    matrix = inverse_square_root(shrunk(within, shrinkage, mean_square))
+    between = (means - mean).T @ (means - mean) / len(means)
+    variance = (matrix @ (within + between) @ matrix).diagonal().mean()
+    return FeatureScaling(mean, matrix / variance.sqrt().clamp_min(1e-12))
+
+
 def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
     """Pooled covariance around the class means, `shrunk`. x [n, D] -> [D, D]."""
     freedom = max(len(x) - len(labels.unique()), 1)

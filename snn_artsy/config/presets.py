@@ -26,7 +26,6 @@ SNN_PRESETS: dict[str, dict[str, object]] = {
         "snn.plasticity.target_over": "seen",
         "snn.plasticity.tau_target_ms": 1e6,
         "snn.encoding.statistics": "seen",
-        "snn.encoding.shrinkage": 0.1,
         "snn.neuron.threshold": 2.0,
         "snn.neuron.temperature": 0.1,
         "snn.contacts.consolidate_ms": 1e12,

@@ -14,7 +14,6 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import (
     Batch,
-    LabelledBatch,
     Learner,
     Prediction,
     Task,
@@ -141,11 +140,10 @@ class ArtsySNN(Learner):
                 self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
             elif self.config.encoding.statistics == "seen":
                 assert isinstance(self.replay, ClassGaussians)
-                means, within = self.replay.joined_by(train)
+                centres, within = self.replay.joined_by(train)
                 mean_square = train.features.double().square().mean()
-                self.scaling = whiten_classes(
-                    means, within, self.config.encoding.shrinkage, mean_square
-                )
+                shrinkage = self.config.encoding.shrinkage
+                self.scaling = whiten_classes(centres, within, shrinkage, mean_square)
             self._add_subnetwork(len(task.classes))
             k = self.config.neuron.per_class
             self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
@@ -349,10 +347,9 @@ class ArtsySNN(Learner):
 
     def _answer_anew(self, t: int) -> None:
         """Mean answers to older classes, where sub-networks or their code changed since."""
-        old = self.replay.batch(list(range(t)), purpose=4) if self.config.replay.epochs else []
-        if len(old) == 0:
+        old = self.replay.batch(list(range(t)), purpose=4)
+        if self.config.replay.epochs == 0 or len(old) == 0:
             return
-        assert isinstance(old, LabelledBatch)
         number = torch.arange(len(old), device=old.index.device)
         gained = self._gained(old.features, self._responses(old.features, number, "pseudo"))
         for u, means in enumerate(self.prototypes.gained):

@@ -165,3 +165,22 @@ def test_a_shared_covariance_is_that_of_all_classes_so_far() -> None:
     # one mean a class and one matrix, whatever the number of tasks
     assert gaussians.stored_parameters() == 6 * 4 + 16
     assert gaussians.batch([0, 1], purpose=0).features.shape == (30, 4)
+
+
+def test_statistics_of_classes_at_hand_join_those_kept() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(30, 4, generator=generator) + t for t in range(2)]
+    labels = torch.arange(2).repeat_interleave(15)
+    gaussians = ClassGaussians(5, 0.2, seed=1, shared=True)
+    gaussians.add_task(labelled(parts[0], labels))
+    means, within = gaussians.joined_by(labelled(parts[1], labels + 2))
+    gaussians.add_task(labelled(parts[1], labels + 2))
+    torch.testing.assert_close(means.float(), torch.cat(gaussians.means))
+    assert gaussians.scatter is not None
+    torch.testing.assert_close(within, gaussians.scatter / gaussians.freedom)
+
+
+def test_covariances_of_each_task_cannot_be_joined() -> None:
+    gaussians, _, _ = learnt(5)
+    with pytest.raises(RuntimeError, match="pooled"):
+        gaussians.joined_by(labelled(torch.randn(10, 3), torch.arange(2).repeat_interleave(5)))

@@ -13,6 +13,7 @@ from snn_artsy.synapses.encoding import (
     SpikeEncoder,
     fit_scaling,
     on_off,
+    whiten_classes,
     within_class_covariance,
 )
 from snn_artsy.synapses.pairing import make_schedule
@@ -228,3 +229,24 @@ def test_frozen_scaling_applies_to_new_data_as_it_was_fitted() -> None:
         torch.tensor([1.0, 2.0]).double(), torch.diag(torch.tensor([2.0, 0.5])).double()
     )
     assert scaling(torch.tensor([[2.0, 6.0]])).tolist() == [[2.0, 2.0]]
+
+
+def test_whitening_from_means_and_a_covariance_is_that_from_samples() -> None:
+    """Classes of equal size: the statistics that are kept of classes say what their samples say."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(50)
+    mixing, centres = (torch.randn(n, 6, generator=generator).double() for n in (6, 4))
+    x = torch.randn(200, 6, generator=generator).double() @ mixing + 3.0 * centres[labels]
+    samples = fit_scaling(x, labels, EncodingConfig(shrinkage=0.2))
+    means = torch.stack([x[labels == c].mean(0) for c in range(4)])
+    within = torch.zeros(6, 6).double()
+    for c in range(4):
+        residual = x[labels == c] - means[c]
+        within += residual.T @ residual / 196
+    kept = whiten_classes(means, within, 0.2, x.square().mean())
+    torch.testing.assert_close(kept.mean, samples.mean)
+    # the variance of z is over 200 samples there, over 196 degrees of freedom within classes here
+    torch.testing.assert_close(kept.matrix, samples.matrix, rtol=0.02, atol=0.0)
+    z = kept(x)
+    spread = z.var(0, correction=0).mean()
+    assert float(spread) == pytest.approx(1.0, abs=0.03)

@@ -232,14 +232,14 @@ class ArtsySNN(Learner):
                 if len(chosen):
                     told = {t: response.spikes[:, chosen]}
                     self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
-                self.probe.change(t, layer, change)
+                self.probe.change(t, layer, change, start)
                 if self._batches % self.probe.observer.plan.trace_every == 0:
                     self.probe.trace(t, layer, traced, pre, response)
                 self.probe.pairings(t, layer, traced, before, pre, response)
                 self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
-                        self.probe.change(u, old, old.pair(pre, None, duration)[1])
+                        self.probe.change(u, old, old.pair(pre, None, duration)[1], start)
             self.epoch = epoch + 1
             if self.after_epoch is not None:
                 self.after_epoch()
@@ -294,7 +294,7 @@ class ArtsySNN(Learner):
                 for u in changing:
                     current = fires[u] * teacher.current
                     _, change = self.layers[u].pair(pre, current, duration, predicted[u])
-                    self.probe.change(u, self.layers[u], change)
+                    self.probe.change(u, self.layers[u], change, start)
         for u in changing:
             self.layers[u].rule = awake
 

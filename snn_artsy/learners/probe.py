@@ -13,8 +13,8 @@ from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch
 from snn_artsy.observer import Conversions, Pairings, Presentations, SynapseObserver, lag_bins
 from snn_artsy.rules import GatedSTDP, ProductRule
-from snn_artsy.synapses.circuit import Response
-from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
+from snn_artsy.synapses.circuit import Response, StateChange, StateEvents
+from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.synapses.receptors import membrane_mV, mg_block
 from snn_artsy.synapses.traces import binned, pair_counts, trace_before
@@ -84,15 +84,33 @@ class Probe:
             step, shown, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
             self.observer.spikes(name, start[shown] + step * self.config.encoding.dt, node)
 
-    def change(self, task: int, layer: SilentSynapseLayer, change: StateChange) -> None:
-        """Conversions of sub-network ``task``, and how many contacts are in each state now."""
+    def change(
+        self,
+        task: int,
+        layer: SilentSynapseLayer,
+        change: StateChange,
+        start: np.ndarray | None = None,
+    ) -> None:
+        """Conversions of sub-network ``task``, and how many contacts are in each state now.
+
+        What changed in a step of a batch is told at that step. The batch's B presentations are
+        simulated side by side and told one after the other, so that a step of it stands for B steps
+        of simulated time (our definition). All other changes are told at the time it is now.
+
+        Args:
+            start: When each presentation of the batch started (ms), [B].
+        """
         plan = self.observer.plan
+        time_ms = np.full(len(change.pre), self.clock_ms)
+        if isinstance(change, StateEvents):
+            assert start is not None
+            time_ms = start[0] + change.step.cpu().numpy() * (len(start) * self.config.encoding.dt)
         self.observer.counts(task, self.clock_ms, layer.counts().cpu().numpy())
         if plan.conversions and len(change.pre):
             self.observer.conversions(
                 Conversions(
                     task=task,
-                    time_ms=np.full(len(change.pre), self.clock_ms),
+                    time_ms=time_ms,
                     pre=change.pre.cpu().numpy(),
                     post=change.post.cpu().numpy(),
                     contact=np.zeros(len(change.pre), dtype=np.int64),

@@ -1,9 +1,9 @@
 """Spiking synapses that are silent until they learn: a PyTorch layer library of its own."""
 
 from snn_artsy.registry import ENCODERS, NEURONS
-from snn_artsy.synapses.circuit import Ongoing, Response, StateEvents
+from snn_artsy.synapses.circuit import Ongoing, Response, StateChange, StateEvents
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling, on_off
-from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
+from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
 

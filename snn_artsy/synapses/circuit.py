@@ -107,16 +107,25 @@ class Response:
 
 
 @dataclass(frozen=True)
-class StateEvents:
-    """Contacts that changed state, in the order of steps, then of contacts; all [n].
+class StateChange:
+    """Contacts that changed state; all [n].
 
     Args:
-        step: Of the call in which the change came, int64. post, pre: int64.
-        old, new: State codes, uint8.
+        pre, post: int64. old, new: State codes, uint8.
+    """
+
+    pre: Tensor
+    post: Tensor
+    old: Tensor
+    new: Tensor
+
+
+@dataclass(frozen=True)
+class StateEvents(StateChange):
+    """Every change of state, in the order of steps, then of contacts.
+
+    Args:
+        step: Of the call in which the change came, int64 [n].
     """
 
     step: Tensor
-    post: Tensor
-    pre: Tensor
-    old: Tensor
-    new: Tensor

@@ -464,7 +464,7 @@ def check_arrays(
 def _sorted(found: NDArray[np.int32]) -> StateEvents:
     order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
     step, post, pre, old, new = torch.from_numpy(found[order].astype(np.int64)).T
-    return StateEvents(step, post, pre, old.to(torch.uint8), new.to(torch.uint8))
+    return StateEvents(pre, post, old.to(torch.uint8), new.to(torch.uint8), step)
 
 
 def _in_threads(n_post: int, work: int, share: Callable[[int, int], Any]) -> list[Any]:

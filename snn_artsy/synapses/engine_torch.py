@@ -339,4 +339,4 @@ def _contact_step(circuit: Circuit, traces: Traces, signals: Signals, elapsed_ms
 
 def _events(t: int, before: Tensor, after: Tensor) -> tuple[Tensor, ...]:
     post, pre = torch.nonzero(before != after, as_tuple=True)
-    return torch.full_like(post, t), post, pre, before[post, pre], after[post, pre]
+    return pre, post, before[post, pre], after[post, pre], torch.full_like(post, t)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import index
 from typing import Any, Literal
 
@@ -28,20 +28,16 @@ from snn_artsy.physiology import Receptors
 from snn_artsy.rules import ErrorDriven, GatedSTDP, Rule, Signals, Traces
 from snn_artsy.rules.base import require_rule
 from snn_artsy.synapses import engine_numba, engine_torch, neurons, states
-from snn_artsy.synapses.circuit import Circuit, Contacts, Ongoing, Response, StateEvents
+from snn_artsy.synapses.circuit import (
+    Circuit,
+    Contacts,
+    Ongoing,
+    Response,
+    StateChange,
+    StateEvents,
+)
 from snn_artsy.synapses.competition import leaky_sum
 from snn_artsy.synapses.receptors import membrane_mV
-
-
-@dataclass(frozen=True)
-class StateChange:
-    """Contacts that changed state in one update; int64 [n] and state codes uint8 [n]."""
-
-    pre: Tensor
-    post: Tensor
-    old: Tensor
-    new: Tensor
-
 
 # What a layer's buffers can hold, from and to; for what is loaded.
 _STORED: dict[str, tuple[float, float]] = {
@@ -442,7 +438,7 @@ class SilentSynapseLayer(nn.Module):
         response, state = engine_numba.transmit(self.circuit(), state, pre, current)
         nothing = torch.zeros(0, dtype=torch.int64, device=pre.device)
         codes = nothing.to(torch.uint8)
-        return response, state, StateEvents(nothing, nothing, nothing, codes, codes)
+        return response, state, StateEvents(nothing, nothing, codes, codes, nothing)
 
     def _unit(self) -> nn.Module:
         return engine_torch.neuron_of(self.circuit(), self.ampa.new_ones(self.n_post))
@@ -486,7 +482,8 @@ class SilentSynapseLayer(nn.Module):
                 [T, B, n_post], for the error-driven rule; None: none.
 
         Returns:
-            The response, and what changed from the start of the batch to its end.
+            The response, and what changed state: from the start of the batch to its end, or with
+            `update: step` each change with its step (`StateEvents`).
         """
         pre, current = self._checked(pre, current)
         n_steps, n_samples = pre.shape[:2]
@@ -499,13 +496,12 @@ class SilentSynapseLayer(nn.Module):
             check_same_kind("predicted", predicted, "T B n_post", sizes, self.ampa)
             check_spikes("predicted", predicted)
         if self.update == "step" and self.rule is not None:
-            before = self.state.clone()
             state = self._begun(n_samples)
-            response, state, _ = self._learnt(
+            response, state, events = self._learnt(
                 state, pre, current, n_samples * presentation_ms / n_steps, predicted
             )
             self._keep_slow(state.traces)
-            return response, self._change_since(before)
+            return response, events
         response = self.respond(pre) if current is None else self.clamp(current)
         before = self.state.clone()
         if self.rule is None:

@@ -31,8 +31,7 @@ from snn_artsy.rules import (
     VoltageSTDP,
 )
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
-from snn_artsy.synapses import Response
-from snn_artsy.synapses.layer import SilentSynapseLayer, StateChange
+from snn_artsy.synapses import Response, SilentSynapseLayer, StateChange, StateEvents
 from snn_artsy.synapses.traces import trace_before
 
 # 12 steps of 2 ms: volleys of 3 steps every 6, the teacher one step after a volley
@@ -196,6 +195,20 @@ def test_conversions_are_told_after_the_counts() -> None:
         probe, listener = probe_of(**plan)
         probe.change(7, layer, told)
         assert [name for name, _ in listener.told] == ["counts"]
+
+
+@pytest.mark.parametrize(("n_batch", "expected"), [(1, [103.0, 109.0]), (3, [103.0, 121.0])])
+def test_changes_in_a_step_are_told_at_that_step(n_batch: int, expected: list[float]) -> None:
+    """A step of a batch of B presentations stands for B steps, so that all lie within the batch."""
+    code = torch.tensor([0, 1], dtype=torch.uint8)
+    events = StateEvents(torch.tensor([2, 0]), torch.tensor([1, 2]), code, 1 - code,
+                         step=torch.tensor([0, 3]))  # fmt: skip
+    probe, listener = probe_of()
+    probe.clock_ms = 103.0 + 27.0 * n_batch
+    probe.change(7, layer_of(), events, 103.0 + 27.0 * np.arange(n_batch))
+    (_, counts), (_, (told,)) = listener.told
+    assert counts[1] == probe.clock_ms
+    assert told.time_ms.tolist() == expected  # steps of 2 ms
 
 
 def test_snapshots_show_every_contact_of_every_layer() -> None:

@@ -18,6 +18,7 @@ from synthetic_features import DIM, N_TASKS, PER_TASK, gaussian_stream
 from snn_artsy import files
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
+    ContactConfig,
     DataConfig,
     EncodingConfig,
     GateConfig,
@@ -52,8 +53,7 @@ def recorded(directory: Path, plan: RecordConfig, **snn: Any) -> RunConfig:
         gate=GateConfig(pseudo_per_class=5),
         snn=SNNConfig(
             encoding=EncodingConfig(decorrelation="standardise"),
-            plasticity=PlasticityConfig(epochs=2, batch_size=30),
-            **snn,
+            **{"plasticity": PlasticityConfig(epochs=2, batch_size=30), **snn},
         ),
     )
     with RunRecorder(directory, "", {"seed": config.seed}, plan) as recorder:
@@ -175,6 +175,41 @@ def test_the_plan_does_not_change_the_model(tmp_path: Path) -> None:
             for column in ("pre", "post", "old", "new"):
                 x, y = (getattr(run.events(task), column) for run in (a, b))
                 np.testing.assert_array_equal(x, y)
+
+
+def test_changes_in_steps_are_told_at_spikes_of_their_presentations(tmp_path: Path) -> None:
+    """One presentation at a time, each change has the time of a step in which one of the contact's
+    two sides fires; a batch of several has times within it; by presentation it is the end."""
+    for name, rule in {
+        "one": PlasticityConfig(update="step", batch_size=1),
+        "several": PlasticityConfig(update="step", batch_size=7),
+        "presentation": PlasticityConfig(batch_size=7),
+    }.items():
+        contacts = ContactConfig(capture=False)
+        plan = RecordConfig(spike_presentations=10**6)
+        recorded(tmp_path / name, plan, plasticity=rule, contacts=contacts)
+    with open_run(tmp_path / "one") as run:
+        shown, events = run.stimulus, run.events(1)
+        own = shown.of_split("train") & (shown.task == 1)
+        step = (events.time_ms - shown.start_ms[own][0]) / 5.0
+        assert len(step) > 100 and np.allclose(step, step.round(), atol=1e-6)
+        assert len(np.unique(step.round() % 20)) > 1
+        fired = {
+            name: {(round(t, 3), n) for t, n in zip(s.time_ms, s.node.tolist(), strict=True)}
+            for name in ("retina", "task1")
+            for s in [run.spikes(name)]
+        }
+        for t, pre, post in zip(events.time_ms, events.pre, events.post, strict=True):
+            sides = (
+                (round(t, 3), int(pre)) in fired["retina"],
+                (round(t, 3), int(post)) in fired["task1"],
+            )
+            assert any(sides)
+    for name, inside in (("several", True), ("presentation", False)):
+        with open_run(tmp_path / name) as run:
+            ends, times = run.counts(1).time_ms, run.events(1).time_ms
+            assert np.isin(times, ends).all() != inside
+            assert times.min() >= ends[0] - 700.0 and times.max() <= ends[-1]
 
 
 @pytest.mark.parametrize("learners", [["simplecil"], ["artsy_snn", "artsy_ann_ridge"]], ids=len)

@@ -12,6 +12,7 @@ from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Receptors
 from snn_artsy.synapses import engine_torch
+from snn_artsy.synapses.circuit import StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
 
 N_PRE, N_POST, DT = 24, 6, 5.0
@@ -310,6 +311,30 @@ def test_reported_conversions_are_the_difference_of_the_states() -> None:
         assert int(layer.counts().sum()) == N_PRE * N_POST
         assert 0.0 <= float(layer.ampa.min()) <= float(layer.ampa.max()) <= 1.0
     assert kinds == {(SILENT, FUNCTIONAL), (FUNCTIONAL, SILENT), (FUNCTIONAL, CONSOLIDATED)}
+
+
+def test_pairing_in_steps_tells_every_change_with_its_step() -> None:
+    """Played back, they lead from the states before to those after, in the steps of simulate."""
+    rule = PlasticityConfig(a_plus=0.9, a_minus=0.9)
+    teacher = 1.5 * (torch.arange(40)[:, None, None] % 8 == 3) * torch.ones(1, 1, N_POST)
+    pre = random_spikes(1, seed=0, p=0.15)
+    given = {"update": "step", "target_factor": torch.zeros(N_POST)}
+    layer, same = (make_layer(rule=rule, **given).train() for _ in range(2))
+    state = layer.state.clone()
+    _, events = layer.pair(pre, teacher)
+    assert isinstance(events, StateEvents)
+    rows = zip(*(x.tolist() for x in vars(events).values()), strict=True)
+    names, pairs = list(vars(events)), set()
+    for row in rows:
+        told = dict(zip(names, row, strict=True))
+        assert int(state[told["post"], told["pre"]]) == told["old"] != told["new"]
+        state[told["post"], told["pre"]] = told["new"]
+        pairs.add((told["post"], told["pre"]))
+    assert torch.equal(state, layer.state)
+    assert len(pairs) < len(events.step)  # some changed more than once
+    _, _, simulated = same.simulate(pre, teacher)
+    assert torch.equal(simulated.step, events.step)
+    assert len(events.step.unique()) > 3
 
 
 def test_capture_reports_and_consolidates_the_functional_contacts() -> None:

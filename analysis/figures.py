@@ -30,6 +30,7 @@ import figure3
 import figure4
 import growth
 import lesion
+import spike_timing
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "experiments" / "recorded"
@@ -66,6 +67,9 @@ FROM_RECORDED: dict[str, Callable[[], Figure]] = {
     ),
     "lesion_tiny": lambda: lesion_curves(lesion.lesions(LESIONS)),
     "pharmacology_tiny": lambda: lesion.draw_pharmacology(LESIONS),
+    "spike_timing_tiny": lambda: spike_timing.draw(
+        spike_timing.read(RECORDED / "spike_timing_tiny")
+    ),
 }
 """File (without .png) -> how it is drawn."""
 

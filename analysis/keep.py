@@ -2,7 +2,7 @@
 
     python analysis/keep.py runs/compare_tiny runs/steps_tiny runs/lesion_tiny/1993
 
-Copies ``summary.json``, ``study.json`` and the data of protocols (``lesion.h5``,
+Copies ``summary.json``, ``study.json``, ``spike_timing.json`` and the data of protocols (``lesion.h5``,
 ``pharmacology.h5``) to ``experiments/recorded/``, under the same names below ``runs/``; paths of
 the machine that made them are cut to their last part. `analysis/figures.py` draws from there.
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 RECORDED = Path(__file__).resolve().parents[1] / "experiments" / "recorded"
-JSON, HDF5 = ("summary.json", "study.json"), ("lesion.h5", "pharmacology.h5")
+JSON = ("summary.json", "study.json", "spike_timing.json")
+HDF5 = ("lesion.h5", "pharmacology.h5")
 
 
 def without_paths(value: Any) -> Any:

@@ -23,13 +23,14 @@ import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from snn_artsy.config import RunConfig, SNNConfig
+from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
 from snn_artsy.learners import ArtsySNN, Setting, Task
 from snn_artsy.learners.tasks import join
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.style import BLACK, BLUE, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.provenance import provenance
 from snn_artsy.rules import PairSTDP
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
@@ -39,6 +40,7 @@ from snn_artsy.synapses.pairing import jitter_in_time
 JITTER_MS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 OFTEN = 5
 """Images of a class in which a unit must fire, to have a mean spike time there."""
+FILE = "spike_timing.json"
 STREAM = 4  # of the noise, as in the shuffled control
 
 
@@ -116,6 +118,12 @@ def binned(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> list[float | None
     return [float(part.mean()) if len(part) >= 20 else None for part in bins]
 
 
+def read(directory: Path) -> dict[str, Any]:
+    """Numbers that were kept."""
+    found: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    return found
+
+
 def measured(config: RunConfig, features: FeatureStream, device: str) -> dict[str, Any]:
     curve = []
     for sd_ms in JITTER_MS:
@@ -128,7 +136,17 @@ def measured(config: RunConfig, features: FeatureStream, device: str) -> dict[st
             parts = [lead_and_state(learner, task) for task, _ in features.tasks]
             lead, change, converted = (np.concatenate(part) for part in zip(*parts, strict=True))
     edges = np.arange(-16.5, 17.5, 1.0)
+    p = config.snn.plasticity
     return {
+        "data": config.data.name,
+        "seed": config.seed,
+        "git_commit": provenance(1)["git_commit"],
+        "window": {
+            "a_plus": p.a_plus,
+            "tau_plus_ms": p.tau_plus_ms,
+            "a_minus": p.a_minus,
+            "tau_minus_ms": p.tau_minus_ms,
+        },
         "jitter": curve,
         "lead_ms": ((edges[:-1] + edges[1:]) / 2).tolist(),
         "converted": binned(lead, converted, edges),
@@ -139,7 +157,7 @@ def measured(config: RunConfig, features: FeatureStream, device: str) -> dict[st
 
 
 @styled
-def draw(found: dict[str, Any], snn: SNNConfig) -> Figure:
+def draw(found: dict[str, Any]) -> Figure:
     """Conversion against spike time with the STDP window; accuracy and contacts against jitter."""
     figure = new_figure(PAGE_INCHES, 2.4)
     left, right = figure.subplots(1, 2)
@@ -151,8 +169,9 @@ def draw(found: dict[str, Any], snn: SNNConfig) -> Figure:
     left.set(xlabel="teacher - mean spike time of the unit (ms)", ylabel="contacts (%)")
     left.legend(loc="upper left")
     window = left.twinx()
-    p, d = snn.plasticity, np.linspace(-16, 16, 321)
-    up, down = p.a_plus * np.exp(-d / p.tau_plus_ms), -p.a_minus * np.exp(d / p.tau_minus_ms)
+    p, d = found["window"], np.linspace(-16, 16, 321)
+    up = p["a_plus"] * np.exp(-d / p["tau_plus_ms"])
+    down = -p["a_minus"] * np.exp(d / p["tau_minus_ms"])
     for side in (d < 0, d > 0):
         window.plot(d[side], np.where(d > 0, up, down)[side], color=ORANGE, lw=0.8)
     window.set_ylabel("STDP window (occupancy)", color=ORANGE)
@@ -181,8 +200,8 @@ def main() -> None:
     device = choose_device(config.device)
     found = measured(config, prepare(config, device, Console()), device)
     text = json.dumps(found, indent=1)
-    (given.out / "spike_timing.json").write_text(text + "\n", encoding="utf-8")
-    draw(found, config.snn).savefig(given.out / "spike_timing.png")
+    (given.out / FILE).write_text(text + "\n", encoding="utf-8")
+    draw(found).savefig(given.out / "spike_timing.png", dpi=150)
 
 
 if __name__ == "__main__":

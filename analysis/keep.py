@@ -2,9 +2,10 @@
 
     python analysis/keep.py runs/compare_tiny runs/steps_tiny runs/lesion_tiny/1993
 
-Copies ``summary.json``, ``study.json``, ``spike_timing.json`` and the data of protocols (``lesion.h5``,
-``pharmacology.h5``) to ``experiments/recorded/``, under the same names below ``runs/``; paths of
-the machine that made them are cut to their last part. `analysis/figures.py` draws from there.
+Copies ``summary.json``, ``study.json``, ``spike_timing.json`` and the data of protocols
+(``lesion.h5``, ``pharmacology.h5``) to ``experiments/recorded/``, under the same names below
+``runs/``; paths of the machine that made them are cut to their last part. `analysis/figures.py`
+draws from there.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ KEYS = (
     "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
     "forgetting_max_last", "forgetting_spikes_only", "a_last_old_spikes_only",
     "a_last_new_spikes_only", "functional_share", "mean_open_gates", "spikes_per_image",
-    "timing_index", "seconds",
+    "timing_index", "timing_index_equal_density", "seconds",
 )  # fmt: skip
 
 

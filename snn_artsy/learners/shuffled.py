@@ -86,9 +86,11 @@ class ShuffledAtEqualDensity(ArtsySNN):
         return held_back(self.config, (low + high) / 2.0)
 
     def _apply_contact_control(self) -> None:
-        """Before anything is measured with the new contacts."""
-        generator = torch.Generator().manual_seed(self.seed + len(self.layers))
-        match_density(self.layers[-1], self.model.layers[-1].state != SILENT, generator)
+        """Before anything is measured with the new contacts; old ones may have changed, too."""
+        for t, (layer, model) in enumerate(zip(self.layers, self.model.layers, strict=True)):
+            # its own, so that layers which did not change stay as they are
+            generator = torch.Generator().manual_seed(self.seed + t + 1)
+            match_density(layer, model.state != SILENT, generator)
 
     def controls(self) -> dict[str, Learner]:
         return {}
@@ -113,7 +115,8 @@ def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Ge
     order = by_chance.gather(1, ampa.sort(dim=1, descending=True, stable=True).indices)
     chosen = torch.arange(layer.n_pre, device=order.device) < n_open
     opened = torch.zeros_like(born).scatter(1, order, chosen)
-    layer.state.copy_(torch.where(born, torch.where(opened, FUNCTIONAL, SILENT), layer.state))
+    kept = layer.state.clamp_min(FUNCTIONAL)  # or consolidated
+    layer.state.copy_(torch.where(born, torch.where(opened, kept, SILENT), layer.state))
 
 
 def held_back(config: SNNConfig, factor: float) -> SNNConfig:

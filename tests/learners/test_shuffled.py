@@ -13,10 +13,14 @@ from snn_artsy.synapses.layer import SilentSynapseLayer
 def test_each_neuron_keeps_its_largest_occupancies() -> None:
     layer = SilentSynapseLayer(4, 3, rule=None)
     layer.ampa.copy_(torch.tensor([[0.1, 0.9, 0.3, 0.7], [0.0, 0.0, 0.0, 0.2], [0.5] * 4]))
-    layer.state[0, 0] = FUNCTIONAL
+    layer.state[0, 0], layer.state[0, 1] = FUNCTIONAL, CONSOLIDATED
     wanted = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]).bool()
     match_density(layer, wanted, torch.Generator().manual_seed(0))
-    assert (layer.state != SILENT).long().tolist() == [[0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert layer.state.tolist() == [
+        [SILENT, CONSOLIDATED, SILENT, FUNCTIONAL],
+        [SILENT, SILENT, SILENT, FUNCTIONAL],
+        [SILENT] * 4,
+    ]
 
 
 def test_equal_occupancies_are_drawn() -> None:

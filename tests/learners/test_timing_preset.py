@@ -81,3 +81,14 @@ def test_order_is_learnt_and_its_loss_is_not_one_of_density(stream: Any) -> None
         torch.equal(a.state, b.state)
         for a, b in zip(model.layers, matched.model.layers, strict=True)
     )
+
+
+def test_old_contacts_that_go_on_changing_are_matched_again(stream: Any) -> None:
+    own = (RunConfig().ann, RunConfig().gate, DIM, "cpu", 0)
+    matched = ShuffledAtEqualDensity(
+        timing(snn__plastic_old=True, snn__contacts__consolidation=False), *own
+    )
+    for task in stream.tasks[:2]:
+        matched.learn(task)
+    for layer, model in zip(matched.layers, matched.model.layers, strict=True):
+        assert torch.equal((layer.state != SILENT).sum(1), (model.state != SILENT).sum(1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import (
     Batch,
+    LabelledBatch,
     Learner,
     Prediction,
     Task,
@@ -35,6 +36,7 @@ from snn_artsy.learners.state import (
 )
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
+from snn_artsy.learners.tasks import join
 from snn_artsy.learners.thresholds import GateThresholds
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
@@ -133,7 +135,7 @@ class ArtsySNN(Learner):
     # --- learning ---------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:
-        t, train = task.number, task.train
+        t, train = task.number, self._training(task)
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
                 self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
@@ -149,7 +151,7 @@ class ArtsySNN(Learner):
             self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
             self.probe.wait_for_spikes("train")
             self._batches = 0
-        self._pair(task)
+        self._pair(task, train)
         self.epoch = 0
         self.replay.add_task(train)
         self._sleep(t)
@@ -175,6 +177,12 @@ class ArtsySNN(Learner):
         self._calibrate(task)
         self.probe.wait_for_spikes("test")
 
+    def _training(self, task: Task) -> LabelledBatch:
+        """What contacts learn from: validation samples, too, where no threshold needs them."""
+        if self.config.plasticity.rule != "error":
+            return task.train
+        return join([task.train, task.validation])
+
     def _add_subnetwork(self, n_classes: int) -> None:
         k = self.config.neuron.per_class
         rule = self.config.plasticity
@@ -198,9 +206,9 @@ class ArtsySNN(Learner):
             layer.slow_weight.copy_(self.layers[-1].slow_weight)
         self.layers.append(layer)
 
-    def _pair(self, task: Task) -> None:
+    def _pair(self, task: Task, train: LabelledBatch) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
-        t, train, layer = task.number, task.train, self.layers[-1]
+        t, layer = task.number, self.layers[-1]
         teacher, duration = self.config.teacher, self.config.encoding.duration_ms(teaching=True)
         labels = train.labels
         if self.control == "shuffled_labels":
@@ -551,7 +559,7 @@ class ArtsySNN(Learner):
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.load_state_dict(state)
         self.thresholds.restore(state)
-        self.replay.restore(state, [task.train for task in tasks])
+        self.replay.restore(state, [self._training(task) for task in tasks])
         for name, value in below(state, "counters.").items():
             plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
             if plain in Probe.COUNTERS:

@@ -349,6 +349,11 @@ LEARNERS = Registry(
             "artsy_ann_no_gates": "Artsy ANN, no gates",
             "artsy_ann_e0": "Artsy ANN, E_0 only",
             "artsy_ann_subnetworks": "Artsy ANN, without h_0",
+            "artsy_ann_gate_alone": "Artsy ANN, gate alone",
+            "whitened_ncm": "whitened class mean",
+            "binary_mean": "binary class mean",
+            "nested_mean": "nested binary means",
+            "mean_field": "mean field of Artsy SNN",
         }.items()
     }
     | {"artsy_snn": ("snn_artsy.learners.builders:build_snn", "Artsy SNN")},

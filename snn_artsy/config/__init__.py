@@ -16,11 +16,13 @@ from snn_artsy.checks import ConfigError, require
 from snn_artsy.config.data import BackboneConfig, DataConfig
 from snn_artsy.config.learners import (
     ANNConfig,
+    BinaryMeanConfig,
     DiscriminantConfig,
     EaseConfig,
     FinetuneConfig,
     GateConfig,
     JointConfig,
+    NestedMeanConfig,
     RanPACConfig,
     RidgeGateConfig,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "TRACE_VARIABLES",
     "ANNConfig",
     "BackboneConfig",
+    "BinaryMeanConfig",
     "ConfigError",
     "ContactConfig",
     "DataConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "FinetuneConfig",
     "GateConfig",
     "JointConfig",
+    "NestedMeanConfig",
     "NeuronConfig",
     "PlasticityConfig",
     "RanPACConfig",
@@ -94,6 +98,8 @@ class RunConfig:
         artsy_ridge: Artsy (ANN) with gates from a ridge regression.
         finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
         joint: Linear probe trained on all data seen so far.
+        binary_mean: Binarised class means of the spiking learner's code.
+        nested_mean: The same at several shares.
         ease: EASE.
         ranpac: RanPAC.
         record: What goes into ``run.h5``.
@@ -105,8 +111,10 @@ class RunConfig:
         learners: Methods to compare, separated by commas, of ``simplecil``, ``finetune_linear``,
             ``finetune_adapter``, ``joint``, ``aper_adapter``, ``ease``, ``ranpac``, ``artsy_ann``,
             ``artsy_ann_lda``, ``artsy_ann_ridge``, ``artsy_ann_no_gates``, ``artsy_ann_e0``,
-            ``artsy_ann_subnetworks`` and ``artsy_snn``; or of your own, as ``module:Class``, which
-            must be named on the command line (here or by ``--own``), registered, or installed.
+            ``artsy_ann_subnetworks``, ``artsy_ann_gate_alone``, ``whitened_ncm``, ``binary_mean``,
+            ``nested_mean``, ``mean_field`` and ``artsy_snn``; or of your own, as ``module:Class``,
+            which must be named on the command line (here or by ``--own``), registered, or
+            installed.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
@@ -121,6 +129,8 @@ class RunConfig:
     artsy_ridge: RidgeGateConfig = field(default_factory=RidgeGateConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     joint: JointConfig = field(default_factory=JointConfig)
+    binary_mean: BinaryMeanConfig = field(default_factory=BinaryMeanConfig)
+    nested_mean: NestedMeanConfig = field(default_factory=NestedMeanConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)
     ranpac: RanPACConfig = field(default_factory=RanPACConfig)
     record: RecordConfig = field(default_factory=RecordConfig)

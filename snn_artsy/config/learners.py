@@ -170,6 +170,38 @@ class JointConfig:
 
 
 @dataclass(frozen=True)
+class BinaryMeanConfig:
+    """Binarised class means (learner ``binary_mean``; our definition).
+
+    Args:
+        share: Of the ON/OFF units that a class has set to 1; the default is about the share of
+            functional contacts of the default spiking learner.
+    """
+
+    share: float = 0.39
+
+    def __post_init__(self) -> None:
+        take_types(self, "binary_mean.")
+        require(0 < self.share < 1, "binary_mean.share", self.share, "use a share in (0, 1)")
+
+
+@dataclass(frozen=True)
+class NestedMeanConfig:
+    """Nested binarised class means (learner ``nested_mean``; our definition).
+
+    Args:
+        levels: How many, with shares spread evenly between 0 and 1; as many as the spiking learner
+            has neurons a class take as many bits.
+    """
+
+    levels: int = 8
+
+    def __post_init__(self) -> None:
+        take_types(self, "nested_mean.")
+        within("nested_mean.levels", self.levels, 1, 10_000)
+
+
+@dataclass(frozen=True)
 class EaseConfig:
     """EASE; its adapters are those of ``ann``.
 

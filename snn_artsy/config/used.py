@@ -18,10 +18,11 @@ from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import keys_of, section_of, type_of
 from snn_artsy.registry import LEARNERS, RULES, TORCHVISION
 
-MLP_GATED = frozenset(("artsy_ann", "artsy_ann_subnetworks"))
+MLP_GATED = frozenset(("artsy_ann", "artsy_ann_subnetworks", "artsy_ann_gate_alone"))
 GATED = MLP_GATED | {"artsy_snn"}
-REPLAYING = GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
-TRAINING = REPLAYING - {"artsy_snn"} | {"aper_adapter", "ease"}
+ADAPTED = MLP_GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
+REPLAYING = ADAPTED | {"artsy_snn", "mean_field"}
+TRAINING = ADAPTED | {"aper_adapter", "ease"}
 """Learners that train adapters by ``ann``; RanPAC and the spiking learner may."""
 CLASS_SCALED = frozenset(("artsy_ann_lda", "artsy_ann_ridge"))
 
@@ -114,6 +115,14 @@ def _spiking(c: RunConfig) -> bool:
     return "artsy_snn" in c.learners or c.controls
 
 
+def _pairs(c: RunConfig) -> bool:
+    return _spiking(c) or "mean_field" in c.learners
+
+
+def _encodes(c: RunConfig) -> bool:
+    return _pairs(c) or bool({"whitened_ncm", "binary_mean", "nested_mean"} & set(c.learners))
+
+
 def _with_adapters(c: RunConfig) -> bool:
     return _trained(c) or "finetune_adapter" in c.learners
 
@@ -173,6 +182,37 @@ def _any(names: Sequence[str] | frozenset[str], keys: Sequence[str]) -> Use:
 def _in(section: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{section}.{name}" for name in names)
 
+
+OF_SPIKING: tuple[Use, ...] = (
+    Use(
+        ("snn",),
+        "by artsy_snn (learners), its controls and its baselines without spikes (mean_field, "
+        "whitened_ncm, binary_mean, nested_mean)",
+        _encodes,
+        of_learners=True,
+    ),
+    Use(
+        (
+            *_in("snn", "preset", "plastic_old", "neuron", "plasticity", "contacts", "teacher"),
+            *_in("snn.encoding", "preset", "code", "n_steps", "test_steps", "dt_ms", "volley_ms"),
+            *_in("snn.encoding", "max_rate_hz", "period_ms", "isi_ms"),
+            "snn.replay",
+        ),
+        "by artsy_snn (learners), its controls and mean_field",
+        _pairs,
+        of_learners=True,
+    ),
+    Use(
+        (
+            *_in("snn", "mode", "readout", "fidelity", "receptors"),
+            *("snn.neuron.floor", "snn.teacher.current"),
+        ),
+        "by artsy_snn (learners) and its controls",
+        _spiking,
+        of_learners=True,
+    ),
+)
+"""Which learners use keys of ``snn`` at all; the others' conditions come on top."""
 
 WHERE_USED: tuple[Use, ...] = (
     Use(("data.root",), "where data.name is not digits", lambda c: c.data.name != "digits"),
@@ -236,10 +276,12 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     _any(("finetune_linear", "finetune_adapter"), ("finetune",)),
     _any(("joint",), ("joint",)),
+    _any(("binary_mean",), ("binary_mean",)),
+    _any(("nested_mean",), ("nested_mean",)),
     _any(("ease",), ("ease",)),
     _any(("ranpac",), ("ranpac",)),
     # --- the spiking learner
-    Use(("snn",), "by artsy_snn (learners) and its controls", _spiking, True),
+    *OF_SPIKING,
     Use(
         ("snn.preset",),
         "where it fills in a value: all that it stands for is given, as in a run's own file",

@@ -11,7 +11,7 @@ from torch import Tensor
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
 from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
-from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
 from snn_artsy.learners.replay import Replay
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
@@ -27,9 +27,10 @@ from snn_artsy.learners.subnetworks import (
 from snn_artsy.learners.tasks import take
 from snn_artsy.learners.thresholds import GateThresholds
 
-Ablation = Literal["none", "no_gates", "e0", "subnetworks"]
-"""``no_gates``: every m_t = 1; ``e0``: every m_t = 0, so z = h_0; ``subnetworks``: z without h_0.
-They differ in the answer alone, not in what is learnt."""
+Ablation = Literal["none", "no_gates", "e0", "subnetworks", "gate_alone"]
+"""``no_gates``: every m_t = 1; ``e0``: every m_t = 0, so z = h_0; ``subnetworks``: z without h_0;
+``gate_alone``: the task with the largest S_t - thr_t, and z = h_0 among its classes alone. They
+differ in the answer alone, not in what is learnt."""
 
 
 class ArtsyANN(Learner):
@@ -67,6 +68,7 @@ class ArtsyANN(Learner):
         self.gates: list[MLPGate] = []
         self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
+        self.classes_per_task: list[int] = []
 
     def learn(self, task: Task) -> None:
         network = self.build(self.generator)
@@ -77,6 +79,7 @@ class ArtsyANN(Learner):
         self._learn_gates(task)
         features, labels, _ = all_training(task)
         gained = embed_training(self.networks, task)[0] - features[:, None]
+        self.classes_per_task.append(len(task.classes))
         means = [class_means(g, labels, task.classes) for g in gained.unbind(1)]
         self.prototypes.add(class_means(features, labels, task.classes), means, replayed)
         self._calibrate(task)
@@ -88,6 +91,8 @@ class ArtsyANN(Learner):
             if batch.true_task is not None:
                 tasks = torch.arange(len(self.networks), device=gates.device)
                 gates = batch.true_task[:, None] == tasks
+            if self.ablation == "gate_alone":
+                return self._from_the_gate_alone(batch, calibrated)
             if self.ablation in ("no_gates", "e0"):
                 gates = torch.full_like(gates, self.ablation == "no_gates")
             gained = batch.features.new_zeros(len(batch), len(self.networks), self.dim)
@@ -103,6 +108,18 @@ class ArtsyANN(Learner):
         if self.ablation in ("no_gates", "e0"):  # nothing is gated
             return Prediction(classes, vit_passes=passes, operations=operations)
         return Prediction(classes, calibrated, gates, vit_passes=passes, operations=operations)
+
+    def _from_the_gate_alone(self, batch: Batch, calibrated: Tensor) -> Prediction:
+        """Classes of other tasks than the gates' first choice rank behind all of its own."""
+        assert self.prototypes.base is not None
+        cosines = cosine_scores(batch.features, self.prototypes.base)
+        task = calibrated.argmax(1) if batch.true_task is None else batch.true_task
+        tasks = torch.arange(len(self.networks), device=task.device)
+        only = tasks == task[:, None]
+        # cosines differ by 2 at most
+        own = only.repeat_interleave(task.new_tensor(self.classes_per_task), 1)
+        operations = self._operations(torch.zeros_like(only))
+        return Prediction(cosines + 3.0 * own, calibrated, only, operations=operations)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = self.prototypes.state_dict() | self.thresholds.state_dict() | states(self.networks)
@@ -128,6 +145,7 @@ class ArtsyANN(Learner):
         self.thresholds.restore(state)
         self.prototypes.load_state_dict(state)
         self.replay.restore(state, [task.train for task in tasks])
+        self.classes_per_task = [len(task.classes) for task in tasks]
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:

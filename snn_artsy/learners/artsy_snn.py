@@ -75,7 +75,7 @@ _BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 # Where purposes of replayed stand-ins begin (`Replay.batch`); epochs follow.
-_SLEEP = 16
+SLEEP = 16
 
 
 class ArtsySNN(Learner):
@@ -184,27 +184,8 @@ class ArtsySNN(Learner):
         return join([task.train, task.validation])
 
     def _add_subnetwork(self, n_classes: int) -> None:
-        k = self.config.neuron.per_class
-        rule = self.config.plasticity
-        spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
-        factor = rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes)
-        layer = SilentSynapseLayer(
-            2 * self.dim,
-            k * n_classes,
-            self.config.encoding.dt,
-            self.config.neuron,
-            rule,
-            self.config.contacts,
-            update=rule.update,
-            batch_reduction=rule.batch_reduction,
-            receptors=self.config.receptors if self.config.fidelity == "conductance" else None,
-            target_factor=factor,
-            generator=self.generator,
-        ).to(self.device)
-        if rule.target_over == "seen" and self.layers:
-            layer.slow_sum.copy_(self.layers[-1].slow_sum)
-            layer.slow_weight.copy_(self.layers[-1].slow_weight)
-        self.layers.append(layer)
+        layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
+        self.layers.append(layer.to(self.device))
 
     def _pair(self, task: Task, train: LabelledBatch) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
@@ -284,7 +265,7 @@ class ArtsySNN(Learner):
             for u in changing:  # changes get smaller, so that contacts settle
                 slower = 1.0 - epoch / replay.epochs
                 self.layers[u].rule = awake.sped_up(replay.speed * slower)
-            shown = self.replay.batch(list(range(t + 1)), purpose=_SLEEP + epoch)
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
             number = torch.arange(len(shown), device=self.device)
             offset = _EPOCH_STRIDE * (epoch + 1)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
@@ -599,3 +580,39 @@ class ArtsySNN(Learner):
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.probe.clock_ms,
         }
+
+
+def spiking_subnetwork(
+    config: SNNConfig,
+    dim: int,
+    n_classes: int,
+    earlier: Sequence[SilentSynapseLayer],
+    generator: torch.Generator,
+) -> SilentSynapseLayer:
+    """A sub-network for a task's classes, on the CPU.
+
+    Args:
+        dim: D.
+        earlier: Sub-networks of earlier tasks, whose slow average is gone on with where
+            ``target_over`` is ``seen``.
+        generator: Draws which contacts exist.
+    """
+    k, rule = config.neuron.per_class, config.plasticity
+    spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
+    layer = SilentSynapseLayer(
+        2 * dim,
+        k * n_classes,
+        config.encoding.dt,
+        config.neuron,
+        rule,
+        config.contacts,
+        update=rule.update,
+        batch_reduction=rule.batch_reduction,
+        receptors=config.receptors if config.fidelity == "conductance" else None,
+        target_factor=rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes),
+        generator=generator,
+    )
+    if rule.target_over == "seen" and earlier:
+        layer.slow_sum.copy_(earlier[-1].slow_sum)
+        layer.slow_weight.copy_(earlier[-1].slow_weight)
+    return layer

@@ -16,10 +16,12 @@ from snn_artsy.learners.aper import APERAdapter
 from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
 from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.learners.base import Learner
+from snn_artsy.learners.code_means import BinaryMean, WhitenedNCM
 from snn_artsy.learners.ease import EASE
 from snn_artsy.learners.finetune import Finetune
 from snn_artsy.learners.gates import ClassGates, DiscriminantGates, RidgeGates
 from snn_artsy.learners.joint import JointProbe
+from snn_artsy.learners.mean_field import MeanField
 from snn_artsy.learners.ranpac import RanPAC
 from snn_artsy.learners.replay import Replay, build_replay
 from snn_artsy.learners.simplecil import SimpleCIL
@@ -106,6 +108,7 @@ def artsy_ann(s: Setting, ablation: Ablation = "none") -> ArtsyANN:
 artsy_ann_no_gates = partial(artsy_ann, ablation="no_gates")
 artsy_ann_e0 = partial(artsy_ann, ablation="e0")
 artsy_ann_subnetworks = partial(artsy_ann, ablation="subnetworks")
+artsy_ann_gate_alone = partial(artsy_ann, ablation="gate_alone")
 
 
 def _with_class_gates(s: Setting, gates: ClassGates, scale: float) -> ArtsyANN:
@@ -127,6 +130,24 @@ def artsy_ann_ridge(s: Setting) -> ArtsyANN:
     generator = torch.Generator().manual_seed(s.seed)
     gates = RidgeGates(s.dim, s.config.artsy_ridge.projection, generator, s.device)
     return _with_class_gates(s, gates, s.config.artsy_ridge.scale)
+
+
+def whitened_ncm(s: Setting) -> WhitenedNCM:
+    return WhitenedNCM(s.config.snn.encoding)
+
+
+def binary_mean(s: Setting) -> BinaryMean:
+    return BinaryMean(s.config.snn.encoding, [s.config.binary_mean.share])
+
+
+def nested_mean(s: Setting) -> BinaryMean:
+    """Shares are spread evenly between 0 and 1."""
+    n = s.config.nested_mean.levels
+    return BinaryMean(s.config.snn.encoding, [(k + 1) / (n + 1) for k in range(n)])
+
+
+def mean_field(s: Setting) -> MeanField:
+    return MeanField(s.config.snn, s.config.gate, s.dim, s.device, s.seed)
 
 
 def finetune_adapter(s: Setting) -> Finetune:

@@ -23,8 +23,8 @@ YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#999999"
 
 STATE_COLOURS = {"silent": GREY, "functional": BLUE, "consolidated": GREEN}
-# Baselines dark, Artsy (ANN) and its variants warm, Artsy (SNN) blue; with the marker each of them
-# is told from all others (tested).
+# Baselines dark, Artsy (ANN) and its variants warm, Artsy (SNN) and its mean field blue; with the
+# marker each of them is told from all others (tested).
 LEARNER_COLOURS = {
     "simplecil": BLACK,
     "finetune_linear": GREY,
@@ -40,6 +40,11 @@ LEARNER_COLOURS = {
     "artsy_ann_e0": YELLOW,
     "artsy_ann_subnetworks": ORANGE,
     "artsy_snn": BLUE,
+    "artsy_ann_gate_alone": VERMILLION,
+    "whitened_ncm": GREY,
+    "binary_mean": SKY,
+    "nested_mean": PURPLE,
+    "mean_field": BLUE,
 }
 _OTHER_COLOURS = (GREEN, VERMILLION, PURPLE, SKY, YELLOW)
 

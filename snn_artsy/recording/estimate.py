@@ -87,7 +87,7 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     if name in wide:
         m = wide[name]
         found += 8 * m**2 + 4 * dim * m + 8 * classes * m
-    if name == "artsy_snn":
+    if name in ("artsy_snn", "mean_field"):
         found += _CONTACT * sum(_contacts(config, dim, task) for task in tasks)
     return found
 

@@ -323,6 +323,13 @@ class ProductRule:
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         check_signals(w, signals, dt_ms, steps=True)
+        return self.summed(w, traces, signals, dt_ms)
+
+    def summed(
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float
+    ) -> tuple[Tensor, Traces]:
+        """`presentation` without its checks: of independent mean trains in place of spikes it gives
+        the mean change, where factors are linear in each spike (`synapses.expectation`)."""
         f, traces = all_factors(self, self.begun(traces, signals), signals, dt_ms)
         up, down = self.dependence().of(w)
         gain = f.gain_post.flatten(0, 1).T @ f.gain_pre.flatten(0, 1)

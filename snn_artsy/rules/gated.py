@@ -165,8 +165,13 @@ class GatedSTDP:
     ) -> tuple[Tensor, Traces]:
         check_signals(w, signals, dt_ms, noise, steps=True)
         check_traces(self, traces, signals.at(0))
+        return self.summed(w, traces, self.gated(signals), dt_ms, noise)
+
+    def summed(
+        self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
+    ) -> tuple[Tensor, Traces]:
+        """`presentation` without its checks, of signals with a gate (`ProductRule.summed`)."""
         total, weight, age, base = self._parts(traces)
-        signals = self.gated(signals)
         if not isinstance(self.base, ProductRule):
             dw, base = self.base.presentation(w, base, signals, dt_ms, noise)
             return dw, self._joined(total, weight, age, base)

@@ -22,6 +22,13 @@ PER_PASS = 5e-5
 """Seconds of a batch, however small: what Python and torch take for its calls."""
 LONGEST_DAYS = 60
 
+_PAIRED = ("artsy_snn", "mean_field")
+_WITHOUT_ADAPTERS = ("simplecil", "joint", "whitened_ncm", "binary_mean", "nested_mean", *_PAIRED)
+_MLP_GATED = (
+    "artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks",
+    "artsy_ann_gate_alone",
+)  # fmt: skip
+
 _TEST_BATCH = 500  # samples that a learner answers at a time
 
 
@@ -61,13 +68,13 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     found = {"data (its images)": 8 * samples * dim}
     if LEARNERS.origin(name):  # what a learner takes that was added is not known
         return sum(found.values()), "data (its images)"
-    if name not in ("simplecil", "joint", "finetune_linear", "artsy_snn"):
+    if name not in ("finetune_linear", *_WITHOUT_ADAPTERS):
         networks = len(tasks) if name.startswith(("artsy", "ease")) else 1
         # weights and biases; the one that is trained has gradients and momenta, too
         found["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
         batch = min(ann.batch_size, shown)
         found["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
-    if name in ("artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks"):
+    if name in _MLP_GATED:
         found["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
     if name.startswith("artsy") and gate.replay == "gaussian":
         old = classes - tasks[-1].n_classes
@@ -77,7 +84,7 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         key = "ranpac.projection" if name == "ranpac" else "artsy_ridge.projection"
         # the sums and what is factorised, in double precision; P; a task's features
         found[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
-    if name == "artsy_snn":
+    if name in _PAIRED:
         k = snn.neuron.per_class
         contacts = [2 * dim * k * task.n_classes for task in tasks]
         # occupancy, state, clock, existence; the change of the last ones and what it is made of
@@ -105,10 +112,10 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
         else:
             first_only = name in ("aper_adapter", "ranpac") and number > 0
             epochs, batch = (0 if first_only else ann.epochs), ann.batch_size
-        if name not in ("simplecil", "joint", "artsy_snn"):
+        if name not in _WITHOUT_ADAPTERS:
             passes += epochs * -(-n // batch)
             products += epochs * n * 4 * dim * ann.bottleneck
-        if name in ("artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks"):
+        if name in _MLP_GATED:
             passes += ann.gate_epochs * -(-n // ann.batch_size) * (number + 1)
             products += ann.gate_epochs * n * dim * ann.gate_hidden * (number + 1)
         if name in ("ranpac", "artsy_ann_ridge"):
@@ -117,7 +124,7 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
         if name == "joint":
             # L-BFGS ends by itself, often much sooner: count what one of a hundred would take
             passes += config.joint.max_iterations * len(config.joint.l2) / 100
-        if name == "artsy_snn":
+        if name in _PAIRED:
             contacts = 2 * dim * snn.neuron.per_class * task.n_classes
             shown = snn.plasticity.epochs * n * snn.encoding.steps
             passes += shown / min(snn.plasticity.batch_size, n)
@@ -156,7 +163,7 @@ def free_memory() -> int | None:
 
 
 def _repeated(name: str) -> str:
-    if name == "artsy_snn":
+    if name in _PAIRED:
         return "snn.plasticity.epochs, snn.replay.epochs, snn.encoding.n_steps or test_steps"
     if name.startswith("finetune"):
         return "finetune.epochs"

@@ -11,11 +11,12 @@ from snn_artsy.arrays import Sizes, check_range, check_same_kind
 from snn_artsy.checks import between, duration
 from snn_artsy.config import EncodingConfig, NeuronConfig
 from snn_artsy.registry import ENCODERS
-from snn_artsy.rules.base import Rule, Signals, all_factors
+from snn_artsy.rules.base import ProductRule, Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
 from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
+from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.encoding import Presentation
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, each_taught
@@ -64,15 +65,7 @@ def expected_change(
         ValueError: Shapes do not fit together, or a probability lies outside [0, 1].
     """
     q = _check(w, q, reliability, schedule, dt_ms, slow, target)
-    base = rule.base if isinstance(rule, GatedSTDP) else rule
-    if not isinstance(base, PairSTDP | TripletSTDP):
-        raise TypeError(
-            f"expected_change: not exact for {type(base).__name__}; use pair or triplet"
-        )
-    if isinstance(rule, GatedSTDP) and rule.gating.insertion != "graded":
-        raise TypeError(
-            "expected_change: insertion 'bernoulli' is not a sum over pairs; use graded"
-        )
+    base = require_linear("expected_change", rule)
     pre = q[:, None]
     post = (each_taught(schedule, len(reliability)).to(q) * reliability)[:, None]
     gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
@@ -88,14 +81,65 @@ def expected_change(
     return gain * up - loss_post.T @ loss_pre * down
 
 
+def require_linear(name: str, rule: object) -> PairSTDP | TripletSTDP:
+    """A rule whose change is linear in each single spike, without its gate; ``name`` begins the
+    message.
+
+    Raises:
+        TypeError: It is not, or nobody knows.
+    """
+    base = rule.base if isinstance(rule, GatedSTDP) else rule
+    if not isinstance(base, PairSTDP | TripletSTDP):
+        raise TypeError(f"{name}: not exact for {type(base).__name__}; use pair or triplet")
+    if isinstance(rule, GatedSTDP) and rule.gating.insertion != "graded":
+        raise TypeError(f"{name}: insertion 'bernoulli' is not a sum over pairs; use graded")
+    return base
+
+
+@torch.no_grad()
+def pair_in_the_mean(
+    layer: SilentSynapseLayer,
+    pre: Tensor,
+    post: Tensor,
+    presentation_ms: float,
+    predicted: Tensor | None = None,
+) -> None:
+    """`SilentSynapseLayer.pair` without spikes: contacts take the mean change of a batch.
+
+    The sum of `expected_change` over its presentations, with the slow average of the layer; states
+    and clocks follow. With the error-driven rule, whose dendritic spikes depend on the same inputs,
+    it is the mean-field approximation: the mean of the product is that of the means.
+
+    Args:
+        layer: With a rule that `require_linear` takes, error-driven, or none.
+        pre: Probability of a spike in each step, [T, B, n_pre] (`chances`).
+        post: Of the teacher's, [T, B, n_post].
+        presentation_ms: As for ``pair``.
+        predicted: Of dendritic spikes, [T, B, n_post], for the error-driven rule; None: none.
+    """
+    rule = layer.rule
+    if rule is None:
+        return
+    assert isinstance(rule, GatedSTDP | ProductRule)
+    gate = _mean_gate(rule, post, layer.dt_ms) if isinstance(rule, GatedSTDP) else None
+    rest = torch.full_like(post, V_REST_MV)
+    signals = Signals(pre, post, rest, gate, layer.target_factor, predicted)
+    slow = [layer.get_buffer(f"slow_{name}") for name in rule.slow]
+    traces = (*slow, *rule.start(pre[0], post[0])[len(slow) :])
+    change, traces = rule.summed(layer.ampa, traces, signals, layer.dt_ms)
+    for buffer, trace in zip(slow, traces, strict=False):
+        buffer.copy_(trace)
+    engine_torch.express(layer.circuit(), change, pre.shape[1], pre.shape[1] * presentation_ms)
+
+
 def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tensor:
     """Probability of a spike in each step of an image with this drive (`SpikeEncoder.drive`).
 
     Args:
-        drive: [n_pre] in [0, 1].
+        drive: [n_pre] in [0, 1]; of several images, [B, n_pre].
 
     Returns:
-        [T, n_pre]; 0 or 1 with ``latency`` and ``current``.
+        [T, n_pre] or [T, B, n_pre]; 0 or 1 with ``latency`` and ``current``.
 
     Raises:
         TypeError: A code of one's own, whose noise nobody knows here.
@@ -104,12 +148,13 @@ def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tens
     check_range("drive", drive, 0.0, 1.0)
     rate = encoding.rate_hz * encoding.dt * 1e-3
     if encoding.code == "poisson":
-        return schedule.volley.to(drive)[:, None] * (rate * drive)
+        return schedule.volley.to(drive).view(-1, *[1] * drive.ndim) * (rate * drive)
     if encoding.code not in ("latency", "current"):
         raise TypeError(f"chances: not known for {encoding.code!r}; use poisson, latency, current")
-    nobody = torch.zeros(1, dtype=torch.int64)
-    shown = Presentation(drive[None], schedule, rate, 0, 0, nobody)
-    return ENCODERS[encoding.code](shown)[:, 0].to(drive)
+    several = drive if drive.ndim == 2 else drive[None]
+    nobody = torch.zeros(len(several), dtype=torch.int64)
+    spikes = ENCODERS[encoding.code](Presentation(several, schedule, rate, 0, 0, nobody)).to(drive)
+    return spikes if drive.ndim == 2 else spikes[:, 0]
 
 
 def sampled_change(

@@ -384,15 +384,22 @@ class SilentSynapseLayer(nn.Module):
         pre, _ = self._checked(pre, None)
         check_same_kind("steps", steps, "n", {}, self.exists.new_zeros((), dtype=torch.int64))
         check_range("steps", steps, 0, len(pre) - 1)
-        circuit = self.circuit()
-        balance, threshold = engine_torch.balance_and_threshold(
-            circuit, engine_torch.transmitted(circuit)
-        )
-        membrane = engine_torch.membrane_of(circuit, engine_torch.neuron_of(circuit, threshold))
         # the potential is linear in spikes: a sum over few steps in place of one for every step
-        sums = leaky_sum(pre, self.dt_ms, membrane.tau_m_ms)[steps]
-        state = Ongoing((), balance, threshold)
+        return self.potential(self.dendritic(pre)[steps])
+
+    def dendritic(self, pre: Tensor) -> Tensor:
+        """Presynaptic spikes, or their means, as a dendrite sums them up: leaky with the membrane's
+        time constant, [T, B, n_pre] alike."""
+        membrane = engine_torch.membrane_of(self.circuit(), self._unit())
+        return leaky_sum(pre, self.dt_ms, membrane.tau_m_ms)
+
+    def potential(self, sums: Tensor) -> Tensor:
+        """Net input in thresholds for such sums, [n, B, n_pre] -> [n, B, n_post]: `foresee` without
+        its checks."""
+        circuit = self.circuit()
         weights = engine_torch.transmitted(circuit)
+        balance, threshold = engine_torch.balance_and_threshold(circuit, weights)
+        state = Ongoing((), balance, threshold)
         return engine_torch.net_input(circuit, state, sums, weights) / threshold
 
     # --- learning ---------------------------------------------------------------------------------

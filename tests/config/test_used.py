@@ -13,6 +13,7 @@ from snn_artsy.config import DEFAULT_LEARNERS, RunConfig
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config.used import (
     ALWAYS,
+    OF_SPIKING,
     WHERE_USED,
     check_used,
     leaves,
@@ -33,7 +34,7 @@ def config_of(values: dict[str, Any]) -> RunConfig:
 
 def test_every_key_is_in_the_table_or_always_used() -> None:
     """A new key must be put into one of them; that of its section alone does not count."""
-    conditional = {k for k in leaves() if any(use.keys != ("snn",) for use in uses_of(k))}
+    conditional = {k for k in leaves() if any(use not in OF_SPIKING for use in uses_of(k))}
     assert conditional | set(ALWAYS) == set(leaves())
     assert not conditional & set(ALWAYS)
     known = set(keys_of(RunConfig))
@@ -117,6 +118,19 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "artsy_snn",
     ),
     ({"snn.teacher.current": 2.0, "learners": ["simplecil"]}, {"controls": True}, "artsy_snn"),
+    ({"snn.readout": 0.1, "learners": ["mean_field"]}, {"learners": ["artsy_snn"]}, "controls"),
+    (
+        {"snn.plasticity.epochs": 2, "learners": ["whitened_ncm"]},
+        {"learners": ["mean_field"]},
+        "mean_field",
+    ),
+    (
+        {"snn.encoding.shrinkage": 0.5, "learners": ["simplecil"]},
+        {"learners": ["whitened_ncm"]},
+        "whitened_ncm",
+    ),
+    ({"binary_mean.share": 0.5}, {"learners": ["binary_mean"]}, "binary_mean"),
+    ({"nested_mean.levels": 5}, {"learners": ["nested_mean"]}, "nested_mean"),
     ({"data.root": "images"}, {"data.name": "imagefolder"}, "not digits"),
     ({"data.download": True}, {"data.name": "mnist"}, "torchvision"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -25,7 +26,7 @@ from snn_artsy.learners.prototypes import GatedPrototypes
 STREAM = gaussian_stream()
 TEST = STREAM.test
 CONFIG = RunConfig(ann=ANNConfig(epochs=5, lr=0.5))  # strong sub-networks, or nothing would differ
-ABLATIONS = ("artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks")
+ABLATIONS = ("artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks", "artsy_ann_gate_alone")
 
 
 @cache
@@ -51,6 +52,25 @@ def test_the_pre_trained_model_alone_is_the_nearest_class_mean() -> None:
     assert torch.equal(prediction.scores, learnt("simplecil").predict(TEST).scores)
     assert prediction.gates is None
     assert prediction.gate_scores is None
+
+
+def test_the_gate_alone_names_the_task_and_h0_the_class_within_it() -> None:
+    """Against a loop over samples; the gates are those of the whole."""
+    learner = learnt("artsy_ann_gate_alone")
+    prediction, whole = learner.predict(TEST), learnt("artsy_ann").predict(TEST)
+    assert torch.equal(prediction.gate_scores, whole.gate_scores)
+    cosines = learnt("simplecil").predict(TEST).scores
+    plain = 0
+    for row, scores in enumerate(whole.gate_scores):
+        task = max(range(len(scores)), key=lambda t: float(scores[t]))
+        own = range(PER_TASK * task, PER_TASK * (task + 1))
+        best = max(own, key=lambda c: float(cosines[row, c]))
+        assert int(prediction.scores[row].argmax()) == best
+        assert prediction.gates[row].nonzero()[:, 0].tolist() == [task]
+        plain += int(cosines[row].argmax()) == best
+    assert plain < len(TEST)  # else the gates would not matter
+    given = learner.predict(dataclasses.replace(TEST, true_task=TEST.labels // PER_TASK))
+    assert torch.equal(given.scores.argmax(1) // PER_TASK, TEST.labels // PER_TASK)
 
 
 def test_without_gates_all_sub_networks_add_up() -> None:

@@ -64,6 +64,7 @@ def test_every_learner_of_the_configuration_is_built() -> None:
         ("artsy_ann_no_gates", "no_gates"),
         ("artsy_ann_e0", "e0"),
         ("artsy_ann_subnetworks", "subnetworks"),
+        ("artsy_ann_gate_alone", "gate_alone"),
     ],
 )
 def test_artsy_and_its_ablations(name: str, ablation: str) -> None:

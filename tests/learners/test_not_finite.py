@@ -78,6 +78,7 @@ DIVERGES: dict[str, dict[str, Any]] = {
             ("artsy_ann_no_gates", 1e20),
             ("artsy_ann_e0", 1e20),
             ("artsy_ann_subnetworks", 1e20),
+            ("artsy_ann_gate_alone", 1e20),
         )
     },
     "artsy_ann_lda": {"ann": ANNConfig(epochs=10, weight_decay=1e4)},
@@ -85,6 +86,10 @@ DIVERGES: dict[str, dict[str, Any]] = {
     "artsy_snn": {},
     "simplecil": {},
     "finetune_linear": {},
+    "whitened_ncm": {},
+    "binary_mean": {},
+    "nested_mean": {},
+    "mean_field": {},
 }
 
 

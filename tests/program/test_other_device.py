@@ -23,6 +23,7 @@ from snn_artsy.config import (
     NeuronConfig,
     PlasticityConfig,
     RecordConfig,
+    ReplayConfig,
     RunConfig,
     SNNConfig,
 )
@@ -68,6 +69,12 @@ LEARNERS: dict[str, RunConfig] = {
     "artsy_ann": RunConfig(ann=ANNConfig(epochs=2)),
     "artsy_ann_lda": RunConfig(ann=ANNConfig(epochs=2)),
     "artsy_ann_ridge": RunConfig(ann=ANNConfig(epochs=2)),
+    "whitened_ncm": RunConfig(),
+    "nested_mean": RunConfig(),
+    "mean_field": RunConfig(),
+    "mean_field, error": RunConfig(
+        snn=SNNConfig(plasticity=PlasticityConfig(rule="error"), replay=ReplayConfig(epochs=2))
+    ),
     "artsy_snn": RunConfig(),
     "artsy_snn, exemplars": RunConfig(gate=GateConfig(replay="exemplars")),
     "artsy_snn, gate": RunConfig(snn=SNNConfig(mode="gate"), ann=ANNConfig(epochs=2)),

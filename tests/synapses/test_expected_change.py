@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_artsy.config import EncodingConfig, TeacherConfig
+from snn_artsy.config import EncodingConfig, NeuronConfig, TeacherConfig
 from snn_artsy.rules import (
     CalciumRule,
     GatedSTDP,
@@ -21,8 +21,19 @@ from snn_artsy.rules import (
 )
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
 from snn_artsy.synapses.encoding import SpikeEncoder
-from snn_artsy.synapses.expectation import chances, expected_change, sampled_change
-from snn_artsy.synapses.pairing import make_schedule, shuffle_in_time, teaching_spikes
+from snn_artsy.synapses.expectation import (
+    chances,
+    expected_change,
+    pair_in_the_mean,
+    sampled_change,
+)
+from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.synapses.pairing import (
+    each_taught,
+    make_schedule,
+    shuffle_in_time,
+    teaching_spikes,
+)
 
 ENCODING, TEACHER = EncodingConfig(), TeacherConfig(reliability=0.8)
 SCHEDULE = make_schedule(ENCODING, TEACHER)
@@ -299,3 +310,44 @@ def test_chances_of_the_codes() -> None:
     assert torch.equal(chances(replace(FINE, code="current"), TWO, DRIVE), spikes)
     with pytest.raises(ValueError, match="drive"):
         chances(FINE, TWO, DRIVE + 1.0)
+
+
+@pytest.mark.parametrize("code", ["poisson", "latency"])
+@pytest.mark.parametrize("name", ["gated_pair", "pair", "triplet", "pair_soft"])
+def test_a_layer_in_the_mean_is_the_mean_of_layers_that_see_spikes(name: str, code: str) -> None:
+    """Encoder, teacher and `pair` 400 times, against one expected update of three images."""
+    encoding = EncodingConfig(code=code)
+    teacher = TeacherConfig(reliability=0.8)
+    schedule = make_schedule(encoding, teacher)
+    z = torch.tensor([[1.9, -0.4, 0.9], [0.2, 1.1, -1.5], [-0.7, 0.3, 2.5]], dtype=torch.float64)
+    taught = torch.tensor([[True, False], [False, True], [True, False]])
+    half = torch.full((2, 6), 0.5)  # far from both bounds
+
+    def layer() -> SilentSynapseLayer:
+        made = SilentSynapseLayer(6, 2, encoding.dt, NeuronConfig(), RULES[name])
+        made.ampa.copy_(half)
+        return made
+
+    encoder, drawn = SpikeEncoder(encoding, schedule), []
+    for seed in range(400):
+        own, index = layer(), torch.arange(3)
+        fires = teaching_spikes(schedule, teacher, taught, seed, 3, index)
+        own.pair(encoder(z, seed, 0, index), 1.5 * fires)
+        drawn.append(own.ampa - half)
+    mean = layer()
+    pre = chances(encoding, schedule, encoder.drive(z))
+    post = 0.8 * each_taught(schedule, 2)[:, None] * taught
+    pair_in_the_mean(mean, pre, post, 100.0)
+    each = torch.stack(drawn)
+    error = each.std(0) / 20.0 + 1e-6
+    assert float(((mean.ampa - half - each.mean(0)) / error).abs().max()) < 4.5
+    assert float((mean.ampa - half).abs().max()) > 10 * float(error.min())
+
+
+def test_chances_of_several_images_are_those_of_each() -> None:
+    drive = torch.tensor([[0.1, 0.5, 1.0], [0.0, 0.9, 0.3]])
+    for code in ("poisson", "latency", "current"):
+        encoding = EncodingConfig(code=code)
+        schedule = make_schedule(encoding, TEACHER)
+        each = [chances(encoding, schedule, row) for row in drive]
+        assert torch.equal(chances(encoding, schedule, drive), torch.stack(each, 1))

@@ -1,0 +1,81 @@
+"""Class means of what the spiking learner sees, without spikes or plasticity: its baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snn_artsy.config import EncodingConfig
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training
+from snn_artsy.learners.prototypes import class_means
+from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
+from snn_artsy.synapses.pairing import reading_schedule
+
+
+class WhitenedNCM(Learner):
+    """Nearest class mean of zeta, the features as the spiking learner scales them (eq. 2).
+
+    The score is zeta . m_c - |m_c|^2 / 2, which orders classes as the distance |zeta - m_c| does.
+
+    Args:
+        encoding: Of the spiking learner.
+    """
+
+    def __init__(self, encoding: EncodingConfig) -> None:
+        self.encoding = encoding
+        self.scaling: FeatureScaling | None = None
+        self.means: list[Tensor] = []  # of each task's classes
+
+    def learn(self, task: Task) -> None:
+        if self.scaling is None:
+            self.scaling = fit_scaling(task.train.features, task.train.labels, self.encoding)
+        features, labels, _ = all_training(task)
+        self.means.append(class_means(self._code(features), labels, task.classes))
+
+    def predict(self, batch: Batch) -> Prediction:
+        means = torch.cat(self.means)
+        return Prediction(self._code(batch.features) @ means.T - 0.5 * means.square().sum(1))
+
+    def _code(self, features: Tensor) -> Tensor:
+        """What is averaged: [n, D] -> [n, n_units]."""
+        assert self.scaling is not None
+        return self.scaling(features)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        if self.scaling is None:
+            return {}
+        kept = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
+        return kept | super().state_dict()
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
+        self.means = [state[f"means.{t}"] for t in range(len(tasks))]
+
+
+class BinaryMean(WhitenedNCM):
+    """Class means of the ON/OFF code p (eq. 4), the units with the largest ones set to 1, the
+    others to 0; the score is the dot product with p.
+
+    With several shares the binary means are nested, and their scores are added: each unit has one
+    of a few weights.
+
+    Args:
+        shares: Of the units that are set to 1.
+    """
+
+    def __init__(self, encoding: EncodingConfig, shares: Sequence[float]) -> None:
+        super().__init__(encoding)
+        self.encoder = SpikeEncoder(encoding, reading_schedule(encoding))
+        self.shares = shares
+
+    def predict(self, batch: Batch) -> Prediction:
+        means = torch.cat(self.means)
+        rank = means.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        count = [round(share * means.shape[1]) for share in self.shares]
+        weights = torch.stack([(rank < n).to(means) for n in count]).sum(0)
+        return Prediction(self._code(batch.features) @ weights.T)
+
+    def _code(self, features: Tensor) -> Tensor:
+        return self.encoder.drive(super()._code(features))

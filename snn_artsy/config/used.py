@@ -195,7 +195,7 @@ OF_SPIKING: tuple[Use, ...] = (
         (
             *_in("snn", "preset", "plastic_old", "neuron", "plasticity", "contacts", "teacher"),
             *_in("snn.encoding", "preset", "code", "n_steps", "test_steps", "dt_ms", "volley_ms"),
-            *_in("snn.encoding", "max_rate_hz", "period_ms", "isi_ms"),
+            *_in("snn.encoding", "max_rate_hz", "period_ms", "isi_ms", "statistics"),
             "snn.replay",
         ),
         "by artsy_snn (learners), its controls and mean_field",
@@ -442,7 +442,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("backbone", "workers", "cache"),
     *_in("snn", "mode", "fidelity", "plastic_old"),
     *_in("snn.encoding", "code", "n_steps", "test_steps", "dt_ms", "volley_ms", "period_ms"),
-    *_in("snn.encoding", "saturation_sd", "decorrelation", "isi_ms"),
+    *_in("snn.encoding", "saturation_sd", "decorrelation", "isi_ms", "statistics"),
     *_in("snn.neuron", "model", "per_class", "tau_mem_ms", "threshold", "floor"),
     *_in("snn.plasticity", "rule", "batch_size", "epochs"),
     *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),

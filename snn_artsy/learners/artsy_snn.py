@@ -23,7 +23,7 @@ from snn_artsy.learners.base import (
 )
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
-from snn_artsy.learners.replay import ClassGaussians, build_replay
+from snn_artsy.learners.replay import ClassGaussians, Replay, build_replay
 from snn_artsy.learners.sleep import foreseen
 from snn_artsy.learners.state import (
     below,
@@ -138,14 +138,8 @@ class ArtsySNN(Learner):
         t, train = task.number, self._training(task)
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
-                self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
                 self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
-            elif self.config.encoding.statistics == "seen":
-                assert isinstance(self.replay, ClassGaussians)
-                centres, within = self.replay.joined_by(train)
-                mean_square = train.features.double().square().mean()
-                shrinkage = self.config.encoding.shrinkage
-                self.scaling = whiten_classes(centres, within, shrinkage, mean_square)
+            self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
             self._add_subnetwork(len(task.classes))
             k = self.config.neuron.per_class
             self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
@@ -580,6 +574,21 @@ class ArtsySNN(Learner):
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.probe.clock_ms,
         }
+
+
+def next_scaling(
+    now: FeatureScaling | None, train: LabelledBatch, replay: Replay, config: SNNConfig
+) -> FeatureScaling:
+    """Statistics of the code from a task on whose samples are at hand and not yet in ``replay``;
+    ``now``: those before it."""
+    if now is None:
+        return fit_scaling(train.features, train.labels, config.encoding)
+    if config.encoding.statistics == "first":
+        return now
+    assert isinstance(replay, ClassGaussians)
+    means, within = replay.joined_by(train)
+    mean_square = train.features.double().square().mean()
+    return whiten_classes(means, within, config.encoding.shrinkage, mean_square)
 
 
 def spiking_subnetwork(

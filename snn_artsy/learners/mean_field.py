@@ -10,11 +10,11 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import GateConfig, SNNConfig
-from snn_artsy.learners.artsy_snn import SLEEP, spiking_subnetwork
+from snn_artsy.learners.artsy_snn import SLEEP, next_scaling, spiking_subnetwork
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.replay import NoReplay, build_replay
 from snn_artsy.learners.state import modules, set_generator, under
-from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
+from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import each_taught, make_schedule, reading_schedule
@@ -51,14 +51,14 @@ class MeanField(Learner):
         self.encoder = SpikeEncoder(config.encoding, self.schedule)
         self.reading = reading_schedule(config.encoding)
         self.generator = torch.Generator().manual_seed(seed)
-        self.replay = build_replay(gate, seed) if config.replay.epochs else NoReplay()
+        replays = config.replay.epochs or config.encoding.statistics == "seen"
+        self.replay = build_replay(gate, seed) if replays else NoReplay()
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []
 
     def learn(self, task: Task) -> None:
         train, plasticity = task.train, self.config.plasticity
-        if self.scaling is None:
-            self.scaling = fit_scaling(train.features, train.labels, self.config.encoding)
+        self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
         self._add_subnetwork(len(task.classes))
         newest = [len(self.layers) - 1]
         for epoch in range(plasticity.epochs):

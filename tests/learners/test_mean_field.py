@@ -115,7 +115,7 @@ def test_what_is_foreseen_by_a_loop() -> None:
         trace = trace * keep + pre[u]
         if taught[u]:
             potential = torch.cat(learner._potentials(trace[None]).split(1, 2), 2)[0]
-            e = np.exp(potential.double().numpy() / 0.2)
+            e = np.exp(potential.double().numpy() / learner.config.neuron.temperature)
             expected = e / e.sum(1, keepdims=True)
             for neuron in range(8):
                 np.testing.assert_allclose(foreseen[u, :, :, neuron], expected, atol=1e-4)

@@ -74,8 +74,8 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
     for key in leaves():
         if not hasattr(config, key.partition(".")[0]):
             continue  # options of a learner that was added and takes no part
-        below = preset.get(key, value_at(usual, key))
-        if key in typed or value_at(config, key) != below:
+        default = value_at(usual, key)
+        if key in typed or value_at(config, key) not in (default, preset.get(key, default)):
             idle = [use for use in uses_of(key) if not use.holds(config)]
             if key in typed or not any(use.of_learners for use in idle):
                 found += [(key, use.where) for use in idle[:1]]

@@ -300,6 +300,9 @@ def test_a_preset_lies_below_what_is_given() -> None:
     above = config_of({"snn": {"preset": "timing", "encoding": {"code": "poisson"}}})
     assert above.snn.encoding.code == "poisson" and above.snn.plasticity.rule == "pair"
     check_used(above)
+    lag = config_of({"snn.preset": "timing", "snn.teacher.lag_ms": 5.0})  # in place of the phase
+    assert lag.snn.teacher.phase_ms is None and lag.snn.teacher.phase_spread_ms == 0.0
+    check_used(lag, ["snn.preset", "snn.teacher.lag_ms"])
     own = asdict(RunConfig())  # every key is given
     with pytest.raises(ConfigError, match=r"^snn\.preset: 'timing' does nothing here"):
         check_used(build(RunConfig, complete(own, {"snn.preset": "timing"})))

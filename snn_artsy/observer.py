@@ -90,6 +90,17 @@ def lag_bins(steps: int, dt_ms: float) -> tuple[int, int]:
     return width, min(math.ceil((steps - 1) / width), max(1, round(100.0 / (width * dt_ms))))
 
 
+# Batches before and after the one in the middle of a window that is traced step by step.
+TRACED_AROUND = 2
+# Batches of a task whose spike pairs are told, at most.
+_PAIRED = 64
+
+
+def told_every(n_batches: int) -> int:
+    """Every so many-th of a task's batches has its spike pairs told, from the first."""
+    return -(-n_batches // _PAIRED)
+
+
 class SynapseObserver(Protocol):
     """What a spiking learner tells while it runs."""
 
@@ -134,11 +145,13 @@ class SynapseObserver(Protocol):
         synapse: NDArray[np.int64],
         variables: dict[str, NDArray[np.float32]],
     ) -> None:
-        """Sampled contacts' variables (``ampa``, ``pre_trace``, ...), each [n_times, n_synapses];
+        """Sampled contacts' variables (``ampa``, ``pre_trace``, ...), each [n_times, n_synapses],
+        in order of time: after a batch, or in every step of some (`RecordConfig.trace_windows`).
         ``synapse`` [n_synapses, 3] holds (pre, post, contact), the same in every call of a task."""
 
     def pairings(self, task: int, time_ms: float, batch: Pairings) -> None:
-        """Spike pairs of the traced contacts in one batch, after the batch's update."""
+        """Spike pairs of the traced contacts in one batch, after the batch's update; of a task with
+        many batches, some (`told_every`)."""
 
 
 class NullObserver:

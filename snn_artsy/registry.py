@@ -439,7 +439,7 @@ FIGURES = Registry(
             "transition_flow": "synapses",
             "ampa_occupancy": "conversion",
             "weight_map": "synapses",
-            "contact_trace": "synapses",
+            "contact_trace": "contact",
             "stdp_window": "window",
             "spike_raster": "rasters",
             "accuracy_per_step": "accuracy",

@@ -27,11 +27,16 @@ class RecordConfig:
         traced_synapses: Contacts of each sub-network whose variables are recorded over time.
         trace_variables: Which: ``ampa`` (occupancy), ``state``, ``pre_trace`` (glutamate),
             ``post_trace``, ``membrane_mV`` (of the postsynaptic neuron), ``nmda_open`` (glutamate
-            times the unblocked fraction); occupancy and state after a batch, the others its mean.
-            Traces are the running rule's own; what it does not compute is left out.
-        trace_every: After every so many-th batch of training.
-        pairings: Record the lags of the traced contacts' spike pairs in each batch, and how their
-            occupancy changed: what the plasticity window of the run is measured from.
+            times the unblocked fraction). Traces are the running rule's own; what it does not
+            compute is left out.
+        trace_every: With ``snn.plasticity.update: presentation``: occupancy and state after every
+            so many-th batch of training, and the mean of the others in it.
+        trace_windows: With ``snn.plasticity.update: step``: time series with the simulation's step
+            in so many windows of each pass over a task, one in each equal part of it, around the
+            first change of a traced contact; and in as many at random. A window has five batches.
+        pairings: Record the lags of the traced contacts' spike pairs in each batch (at most 64 of a
+            task, evenly spaced), and how their occupancy changed: what the plasticity window of the
+            run is measured from.
         conversions: Record every change of a contact's state.
         snapshots: Record occupancy and state of all contacts at task ends.
         scores: Record each test sample's class scores as well as its predicted class.
@@ -45,6 +50,7 @@ class RecordConfig:
     traced_synapses: int = 32
     trace_variables: list[str] = field(default_factory=lambda: list(TRACE_VARIABLES))
     trace_every: int = 1
+    trace_windows: int = 4
     pairings: bool = True
     conversions: bool = True
     snapshots: bool = True
@@ -52,7 +58,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "record.")
-        for name in ("spike_presentations", "traced_synapses"):
+        for name in ("spike_presentations", "traced_synapses", "trace_windows"):
             within(f"record.{name}", getattr(self, name), 0, 1_000_000_000)
         for name in ("neurons", "spike_every", "trace_every"):
             within(f"record.{name}", getattr(self, name), 1, 1_000_000_000)

@@ -167,6 +167,10 @@ def _pair_values(c: RunConfig) -> bool:
     return _rule(c) == "pair" and c.snn.plasticity.published is None
 
 
+def _in_steps(c: RunConfig) -> bool:
+    return c.snn.plasticity.update == "step" and c.snn.plasticity.rule != "none"
+
+
 def _replays(c: RunConfig) -> bool:
     return _corrects(c) and c.snn.replay.epochs > 0
 
@@ -415,8 +419,8 @@ WHERE_USED: tuple[Use, ...] = (
     _any(
         ("artsy_snn",),
         _in("record", "populations", "neurons", "spike_presentations", "spike_every", "splits")
-        + _in("record", "traced_synapses", "trace_variables", "trace_every", "pairings")
-        + _in("record", "conversions", "snapshots"),
+        + _in("record", "traced_synapses", "trace_variables", "trace_every", "trace_windows")
+        + _in("record", "pairings", "conversions", "snapshots"),
     ),
     Use(
         _in("record", "spike_every", "splits"),
@@ -424,15 +428,21 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: bool(c.record.spike_presentations and c.record.populations),
     ),
     Use(
-        _in("record", "trace_variables", "trace_every", "pairings"),
+        _in("record", "trace_variables", "trace_every", "trace_windows", "pairings"),
         "with record.traced_synapses above 0",
         lambda c: c.record.traced_synapses > 0,
     ),
     Use(
-        ("record.trace_every",),
+        _in("record", "trace_every", "trace_windows"),
         "with record.trace_variables",
         lambda c: bool(c.record.trace_variables),
     ),
+    Use(
+        ("record.trace_every",),
+        "with snn.plasticity.update presentation",
+        lambda c: not _in_steps(c),
+    ),
+    Use(("record.trace_windows",), "with snn.plasticity.update step and a rule", _in_steps),
 )
 
 ALWAYS: tuple[str, ...] = (

@@ -38,7 +38,8 @@ from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.learners.tasks import join
 from snn_artsy.learners.thresholds import GateThresholds
-from snn_artsy.observer import NullObserver, SynapseObserver
+from snn_artsy.learners.windows import Shown
+from snn_artsy.observer import NullObserver, SynapseObserver, told_every
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.encoding import (
     FeatureScaling,
@@ -190,7 +191,10 @@ class ArtsySNN(Learner):
             labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
         assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
         traced = self.probe.choose_traced(layer)
+        n_batches = -(-len(labels) // self.config.plasticity.batch_size)
+        pairs_every = told_every(n_batches * self.config.plasticity.epochs)
         for epoch in range(self.epoch, self.config.plasticity.epochs):
+            windows = self.probe.windows(layer, n_batches, epoch)
             offset = _EPOCH_STRIDE * epoch
             order = torch.randperm(len(labels), generator=self.generator).to(self.device)
             for rows in order.split(self.config.plasticity.batch_size):
@@ -208,7 +212,9 @@ class ArtsySNN(Learner):
                 if self.config.plasticity.rule == "error" and epoch > 0:
                     # in the first pass there is nothing yet that could foresee: Hebbian learning
                     predicted = self._foreseen(pre, index, offset)[-1]
-                response, change = layer.pair(pre, fires * teacher.current, duration, predicted)
+                current = fires * teacher.current
+                was = {name: x.clone() for name, x in layer.named_buffers()} if windows else {}
+                response, change = layer.pair(pre, current, duration, predicted)
                 self.probe.clock_ms += duration * len(rows)
                 self.probe.presentations(train, rows, start, t, teaching=True)
                 chosen = self.probe.recorded_of(len(rows))
@@ -216,9 +222,13 @@ class ArtsySNN(Learner):
                     told = {t: response.spikes[:, chosen]}
                     self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
                 self.probe.change(t, layer, change, start)
-                if self._batches % self.probe.observer.plan.trace_every == 0:
+                if windows is not None:
+                    shown = Shown(was, pre, current, predicted, float(start[0]))
+                    self.probe.trace_steps(t, layer, traced, windows, shown, change)
+                elif self._batches % self.probe.observer.plan.trace_every == 0:
                     self.probe.trace(t, layer, traced, pre, response)
-                self.probe.pairings(t, layer, traced, before, pre, response)
+                if self._batches % pairs_every == 0:
+                    self.probe.pairings(t, layer, traced, before, pre, response)
                 self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch
+from snn_artsy.learners.windows import Shown, Windows
 from snn_artsy.observer import Conversions, Pairings, Presentations, SynapseObserver, lag_bins
-from snn_artsy.rules import GatedSTDP, ProductRule
 from snn_artsy.synapses.circuit import Response, StateChange, StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule
-from snn_artsy.synapses.receptors import membrane_mV, mg_block
-from snn_artsy.synapses.traces import binned, pair_counts, trace_before
+from snn_artsy.synapses.traces import binned, pair_counts
+from snn_artsy.synapses.tracing import signals_of, trace_contacts
 
 
 class Probe:
@@ -133,45 +134,70 @@ class Probe:
         chosen = existing[torch.randperm(len(existing), generator=generator)[:n]]
         return chosen.to(layer.ampa.device)
 
+    def windows(self, layer: SilentSynapseLayer, n_batches: int, epoch: int) -> Windows | None:
+        """Chooses the batches of an epoch that are traced step by step; None: there are none."""
+        plan = self.observer.plan
+        in_steps = layer.update == "step" and layer.rule is not None
+        wanted = plan.traced_synapses and plan.trace_variables and plan.trace_windows
+        if not (in_steps and wanted):
+            return None
+        return Windows(n_batches, plan.trace_windows, self.seed + epoch)
+
+    def trace_steps(
+        self,
+        task: int,
+        layer: SilentSynapseLayer,
+        traced: Tensor,
+        windows: Windows,
+        batch: Shown,
+        change: StateChange,
+    ) -> None:
+        """Time series of the traced contacts in the batches that ``windows`` chooses.
+
+        They are shown again, from the contacts as they were before; the layer stays as it is.
+        """
+        code = change.post * layer.n_pre + change.pre
+        converted = torch.isin(code, traced[:, 0] * layer.n_pre + traced[:, 1]).any()
+        for shown in windows.chosen(batch, bool(converted)):
+            was = copy.deepcopy(layer)
+            for name, buffer in was.named_buffers():
+                buffer.copy_(shown.before[name])
+            n_steps, n_batch = shown.pre.shape[:2]
+            duration = self.config.encoding.duration_ms(teaching=True)
+            variables = trace_contacts(
+                was, traced, shown.pre, shown.current, duration, shown.predicted
+            )
+            step_ms = n_batch * self.config.encoding.dt  # of a batch: see `change`
+            self._tell_traces(
+                task, shown.start_ms + step_ms * np.arange(n_steps), traced, variables
+            )
+
     def trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
     ) -> None:
-        """Occupancy and state after each batch, and the mean of the rule's own traces in it.
-
-        Traces are those that the running rule computes; a rule whose factors are functions of its
-        own has none that are known here, and they are left out.
-        """
+        """Occupancy and state after each batch, and the mean of the rule's own traces in it."""
         if not len(traced) or not self.observer.plan.trace_variables:
             return
         post_index, pre_index = traced.T
-        spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
-        v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes)
+        signals = signals_of(layer, traced, pre, response)
         variables = {
-            "ampa": layer.ampa[post_index, pre_index],
-            "state": layer.state[post_index, pre_index].float(),
-            "membrane_mV": v_mV.mean((0, 1)),
+            "ampa": layer.ampa[post_index, pre_index][None],
+            "state": layer.state[post_index, pre_index].float()[None],
+            **{name: values.mean((0, 1))[None] for name, values in signals.items()},
         }
-        rule, dt = layer.rule, self.config.encoding.dt
-        base: object = rule.base if isinstance(rule, GatedSTDP) else rule
-        terms = base.terms() if isinstance(base, ProductRule) and base.is_data else None
-        if terms is not None and terms.post:
-            y = trace_before(spikes, terms.post[0].tau_ms, dt, terms.post[0].nearest)
-            variables["post_trace"] = y.mean((0, 1))
-        if terms is not None and terms.pre:
-            x = trace_before(glutamate, terms.pre[0].tau_ms, dt, terms.pre[0].nearest)
-            variables["pre_trace"] = x.mean((0, 1))
-            if isinstance(rule, GatedSTDP):
-                gating = rule.gating
-                opened = x * mg_block(v_mV, gating.mg_mM)
-                variables["nmda_open"] = gating.nmda * opened.mean((0, 1))
+        self._tell_traces(task, np.array([self.clock_ms]), traced, variables)
+
+    def _tell_traces(
+        self, task: int, time_ms: np.ndarray, traced: Tensor, variables: dict[str, Tensor]
+    ) -> None:
+        """Variables [n_times, n] of the contacts ``traced``, those that are wanted."""
         wanted = [name for name in self.observer.plan.trace_variables if name in variables]
-        variables = {name: variables[name] for name in wanted}
-        synapse = torch.stack([pre_index, post_index, torch.zeros_like(pre_index)], dim=1)
+        synapse = torch.stack([traced[:, 1], traced[:, 0], torch.zeros_like(traced[:, 0])], dim=1)
         self.observer.trace(
             task,
-            np.array([self.clock_ms]),
+            time_ms,
             synapse.cpu().numpy(),
-            {name: value.cpu().numpy()[None] for name, value in variables.items()},
+            {name: variables[name].float().cpu().numpy() for name in wanted},
         )
 
     def pairings(

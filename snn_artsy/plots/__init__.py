@@ -11,6 +11,7 @@ from snn_artsy.plots import own_matplotlib  # noqa: F401  # before matplotlib it
 # isort: split
 from snn_artsy.output import write_outputs
 from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step, ann_minus_snn
+from snn_artsy.plots.contact import contact_series, contact_trace
 from snn_artsy.plots.conversion import (
     ampa_occupancy,
     conversion_counts,
@@ -21,7 +22,6 @@ from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
 from snn_artsy.plots.style import NothingRecorded, rendered
 from snn_artsy.plots.synapses import (
-    contact_trace,
     silent_survival,
     state_flow,
     transition_flow,
@@ -39,6 +39,7 @@ __all__ = [
     "accuracy_per_step",
     "ampa_occupancy",
     "ann_minus_snn",
+    "contact_series",
     "contact_trace",
     "conversion_counts",
     "conversion_raster",

@@ -92,7 +92,9 @@ def conversion_rate(run: Run) -> Figure:
         if n.any():
             shown = ends > begins  # contacts become labile in no presentation, too
             x, rate = 0.5 * (begins + ends)[shown], n[shown] / (ends - begins)[shown]
-            axes.plot(x, rate, ".-", color=colour, label=name, linewidth=0.9)
+            axes.plot(
+                x, rate, ".-" if len(x) < 100 else "-", color=colour, label=name, linewidth=0.9
+            )
     axes.set_ylabel("contacts per presentation")
     axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     timeline.draw(axes)

@@ -1,4 +1,4 @@
-"""Single contacts and whole sub-networks: survival of silence, weights, traces of one contact."""
+"""Whole sub-networks: survival of silence, flow between states, weights."""
 
 from __future__ import annotations
 
@@ -205,66 +205,6 @@ def _default_task(run: Run, task: int | None) -> int:
     if task is None or task not in known:
         raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
     return task
-
-
-_TRACE_LABELS = {
-    "ampa": "AMPA\noccupancy",
-    "state": "state",
-    "pre_trace": "glutamate\ntrace",
-    "nmda_open": "NMDA open",
-    "membrane_mV": "membrane\n(mV)",
-    "post_trace": "postsynaptic\ntrace",
-}
-
-
-@styled
-def contact_trace(run: Run, task: int | None = None, synapse: int | None = None) -> Figure:
-    """Receptors, membrane and traces of one contact through its conversion: occupancy and state
-    after each training batch, the others as means of the batch; lines mark changes of its state.
-
-    Args:
-        task: The sub-network; default: the first with traces.
-        synapse: Row of its traced contacts; default: the one whose first change came latest, so
-            that most is seen of what led to it.
-    """
-    known = [t for t in run.synapse_tasks if run.traced(t) is not None]
-    if task is None and known:
-        task = known[0]
-    traced = run.traced(task) if task is not None else None
-    if task is None or traced is None or not len(traced):
-        raise NothingRecorded("no traced contacts (record.traced_synapses)")
-    changes = _changes_of(run, task, traced)
-    if synapse is None:
-        synapse = max(range(len(traced)), key=lambda k: (min(changes[k], default=-1.0), -k))
-    traces = run.traces(task, synapse)
-    assert traces is not None
-    names = [name for name in _TRACE_LABELS if name in traces.variables]
-    figure = new_figure(PAGE_INCHES, 0.6 + 0.75 * len(names))
-    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
-    seconds = traces.time_ms / 1000
-    for axes, name in zip(panels, names, strict=True):
-        style = {"drawstyle": "steps-post"} if name == "state" else {"marker": "."}
-        axes.plot(seconds, traces.variables[name][:, 0], color=BLUE, **style)
-        axes.set_ylabel(_TRACE_LABELS[name])
-        for time_ms in changes[synapse]:
-            axes.axvline(time_ms / 1000, color=VERMILLION, linewidth=0.8, zorder=0)
-        if name == "state":
-            axes.set_yticks(range(3), STATE_NAMES)
-    pre, post, _ = traced[synapse]
-    panels[0].set_title(f"sub-network {task + 1}, unit {pre} to neuron {post}; "
-                        "lines: changes of state")  # fmt: skip
-    panels[-1].set_xlabel("simulated time (s)")
-    return figure
-
-
-def _changes_of(run: Run, task: int, traced: NDArray[np.int64]) -> list[list[float]]:
-    """Times (ms) at which each traced contact changed state."""
-    times: list[list[float]] = [[] for _ in traced]
-    for events in run.event_blocks(task):
-        for k, (pre, post, contact) in enumerate(traced):
-            own = (events.pre == pre) & (events.post == post) & (events.contact == contact)
-            times[k] += events.time_ms[own].tolist()
-    return times
 
 
 def _in_words(moment: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig
-from snn_artsy.observer import lag_bins
+from snn_artsy.observer import TRACED_AROUND, lag_bins, told_every
 from snn_artsy.recording.storage import CHUNK_BYTES, MERGE_BYTES
 
 # Bytes of a row of these tables (schema.py).
@@ -38,7 +38,8 @@ def expected_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> di
     """Bytes before compression of each kind of data in ``run.h5``.
 
     Exact, but for ``spikes`` (features taken as standard normal, and each postsynaptic neuron to
-    answer every test volley with one spike at most) and ``events`` (one change a contact).
+    answer every test volley with one spike at most), ``events`` (one change a contact) and
+    ``traces`` with `update: step` (as if a contact changed in every part, and no windows met).
 
     Args:
         dim: D, the size of h_0.
@@ -213,12 +214,16 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         if plan.snapshots:
             found["snapshots"] += _SNAPSHOT * sum(contacts[: t + 1])
         samples = math.ceil(batches / plan.trace_every)
+        if rule.update == "step" and rule.rule != "none":
+            traced_batches = 2 * (2 * TRACED_AROUND + 1) * plan.trace_windows * rule.epochs
+            samples = snn.encoding.steps * min(batches, traced_batches)
         traced = min(plan.traced_synapses, contacts[t])
         if traced and plan.trace_variables:
             found["traces"] += samples * (8 + 4 * traced * len(plan.trace_variables)) + 24 * traced
         if traced and plan.pairings:
             lags = 2 * lag_bins(snn.encoding.steps, snn.encoding.dt)[1] + 1
-            found["pairings"] += batches * (8 + traced * (8 * lags + 20)) + 8 * lags
+            told = math.ceil(batches / told_every(batches))
+            found["pairings"] += told * (8 + traced * (8 * lags + 20)) + 8 * lags
     if plan.neurons is not None:
         sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
         found["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)

@@ -6,6 +6,7 @@ from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scalin
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
+from snn_artsy.synapses.tracing import trace_contacts
 
 register_code, register_neuron = ENCODERS.register, NEURONS.register
 
@@ -24,4 +25,5 @@ __all__ = [
     "on_off",
     "register_code",
     "register_neuron",
+    "trace_contacts",
 ]

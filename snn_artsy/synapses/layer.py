@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import index
 from typing import Any, Literal
@@ -492,20 +492,12 @@ class SilentSynapseLayer(nn.Module):
             The response, and what changed state: from the start of the batch to its end, or with
             `update: step` each change with its step (`StateEvents`).
         """
-        pre, current = self._checked(pre, current)
-        n_steps, n_samples = pre.shape[:2]
-        _check_shown(pre)
-        if presentation_ms is None:
-            presentation_ms = n_steps * self.dt_ms
-        duration("presentation_ms", presentation_ms)
-        if predicted is not None:
-            sizes: Sizes = {"T": n_steps, "B": n_samples, "n_post": self.n_post}
-            check_same_kind("predicted", predicted, "T B n_post", sizes, self.ampa)
-            check_spikes("predicted", predicted)
+        pre, current, elapsed_ms = self._checked_batch(pre, current, presentation_ms, predicted)
+        n_samples = pre.shape[1]
         if self.update == "step" and self.rule is not None:
             state = self._begun(n_samples)
             response, state, events = self._learnt(
-                state, pre, current, n_samples * presentation_ms / n_steps, predicted
+                state, pre, current, elapsed_ms / len(pre), predicted
             )
             self._keep_slow(state.traces)
             return response, events
@@ -519,8 +511,49 @@ class SilentSynapseLayer(nn.Module):
             self.ampa, traces, signals, self.dt_ms, self._noise()
         )
         self._keep_slow(traces)
-        engine_torch.express(self.circuit(), change, n_samples, n_samples * presentation_ms)
+        engine_torch.express(self.circuit(), change, n_samples, elapsed_ms)
         return response, self._change_since(before)
+
+    @torch.no_grad()
+    def pair_in_steps(
+        self,
+        pre: Tensor,
+        current: Tensor | None,
+        presentation_ms: float | None = None,
+        predicted: Tensor | None = None,
+    ) -> Iterator[Response]:
+        """`pair` with `update: step`, one step at a time: the same numbers on the CPU, and the
+        contacts can be looked at in between (`tracing`)."""
+        pre, current, elapsed_ms = self._checked_batch(pre, current, presentation_ms, predicted)
+        state = self._begun(pre.shape[1])
+        for t in range(len(pre)):
+            one = slice(t, t + 1)
+            response, state, _ = self._learnt(
+                state, pre[one], None if current is None else current[one],
+                elapsed_ms / len(pre), None if predicted is None else predicted[one],
+            )  # fmt: skip
+            yield response
+        self._keep_slow(state.traces)
+
+    def _checked_batch(
+        self,
+        pre: Tensor,
+        current: Tensor | None,
+        presentation_ms: float | None,
+        predicted: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, float]:
+        """What `pair` is given, and the simulated time of it all (ms)."""
+        pre, current = self._checked(pre, current)
+        n_steps, n_samples = pre.shape[:2]
+        _check_shown(pre)
+        if presentation_ms is None:
+            presentation_ms = n_steps * self.dt_ms
+        duration("presentation_ms", presentation_ms)
+        if predicted is not None:
+            sizes: Sizes = {"T": n_steps, "B": n_samples, "n_post": self.n_post}
+            check_same_kind("predicted", predicted, "T B n_post", sizes, self.ampa)
+            check_spikes("predicted", predicted)
+        return pre, current, n_samples * presentation_ms
 
     # What torch.compile traces are no numbers to Numba.
     @torch.compiler.disable  # type: ignore[untyped-decorator]

@@ -99,6 +99,8 @@ def bytes_by_kind(directory: Path) -> Counter[str]:
     return found
 
 
+ONLINE = PlasticityConfig(update="step", batch_size=1, epochs=2)
+KINDS_OF = ("", "plastic_old", "online")
 PLANS = {
     "default": RecordConfig(),
     "more": RecordConfig(spike_presentations=30, scores=True, traced_synapses=7),
@@ -118,7 +120,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("snn", [{}, {"plastic_old": True}], ids=["", "plastic_old"])
+@pytest.mark.parametrize("snn", [{}, {"plastic_old": True}, {"plasticity": ONLINE}], ids=KINDS_OF)
 def test_the_expected_size_is_the_real_one(name: str, snn: dict[str, Any], tmp_path: Path) -> None:
     config = recorded(tmp_path, PLANS[name], **snn)
     # every step answered for all test samples here, so a task brings none of its own
@@ -126,7 +128,10 @@ def test_the_expected_size_is_the_real_one(name: str, snn: dict[str, Any], tmp_p
         replace(size, n_test=len(STREAM.test) if t == 0 else 0) for t, size in enumerate(SIZES)
     ]
     expected, real = expected_bytes(config, DIM, sizes), bytes_by_kind(tmp_path)
-    assert {kind: expected[kind] for kind in KINDS} == {kind: real[kind] for kind in KINDS}
+    exact = [kind for kind in KINDS if kind != "traces" or "plasticity" not in snn]
+    assert {kind: expected[kind] for kind in exact} == {kind: real[kind] for kind in exact}
+    # in steps: windows meet, and not in every part does a traced contact change
+    assert 0.4 * expected["traces"] <= real["traces"] <= expected["traces"]
     for kind in ("spikes", "events"):
         if snn and kind == "events":
             continue  # old sub-networks go on changing, for as long as there are tasks

@@ -123,15 +123,6 @@ def test_weight_map_is_the_snapshot(run: Run) -> None:
         plots.weight_map(run, 9)
 
 
-def test_contact_trace_marks_the_contact_s_own_events(run: Run) -> None:
-    axes = plots.contact_trace(run, task=0, synapse=2).axes[0]
-    traces, events = run.traces(0), run.events(0)
-    assert traces is not None
-    np.testing.assert_array_equal(axes.lines[0].get_ydata(), traces.variables["ampa"][:, 2])
-    own = (events.pre == 2) & (events.post == 2) & (events.contact == 0)
-    assert len(axes.lines) == 1 + int(own.sum())
-
-
 def test_gate_scores_split_own_and_other_tasks(run: Run) -> None:
     axes = plots.gate_scores(run, "artsy_ann").axes[0]
     medians = [line.get_ydata()[0] for line in axes.lines if line.get_color() == VERMILLION]

@@ -1,0 +1,106 @@
+"""Chosen contacts of a layer in every step: what an electrode and a labelled spine would show."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from snn_artsy.arrays import check_range, check_same_kind
+from snn_artsy.rules import GatedSTDP, ProductRule
+from snn_artsy.synapses.circuit import Response
+from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.synapses.receptors import membrane_mV, mg_block
+from snn_artsy.synapses.traces import trace_before
+
+
+@torch.no_grad()
+def trace_contacts(
+    layer: SilentSynapseLayer,
+    contacts: Tensor,
+    pre: Tensor,
+    current: Tensor | None,
+    presentation_ms: float | None = None,
+    predicted: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Variables of some contacts in every step of ``layer.pair(pre, current)``, which is not done.
+
+    A copy of the layer is shown the same batch one step at a time. On the CPU its contacts go
+    through the same numbers, bit for bit, as they do when `SilentSynapseLayer.pair` is called next:
+
+        series = trace_contacts(layer, torch.tensor([[0, 3]]), pre, current)
+        layer.pair(pre, current)  # ends at series["ampa"][-1]
+
+    Args:
+        layer: With `update: step` and a rule.
+        contacts: (post, pre) of each, int64 [n, 2].
+        pre, current, presentation_ms, predicted: Of `SilentSynapseLayer.pair`.
+
+    Returns:
+        Name -> [T, n], `membrane_mV` and traces as means over the batch: ``ampa`` (occupancy) and
+        ``state`` at each step's end, and what `signals_of` has.
+
+    Raises:
+        TypeError, ValueError: As for `SilentSynapseLayer.pair`; ``contacts`` are none of the
+            layer's; its contacts do not change in steps.
+    """
+    if layer.update != "step" or layer.rule is None:
+        raise ValueError(
+            "layer: its contacts do not change in steps; give it a rule, and update='step'"
+        )
+    index = layer.exists.new_zeros((), dtype=torch.int64)
+    check_same_kind("contacts", contacts, "n two", {"two": 2}, index)
+    for side, size in ((0, layer.n_post), (1, layer.n_pre)):
+        check_range("contacts", contacts[:, side], 0, size - 1)
+    own = copy.deepcopy(layer)
+    post_index, pre_index = contacts.T
+    ampa, state, steps = [], [], []
+    for response in own.pair_in_steps(pre, current, presentation_ms, predicted):
+        ampa.append(own.ampa[post_index, pre_index])
+        state.append(own.state[post_index, pre_index].to(own.ampa.dtype))
+        steps.append(response)
+    whole = Response(
+        torch.cat([r.spikes for r in steps]),
+        torch.cat([r.membrane for r in steps]),
+        steps[-1].final,
+    )
+    signals = signals_of(layer, contacts, pre.to(own.ampa.dtype), whole)
+    return {
+        "ampa": torch.stack(ampa),
+        "state": torch.stack(state),
+        **{name: values.mean(1) for name, values in signals.items()},
+    }
+
+
+def signals_of(
+    layer: SilentSynapseLayer, contacts: Tensor, pre: Tensor, response: Response
+) -> dict[str, Tensor]:
+    """What some contacts know of a batch that was shown, each [T, B, n].
+
+    ``membrane_mV`` of the postsynaptic neuron, its spikes at their peak; of the rule's first traces
+    ``pre_trace`` (glutamate) and ``post_trace``, just before the step's own spikes; under the NMDA
+    gate ``nmda_open``, glutamate times the unblocked share of receptors. A rule whose factors are
+    functions of its own has no traces that are known here, and they are left out.
+
+    Args:
+        contacts: (post, pre) of each, int64 [n, 2].
+        pre, response: Spikes [T, B, n_pre] and the answer to them.
+    """
+    post_index, pre_index = contacts.T
+    spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
+    v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes)
+    found = {"membrane_mV": v_mV}
+    rule, dt = layer.rule, layer.dt_ms
+    base: object = rule.base if isinstance(rule, GatedSTDP) else rule
+    terms = base.terms() if isinstance(base, ProductRule) and base.is_data else None
+    if terms is not None and terms.post:
+        first = terms.post[0]
+        found["post_trace"] = trace_before(spikes, first.tau_ms, dt, first.nearest)
+    if terms is not None and terms.pre:
+        first = terms.pre[0]
+        found["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest)
+        if isinstance(rule, GatedSTDP):
+            unblocked = rule.gating.nmda * mg_block(v_mV, rule.gating.mg_mM)
+            found["nmda_open"] = found["pre_trace"] * unblocked
+    return found

@@ -18,7 +18,7 @@ class WhitenedNCM(Learner):
     """Nearest class mean of zeta, the features as the spiking learner scales them (eq. 2), with
     the statistics of task 1 throughout.
 
-    The score is zeta . m_c - |m_c|^2 / 2, which orders classes as the distance |zeta - m_c| does.
+    The score ``zeta . m_c - |m_c|^2 / 2`` orders classes as the distance ``|zeta - m_c|`` does.
 
     Args:
         encoding: Of the spiking learner.

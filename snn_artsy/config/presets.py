@@ -30,7 +30,7 @@ SNN_PRESETS: dict[str, dict[str, object]] = {
         "snn.neuron.temperature": 0.1,
         "snn.contacts.consolidate_ms": 1e12,
         "snn.readout": 5.0,
-        "snn.replay.epochs": 6,
+        "snn.replay.epochs": 12,
         "snn.replay.speed": 0.15,
         "gate.covariance": "pooled",
         "gate.shrinkage": 0.05,

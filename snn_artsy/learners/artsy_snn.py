@@ -270,13 +270,18 @@ class ArtsySNN(Learner):
                 slower = 1.0 - epoch / replay.epochs
                 self.layers[u].rule = awake.sped_up(replay.speed * slower)
             shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
-            number = torch.arange(len(shown), device=self.device)
+            number, labels = torch.arange(len(shown), device=self.device), shown.labels
+            if self.control == "shuffled_labels":
+                mixed = torch.randperm(len(labels), generator=self.generator)
+                labels = labels[mixed.to(self.device)]
             offset = _EPOCH_STRIDE * (epoch + 1)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
                 index = number[rows]
                 pre = self._encode(self.encoder, shown.features[rows], index, "replay", offset)
-                taught = assembly == shown.labels[rows][:, None]
+                if self.control == "shuffled_timing":
+                    pre = shuffle_in_time(pre, self.seed, _STREAM["shuffle"] + offset, index)
+                taught = assembly == labels[rows][:, None]
                 fires = teaching_spikes(
                     self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
                 ).split(sizes, 2)
@@ -305,11 +310,14 @@ class ArtsySNN(Learner):
         ]
 
     def _apply_contact_control(self) -> None:
-        layer = self.layers[-1]
-        if self.control not in ("permuted_contacts", "random_contacts"):
-            return
+        if self.control in ("permuted_contacts", "random_contacts"):
+            for u in self._changing_asleep():  # replay taught all of them anew
+                self._move_contacts(u)
+
+    def _move_contacts(self, u: int) -> None:
+        layer = self.layers[u]
         # its own generator: training must go on exactly as without the control
-        generator = torch.Generator().manual_seed(self.seed + len(self.layers))
+        generator = torch.Generator().manual_seed(self.seed + u + 1)
         shape = layer.state.shape
         if self.control == "permuted_contacts":
             order = torch.rand(shape, generator=generator).argsort(1)

@@ -19,7 +19,7 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.artsy_snn import ArtsySNN, Control
 from snn_artsy.observer import NullObserver, Presentations
 
 STREAM = gaussian_stream()
@@ -127,3 +127,16 @@ def test_a_new_subnetwork_knows_the_average_of_what_was_seen() -> None:
 def test_replay_needs_the_error_driven_rule() -> None:
     with pytest.raises(ConfigError, match=r"snn\.replay\.epochs.*rule error"):
         SNNConfig(replay=ReplayConfig(epochs=2))
+
+
+@pytest.mark.parametrize("control", ["permuted_contacts", "random_contacts", "shuffled_labels"])
+def test_replay_does_not_undo_a_control(control: Control) -> None:
+    """Replay teaches earlier sub-networks anew: what is controlled for must be controlled there."""
+    run = RunConfig(snn=CONFIG)
+    chosen = ArtsySNN(CONFIG, run.ann, run.gate, DIM, "cpu", seed=2, control=control)
+    for task in STREAM.tasks:
+        chosen.learn(task)
+    n_classes = sum(len(task.classes) for task in STREAM.tasks)
+    # labels are shuffled within a task, and what tells tasks apart is still learnt
+    most = 1.0 / len(STREAM.tasks[0].classes) if control == "shuffled_labels" else 2.0 / n_classes
+    assert accuracy(chosen) < most < accuracy(taught(CONFIG)) - 0.1

@@ -21,7 +21,7 @@ CONTACTS = torch.tensor([[0, 3], [2, 3], [2, 11]])  # (post, pre)
 
 
 def layer_of(rule: Any = FAST, **given: Any) -> SilentSynapseLayer:
-    contacts = ContactConfig(consolidate_ms=300.0, silent_share=0.6)
+    contacts = ContactConfig(consolidate_ms=100.0, silent_share=0.6)
     generator = torch.Generator().manual_seed(1)
     return SilentSynapseLayer(
         N_PRE, N_POST, DT, rule=rule, contacts=contacts, generator=generator,
@@ -49,7 +49,7 @@ def test_every_step_is_that_of_pairing_up_to_it(
     layer.pair(*batch(n_batch))  # traces of the rule that outlast a batch are not at rest
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     current = teacher if taught else None
-    series = trace_contacts(layer, CONTACTS, pre, current, T * DT + 9.0)
+    series = trace_contacts(layer, CONTACTS, pre, current, T * DT + 180.0)
     for name, value in layer.state_dict().items():
         assert torch.equal(value, before[name]), name
     post_index, pre_index = CONTACTS.T
@@ -58,7 +58,7 @@ def test_every_step_is_that_of_pairing_up_to_it(
         layer.load_state_dict(before)
         response, _ = layer.pair(
             pre[: t + 1], None if current is None else current[: t + 1],
-            (T * DT + 9.0) * (t + 1) / T,
+            (T * DT + 180.0) * (t + 1) / T,
         )  # fmt: skip
         assert torch.equal(series["ampa"][t], layer.ampa[post_index, pre_index]), t
         assert torch.equal(series["state"][t], layer.state[post_index, pre_index].float()), t

@@ -1,4 +1,4 @@
-"""Contacts that change in every step of every presentation, against batches: accuracy, contacts, CPU.
+"""Contacts that change in every step of each presentation, against batches: accuracy and CPU.
 
     python experiments/benchmarks/online.py --seeds 3 --into docs/benchmarks.md
 

@@ -18,13 +18,14 @@ from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.files import sha256
-from snn_artsy.learners import Setting
+from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import say
 from snn_artsy.provenance import available_cores
 from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.cost import check_cost, free_memory
 from snn_artsy.runs.facts import Facts
 from snn_artsy.runs.progress import progress_bar
@@ -103,6 +104,11 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     backbone = FrozenBackbone.build(config.backbone, device)
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in stream.tasks]
     check_cost(config, backbone.dim, sizes, free_memory())
+    in_blocks = config.ann.placement == "blocks"
+    kept = backbone if in_blocks else None
+    for name in config.learners:
+        if not LEARNERS.origin(name):  # ours refuse what they cannot do, before it takes time
+            build(name, Setting(config, backbone.dim, device, backbone=kept))
     before = backbone.weights_sha256()
     features: dict[str, NDArray[np.float32]] = {}
     with progress_bar(console) as progress:
@@ -123,7 +129,6 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     if backbone.weights_sha256() != before:
         raise RuntimeError("the frozen backbone changed while features were extracted")
     features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
-    in_blocks = config.ann.placement == "blocks"
 
     def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
         return backbone.load_images(source.test if split == "test" else source.train, index)
@@ -134,7 +139,6 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
         )
     )
     seconds = time.perf_counter() - started
-    kept = backbone if in_blocks else None
     images = _fingerprints(source)
     return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, kept)
 

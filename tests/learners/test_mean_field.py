@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 import torch
 from synthetic_features import CHANCE, DIM, N_TASKS, PER_TASK, accuracy, gaussian_stream
 
+import snn_artsy.runs.features
+from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
     PlasticityConfig,
@@ -144,3 +147,16 @@ def test_without_plasticity_nothing_is_learnt() -> None:
     learner.learn(STREAM.tasks[0])
     assert learner.report()["functional_share"] == 0.0
     assert bool((learner.predict(STREAM.test).scores == 0).all())
+
+
+def test_a_run_refuses_it_before_any_image_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after the learners before it have learnt."""
+    monkeypatch.setattr(snn_artsy.runs.features, "extract_features", None)
+    words = ["run", "--learners", "simplecil,mean_field", "--snn.plasticity.rule", "calcium"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--data.train_per_class", "12", "--out", str(tmp_path / "run")])
+    assert ended.value.code == 2
+    assert "leave mean_field out of learners" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

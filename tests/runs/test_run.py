@@ -231,7 +231,7 @@ def test_results_table_fills_a_page(finished: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     a_last = 100 * summary_of(finished)["learners"]["artsy_snn"]["a_last"]
     assert f"| artsy_snn | {a_last:.1f} |" in text
-    assert "old" not in text and text.startswith("before") and text.endswith("after\n")
+    assert "\nold\n" not in text and text.startswith("before") and text.endswith("after\n")
 
 
 def test_lag_into_the_next_volley_is_refused_before_anything_is_made(

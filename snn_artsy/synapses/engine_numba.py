@@ -136,7 +136,9 @@ def learn(
     # the electrode decides when neurons fire, whatever the contacts do meanwhile
     response, after = transmit(circuit, state, None, current, clamped=True)
     v_mV = membrane_mV(response.membrane, torch.ones_like(response.final[0]), response.spikes)
-    signals = Signals(pre, response.spikes, v_mV, target=circuit.target)
+    signals = Signals(
+        pre, response.spikes, v_mV, target=circuit.target, predicted=circuit.predicted
+    )
     assert circuit.rule is not None
     traces = state.traces
     if traces is None:
@@ -203,7 +205,13 @@ def _learn_from(
 
 def _contact_step(circuit: Circuit, traces: Traces, signals: Signals, elapsed_ms: float) -> Traces:
     """One step of the contacts from signals [B, n]; the clock is brought up to date."""
-    one = Signals(signals.pre[None], signals.post[None], signals.v_mV[None], target=signals.target)
+    one = Signals(
+        signals.pre[None],
+        signals.post[None],
+        signals.v_mV[None],
+        target=signals.target,
+        predicted=None if signals.predicted is None else signals.predicted[None],
+    )
     return _learn_from(circuit, traces, one, elapsed_ms)[0]
 
 

@@ -114,7 +114,8 @@ def learn(
         )
         v_mV = membrane_mV(peak / threshold, ones, fired)
         before = circuit.contacts.state.clone()
-        signals = Signals(pre[t], fired, v_mV, target=circuit.target)
+        predicted = None if circuit.predicted is None else circuit.predicted[t]
+        signals = Signals(pre[t], fired, v_mV, target=circuit.target, predicted=predicted)
         traces = step(circuit, traces, signals, elapsed_ms)
         events.append(_events(t, before, circuit.contacts.state))
         spikes.append(fired)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from engines import in_torch
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.rules import ErrorDriven, Signals
@@ -138,3 +139,33 @@ def test_only_what_learning_consolidated_becomes_labile() -> None:
     assert torch.equal(layer.state, torch.where(layer.born_silent, 1, born).to(torch.uint8))
     assert len(change.pre) == int(layer.born_silent.sum())
     assert set(zip(change.old.tolist(), change.new.tolist(), strict=True)) == {(2, 1)}
+
+
+@pytest.mark.parametrize("engine", ["as chosen", "reference"])
+@pytest.mark.parametrize("taught", [True, False])
+def test_what_was_foreseen_counts_in_every_step(
+    engine: str, taught: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`update: step` against the rule's own steps, with contacts that pass their occupancy."""
+    generator = torch.Generator().manual_seed(6)
+    rule = ErrorDriven(a_plus=0.05, target=1.2, tau_target_ms=300.0)
+    layer = SilentSynapseLayer(
+        7, 4, 1.0, NeuronConfig(threshold=0.8), rule,
+        ContactConfig(transmission="plain"), update="step",
+    )  # fmt: skip
+    layer.ampa.copy_(0.3 + 0.4 * torch.rand(4, 7, generator=generator))
+    pre = (torch.rand(9, 2, 7, generator=generator) < 0.4).float()
+    predicted = (torch.rand(9, 2, 4, generator=generator) < 0.3).float()
+    current = 1.5 * (torch.rand(9, 2, 4, generator=generator) < 0.3).float() if taught else None
+    w, traces = layer.ampa.clone(), rule.start(pre[0], predicted[0])
+    if engine == "reference":
+        in_torch(monkeypatch)
+    response, _ = layer.pair(pre, current, predicted=predicted)
+    for t in range(9):
+        signals = Signals(
+            pre[t], response.spikes[t], predicted[t] * 0.0, None, layer.target_factor, predicted[t]
+        )
+        dw, traces = rule.step(w, traces, signals, 1.0)
+        w = (w + dw).clamp(0.0, 1.0)
+    torch.testing.assert_close(layer.ampa, w, rtol=1e-5, atol=1e-6)
+    assert (predicted != response.spikes).any()

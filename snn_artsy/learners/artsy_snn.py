@@ -136,7 +136,7 @@ class ArtsySNN(Learner):
     # --- learning ---------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:
-        t, train = task.number, self._training(task)
+        t, train = task.number, training_of(task, self.config)
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
                 self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
@@ -171,12 +171,6 @@ class ArtsySNN(Learner):
         self._answer_anew(t)
         self._calibrate(task)
         self.probe.wait_for_spikes("test")
-
-    def _training(self, task: Task) -> LabelledBatch:
-        """What contacts learn from: validation samples, too, where no threshold needs them."""
-        if self.config.plasticity.rule != "error":
-            return task.train
-        return join([task.train, task.validation])
 
     def _add_subnetwork(self, n_classes: int) -> None:
         layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
@@ -552,7 +546,7 @@ class ArtsySNN(Learner):
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.load_state_dict(state)
         self.thresholds.restore(state)
-        self.replay.restore(state, [self._training(task) for task in tasks])
+        self.replay.restore(state, [training_of(task, self.config) for task in tasks])
         for name, value in below(state, "counters.").items():
             plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
             if plain in Probe.COUNTERS:
@@ -592,6 +586,12 @@ class ArtsySNN(Learner):
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.probe.clock_ms,
         }
+
+
+def training_of(task: Task, config: SNNConfig) -> LabelledBatch:
+    """What contacts learn from: validation samples, too, where no threshold needs them."""
+    rule = config.plasticity.rule
+    return join([task.train, task.validation]) if rule == "error" else task.train
 
 
 def next_scaling(

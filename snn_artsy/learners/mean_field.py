@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import GateConfig, SNNConfig
-from snn_artsy.learners.artsy_snn import SLEEP, next_scaling, spiking_subnetwork
+from snn_artsy.learners.artsy_snn import SLEEP, next_scaling, spiking_subnetwork, training_of
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.replay import NoReplay, build_replay
 from snn_artsy.learners.state import modules, set_generator, under
@@ -57,7 +57,7 @@ class MeanField(Learner):
         self.layers: list[SilentSynapseLayer] = []
 
     def learn(self, task: Task) -> None:
-        train, plasticity = task.train, self.config.plasticity
+        train, plasticity = training_of(task, self.config), self.config.plasticity
         self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
         self._add_subnetwork(len(task.classes))
         newest = [len(self.layers) - 1]
@@ -160,7 +160,7 @@ class MeanField(Learner):
         for own in modules(state, "layers."):
             self._add_subnetwork(len(own["ampa"]) // self.config.neuron.per_class)
             self.layers[-1].load_state_dict(own)
-        self.replay.restore(state, [task.train for task in tasks])
+        self.replay.restore(state, [training_of(task, self.config) for task in tasks])
         # last: making the layers drew from it
         set_generator(self.generator, state["generator"])
 

@@ -20,6 +20,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.config_builder import build, defaults_of, keys_of, type_of, unknown_key, wanted
+from snn_artsy.config_sources import complete
 from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import TripletSTDP
 
@@ -249,7 +250,7 @@ def test_checks_of_a_run(values: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_experiments_are_valid(path: Path) -> None:
-    config = build(RunConfig, yaml.safe_load(path.read_text(encoding="utf-8")))
+    config = build(RunConfig, complete(yaml.safe_load(path.read_text(encoding="utf-8"))))
     assert config.seed == 1993
     assert config.data.name == "imagefolder"
 

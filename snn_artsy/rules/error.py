@@ -30,8 +30,8 @@ class ErrorDriven(ProductRule):
     f_j are the neuron's spikes, which the teacher causes, and s_j those that its own contacts
     foresaw (`Signals.predicted`: dendritic spikes, which the teacher does not replace: Urbanczik &
     Senn 2014). The difference of two spike trains times a presynaptic trace is remote supervised
-    learning (Ponulak & Kasinski 2010, eq. 2.10, with an exponential window and without its
-    non-associative term): STDP with the teacher's spikes and anti-STDP with one's own. x_i is the
+    learning (Ponulak & Kasinski 2010, with an exponential window and without its non-associative
+    term): STDP with the teacher's spikes and anti-STDP with one's own. x_i is the
     presynaptic trace just before the step, <x_i> its average over simulated time (unbiased from the
     first step). Where nothing is foreseen, s_j = 0, the rule is Hebbian, and c_j is the presynaptic
     target, which makes inputs compete (after Diehl & Cook 2015); else c_j = 1.

@@ -5,7 +5,7 @@ the teacher does not replace (Urbanczik & Senn 2014). Inhibitory neurons that al
 and that inhibit all of them, let one assembly fire a dendritic spike at a time: the circuit of
 Nessler, Pfeiffer, Buesing & Maass (2013), in which neurons fire at a rate exp(u_c - I) and the
 inhibition I = log sum_c exp(u_c) keeps their common rate constant, so that assembly c is the one
-that fires with probability softmax_c(u) (their eq. 3 and 4). Expected dendritic spikes are then
+that fires with probability softmax_c(u). Expected dendritic spikes are then
 what a softmax classifier foresees, and teacher less dendritic spikes is its error.
 """
 

@@ -89,7 +89,7 @@ class SilentSynapseLayer(nn.Module):
         contacts: Parameters.
         update: ``presentation``: occupancy is frozen while a batch is shown, one update for all of
             it; ``step``: it changes in every step (states too; changes are summed over the batch),
-            in a compiled loop where `compiled.covers` says so.
+            in a compiled loop unless `takes_reference` says why not.
         contact_current: See above; with a snnTorch neuron only, default 0.1.
         receptors: Conductance fidelity: AMPA, NMDA (silent contacts have it too) and inhibition in
             nS on a membrane in mV, in place of dimensionless currents; an AMPA event's charge is

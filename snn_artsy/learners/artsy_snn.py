@@ -24,7 +24,7 @@ from snn_artsy.learners.base import (
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import ClassGaussians, Replay, build_replay
-from snn_artsy.learners.sleep import foreseen
+from snn_artsy.learners.sleep import changing_asleep, foreseen, passes
 from snn_artsy.learners.state import (
     below,
     listed,
@@ -151,7 +151,7 @@ class ArtsySNN(Learner):
         self.replay.add_task(train)
         self._sleep(t)
         if self.config.contacts.capture and self.config.plasticity.rule != "none":
-            for u in self._changing_asleep():
+            for u in changing_asleep(len(self.layers), self.config.replay):
                 self.probe.change(u, self.layers[u], self.layers[u].capture())
         self._apply_contact_control()
         assert self.scaling is not None
@@ -235,21 +235,14 @@ class ArtsySNN(Learner):
         """Label of sub-network u's first class: tasks' labels are contiguous."""
         return sum(layer.n_post for layer in self.layers[:u]) // self.config.neuron.per_class
 
-    def _changing_asleep(self) -> list[int]:
-        """Sub-networks whose contacts change in replay, the newest last; without it the newest."""
-        last, replay = len(self.layers) - 1, self.config.replay
-        return list(range(last + 1)) if replay.epochs and replay.old else [last]
-
     def _sleep(self, t: int) -> None:
         """Replay: all sub-networks compete, and contacts change by the error of their answer."""
         replay, teacher = self.config.replay, self.config.teacher
         if replay.epochs == 0 or self.config.plasticity.rule == "none":
             return
-        changing = self._changing_asleep()
+        changing = changing_asleep(len(self.layers), self.config.replay)
         for u in changing[:-1]:
             self.probe.change(u, self.layers[u], self.layers[u].labilise())
-        awake = self.layers[t].rule
-        assert awake is not None
         k = self.config.neuron.per_class
         assembly = torch.cat(
             [
@@ -259,10 +252,7 @@ class ArtsySNN(Learner):
         ).to(self.device)
         sizes = [layer.n_post for layer in self.layers]
         duration = self.config.encoding.duration_ms(teaching=True)
-        for epoch in range(replay.epochs):
-            for u in changing:  # changes get smaller, so that contacts settle
-                slower = 1.0 - epoch / replay.epochs
-                self.layers[u].rule = awake.sped_up(replay.speed * slower)
+        for epoch in passes([self.layers[u] for u in changing], replay):
             shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
             number, labels = torch.arange(len(shown), device=self.device), shown.labels
             if self.control == "shuffled_labels":
@@ -287,8 +277,6 @@ class ArtsySNN(Learner):
                     current = fires[u] * teacher.current
                     _, change = self.layers[u].pair(pre, current, duration, predicted[u])
                     self.probe.change(u, self.layers[u], change, start)
-        for u in changing:
-            self.layers[u].rule = awake
 
     def _foreseen(self, pre: Tensor, index: Tensor, offset: int) -> list[Tensor]:
         """Dendritic spikes of every sub-network at the times of teaching."""
@@ -305,7 +293,9 @@ class ArtsySNN(Learner):
 
     def _apply_contact_control(self) -> None:
         if self.control in ("permuted_contacts", "random_contacts"):
-            for u in self._changing_asleep():  # replay taught all of them anew
+            for u in changing_asleep(
+                len(self.layers), self.config.replay
+            ):  # replay taught all of them anew
                 self._move_contacts(u)
 
     def _move_contacts(self, u: int) -> None:

@@ -13,6 +13,7 @@ from snn_artsy.config import GateConfig, SNNConfig
 from snn_artsy.learners.artsy_snn import SLEEP, next_scaling, spiking_subnetwork, training_of
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.replay import NoReplay, build_replay
+from snn_artsy.learners.sleep import changing_asleep, passes
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear
@@ -69,34 +70,26 @@ class MeanField(Learner):
         self.replay.add_task(train)
         self._sleep(task.number)
         if self.config.contacts.capture and plasticity.rule != "none":
-            for u in self._changing_asleep():
+            for u in changing_asleep(len(self.layers), self.config.replay):
                 self.layers[u].capture()
 
     def _add_subnetwork(self, n_classes: int) -> None:
         layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
         self.layers.append(layer.to(self.device))
 
-    def _changing_asleep(self) -> list[int]:
-        last, replay = len(self.layers) - 1, self.config.replay
-        return list(range(last + 1)) if replay.epochs and replay.old else [last]
-
     def _sleep(self, t: int) -> None:
         """`ArtsySNN`'s replay."""
-        replay, awake = self.config.replay, self.layers[t].rule
-        if replay.epochs == 0 or awake is None:
+        replay = self.config.replay
+        if replay.epochs == 0 or self.layers[t].rule is None:
             return
-        changing = self._changing_asleep()
+        changing = changing_asleep(len(self.layers), self.config.replay)
         for u in changing[:-1]:
             self.layers[u].labilise()
-        for epoch in range(replay.epochs):
-            for u in changing:
-                self.layers[u].rule = awake.sped_up(replay.speed * (1.0 - epoch / replay.epochs))
+        for epoch in passes([self.layers[u] for u in changing], replay):
             shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
                 self._show(shown.features[rows], shown.labels[rows], changing, corrected=True)
-        for u in changing:
-            self.layers[u].rule = awake
 
     def _show(self, features: Tensor, labels: Tensor, changing: list[int], corrected: bool) -> None:
         """Teach some sub-networks; ``corrected``: less what all of them foresee."""

@@ -165,7 +165,7 @@ class ClassGaussians:
             | sums
         )
 
-    def restore(self, state: dict[str, Tensor], seen: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
         self.classes = listed(state, "replay.classes.")
         self.means = listed(state, "replay.means.")
         self.factors = listed(state, "replay.factors.")

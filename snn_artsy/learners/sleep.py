@@ -1,15 +1,34 @@
-"""What sub-networks that compete foresee of an answer, as dendritic spikes."""
+"""Replay before capture: who changes, how fast, and what competing sub-networks foresee."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snn_artsy.config import ReplayConfig
 from snn_artsy.synapses.competition import winners
 from snn_artsy.synapses.layer import SilentSynapseLayer
+
+
+def changing_asleep(n_layers: int, replay: ReplayConfig) -> list[int]:
+    """Sub-networks whose contacts change in replay, the newest last; without it the newest."""
+    return list(range(n_layers)) if replay.epochs and replay.old else [n_layers - 1]
+
+
+def passes(changing: Sequence[SilentSynapseLayer], replay: ReplayConfig) -> Iterator[int]:
+    """Number of each pass over the stand-ins; meanwhile the sub-networks' rule is slowed down, and
+    changes get smaller from pass to pass, so that contacts settle."""
+    awake = changing[-1].rule
+    assert awake is not None
+    for epoch in range(replay.epochs):
+        for layer in changing:
+            layer.rule = awake.sped_up(replay.speed * (1.0 - epoch / replay.epochs))
+        yield epoch
+    for layer in changing:
+        layer.rule = awake
 
 
 def foreseen(

@@ -191,7 +191,12 @@ def _published(rule: str, name: str) -> Rule:
         "voltage": VoltageSTDP,
         "calcium": CalciumRule,
     }
-    require(rule in kinds, "snn.plasticity.published", name, f"{rule} has no published set")
+    require(
+        rule in kinds,
+        "snn.plasticity.published",
+        name,
+        f"{rule} has no published set, {', '.join(kinds)} have; leave it out",
+    )
     kind = kinds[rule]
     require(
         name in kind.PUBLISHED,

@@ -97,6 +97,7 @@ def test_updates_in_every_step_equal_a_loop(rule: Rule) -> None:
     state, clock = torch.zeros_like(w, dtype=torch.int64), torch.zeros_like(w)
     post = response.spikes
     traces = rule.start(pre[0], post[0])
+    events = []
     for t in range(T):
         v_mV = torch.where(post[t] > 0, 20.0, -70.0).double()
         dw, traces = rule.step(w, traces, Signals(pre[t], post[t], v_mV), 1.0)
@@ -112,9 +113,12 @@ def test_updates_in_every_step_equal_a_loop(rule: Rule) -> None:
                     clock[j, i] += B
                     if clock[j, i] >= 40.0 * B:
                         state[j, i] = CONSOLIDATED
+                if int(state[j, i]) != was:
+                    events.append((t, j, i, was, int(state[j, i])))
     torch.testing.assert_close(layer.ampa, w, rtol=0, atol=1e-12)
     assert torch.equal(layer.state.long(), state)
-    assert len(change.pre) == int((state != SILENT).sum())
+    columns = (change.step, change.post, change.pre, change.old, change.new)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == events
     assert {FUNCTIONAL, CONSOLIDATED} & set(state.unique().tolist())
 
 

@@ -45,7 +45,10 @@ def test_a_configuration_imports_nothing(given: dict[str, str]) -> None:
         ({"rule": "par"}, "snn.plasticity.rule: 'par' .*choose from gated, pair.*module:Name"),
         ({"rule": PAIR, "parameters": {"a_pluss": 1.0}}, "parameters: .*a_pluss.*do not fit"),
         ({"parameters": {"a_plus": 1.0}}, "parameters: .*rule of your own"),
-        ({"rule": PAIR, "published": "song_2000"}, "published: .*PairSTDP has no published set, pair.* leave it out"),
+        (
+            {"rule": PAIR, "published": "song_2000"},
+            "published: .*PairSTDP has no published set.* leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(given: dict[str, object], message: str) -> None:

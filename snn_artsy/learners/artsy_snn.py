@@ -75,7 +75,7 @@ _TIE = 0.4
 _BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
-# Where purposes of replayed stand-ins begin (`Replay.batch`); epochs follow.
+# Where purposes of replayed stand-ins begin (`Replay.batch`); passes of all tasks follow.
 SLEEP = 16
 
 
@@ -252,13 +252,13 @@ class ArtsySNN(Learner):
         ).to(self.device)
         sizes = [layer.n_post for layer in self.layers]
         duration = self.config.encoding.duration_ms(teaching=True)
-        for epoch in passes([self.layers[u] for u in changing], replay):
-            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
+        for nth in passes([self.layers[u] for u in changing], replay, t):
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
             number, labels = torch.arange(len(shown), device=self.device), shown.labels
             if self.control == "shuffled_labels":
                 mixed = torch.randperm(len(labels), generator=self.generator)
                 labels = labels[mixed.to(self.device)]
-            offset = _EPOCH_STRIDE * (epoch + 1)
+            offset = _EPOCH_STRIDE * (nth + 1)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
                 index = number[rows]

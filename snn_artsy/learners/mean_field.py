@@ -85,8 +85,8 @@ class MeanField(Learner):
         changing = changing_asleep(len(self.layers), self.config.replay)
         for u in changing[:-1]:
             self.layers[u].labilise()
-        for epoch in passes([self.layers[u] for u in changing], replay):
-            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + epoch)
+        for nth in passes([self.layers[u] for u in changing], replay, t):
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
                 self._show(shown.features[rows], shown.labels[rows], changing, corrected=True)

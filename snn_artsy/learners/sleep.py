@@ -18,15 +18,18 @@ def changing_asleep(n_layers: int, replay: ReplayConfig) -> list[int]:
     return list(range(n_layers)) if replay.epochs and replay.old else [n_layers - 1]
 
 
-def passes(changing: Sequence[SilentSynapseLayer], replay: ReplayConfig) -> Iterator[int]:
-    """Number of each pass over the stand-ins; meanwhile the sub-networks' rule is slowed down, and
-    changes get smaller from pass to pass, so that contacts settle."""
+def passes(
+    changing: Sequence[SilentSynapseLayer], replay: ReplayConfig, task: int
+) -> Iterator[int]:
+    """Number of each pass over the stand-ins after task number ``task``, counted over all tasks, so
+    that each has draws of its own; meanwhile the sub-networks' rule is slowed down, and changes get
+    smaller from pass to pass, so that contacts settle."""
     awake = changing[-1].rule
     assert awake is not None
     for epoch in range(replay.epochs):
         for layer in changing:
             layer.rule = awake.sped_up(replay.speed * (1.0 - epoch / replay.epochs))
-        yield epoch
+        yield task * replay.epochs + epoch
     for layer in changing:
         layer.rule = awake
 

@@ -19,8 +19,12 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.learners.artsy_snn import ArtsySNN, Control
+from snn_artsy.learners import Setting, build
+from snn_artsy.learners.artsy_snn import _EPOCH_STRIDE, _STREAM, SLEEP, ArtsySNN, Control
+from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.replay import ClassGaussians
 from snn_artsy.observer import NullObserver, Presentations
+from snn_artsy.synapses.encoding import SpikeEncoder
 
 STREAM = gaussian_stream()
 CONFIG = SNNConfig(
@@ -91,6 +95,40 @@ def test_replay_is_told_as_such_and_takes_simulated_time() -> None:
     assert chosen.probe.clock_ms > starts.max()
     labels = np.concatenate([shown.label for shown in asleep if shown.task == 1])
     assert set(labels.tolist()) == set(range(sum(classes)))
+
+
+@pytest.mark.parametrize("name", ["artsy_snn", "mean_field"])
+def test_each_replay_draws_its_own_stand_ins_and_spikes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every pass of every task: else later tasks would be taught the same few samples again."""
+    features: list[torch.Tensor] = []
+    fired: list[torch.Tensor] = []
+    draw, encode = ClassGaussians.batch, SpikeEncoder.__call__
+
+    def drawn(self: ClassGaussians, tasks: list[int], purpose: int) -> LabelledBatch:
+        batch = draw(self, tasks, purpose)
+        if purpose >= SLEEP:
+            features.append(batch.features[:4])
+        return batch
+
+    def encoded(
+        self: SpikeEncoder, z: torch.Tensor, seed: int, stream: int, sample: torch.Tensor
+    ) -> torch.Tensor:
+        if stream % _EPOCH_STRIDE == _STREAM["replay"]:
+            fired.append(encode(self, torch.ones_like(z), seed, stream, sample * 0)[:, 0])
+        return encode(self, z, seed, stream, sample)
+
+    monkeypatch.setattr(ClassGaussians, "batch", drawn)
+    monkeypatch.setattr(SpikeEncoder, "__call__", encoded)
+    run = RunConfig(snn=replace(CONFIG, replay=replace(CONFIG.replay, batch_size=1000)))
+    chosen = build(name, Setting(replace(run, seed=2), DIM, "cpu"))
+    for task in STREAM.tasks:
+        chosen.learn(task)
+    passes = len(STREAM.tasks) * CONFIG.replay.epochs
+    for told in [features, fired] if name == "artsy_snn" else [features]:
+        assert len(told) == passes
+        assert len({tuple(values.flatten().tolist()) for values in told}) == passes
 
 
 def test_the_wrong_sign_of_the_error_destroys_what_was_learnt(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import (
     Batch,
-    LabelledBatch,
     Learner,
     Prediction,
     Task,
@@ -23,8 +20,8 @@ from snn_artsy.learners.base import (
 )
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means
-from snn_artsy.learners.replay import ClassGaussians, Replay, build_replay
-from snn_artsy.learners.sleep import changing_asleep, foreseen, passes
+from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.spiking_subnetworks import training_of
 from snn_artsy.learners.state import (
     below,
     listed,
@@ -36,50 +33,16 @@ from snn_artsy.learners.state import (
 )
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
-from snn_artsy.learners.tasks import join
 from snn_artsy.learners.thresholds import GateThresholds
-from snn_artsy.learners.windows import Shown
-from snn_artsy.observer import NullObserver, SynapseObserver, told_every
-from snn_artsy.synapses.circuit import Response
-from snn_artsy.synapses.encoding import (
-    FeatureScaling,
-    SpikeEncoder,
-    fit_scaling,
-    whiten_classes,
-)
-from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
-from snn_artsy.synapses.noise import uniform
-from snn_artsy.synapses.pairing import (
-    each_taught,
-    make_schedule,
-    reading_schedule,
-    shuffle_in_time,
-    teaching_spikes,
-)
+from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
+from snn_artsy.observer import SynapseObserver
+from snn_artsy.synapses.encoding import FeatureScaling
 
-Control = Literal[
-    "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
-]
-
-# Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
-_STREAM = {
-    "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
-    "competition": 6,
-}  # fmt: skip
-_EPOCH_STRIDE = 8
-# Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
-# one.
-_TIE = 0.4
-# Samples shown at a time, and values [T, B, n] that they may make: beyond what a cache holds, time
-# grows faster than their number.
-_BATCH, _VALUES = 256, 2**22
 # Plain numbers that a learner goes on from.
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
-# Where purposes of replayed stand-ins begin (`Replay.batch`); passes of all tasks follow.
-SLEEP = 16
 
 
-class ArtsySNN(Learner):
+class ArtsySNN(TaughtSubnetworks):
     """Sub-network t: K postsynaptic neurons for each class of task t, joined to the ON/OFF units of
     h_0 by contacts that are born silent and unsilenced by NMDA-gated STDP during pairing.
 
@@ -113,47 +76,18 @@ class ArtsySNN(Learner):
         observer: SynapseObserver | None = None,
         control: Control = "none",
     ) -> None:
-        self.config, self.ann, self.gate = config, ann, gate
-        self.dim, self.device, self.seed = dim, device, seed
-        self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
-        self.control = control
-        self.schedule = make_schedule(config.encoding, config.teacher, config.neuron.per_class)
-        self.encoder = SpikeEncoder(config.encoding, self.schedule)
-        self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding))
-        self.generator = torch.Generator().manual_seed(seed)
-        self.scaling: FeatureScaling | None = None
-        self.layers: list[SilentSynapseLayer] = []
+        super().__init__(config, build_replay(gate, seed), dim, device, seed, observer, control)
+        self.ann, self.gate = ann, gate
         self.adapters: list[HeadAdapter] = []
         self.recall: list[Tensor] = []  # (mean_c - mean) of each task's classes, [n, D]
-        self.replay = build_replay(gate, seed)
         self.thresholds = GateThresholds(gate)
         self.prototypes = GatedPrototypes()
-        self.epoch = 0  # of the task that is being learnt, finished ones
-        self._batches = 0
-        self._spikes_shown = 0.0
-        self._images_shown = 0
 
     # --- learning ---------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:
         t, train = task.number, training_of(task, self.config)
-        if self.epoch == 0:  # else it was restored in the middle of this task
-            if self.scaling is None:
-                self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
-            self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
-            self._add_subnetwork(len(task.classes))
-            k = self.config.neuron.per_class
-            self.probe.observer.population(f"task{t}", np.repeat(np.array(task.classes), k))
-            self.probe.wait_for_spikes("train")
-            self._batches = 0
-        self._pair(task, train)
-        self.epoch = 0
-        self.replay.add_task(train)
-        self._sleep(t)
-        if self.config.contacts.capture and self.config.plasticity.rule != "none":
-            for u in changing_asleep(len(self.layers), self.config.replay):
-                self.probe.change(u, self.layers[u], self.layers[u].capture())
-        self._apply_contact_control()
+        self._teach(task, train)
         assert self.scaling is not None
         features, labels, index = all_training(task)
         self.recall.append(
@@ -171,152 +105,6 @@ class ArtsySNN(Learner):
         self._answer_anew(t)
         self._calibrate(task)
         self.probe.wait_for_spikes("test")
-
-    def _add_subnetwork(self, n_classes: int) -> None:
-        layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
-        self.layers.append(layer.to(self.device))
-
-    def _pair(self, task: Task, train: LabelledBatch) -> None:
-        """The pairing protocol: each training sample is shown, its class's assembly is taught."""
-        t, layer = task.number, self.layers[-1]
-        teacher, duration = self.config.teacher, self.config.encoding.duration_ms(teaching=True)
-        labels = train.labels
-        if self.control == "shuffled_labels":
-            labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
-        assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
-        traced = self.probe.choose_traced(layer)
-        n_batches = -(-len(labels) // self.config.plasticity.batch_size)
-        pairs_every = told_every(n_batches * self.config.plasticity.epochs)
-        for epoch in range(self.epoch, self.config.plasticity.epochs):
-            windows = self.probe.windows(layer, n_batches, epoch)
-            offset = _EPOCH_STRIDE * epoch
-            order = torch.randperm(len(labels), generator=self.generator).to(self.device)
-            for rows in order.split(self.config.plasticity.batch_size):
-                index = train.index[rows]
-                pre = self._encode(self.encoder, train.features[rows], index, "train", offset)
-                if self.control == "shuffled_timing":
-                    pre = shuffle_in_time(pre, self.seed, _STREAM["shuffle"] + offset, index)
-                taught = assembly == (labels[rows] - task.classes[0])[:, None]
-                fires = teaching_spikes(
-                    self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
-                )
-                start = self.probe.clock_ms + duration * np.arange(len(rows))
-                before = layer.ampa[traced[:, 0], traced[:, 1]]
-                predicted = None
-                if self.config.plasticity.rule == "error" and epoch > 0:
-                    # in the first pass there is nothing yet that could foresee: Hebbian learning
-                    predicted = self._foreseen(pre, index, offset)[-1]
-                current = fires * teacher.current
-                was = {name: x.clone() for name, x in layer.named_buffers()} if windows else {}
-                response, change = layer.pair(pre, current, duration, predicted)
-                self.probe.clock_ms += duration * len(rows)
-                self.probe.presentations(train, rows, start, t, teaching=True)
-                chosen = self.probe.recorded_of(len(rows))
-                if len(chosen):
-                    told = {t: response.spikes[:, chosen]}
-                    self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
-                self.probe.change(t, layer, change, start)
-                if windows is not None:
-                    shown = Shown(was, pre, current, predicted, float(start[0]))
-                    self.probe.trace_steps(t, layer, traced, windows, shown, change)
-                elif self._batches % self.probe.observer.plan.trace_every == 0:
-                    self.probe.trace(t, layer, traced, pre, response)
-                if self._batches % pairs_every == 0:
-                    self.probe.pairings(t, layer, traced, before, pre, response)
-                self._batches += 1
-                if self.config.plastic_old:
-                    for u, old in enumerate(self.layers[:-1]):
-                        self.probe.change(u, old, old.pair(pre, None, duration)[1], start)
-            self.epoch = epoch + 1
-            if self.after_epoch is not None:
-                self.after_epoch()
-
-    def _first_class(self, u: int) -> int:
-        """Label of sub-network u's first class: tasks' labels are contiguous."""
-        return sum(layer.n_post for layer in self.layers[:u]) // self.config.neuron.per_class
-
-    def _sleep(self, t: int) -> None:
-        """Replay: all sub-networks compete, and contacts change by the error of their answer."""
-        replay, teacher = self.config.replay, self.config.teacher
-        if replay.epochs == 0 or self.config.plasticity.rule == "none":
-            return
-        changing = changing_asleep(len(self.layers), self.config.replay)
-        for u in changing[:-1]:
-            self.probe.change(u, self.layers[u], self.layers[u].labilise())
-        k = self.config.neuron.per_class
-        assembly = torch.cat(
-            [
-                torch.arange(layer.n_post) // k + self._first_class(u)
-                for u, layer in enumerate(self.layers)
-            ]
-        ).to(self.device)
-        sizes = [layer.n_post for layer in self.layers]
-        duration = self.config.encoding.duration_ms(teaching=True)
-        for nth in passes([self.layers[u] for u in changing], replay, t):
-            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
-            number, labels = torch.arange(len(shown), device=self.device), shown.labels
-            if self.control == "shuffled_labels":
-                mixed = torch.randperm(len(labels), generator=self.generator)
-                labels = labels[mixed.to(self.device)]
-            offset = _EPOCH_STRIDE * (nth + 1)
-            order = torch.randperm(len(shown), generator=self.generator).to(self.device)
-            for rows in order.split(replay.batch_size):
-                index = number[rows]
-                pre = self._encode(self.encoder, shown.features[rows], index, "replay", offset)
-                if self.control == "shuffled_timing":
-                    pre = shuffle_in_time(pre, self.seed, _STREAM["shuffle"] + offset, index)
-                taught = assembly == labels[rows][:, None]
-                fires = teaching_spikes(
-                    self.schedule, teacher, taught, self.seed, _STREAM["teacher"] + offset, index
-                ).split(sizes, 2)
-                predicted = self._foreseen(pre, index, offset)
-                start = self.probe.clock_ms + duration * np.arange(len(rows))
-                self.probe.clock_ms += duration * len(rows)
-                self.probe.presentations(shown, rows, start, t, teaching=True, split="replay")
-                for u in changing:
-                    current = fires[u] * teacher.current
-                    _, change = self.layers[u].pair(pre, current, duration, predicted[u])
-                    self.probe.change(u, self.layers[u], change, start)
-
-    def _foreseen(self, pre: Tensor, index: Tensor, offset: int) -> list[Tensor]:
-        """Dendritic spikes of every sub-network at the times of teaching."""
-        steps = torch.nonzero(self.schedule.teach.any(1))[:, 0].to(self.device)
-        stream = _STREAM["competition"] + offset
-        u = uniform(self.seed, stream, index, pre.shape[0], 1, only=steps)[..., 0]
-        neuron = self.config.neuron
-        spikes = foreseen(self.layers, pre, steps, neuron.per_class, neuron.temperature, u)
-        # a neuron's dendrite is read when the neuron may be taught
-        return [
-            fired * each_taught(self.schedule, fired.shape[2]).to(fired)[:, None]
-            for fired in spikes
-        ]
-
-    def _apply_contact_control(self) -> None:
-        if self.control in ("permuted_contacts", "random_contacts"):
-            for u in changing_asleep(
-                len(self.layers), self.config.replay
-            ):  # replay taught all of them anew
-                self._move_contacts(u)
-
-    def _move_contacts(self, u: int) -> None:
-        layer = self.layers[u]
-        # its own generator: training must go on exactly as without the control
-        generator = torch.Generator().manual_seed(self.seed + u + 1)
-        shape = layer.state.shape
-        if self.control == "permuted_contacts":
-            order = torch.rand(shape, generator=generator).argsort(1)
-            order += layer.n_pre * torch.arange(layer.n_post)[:, None]
-        else:
-            order = torch.randperm(layer.state.numel(), generator=generator)
-        order = order.flatten().to(self.device)
-        for values in (
-            layer.state,
-            layer.ampa,
-            layer.functional_ms,
-            layer.exists,
-            layer.born_silent,
-        ):
-            values.copy_(values.flatten()[order].reshape(shape))
 
     def _replayed(self, t: int) -> Tensor | None:
         """Mean h_t of the new sub-network over stand-ins for each older class."""
@@ -379,57 +167,6 @@ class ArtsySNN(Learner):
         fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
         operations = torch.cat(shown) @ fan_out.float()
         return Prediction(scores, calibrated, gates, votes, operations=operations)
-
-    def input_spikes(self, batch: Batch) -> Tensor:
-        """What the sub-networks see of a batch when it is answered: spikes [T, B, 2 D]."""
-        return self._encode(self.reader, batch.features, batch.index, batch.split)
-
-    def _encode(
-        self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
-    ) -> Tensor:
-        assert self.scaling is not None
-        return encoder(self.scaling(features), self.seed, _STREAM[split] + offset, index)
-
-    def _responses(
-        self,
-        features: Tensor,
-        index: Tensor,
-        split: str,
-        only: list[int] | None = None,
-        record: Batch | None = None,
-        shown: list[Tensor] | None = None,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
-
-        Args:
-            shown: Is given the spikes of each input unit, in parts [b, 2 D].
-
-        Returns:
-            For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
-        """
-        chosen = self.layers if only is None else [self.layers[t] for t in only]
-        parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
-        widest = max(sum(layer.n_post for layer in chosen), 2 * self.dim)
-        at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
-        for rows in torch.arange(len(features), device=features.device).split(at_once):
-            pre = self._encode(self.reader, features[rows], index[rows], split)
-            if shown is not None:
-                shown.append(pre.sum(0))
-            answers = respond_together(chosen, pre)
-            for part, answer in zip(parts, answers, strict=True):
-                part.append((self._votes(answer), answer.counts))
-            if record is not None and record.split == "test" and record.true_task is None:
-                self._spikes_shown += float(sum(a.counts.sum() for a in answers))
-                self._images_shown += len(rows)
-                self.probe.test(record, rows, pre, answers)
-        return [(torch.cat([v for v, _ in p]), torch.cat([c for _, c in p])) for p in parts]
-
-    def _votes(self, response: Response) -> Tensor:
-        """Spikes of each class assembly, ties broken by its mean membrane, [B, n]."""
-        k = self.config.neuron.per_class
-        counts = response.counts.unflatten(1, (-1, k)).sum(2)
-        # far above threshold a membrane is worth many spikes: softsign keeps the term below _TIE
-        return counts + _TIE * F.softsign(response.final.unflatten(1, (-1, k)).mean(2))
 
     def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
         """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N].
@@ -576,60 +313,3 @@ class ArtsySNN(Learner):
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.probe.clock_ms,
         }
-
-
-def training_of(task: Task, config: SNNConfig) -> LabelledBatch:
-    """What contacts learn from: validation samples, too, where no threshold needs them."""
-    rule = config.plasticity.rule
-    return join([task.train, task.validation]) if rule == "error" else task.train
-
-
-def next_scaling(
-    now: FeatureScaling | None, train: LabelledBatch, replay: Replay, config: SNNConfig
-) -> FeatureScaling:
-    """Statistics of the code from a task on whose samples are at hand and not yet in ``replay``;
-    ``now``: those before it."""
-    if now is None:
-        return fit_scaling(train.features, train.labels, config.encoding)
-    if config.encoding.statistics == "first":
-        return now
-    assert isinstance(replay, ClassGaussians)
-    means, within = replay.joined_by(train)
-    mean_square = train.features.double().square().mean()
-    return whiten_classes(means, within, config.encoding.shrinkage, mean_square)
-
-
-def spiking_subnetwork(
-    config: SNNConfig,
-    dim: int,
-    n_classes: int,
-    earlier: Sequence[SilentSynapseLayer],
-    generator: torch.Generator,
-) -> SilentSynapseLayer:
-    """A sub-network for a task's classes, on the CPU.
-
-    Args:
-        dim: D.
-        earlier: Sub-networks of earlier tasks, whose slow average is gone on with where
-            ``target_over`` is ``seen``.
-        generator: Draws which contacts exist.
-    """
-    k, rule = config.neuron.per_class, config.plasticity
-    spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
-    layer = SilentSynapseLayer(
-        2 * dim,
-        k * n_classes,
-        config.encoding.dt,
-        config.neuron,
-        rule,
-        config.contacts,
-        update=rule.update,
-        batch_reduction=rule.batch_reduction,
-        receptors=config.receptors if config.fidelity == "conductance" else None,
-        target_factor=rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes),
-        generator=generator,
-    )
-    if rule.target_over == "seen" and earlier:
-        layer.slow_sum.copy_(earlier[-1].slow_sum)
-        layer.slow_weight.copy_(earlier[-1].slow_weight)
-    return layer

@@ -14,7 +14,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, RunConfig
 from snn_artsy.learners.aper import APERAdapter
 from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
-from snn_artsy.learners.artsy_snn import ArtsySNN, Control
+from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
 from snn_artsy.learners.code_means import BinaryMean, WhitenedNCM
 from snn_artsy.learners.ease import EASE
@@ -26,6 +26,7 @@ from snn_artsy.learners.ranpac import RanPAC
 from snn_artsy.learners.replay import Replay, build_replay
 from snn_artsy.learners.simplecil import SimpleCIL
 from snn_artsy.learners.subnetworks import Build, builder
+from snn_artsy.learners.wake_and_sleep import Control
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.registry import LEARNERS
 

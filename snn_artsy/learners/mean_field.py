@@ -10,10 +10,10 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import GateConfig, SNNConfig
-from snn_artsy.learners.artsy_snn import SLEEP, next_scaling, spiking_subnetwork, training_of
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.replay import NoReplay, build_replay
-from snn_artsy.learners.sleep import changing_asleep, passes
+from snn_artsy.learners.sleep import SLEEP, changing_asleep, passes
+from snn_artsy.learners.spiking_subnetworks import next_scaling, spiking_subnetwork, training_of
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear

@@ -12,6 +12,9 @@ from snn_artsy.config import ReplayConfig
 from snn_artsy.synapses.competition import winners
 from snn_artsy.synapses.layer import SilentSynapseLayer
 
+# Where purposes of replayed stand-ins begin (`Replay.batch`); passes of all tasks follow.
+SLEEP = 16
+
 
 def changing_asleep(n_layers: int, replay: ReplayConfig) -> list[int]:
     """Sub-networks whose contacts change in replay, the newest last; without it the newest."""

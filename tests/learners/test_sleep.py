@@ -20,9 +20,12 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.learners import Setting, build
-from snn_artsy.learners.artsy_snn import _EPOCH_STRIDE, _STREAM, SLEEP, ArtsySNN, Control
+from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.replay import ClassGaussians
+from snn_artsy.learners.sleep import SLEEP
+from snn_artsy.learners.spiking_subnetworks import EPOCH_STRIDE, STREAMS
+from snn_artsy.learners.wake_and_sleep import Control
 from snn_artsy.observer import NullObserver, Presentations
 from snn_artsy.synapses.encoding import SpikeEncoder
 
@@ -115,7 +118,7 @@ def test_each_replay_draws_its_own_stand_ins_and_spikes(
     def encoded(
         self: SpikeEncoder, z: torch.Tensor, seed: int, stream: int, sample: torch.Tensor
     ) -> torch.Tensor:
-        if stream % _EPOCH_STRIDE == _STREAM["replay"]:
+        if stream % EPOCH_STRIDE == STREAMS["replay"]:
             fired.append(encode(self, torch.ones_like(z), seed, stream, sample * 0)[:, 0])
         return encode(self, z, seed, stream, sample)
 

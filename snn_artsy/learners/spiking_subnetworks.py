@@ -1,0 +1,185 @@
+"""Spiking sub-networks on one frozen ViT: what they see of a sample, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from snn_artsy.config import SNNConfig
+from snn_artsy.learners.base import Batch, LabelledBatch, Learner, Task
+from snn_artsy.learners.probe import Probe
+from snn_artsy.learners.replay import ClassGaussians, Replay
+from snn_artsy.learners.tasks import join
+from snn_artsy.observer import NullObserver, SynapseObserver
+from snn_artsy.synapses.circuit import Response
+from snn_artsy.synapses.encoding import (
+    FeatureScaling,
+    SpikeEncoder,
+    fit_scaling,
+    whiten_classes,
+)
+from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
+from snn_artsy.synapses.pairing import make_schedule, reading_schedule
+
+# Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
+STREAMS = {
+    "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
+    "competition": 6,
+}  # fmt: skip
+EPOCH_STRIDE = 8
+# Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
+# one.
+_TIE = 0.4
+# Samples shown at a time, and values [T, B, n] that they may make: beyond what a cache holds, time
+# grows faster than their number.
+_BATCH, _VALUES = 256, 2**22
+
+
+class SpikingSubnetworks(Learner):
+    """Sub-networks of silent synapses in order of their tasks, and the spikes that they share.
+
+    Args:
+        config: Parameters.
+        dim: D.
+        device: Where tensors live.
+        seed: Of contacts and noise.
+        observer: Is told what happens; default: nobody.
+    """
+
+    def __init__(
+        self,
+        config: SNNConfig,
+        dim: int,
+        device: str,
+        seed: int,
+        observer: SynapseObserver | None = None,
+    ) -> None:
+        self.config, self.dim, self.device, self.seed = config, dim, device, seed
+        self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
+        self.schedule = make_schedule(config.encoding, config.teacher, config.neuron.per_class)
+        self.encoder = SpikeEncoder(config.encoding, self.schedule)
+        self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.scaling: FeatureScaling | None = None
+        self.layers: list[SilentSynapseLayer] = []
+        self._spikes_shown = 0.0
+        self._images_shown = 0
+
+    def _add_subnetwork(self, n_classes: int) -> None:
+        layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
+        self.layers.append(layer.to(self.device))
+
+    def _first_class(self, u: int) -> int:
+        """Label of sub-network u's first class: tasks' labels are contiguous."""
+        return sum(layer.n_post for layer in self.layers[:u]) // self.config.neuron.per_class
+
+    def input_spikes(self, batch: Batch) -> Tensor:
+        """What the sub-networks see of a batch when it is answered: spikes [T, B, 2 D]."""
+        return self._encode(self.reader, batch.features, batch.index, batch.split)
+
+    def _encode(
+        self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
+    ) -> Tensor:
+        assert self.scaling is not None
+        return encoder(self.scaling(features), self.seed, STREAMS[split] + offset, index)
+
+    def _responses(
+        self,
+        features: Tensor,
+        index: Tensor,
+        split: str,
+        only: list[int] | None = None,
+        record: Batch | None = None,
+        shown: list[Tensor] | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
+
+        Args:
+            shown: Is given the spikes of each input unit, in parts [b, 2 D].
+
+        Returns:
+            For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
+        """
+        chosen = self.layers if only is None else [self.layers[t] for t in only]
+        parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
+        widest = max(sum(layer.n_post for layer in chosen), 2 * self.dim)
+        at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
+        for rows in torch.arange(len(features), device=features.device).split(at_once):
+            pre = self._encode(self.reader, features[rows], index[rows], split)
+            if shown is not None:
+                shown.append(pre.sum(0))
+            answers = respond_together(chosen, pre)
+            for part, answer in zip(parts, answers, strict=True):
+                part.append((self._votes(answer), answer.counts))
+            if record is not None and record.split == "test" and record.true_task is None:
+                self._spikes_shown += float(sum(a.counts.sum() for a in answers))
+                self._images_shown += len(rows)
+                self.probe.test(record, rows, pre, answers)
+        return [(torch.cat([v for v, _ in p]), torch.cat([c for _, c in p])) for p in parts]
+
+    def _votes(self, response: Response) -> Tensor:
+        """Spikes of each class assembly, ties broken by its mean membrane, [B, n]."""
+        k = self.config.neuron.per_class
+        counts = response.counts.unflatten(1, (-1, k)).sum(2)
+        # far above threshold a membrane is worth many spikes: softsign keeps the term below _TIE
+        return counts + _TIE * F.softsign(response.final.unflatten(1, (-1, k)).mean(2))
+
+
+def training_of(task: Task, config: SNNConfig) -> LabelledBatch:
+    """What contacts learn from: validation samples, too, where no threshold needs them."""
+    rule = config.plasticity.rule
+    return join([task.train, task.validation]) if rule == "error" else task.train
+
+
+def next_scaling(
+    now: FeatureScaling | None, train: LabelledBatch, replay: Replay, config: SNNConfig
+) -> FeatureScaling:
+    """Statistics of the code from a task on whose samples are at hand and not yet in ``replay``;
+    ``now``: those before it."""
+    if now is None:
+        return fit_scaling(train.features, train.labels, config.encoding)
+    if config.encoding.statistics == "first":
+        return now
+    assert isinstance(replay, ClassGaussians)
+    means, within = replay.joined_by(train)
+    mean_square = train.features.double().square().mean()
+    return whiten_classes(means, within, config.encoding.shrinkage, mean_square)
+
+
+def spiking_subnetwork(
+    config: SNNConfig,
+    dim: int,
+    n_classes: int,
+    earlier: Sequence[SilentSynapseLayer],
+    generator: torch.Generator,
+) -> SilentSynapseLayer:
+    """A sub-network for a task's classes, on the CPU.
+
+    Args:
+        dim: D.
+        earlier: Sub-networks of earlier tasks, whose slow average is gone on with where
+            ``target_over`` is ``seen``.
+        generator: Draws which contacts exist.
+    """
+    k, rule = config.neuron.per_class, config.plasticity
+    spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
+    layer = SilentSynapseLayer(
+        2 * dim,
+        k * n_classes,
+        config.encoding.dt,
+        config.neuron,
+        rule,
+        config.contacts,
+        update=rule.update,
+        batch_reduction=rule.batch_reduction,
+        receptors=config.receptors if config.fidelity == "conductance" else None,
+        target_factor=rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes),
+        generator=generator,
+    )
+    if rule.target_over == "seen" and earlier:
+        layer.slow_sum.copy_(earlier[-1].slow_sum)
+        layer.slow_weight.copy_(earlier[-1].slow_weight)
+    return layer

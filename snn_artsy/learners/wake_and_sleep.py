@@ -1,0 +1,213 @@
+"""How spiking sub-networks are taught: pairing while a task is there, and replay after it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn_artsy.config import SNNConfig
+from snn_artsy.learners.base import LabelledBatch, Task
+from snn_artsy.learners.replay import Replay
+from snn_artsy.learners.sleep import SLEEP, changing_asleep, foreseen, passes
+from snn_artsy.learners.spiking_subnetworks import (
+    EPOCH_STRIDE,
+    STREAMS,
+    SpikingSubnetworks,
+    next_scaling,
+)
+from snn_artsy.learners.windows import Shown
+from snn_artsy.observer import SynapseObserver, told_every
+from snn_artsy.synapses.noise import uniform
+from snn_artsy.synapses.pairing import each_taught, shuffle_in_time, teaching_spikes
+
+Control = Literal[
+    "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
+]
+
+
+class TaughtSubnetworks(SpikingSubnetworks):
+    """Sub-networks whose contacts learn by pairing, and by replay before they are captured.
+
+    Args:
+        config, dim, device, seed, observer: Of `SpikingSubnetworks`; the order of presentations is
+            drawn from the seed, too.
+        replay: What stands in for earlier tasks' samples.
+        control: A control experiment instead of the model (`ArtsySNN`).
+    """
+
+    def __init__(
+        self,
+        config: SNNConfig,
+        replay: Replay,
+        dim: int,
+        device: str,
+        seed: int,
+        observer: SynapseObserver | None = None,
+        control: Control = "none",
+    ) -> None:
+        super().__init__(config, dim, device, seed, observer)
+        self.replay, self.control = replay, control
+        self.epoch = 0  # of the task that is being learnt, finished ones
+        self._batches = 0
+
+    def _teach(self, task: Task, train: LabelledBatch) -> None:
+        """A new sub-network learns its task; its contacts, and others that replay changed, are
+        captured."""
+        if self.epoch == 0:  # else it was restored in the middle of this task
+            if self.scaling is None:
+                self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
+            self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
+            self._add_subnetwork(len(task.classes))
+            classes = np.repeat(np.array(task.classes), self.config.neuron.per_class)
+            self.probe.observer.population(f"task{task.number}", classes)
+            self.probe.wait_for_spikes("train")
+            self._batches = 0
+        self._pair(task, train)
+        self.epoch = 0
+        self.replay.add_task(train)
+        self._sleep(task.number)
+        if self.config.contacts.capture and self.config.plasticity.rule != "none":
+            for u in changing_asleep(len(self.layers), self.config.replay):
+                self.probe.change(u, self.layers[u], self.layers[u].capture())
+        self._apply_contact_control()
+
+    def _pair(self, task: Task, train: LabelledBatch) -> None:
+        """The pairing protocol: each training sample is shown, its class's assembly is taught."""
+        t, layer = task.number, self.layers[-1]
+        teacher, duration = self.config.teacher, self.config.encoding.duration_ms(teaching=True)
+        labels = train.labels
+        if self.control == "shuffled_labels":
+            labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
+        assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
+        traced = self.probe.choose_traced(layer)
+        n_batches = -(-len(labels) // self.config.plasticity.batch_size)
+        pairs_every = told_every(n_batches * self.config.plasticity.epochs)
+        for epoch in range(self.epoch, self.config.plasticity.epochs):
+            windows = self.probe.windows(layer, n_batches, epoch)
+            offset = EPOCH_STRIDE * epoch
+            order = torch.randperm(len(labels), generator=self.generator).to(self.device)
+            for rows in order.split(self.config.plasticity.batch_size):
+                index = train.index[rows]
+                pre = self._encode(self.encoder, train.features[rows], index, "train", offset)
+                if self.control == "shuffled_timing":
+                    pre = shuffle_in_time(pre, self.seed, STREAMS["shuffle"] + offset, index)
+                taught = assembly == (labels[rows] - task.classes[0])[:, None]
+                fires = teaching_spikes(
+                    self.schedule, teacher, taught, self.seed, STREAMS["teacher"] + offset, index
+                )
+                start = self.probe.clock_ms + duration * np.arange(len(rows))
+                before = layer.ampa[traced[:, 0], traced[:, 1]]
+                predicted = None
+                if self.config.plasticity.rule == "error" and epoch > 0:
+                    # in the first pass there is nothing yet that could foresee: Hebbian learning
+                    predicted = self._foreseen(pre, index, offset)[-1]
+                current = fires * teacher.current
+                was = {name: x.clone() for name, x in layer.named_buffers()} if windows else {}
+                response, change = layer.pair(pre, current, duration, predicted)
+                self.probe.clock_ms += duration * len(rows)
+                self.probe.presentations(train, rows, start, t, teaching=True)
+                chosen = self.probe.recorded_of(len(rows))
+                if len(chosen):
+                    told = {t: response.spikes[:, chosen]}
+                    self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
+                self.probe.change(t, layer, change, start)
+                if windows is not None:
+                    shown = Shown(was, pre, current, predicted, float(start[0]))
+                    self.probe.trace_steps(t, layer, traced, windows, shown, change)
+                elif self._batches % self.probe.observer.plan.trace_every == 0:
+                    self.probe.trace(t, layer, traced, pre, response)
+                if self._batches % pairs_every == 0:
+                    self.probe.pairings(t, layer, traced, before, pre, response)
+                self._batches += 1
+                if self.config.plastic_old:
+                    for u, old in enumerate(self.layers[:-1]):
+                        self.probe.change(u, old, old.pair(pre, None, duration)[1], start)
+            self.epoch = epoch + 1
+            if self.after_epoch is not None:
+                self.after_epoch()
+
+    def _sleep(self, t: int) -> None:
+        """Replay: all sub-networks compete, and contacts change by the error of their answer."""
+        replay, teacher = self.config.replay, self.config.teacher
+        if replay.epochs == 0 or self.config.plasticity.rule == "none":
+            return
+        changing = changing_asleep(len(self.layers), self.config.replay)
+        for u in changing[:-1]:
+            self.probe.change(u, self.layers[u], self.layers[u].labilise())
+        k = self.config.neuron.per_class
+        assembly = torch.cat(
+            [
+                torch.arange(layer.n_post) // k + self._first_class(u)
+                for u, layer in enumerate(self.layers)
+            ]
+        ).to(self.device)
+        sizes = [layer.n_post for layer in self.layers]
+        duration = self.config.encoding.duration_ms(teaching=True)
+        for nth in passes([self.layers[u] for u in changing], replay, t):
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
+            number, labels = torch.arange(len(shown), device=self.device), shown.labels
+            if self.control == "shuffled_labels":
+                mixed = torch.randperm(len(labels), generator=self.generator)
+                labels = labels[mixed.to(self.device)]
+            offset = EPOCH_STRIDE * (nth + 1)
+            order = torch.randperm(len(shown), generator=self.generator).to(self.device)
+            for rows in order.split(replay.batch_size):
+                index = number[rows]
+                pre = self._encode(self.encoder, shown.features[rows], index, "replay", offset)
+                if self.control == "shuffled_timing":
+                    pre = shuffle_in_time(pre, self.seed, STREAMS["shuffle"] + offset, index)
+                taught = assembly == labels[rows][:, None]
+                fires = teaching_spikes(
+                    self.schedule, teacher, taught, self.seed, STREAMS["teacher"] + offset, index
+                ).split(sizes, 2)
+                predicted = self._foreseen(pre, index, offset)
+                start = self.probe.clock_ms + duration * np.arange(len(rows))
+                self.probe.clock_ms += duration * len(rows)
+                self.probe.presentations(shown, rows, start, t, teaching=True, split="replay")
+                for u in changing:
+                    current = fires[u] * teacher.current
+                    _, change = self.layers[u].pair(pre, current, duration, predicted[u])
+                    self.probe.change(u, self.layers[u], change, start)
+
+    def _foreseen(self, pre: Tensor, index: Tensor, offset: int) -> list[Tensor]:
+        """Dendritic spikes of every sub-network at the times of teaching."""
+        steps = torch.nonzero(self.schedule.teach.any(1))[:, 0].to(self.device)
+        stream = STREAMS["competition"] + offset
+        u = uniform(self.seed, stream, index, pre.shape[0], 1, only=steps)[..., 0]
+        neuron = self.config.neuron
+        spikes = foreseen(self.layers, pre, steps, neuron.per_class, neuron.temperature, u)
+        # a neuron's dendrite is read when the neuron may be taught
+        return [
+            fired * each_taught(self.schedule, fired.shape[2]).to(fired)[:, None]
+            for fired in spikes
+        ]
+
+    def _apply_contact_control(self) -> None:
+        if self.control in ("permuted_contacts", "random_contacts"):
+            for u in changing_asleep(
+                len(self.layers), self.config.replay
+            ):  # replay taught all of them anew
+                self._move_contacts(u)
+
+    def _move_contacts(self, u: int) -> None:
+        layer = self.layers[u]
+        # its own generator: training must go on exactly as without the control
+        generator = torch.Generator().manual_seed(self.seed + u + 1)
+        shape = layer.state.shape
+        if self.control == "permuted_contacts":
+            order = torch.rand(shape, generator=generator).argsort(1)
+            order += layer.n_pre * torch.arange(layer.n_post)[:, None]
+        else:
+            order = torch.randperm(layer.state.numel(), generator=generator)
+        order = order.flatten().to(self.device)
+        for values in (
+            layer.state,
+            layer.ampa,
+            layer.functional_ms,
+            layer.exists,
+            layer.born_silent,
+        ):
+            values.copy_(values.flatten()[order].reshape(shape))

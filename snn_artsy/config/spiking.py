@@ -212,7 +212,8 @@ class ContactConfig:
             consolidated (functional without ``consolidation``). 0.25 in adult layer-5 neurons
             (Vardalaki, Chung & Harnett 2022).
         mature_plasticity: Changes of functional and consolidated contacts are multiplied by this
-            (metaplasticity: below 1, mature contacts need more to change).
+            (metaplasticity: below 1, mature contacts need more to change). Consolidated contacts do
+            not change at all with ``graded`` transmission, which would let depression silence them.
         decay_ms: Occupancy of contacts that are not consolidated decays with this time constant
             (simulated ms); default: not at all.
     """
@@ -262,6 +263,12 @@ class ContactConfig:
         for name in ("decay_ms", "tag_ms"):
             within(f"snn.contacts.{name}", getattr(self, name), 0.01, 1e12, "ms")
         within("snn.contacts.filopodia", self.filopodia, 1, 1_000_000, "contacts")
+
+    @property
+    def consolidated_plasticity(self) -> float:
+        """Share of a change that a consolidated contact takes: none where it transmits its
+        occupancy, or depression would silence a contact that is called consolidated."""
+        return 0.0 if self.transmission == "graded" else self.mature_plasticity
 
 
 @dataclass(frozen=True)

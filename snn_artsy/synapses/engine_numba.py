@@ -349,7 +349,7 @@ def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> records.Dyna
         up=f(w.up), down_0=f(w.down_0), down=f(w.down),
         power_law=w.power is not None, power=f(w.power or 0.0), mu=f(w.mu), floor=f(w.floor),
         scale=f(1.0 / n_batch if circuit.averaged else 1.0),
-        mature=f(c.mature_plasticity),
+        mature=f(c.mature_plasticity), fixed=c.consolidated_plasticity < c.mature_plasticity,
         kept=f(1.0 if c.decay_ms is None else decay(elapsed_ms, c.decay_ms)),
         theta_up=f(c.theta_up), theta_down=f(c.theta_down), elapsed_ms=f(elapsed_ms),
         consolidate_ms=consolidate, stateless=c.transmission == "plain",

@@ -302,8 +302,8 @@ def _conductance_drive(
 
 
 def express(circuit: Circuit, change: Tensor, n_batch: int, elapsed_ms: float) -> None:
-    """Let contacts take a change that was summed over a batch: occupancy, less in mature contacts,
-    the others' decay, then states and clocks.
+    """Let contacts take a change that was summed over a batch: occupancy, less in mature contacts
+    and none in fixed ones, the others' decay, then states and clocks.
 
     Raises:
         NotFinite: The change is not finite; NaN would stay in the occupancies for good.
@@ -316,8 +316,10 @@ def express(circuit: Circuit, change: Tensor, n_batch: int, elapsed_ms: float) -
     if circuit.averaged:
         change = change / n_batch
     params = circuit.params
-    if params.mature_plasticity < 1.0:
-        change = change * torch.where(state == SILENT, 1.0, params.mature_plasticity)
+    if min(params.mature_plasticity, params.consolidated_plasticity) < 1.0:
+        share = torch.where(state == SILENT, 1.0, params.mature_plasticity)
+        share = torch.where(state == CONSOLIDATED, params.consolidated_plasticity, share)
+        change = change * share
     ampa.add_(change).clamp_(0.0, 1.0).mul_(exists)
     if params.decay_ms is not None:
         kept = math.exp(-elapsed_ms / params.decay_ms)

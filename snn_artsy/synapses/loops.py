@@ -103,7 +103,8 @@ def _part(c: Contacts, a: int, z: int) -> Contacts:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _step_all(c: Contacts, gain: Floats, loss: Floats, t: int, d: Dynamics) -> None:
-    """Step t of all contacts where they decay: occupancies, states and clocks.
+    """Step t of all contacts where they decay, or are fixed once they are consolidated, so that
+    each one's state must be known: occupancies, states and clocks.
 
     What a contact is stands in factors of 0 and 1: they become vector instructions, ten times as
     fast as branches.
@@ -117,6 +118,8 @@ def _step_all(c: Contacts, gain: Floats, loss: Floats, t: int, d: Dynamics) -> N
         due = functional if before >= d.consolidate_ms else zero  # since an earlier step
         fixed = max(one if state[i] == _CONSOLIDATED else zero, due)
         share = (silent + (one - silent) * d.mature) * d.scale
+        if d.fixed:
+            share *= one - fixed
         change = (one + d.up * ampa[i]) * gain[i] - (d.down_0 + d.down * ampa[i]) * loss[i]
         a = min(max(ampa[i] + share * change, zero), one) * c.exists[i]
         a *= fixed + (one - fixed) * d.kept
@@ -268,7 +271,7 @@ def _change(
     events: Table, n: int,
 ) -> tuple[Table, int]:  # fmt: skip
     """Step t of contacts with states, of ``width`` neurons from j0 on with inputs from i0 on."""
-    if d.kept == np.float32(1.0):
+    if d.kept == np.float32(1.0) and not d.fixed:
         crossed = _change_all(c.ampa, c.state, c.exists, gain, loss, d)
         if crossed > 0:  # in few steps
             events = _room(events, n, crossed)
@@ -640,7 +643,8 @@ def _neuron(
                 fired, y[0, 0, j], y[1, 0, j], p
             )
         stale = own_loss != zero and z > a
-        if own_gain != zero or t == 0 or (d.kept != one and not d.stateless):
+        every = (d.kept != one or (d.fixed and stale)) and not d.stateless
+        if own_gain != zero or t == 0 or every:
             if stale:
                 _scatter(loss, own_loss, spikes.where[a:z], loss_pre[a - base : z - base])
             if own_gain != zero:
@@ -719,7 +723,8 @@ def _tile(
             if z > a and own_loss.any():
                 stale = True
                 _scatter_rows(loss, own_loss, spikes.where[a:z], loss_pre[a - base : z - base])
-        every = fires or t == 0 or (d.kept != np.float32(1.0) and not d.stateless)
+        decays = d.kept != np.float32(1.0)
+        every = fires or t == 0 or ((decays or (d.fixed and stale)) and not d.stateless)
         if fires and p.gated:
             for j in range(width):
                 total[0, j] = -(own_gain[:, j].sum() * population.target[first + j])

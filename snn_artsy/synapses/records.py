@@ -37,7 +37,8 @@ class Dynamics(NamedTuple):
     Args:
         up, down_0, down, power_law, power, mu, floor: `rules.base.WeightDependence`.
         scale: Of every change: 1, or 1/B where changes of a batch are averaged.
-        mature: Share of the change that functional and consolidated contacts take.
+        mature: Share of the change that functional contacts take; consolidated ones, too, unless
+            they are ``fixed`` and take none.
         kept: Share of its occupancy that a contact which is not consolidated keeps in a step.
         theta_up, theta_down: Of the states. elapsed_ms: Of a step.
         consolidate_ms: How long a contact must stay functional to be consolidated; `NEVER`.
@@ -53,6 +54,7 @@ class Dynamics(NamedTuple):
     floor: np.float32
     scale: np.float32
     mature: np.float32
+    fixed: bool
     kept: np.float32
     theta_up: np.float32
     theta_down: np.float32

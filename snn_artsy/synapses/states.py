@@ -3,7 +3,7 @@
 silent -> functional when occupancy a >= theta_up; functional -> silent when a <= theta_down <
 theta_up (hysteresis); functional -> consolidated after tau_c of simulated time without falling
 silent, or when captured at its task's end (synaptic tagging and capture, Frey & Morris 1997).
-A consolidated contact stays so.
+A consolidated contact stays so; with graded transmission its occupancy, too, is fixed.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ VARIANTS = {
     "decaying, mature": Variant(
         ContactConfig(decay_ms=400.0, silent_share=0.5, mature_plasticity=0.3, consolidate_ms=60.0)
     ),
+    "graded": Variant(ContactConfig(transmission="graded", consolidate_ms=60.0)),
     "averaged": Variant(options={"batch_reduction": "mean"}),
     "own targets": Variant(options={"target_factor": torch.linspace(0.2, 1.4, N_POST)}),
 }

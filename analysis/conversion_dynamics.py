@@ -10,6 +10,7 @@ NAMES = (
     "conversion_counts",
     "conversion_rate",
     "conversion_raster",
+    "wake_and_sleep",
     "silent_survival",
     "transition_flow",
     "ampa_occupancy",

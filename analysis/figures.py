@@ -1,11 +1,13 @@
 """Draw every figure of README, docs and RESULTS.md again, from recorded numbers.
 
     snn-artsy run --controls --out runs/default   # 20 seconds
-    python analysis/figures.py --default runs/default
+    snn-artsy run --snn.preset error --learners artsy_snn --out runs/error
+    python analysis/figures.py --default runs/default --error runs/error
 
 What took hours is in ``experiments/recorded/`` (numbers of comparisons, studies and protocols, kept
-by `analysis/keep.py`); the figures of a single run are those of the default run. ``--out`` is
-docs/figures by default; without ``--default`` the figures of that run are left as they are.
+by `analysis/keep.py`); the figures of a single run are those of the default run, that of wake and
+sleep is of a run with the error preset. ``--out`` is docs/figures by default; figures of a run that
+is not given are left as they are.
 """
 
 from __future__ import annotations
@@ -81,15 +83,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--default", type=Path, help="directory of the default run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
+    parser.add_argument("--error", type=Path, help="directory of a run with the error preset")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for name, draw in FROM_RECORDED.items():
         draw().savefig(given.out / f"{name}.png", dpi=150)
         print(given.out / f"{name}.png")
-    if given.default is not None:
+    asleep = ["wake_and_sleep"]
+    awake = [name for name in FIGURES if name not in asleep]
+    for directory, names in ((given.default, awake), (given.error, asleep)):
+        if directory is None:
+            continue
         skipped: dict[str, str] = {}
-        with open_run(given.default) as run:
-            for path in save_figures(run, given.out, ("png",), list(FIGURES), skipped):
+        with open_run(directory) as run:
+            for path in save_figures(run, given.out, ("png",), names, skipped):
                 print(path)
         if skipped:
             sys.exit(f"the run lacks what these need: {', '.join(skipped)}")

@@ -434,6 +434,7 @@ FIGURES = Registry(
             "conversion_counts": "conversion",
             "conversion_rate": "conversion",
             "conversion_raster": "conversion",
+            "wake_and_sleep": "wake_and_sleep",
             "silent_survival": "synapses",
             "state_flow": "synapses",
             "transition_flow": "synapses",

@@ -43,6 +43,7 @@ class Mutant:
 
 
 SNN = "learners/artsy_snn.py"
+TEACHING = "learners/wake_and_sleep.py"
 ANN = "learners/artsy_ann.py"
 SNN_ANSWERS = ("tests/learners/test_spiking_learner_by_hand.py",)
 ANN_ANSWERS = ("tests/learners/test_artsy_ann_by_hand.py",)
@@ -160,22 +161,22 @@ MUTANTS = (
     ),
     Mutant(
         "plastic_old does nothing",
-        SNN,
+        TEACHING,
         "old.pair(pre, None, duration)[1]",
         "old._change_to(old.state, old.functional_ms)",
         SNN_ANSWERS,
     ),
     Mutant(
         "old sub-networks are taught by the newest one's teacher",
-        SNN,
+        TEACHING,
         "old.pair(pre, None, duration)",
         "old.pair(pre, fires * teacher.current, duration)",
         SNN_ANSWERS,
     ),
     Mutant(
         "every epoch has the first one's noise",
-        SNN,
-        "offset = _EPOCH_STRIDE * epoch",
+        TEACHING,
+        "offset = EPOCH_STRIDE * epoch",
         "offset = 0 * epoch",
         SNN_ANSWERS,
     ),

@@ -27,6 +27,7 @@ from snn_artsy.plots.synapses import (
     transition_flow,
     weight_map,
 )
+from snn_artsy.plots.wake_and_sleep import wake_and_sleep
 from snn_artsy.plots.window import stdp_window, window_of
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
@@ -53,6 +54,7 @@ __all__ = [
     "state_flow",
     "stdp_window",
     "transition_flow",
+    "wake_and_sleep",
     "weight_map",
     "window_of",
 ]

@@ -2,12 +2,13 @@
 
 Sources: Isaac, Nicoll & Malenka 1995; Liao, Hessler & Malinow 1995 (no EPSC at -70 mV but one at
 +40 mV; pairing makes one appear at -70 mV, not in APV); Kerchner & Nicoll 2008 (review). Numbers of
-pairings, release probability and noise are our definition.
+pairings, release probability and noise are our definition; the rule is that of default runs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,19 +17,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_artsy.config import ContactConfig, PlasticityConfig
+from snn_artsy.observer import CONSOLIDATED, SILENT
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
-from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
-from snn_artsy.rules.nmda import V_PEAK_MV
+from snn_artsy.rules import GatedSTDP, Signals
+from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
+from snn_artsy.synapses import SilentSynapseLayer
 from snn_artsy.synapses.conductance import integrate, released
+from snn_artsy.synapses.engine_torch import express
 
-N_PAIRINGS, PRE_LEADS_MS, WINDOW_MS = 60, 5.0, 100.0
+N_PAIRINGS, PERIOD_MS, PRE_LEADS_MS, WINDOW_MS = 120, 1000.0, 5.0, 100.0
 N_SWEEPS, P_RELEASE = 1000, 0.5
 PULSE_PA, PULSE_MS = 2500.0, 2.0  # the electrode's, one spike each
 EARLY_MS, LATE_MS = (2.0, 6.0), (49.0, 51.0)  # AMPA at -70 mV, NMDA at +40 mV
-RULE = GatedSTDP(PairSTDP(a_plus=0.1, a_minus=0.02), Gating(target=0.0))
 ISAAC = "Isaac et al. 1995, Liao et al. 1995"
 KERCHNER = "Kerchner & Nicoll 2008"
 
@@ -65,6 +69,15 @@ TITLES = {
 }
 
 
+class Paired(NamedTuple):
+    """Contacts after each pairing, [N_PAIRINGS, n_conditions]: AMPA occupancy, state code, and what
+    they transmit."""
+
+    occupancy: Tensor
+    state: Tensor
+    transmitted: Tensor
+
+
 @dataclass(frozen=True)
 class Sweeps:
     """Recorded currents (pA) of one condition at one time, [T, N_SWEEPS]."""
@@ -77,14 +90,20 @@ def silent_synapse_pairing(session: Session) -> Outcome:
     """Sweeps before and after pairing, for a silent contact, its controls and a mature contact."""
     generator = torch.Generator().manual_seed(session.seed)
     rig = Rig()
-    occupancy = pair(CONDITIONS, generator)
+    paired = pair(CONDITIONS, generator)
     before = {c.name: sweeps(rig, c, c.ampa, generator) for c in CONDITIONS}
     after = {
-        c.name: sweeps(rig, c, float(occupancy[-1, i]), generator) for i, c in enumerate(CONDITIONS)
+        c.name: sweeps(rig, c, float(paired.transmitted[-1, i]), generator)
+        for i, c in enumerate(CONDITIONS)
     }
     in_apv = sweeps(rig, CONDITIONS[0], 0.0, generator, replace(Receptors(), g_nmda_nS=0.0))
     data = {
-        "occupancy": Column(occupancy.numpy(), "--", "AMPA occupancy [pairing, condition]"),
+        "occupancy": Column(paired.occupancy.numpy(), "--", "AMPA occupancy [pairing, condition]"),
+        "state": Column(
+            paired.state.numpy(),
+            "--",
+            "0 silent, 1 functional, 2 consolidated [pairing, condition]",
+        ),
         "conditions": Column(np.array([c.name for c in CONDITIONS], "S"), "--", "condition names"),
         "time_ms": Column(_time_ms(rig), "ms", "from the stimulus"),
     }
@@ -95,7 +114,9 @@ def silent_synapse_pairing(session: Session) -> Outcome:
                     traces.mean(1).numpy(), "pA", f"mean of {N_SWEEPS} sweeps at {v:+d} mV"
                 )
     notes = (
-        f"{N_PAIRINGS} pairings, presynaptic spike {PRE_LEADS_MS:g} ms before one that the "
+        f"{N_PAIRINGS} pairings at 1 Hz with rule, states and transmission of a default run; the "
+        f"silent contact converts at pairing {1 + int((paired.state[:, 0] == SILENT).sum())}. "
+        f"Presynaptic spike {PRE_LEADS_MS:g} ms before one that the "
         f"electrode evokes; {N_SWEEPS} sweeps at each potential, release probability "
         f"{P_RELEASE:g}, noise {rig.noise_pA:g} pA. APV is washed out before the test sweeps.",
         f"Amplitudes: mean of {EARLY_MS[0]:g}-{EARLY_MS[1]:g} ms at -70 mV, "
@@ -103,17 +124,27 @@ def silent_synapse_pairing(session: Session) -> Outcome:
     )
     checks = judge(rig, before, after, in_apv)
     return Outcome(
-        "silent_synapse_pairing", checks, data, draw(rig, before, after, occupancy), notes
+        "silent_synapse_pairing", checks, data, draw(rig, before, after, paired.occupancy), notes
     )
 
 
-def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Tensor:
-    """AMPA occupancy after each pairing, [N_PAIRINGS, n_conditions].
+def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Paired:
+    """Contacts after each pairing.
 
-    Each condition is a contact and a cell of its own; pairings come at 1 Hz, so that fast traces
-    are at rest when one starts.
+    Each condition is a contact and a cell of its own. Rule, states and transmission are those of a
+    run with the default configuration. Pairings come at 1 Hz, so that fast traces are at rest when
+    one starts; the presynaptic target's average goes on between them.
     """
     rig, n = Rig(), len(conditions)
+    layer = SilentSynapseLayer(
+        n, n, rig.dt_ms, rule=PlasticityConfig().build(), contacts=ContactConfig()
+    ).double()
+    rule = layer.rule
+    assert isinstance(rule, GatedSTDP)
+    layer.exists.copy_(torch.eye(n))
+    layer.ampa.copy_(torch.diag(torch.tensor([c.ampa for c in conditions])))
+    layer.state.copy_(torch.where(layer.ampa > 0.0, CONSOLIDATED, SILENT))
+
     steps, spike = round(WINDOW_MS / rig.dt_ms), round(20.0 / rig.dt_ms)
     pre = torch.zeros(steps, N_PAIRINGS, n, dtype=torch.float64)
     pulse = torch.zeros_like(pre)
@@ -124,26 +155,32 @@ def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Tenso
     pulse[start : start + round(PULSE_MS / rig.dt_ms)] = electrode
     transmitter = released(pre, torch.tensor([c.p_release for c in conditions]), generator)
     open_nmda = torch.tensor([0.0 if c.apv else 1.0 for c in conditions], dtype=torch.float64)
-    w = torch.tensor([c.ampa for c in conditions], dtype=torch.float64)
-    occupancy = []
-    for k in range(N_PAIRINGS):
-        glutamate = transmitter[:, k : k + 1]
-        cell = integrate(
-            glutamate * w, glutamate * open_nmda, None, pulse[:, k : k + 1], Membrane(),
+    nothing = pre[:1, :1] * 0.0
+    silence = Signals(nothing, nothing, nothing + V_REST_MV)
+    traces = rule.start(nothing[0], nothing[0])
+    after: list[list[Tensor]] = []
+    while len(after) < N_PAIRINGS:
+        open_ampa = layer.transmitted().diagonal().clone()
+        glutamate = transmitter[:, len(after) :]
+        # all pairings to come at once; they are integrated anew when a contact has converted
+        cells = integrate(
+            glutamate * open_ampa, glutamate * open_nmda, None, pulse[:, len(after) :], Membrane(),
             Receptors(), rig.dt_ms,
         )  # fmt: skip
-        v_mV = torch.where(cell.spikes > 0, V_PEAK_MV, cell.v_mV)
-        change = torch.zeros_like(w)
-        for blocked in (False, True):
-            rule = replace(RULE, gating=replace(RULE.gating, nmda=0.0)) if blocked else RULE
-            full = torch.diag(w)
-            signals = Signals(glutamate, cell.spikes, v_mV)
-            traces = rule.start(glutamate[0], cell.spikes[0])
-            dw = rule.presentation(full, traces, signals, rig.dt_ms)[0].diagonal()
-            change = torch.where((open_nmda == 0.0) == blocked, dw, change)
-        w = (w + change).clamp(0.0, 1.0)
-        occupancy.append(w)
-    return torch.stack(occupancy)
+        v_mV = torch.where(cells.spikes > 0, V_PEAK_MV, cells.v_mV)
+        for k in range(glutamate.shape[1]):
+            shown = Signals(*(x[:, k : k + 1] for x in (glutamate, cells.spikes, v_mV)))
+            signals = rule.gated(shown)
+            assert signals.gate is not None
+            signals = signals._replace(gate=signals.gate * open_nmda)
+            change, traces = rule.summed(layer.ampa, traces, signals, rig.dt_ms)
+            _, traces = rule.presentation(layer.ampa, traces, silence, PERIOD_MS - WINDOW_MS)
+            express(layer.circuit(), change, 1, PERIOD_MS)
+            contacts = (layer.ampa, layer.state, layer.transmitted())
+            after.append([values.diagonal().clone() for values in contacts])
+            if not torch.equal(after[-1][2], open_ampa):
+                break
+    return Paired(*(torch.stack(values) for values in zip(*after, strict=True)))
 
 
 def sweeps(
@@ -153,7 +190,7 @@ def sweeps(
     generator: torch.Generator,
     receptors: Receptors | None = None,
 ) -> Sweeps:
-    """Test sweeps of a contact with this occupancy, at both potentials."""
+    """Test sweeps of a contact that passes so much of a full AMPA current, at both potentials."""
     receptors = Receptors() if receptors is None else receptors
     contact = torch.tensor([ampa], dtype=torch.float64)
     recorded = []
@@ -264,6 +301,8 @@ def draw(
             number, occupancy[:, i].numpy(), color=colours[name], ls=styles.get(name, "-"),
             label=TITLES[name],
         )  # fmt: skip
+    curve.axhline(ContactConfig().theta_up, color=GREY, lw=0.6, ls=":")
+    curve.text(1, ContactConfig().theta_up + 0.02, "becomes functional", fontsize=6, color=GREY)
     curve.set(xlabel="pairing", ylabel="AMPA occupancy", ylim=(-0.05, 1.1))
     for i, condition in enumerate(CONDITIONS):
         for shift, recorded, colour in ((-0.18, before, GREY), (0.18, after, BLUE)):

@@ -61,19 +61,34 @@ def test_without_magnesium_the_silent_contact_is_ohmic() -> None:
 # --- pairing --------------------------------------------------------------------------------------
 
 
-def test_each_release_adds_what_the_rule_says_for_5_ms() -> None:
-    generator = torch.Generator().manual_seed(3)
-    occupancy = pairing.pair(pairing.CONDITIONS, generator).numpy()
+def test_pairing_is_that_of_default_runs() -> None:
+    """Occupancy against a loop over pairings with the values of the default configuration, and
+    currents that follow states."""
+    paired = pairing.pair(pairing.CONDITIONS, torch.Generator().manual_seed(3))
+    occupancy, state = paired.occupancy.numpy(), paired.state.numpy()
     names = [c.name for c in pairing.CONDITIONS]
-    steps = np.diff(occupancy[:, names.index("pairing")], prepend=0.0)
     floor = block(-40.0)
-    one = 0.1 * math.exp(-5.0 / 20.0) * (block(20.0) - floor) / (1.0 - floor)
-    grown = steps[(steps > 0) & (occupancy[:, 0] < 1.0)]
-    assert 8 <= len(grown) <= 15
-    np.testing.assert_allclose(grown, one, rtol=1e-9)
+    gate = (block(20.0) - floor) / (1.0 - floor)
+    # the trace's mean over a window of 500 steps, its spike in the hundredth
+    trace = sum(math.exp(-0.2 * k / 20.0) for k in range(1, 400)) / 500
+    window, pause = math.exp(-100.0 / 20_000.0), math.exp(-900.0 / 20_000.0)
+    a, slow, weight, n_released = 0.0, 0.0, 0.0, 0
+    grew = np.diff(occupancy[:, 0], prepend=0.0) > 0.0
+    for k, released in enumerate(grew):
+        slow, weight = slow * window + released * trace * (1 - window), weight * window + 1 - window
+        target = 1.2 * slow / weight
+        a = max(a + 0.02 * gate * (released * math.exp(-5.0 / 20.0) - target), 0.0)
+        slow, weight = slow * pause, weight * pause + 1 - pause
+        n_released += released
+        assert occupancy[k, 0] == pytest.approx(a, rel=1e-9)
+    assert 45 <= n_released <= 75  # of 120 at 0.5
+    # silent below theta_up, whatever receptors it has: 60 pairings don't convert it, 120 do
+    assert np.array_equal(state[:, 0], occupancy[:, 0] >= 0.5)
+    assert 0.2 < occupancy[59, 0] < 0.5 and state[59, 0] == 0 and state[-1, 0] == 1
+    assert np.array_equal(paired.transmitted.numpy(), state > 0)
     for name in ("pre_only", "post_only", "apv", "no_release"):
         assert not occupancy[:, names.index(name)].any(), name
-    assert (occupancy[:, names.index("mature")] == 1.0).all()
+    assert (state[:, names.index("mature")] == 2).all()
 
 
 def test_mistaken_experiments_fail_their_check() -> None:

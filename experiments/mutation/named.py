@@ -50,7 +50,7 @@ ANN_ANSWERS = ("tests/learners/test_artsy_ann_by_hand.py",)
 EVALUATE = ("tests/runs/test_evaluate.py",)
 COMPARE = ("tests/runs/test_compare.py",)
 CONSOLIDATION = ("tests/synapses/test_consolidation_in_steps.py",)
-LOOP = "synapses/loops.py"
+LOOP = "synapses/loops/contacts.py"
 
 MUTANTS = (
     Mutant(

@@ -22,8 +22,9 @@ from snn_artsy.observer import FUNCTIONAL
 from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, insertion_event
-from snn_artsy.synapses import engine_torch, records
+from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
+from snn_artsy.synapses.loops import records
 from snn_artsy.synapses.receptors import membrane_mV
 
 # Less than so many contacts times steps and presentations are not worth a second thread.
@@ -102,7 +103,7 @@ def integrate(
 ) -> tuple[Response, Ongoing]:
     """Membranes and spikes for a net input in units of the membrane and an electrode's current in
     thresholds, both [T, B, n_post], of which one may be None."""
-    from snn_artsy.synapses import loops  # Numba takes a while to import
+    from snn_artsy.synapses.loops import steps  # Numba takes a while to import
 
     shown = drive if drive is not None else current
     assert shown is not None
@@ -111,7 +112,7 @@ def integrate(
     _in_threads(
         shown.shape[2],
         shown.numel(),
-        lambda first, last: loops.integrate(
+        lambda first, last: steps.integrate(
             first, last, cells.population(injected), driven, cells.numbers
         ),
     )
@@ -278,7 +279,7 @@ class _Held:
             if self.gated:
                 slow, weight = traces[0].clone(), traces[1].reshape(1).clone()
         self.slow, self.weight = slow, weight
-        self.traces = records.Traces(*(x.numpy() for x in (self.x, self.y, slow, weight)))
+        self.traces = records.TraceArrays(*(x.numpy() for x in (self.x, self.y, slow, weight)))
 
     def after(self, before: Traces) -> Traces:
         """The rule's traces now."""
@@ -350,26 +351,26 @@ def _dynamics(circuit: Circuit, elapsed_ms: float, n_batch: int) -> records.Dyna
         power_law=w.power is not None, power=f(w.power or 0.0), mu=f(w.mu), floor=f(w.floor),
         scale=f(1.0 / n_batch if circuit.averaged else 1.0),
         mature=f(c.mature_plasticity), fixed=c.consolidated_plasticity < c.mature_plasticity,
-        kept=f(1.0 if c.decay_ms is None else decay(elapsed_ms, c.decay_ms)),
+        retention=f(1.0 if c.decay_ms is None else decay(elapsed_ms, c.decay_ms)),
         theta_up=f(c.theta_up), theta_down=f(c.theta_down), elapsed_ms=f(elapsed_ms),
         consolidate_ms=consolidate, stateless=c.transmission == "plain",
     )  # fmt: skip
 
 
-def _spikes(values: Tensor) -> records.Spikes:
+def _spikes(values: Tensor) -> records.InputSpikes:
     """Where they are not 0."""
-    from snn_artsy.synapses import loops
+    from snn_artsy.synapses.loops import steps
 
     dense = _array(values)
-    return records.Spikes(*loops.spike_list(dense.reshape(-1, dense.shape[2])), dense)
+    return records.InputSpikes(*steps.spike_list(dense.reshape(-1, dense.shape[2])), dense)
 
 
 def _run(
     circuit: Circuit,
     since: tuple[Tensor, Tensor] | None,
-    spikes: records.Spikes,
+    spikes: records.InputSpikes,
     population: records.Population,
-    traces: records.Traces,
+    traces: records.TraceArrays,
     factors: tuple[Factors, Tensor] | None,
     neuron: records.Neuron,
     plasticity: records.Plasticity,
@@ -380,7 +381,7 @@ def _run(
     Returns:
         `Ongoing.since` for the next step, and changes of state.
     """
-    from snn_artsy.synapses import loops
+    from snn_artsy.synapses.loops import steps
 
     exists, ampa, state, functional_ms = circuit.contacts
     n_steps, n_batch = spikes.dense.shape[:2]
@@ -388,7 +389,7 @@ def _run(
         since = torch.zeros_like(ampa), functional_ms
     clock, at = since[1].clone().contiguous(), since[0].clone().contiguous()
     occupancy, codes = ampa.contiguous(), state.to(torch.float32)
-    contacts = records.Contacts(
+    contacts = records.ContactArrays(
         occupancy.numpy(), codes.numpy(), clock.numpy(), _array(exists), at.numpy()
     )
     if factors is None:
@@ -410,7 +411,7 @@ def _run(
         mine = traces if first == 0 else traces._replace(
             x=started[0].copy(), slow=started[1].copy(), weight=started[2].copy()
         )  # fmt: skip
-        return loops.run(
+        return steps.run(
             first, last, contacts, population, spikes, mine, given, neuron, plasticity, dynamics
         )
 
@@ -424,10 +425,10 @@ def _run(
 
 
 def check_arrays(
-    contacts: records.Contacts,
+    contacts: records.ContactArrays,
     population: records.Population,
-    spikes: records.Spikes,
-    traces: records.Traces | None = None,
+    spikes: records.InputSpikes,
+    traces: records.TraceArrays | None = None,
 ) -> None:
     """Whether arrays have the types and fit together as the loop trusts them to.
 

@@ -15,7 +15,8 @@ import torch
 
 from snn_artsy.config import ContactConfig
 from snn_artsy.rules import GatedSTDP
-from snn_artsy.synapses import SilentSynapseLayer, engine_numba, loops
+from snn_artsy.synapses import SilentSynapseLayer, engine_numba
+from snn_artsy.synapses.loops import steps
 
 pytestmark = pytest.mark.skipif(
     not numba.config.BOUNDSCHECK, reason="an address-checked run: NUMBA_BOUNDSCHECK=1"
@@ -45,8 +46,8 @@ def learn(monkeypatch: pytest.MonkeyPatch, fault: str | None, transmission: Any)
             named[FAULTS[fault]] = record._replace(**{fault: wrong})
         return real(first, last, *named.values(), *records[4:])
 
-    real = loops.run
-    monkeypatch.setattr(loops, "run", run)
+    real = steps.run
+    monkeypatch.setattr(steps, "run", run)
     # clocks are gone through where contacts decay, else only where one changes its state
     decay_ms = 100.0 if fault in ("clock", "since") else None
     contacts = ContactConfig(silent_share=0.5, transmission=transmission, decay_ms=decay_ms)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from snn_artsy.config import ContactConfig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
-from snn_artsy.synapses import SilentSynapseLayer, engine_numba, records
+from snn_artsy.synapses import SilentSynapseLayer, engine_numba
+from snn_artsy.synapses.loops import records
 
 N_PRE, N_POST = 4, 3
 FEW = settings(
@@ -166,17 +167,19 @@ def test_compiled_entries_take_one_set_of_sizes(
 ) -> None:
     """One array of another shape or type, in each place in turn."""
     arrays_of = {
-        "contacts": records.Contacts(*(np.zeros((N_POST, N_PRE), np.float32) for _ in range(5))),
+        "contacts": records.ContactArrays(
+            *(np.zeros((N_POST, N_PRE), np.float32) for _ in range(5))
+        ),
         "population": records.Population(
             *(np.zeros((2, N_POST), np.float32) for _ in range(2)),
             *(np.ones(N_POST, np.float32) for _ in range(3)),
             np.zeros((5, 2, 1), np.float32),
             *(np.zeros((5, 2, N_POST), np.float32) for _ in range(3)),
         ),
-        "spikes": records.Spikes(
+        "spikes": records.InputSpikes(
             np.zeros(11, np.int64), np.zeros(0, np.uint32), np.zeros((5, 2, N_PRE), np.float32)
         ),
-        "traces": records.Traces(
+        "traces": records.TraceArrays(
             np.zeros((2, 2, N_PRE), np.float32), np.zeros((2, 2, N_POST), np.float32),
             np.zeros(N_PRE, np.float32), np.zeros(1, np.float32),
         ),

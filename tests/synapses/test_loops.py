@@ -12,7 +12,8 @@ from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.rules import PairSTDP
-from snn_artsy.synapses import Response, SilentSynapseLayer, engine_numba, loops
+from snn_artsy.synapses import Response, SilentSynapseLayer, engine_numba
+from snn_artsy.synapses.loops import steps
 
 # changes so large that many weights reach both bounds
 RULE = PairSTDP(a_plus=0.06, a_minus=0.05, tau_plus_ms=12.0, tau_minus_ms=25.0)
@@ -145,7 +146,7 @@ def test_threads_change_nothing(
 
 
 def test_more_steps_than_are_made_at_a_time() -> None:
-    n_pre = loops.BLOCK // 8 + 13
+    n_pre = steps.BLOCK // 8 + 13
     g = torch.Generator().manual_seed(2)
     pre = (torch.rand(20, 3, n_pre, generator=g) < 0.01).float()
     current = 1.5 * (torch.rand(20, 3, 5, generator=g) < 0.1)

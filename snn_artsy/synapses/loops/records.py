@@ -1,4 +1,4 @@
-"""What the compiled loop of a spiking layer takes (`loops`): numbers and arrays, float32."""
+"""What the compiled loop of a spiking layer takes (`steps.run`): numbers and arrays, float32."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ Floats = NDArray[np.float32]
 # unsigned, so that no index is looked at for being negative
 Indices = NDArray[np.uint32]
 
+# No NaN or infinity can arise from checked input, which lets min and max be vector instructions.
+FAST = {"nnan", "ninf", "nsz"}
+
 NEVER = np.finfo(np.float32).max  # infinity is out: the loops are compiled without it
 
 
-class Contacts(NamedTuple):
+class ContactArrays(NamedTuple):
     """Contacts of a layer, [n_post, n_pre], changed in place.
 
     The loop takes those of some neurons out, [n_pre * neurons]: all of an input's stand together.
@@ -39,7 +42,7 @@ class Dynamics(NamedTuple):
         scale: Of every change: 1, or 1/B where changes of a batch are averaged.
         mature: Share of the change that functional contacts take; consolidated ones, too, unless
             they are ``fixed`` and take none.
-        kept: Share of its occupancy that a contact which is not consolidated keeps in a step.
+        retention: Share of its occupancy that a contact which is not consolidated keeps in a step.
         theta_up, theta_down: Of the states. elapsed_ms: Of a step.
         consolidate_ms: How long a contact must stay functional to be consolidated; `NEVER`.
         stateless: Contacts have no states: the occupancy is the weight.
@@ -55,7 +58,7 @@ class Dynamics(NamedTuple):
     scale: np.float32
     mature: np.float32
     fixed: bool
-    kept: np.float32
+    retention: np.float32
     theta_up: np.float32
     theta_down: np.float32
     elapsed_ms: np.float32
@@ -113,7 +116,7 @@ class Plasticity(NamedTuple):
     given: bool
 
 
-class Traces(NamedTuple):
+class TraceArrays(NamedTuple):
     """Changed in place: presynaptic x [2, B, n_pre], postsynaptic y [2, B, n_post], and the slow
     average's sum [n_pre] and weight [1]."""
 
@@ -128,7 +131,7 @@ class Given(NamedTuple):
 
     Args:
         gain_pre: [T, B, n_pre]. gain_post, loss_post: [T, B, n_post]. reference: [T, n_pre].
-        loss_pre: At the spikes of `Spikes`, in their order.
+        loss_pre: At the spikes of `InputSpikes`, in their order.
     """
 
     gain_pre: Floats
@@ -138,7 +141,7 @@ class Given(NamedTuple):
     loss_pre: Floats
 
 
-class Spikes(NamedTuple):
+class InputSpikes(NamedTuple):
     """Presynaptic spikes: those of step t in presentation b are where[start[t B + b] :
     start[t B + b + 1]], in order. dense: The same as 0 and 1, [T, B, n_pre]."""
 

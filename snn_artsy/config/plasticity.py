@@ -52,6 +52,10 @@ class PlasticityConfig:
         target_over: What the slow average has seen when a task begins: nothing (``task``), or all
             presentations so far (``seen``; it is carried over from the last sub-network).
         mg_mM: Extracellular magnesium (mM), in the NMDA receptor's block.
+        depolarisation: What relieves the block, for ``gated``: a postsynaptic ``spike`` alone, or
+            the ``dendrite``'s potential, which functional contacts depolarise and spikes invade.
+        clamp_mV: Potential (mV) at which a voltage clamp holds the contacts while they learn, for
+            ``gated``; null: none.
         update: ``presentation``: one update a batch, the contacts frozen while it is shown;
             ``step``: contacts change in every step. Changes are summed over the batch either way.
         batch_size: Presentations in a batch.
@@ -83,6 +87,8 @@ class PlasticityConfig:
     tau_target_ms: float = 20000.0
     target_over: Literal["task", "seen"] = "task"
     mg_mM: float = 1.0
+    depolarisation: Literal["spike", "dendrite"] = "spike"
+    clamp_mV: float | None = None
     update: Literal["presentation", "step"] = "presentation"
     batch_size: int = 50
     batch_reduction: Literal["sum", "mean"] = "sum"
@@ -168,6 +174,8 @@ class PlasticityConfig:
                 insertion=self.insertion,
                 probability=self.probability,
                 window_ms=self.window_ms,
+                depolarisation=self.depolarisation,
+                clamp_mV=self.clamp_mV,
             )
             return GatedSTDP(chosen[name], gating).sped_up(self.speed)
 

@@ -336,7 +336,8 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.snn.plasticity.rule != "none",
     ),
     Use(
-        _in("snn.plasticity", "base", "nmda", "insertion", "probability", "window_ms"),
+        _in("snn.plasticity", "base", "nmda", "insertion", "probability", "window_ms")
+        + _in("snn.plasticity", "depolarisation", "clamp_mV"),
         "with snn.plasticity.rule gated",
         _gated,
     ),

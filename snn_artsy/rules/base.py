@@ -33,7 +33,8 @@ class Signals(NamedTuple):
     Args:
         pre: Presynaptic spikes, 0 or 1, [B, n_pre].
         post: Postsynaptic spikes, 0 or 1, [B, n_post].
-        v_mV: Postsynaptic potential (mV), the spike's upstroke included, [B, n_post].
+        v_mV: Postsynaptic potential at the contacts (mV), the spike's upstroke included,
+            [B, n_post].
         gate: How far NMDA receptors let calcium in, in [0, 1], [B, n_post]; None for a rule as
             published, which knows no receptors. Rules of spike times take `insertion_event` for the
             postsynaptic spike in their potentiation; others multiply their potentiation by it.

@@ -19,7 +19,7 @@ from snn_artsy.rules.base import (
     require_rule,
     unbiased,
 )
-from snn_artsy.rules.nmda import insertion_event, nmda_gate
+from snn_artsy.rules.nmda import V_REST_MV, insertion_event, nmda_gate
 from snn_artsy.rules.pair import PairSTDP
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Gating:
     ============== ==== ======= ==================================================================
 
     Args:
+        depolarisation: What relieves the block. ``spike``: the membrane, of which nothing short of
+            a spike inserts receptors. ``dendrite``: the dendrite, which functional contacts
+            depolarise and spikes invade; insertion is graded from rest on.
+        clamp_mV: Potential at which a voltage clamp holds the contacts; None: there is none.
         insertion: ``graded``: the base rule's potentiation; ``bernoulli``: each coincidence fills
             the contact (occupancy 1) with a probability, depression as in the base rule.
     """
@@ -54,15 +58,24 @@ class Gating:
     insertion: Literal["graded", "bernoulli"] = "graded"
     probability: float = 0.1
     window_ms: float = 20.0
+    depolarisation: Literal["spike", "dendrite"] = "spike"
+    clamp_mV: float | None = None
 
     def __post_init__(self) -> None:
         one_of("gating.insertion", self.insertion, ("graded", "bernoulli"))
+        one_of("gating.depolarisation", self.depolarisation, ("spike", "dendrite"))
+        if self.clamp_mV is not None:
+            between("gating.clamp_mV", self.clamp_mV, -200, 200)
         for name in ("mg_mM", "target"):
             amplitude(f"gating.{name}", getattr(self, name))
         for name in ("nmda", "probability"):
             between(f"gating.{name}", getattr(self, name), 0, 1)
         for name in ("tau_target_ms", "window_ms"):
             duration(f"gating.{name}", getattr(self, name))
+
+    def potential(self, v_mV: Tensor) -> Tensor:
+        """What the contacts see of a postsynaptic potential: all of it, or a voltage clamp's."""
+        return v_mV if self.clamp_mV is None else v_mV * 0.0 + self.clamp_mV
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,9 @@ class GatedSTDP:
 
     The base rule's potentiation is multiplied by the gate D of `nmda.nmda_gate` (Mg block: Jahr &
     Stevens 1990); in rules of spike times D takes the place of the postsynaptic spike
-    (`nmda.insertion_event`). For product rules a presynaptic target makes inputs compete (after
-    Diehl & Cook 2015):
+    (`nmda.insertion_event`). `Signals.v_mV` is to be the dendrite's potential where it says so
+    (`dendritic`). For product rules a presynaptic target makes inputs compete (after Diehl & Cook
+    2015):
 
         dw_ij = up(w_ij) gain_j (x_i - f_j <x_i>) - down(w_ij) loss_j loss_i,
 
@@ -97,6 +111,11 @@ class GatedSTDP:
     @property
     def noisy(self) -> bool:
         return self.base.noisy or self.gating.insertion == "bernoulli"
+
+    @property
+    def dendritic(self) -> bool:
+        """Whether `Signals.v_mV` is to be the dendrite's potential, not the soma's."""
+        return self.gating.depolarisation == "dendrite" and self.gating.clamp_mV is None
 
     @property
     def slow(self) -> tuple[str, ...]:
@@ -136,7 +155,7 @@ class GatedSTDP:
         loss = outer(f.loss_post, f.loss_pre, private) * down
         if self.gating.insertion == "bernoulli":
             near = (age < self.gating.window_ms).to(w.dtype)
-            event = _event(self.gated(signals), dt_ms)
+            event = self._event(self.gated(signals), dt_ms)
             return self._inserted(w, outer(event, near, private), noise) - loss, traces
         gain = outer(f.gain_post, f.gain_pre, private)
         factor = self.gating.target if signals.target is None else signals.target
@@ -184,7 +203,7 @@ class GatedSTDP:
         f = Factors(*(factor.flatten(0, 1) for factor in f))
         loss = f.loss_post.T @ f.loss_pre
         if self.gating.insertion == "bernoulli":
-            event = _event(signals, dt_ms).flatten(0, 1)
+            event = self._event(signals, dt_ms).flatten(0, 1)
             near = self._near(signals.pre, dt_ms).flatten(0, 1)
             gain = self._inserted(w, event.T @ near, noise)
         else:
@@ -201,8 +220,14 @@ class GatedSTDP:
         return replace(self, base=self.base.sped_up(factor), gating=gating)
 
     def gated(self, signals: Signals) -> Signals:
-        """The same signals with the NMDA gate that the potential opens."""
-        return signals._replace(gate=self.gating.nmda * nmda_gate(signals.v_mV, self.gating.mg_mM))
+        """The same signals with the NMDA gate that the potential at the contacts opens."""
+        gating = self.gating
+        v_mV = gating.potential(signals.v_mV)
+        if gating.depolarisation == "dendrite":
+            opened = nmda_gate(v_mV, gating.mg_mM, V_REST_MV)
+        else:
+            opened = nmda_gate(v_mV, gating.mg_mM)
+        return signals._replace(v_mV=v_mV, gate=gating.nmda * opened)
 
     def _average(
         self, slow: Tensor, weight: Tensor, value: Tensor, elapsed_ms: float
@@ -230,12 +255,14 @@ class GatedSTDP:
         filled = (u >= stays) & (coincidences > 0)
         return filled.to(w.dtype) * (1.0 - w)
 
-
-def _event(signals: Signals, dt_ms: float) -> Tensor:
-    """Coincidences of a step with glutamate: 1 at a spike through an open gate, and dt/SUSTAINED_MS
-    where the gate is open without one, so that their number does not depend on dt."""
-    assert signals.gate is not None
-    return insertion_event(signals._replace(gate=(signals.gate > 0).to(signals.gate.dtype)), dt_ms)
+    def _event(self, signals: Signals, dt_ms: float) -> Tensor:
+        """Coincidences of a step with glutamate: 1 at a spike through an open gate, and
+        dt/SUSTAINED_MS where the gate is open without one, so that their number does not depend on
+        dt; a dendrite's gate, which is never quite shut, counts by how far it is open."""
+        assert signals.gate is not None
+        if self.gating.depolarisation == "spike":
+            signals = signals._replace(gate=(signals.gate > 0).to(signals.gate.dtype))
+        return insertion_event(signals, dt_ms)
 
 
 def _column(factor: Tensor | float) -> Tensor | float:

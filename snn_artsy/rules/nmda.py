@@ -17,6 +17,9 @@ V_REST_MV = -70.0
 V_THRESHOLD_MV = -50.0
 V_PEAK_MV = 20.0
 
+# Openings that are too small for insertion are measured at this magnesium (mM), whatever is around.
+MG_MM = 1.0
+
 # A receptor kept open for so long counts as one spike does (our definition).
 SUSTAINED_MS = 10.0
 
@@ -29,17 +32,18 @@ def mg_block(v_mV: Tensor, mg_mM: float = 1.0) -> Tensor:
     return 1.0 / (1.0 + mg_mM / 3.57 * (-0.062 * v_mV).exp())
 
 
-def nmda_gate(v_mV: Tensor, mg_mM: float) -> Tensor:
-    """Drive of AMPA insertion by depolarisation, in [0, 1]: (B(V) - B_th)+ / (1 - B_th).
+def nmda_gate(v_mV: Tensor, mg_mM: float, shut_mV: float = V_THRESHOLD_MV + 10.0) -> Tensor:
+    """Drive of AMPA insertion by depolarisation, in [0, 1]: (B(V) - B_0)+ / (1 - B_0).
 
-    B_th = B(V_threshold + 10 mV) (our definition): depolarisation short of a spike lets some
-    calcium in, but not enough to insert receptors. Without magnesium the block is absent at any
-    potential, so that glutamate alone inserts: the gate is then 1 everywhere.
+    B_0 = B(shut_mV) at 1 mM magnesium (our definition): what opens up to there lets some calcium
+    in, but not enough to insert receptors. By default that is all depolarisation short of a spike.
+    Without magnesium the block is absent at any potential, so that glutamate alone inserts: the
+    gate is then 1 everywhere.
     """
     if mg_mM == 0.0:
         return v_mV * 0.0 + 1.0
-    threshold = 1.0 / (1.0 + mg_mM / 3.57 * math.exp(-0.062 * (V_THRESHOLD_MV + 10.0)))
-    return ((mg_block(v_mV, mg_mM) - threshold) / (1.0 - threshold)).clamp_min(0.0)
+    shut = 1.0 / (1.0 + MG_MM / 3.57 * math.exp(-0.062 * shut_mV))
+    return ((mg_block(v_mV, mg_mM) - shut) / (1.0 - shut)).clamp_min(0.0)
 
 
 def insertion_event(signals: Signals, dt_ms: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.physiology import Receptors
-from snn_artsy.rules import Rule, Traces
+from snn_artsy.rules import GatedSTDP, Rule, Traces
 from snn_artsy.synapses.conductance import Open
 
 
@@ -57,6 +57,11 @@ class Circuit:
     noise: Callable[[], Tensor | None]
     predicted: Tensor | None = None
 
+    @property
+    def dendritic(self) -> bool:
+        """Whether the rule takes the dendrite's potential in place of the soma's."""
+        return isinstance(self.rule, GatedSTDP) and self.rule.dendritic
+
 
 @dataclass(frozen=True)
 class Ongoing:
@@ -68,6 +73,7 @@ class Ongoing:
             simulation begins.
         traces: Of the rule; None: it starts with the next step.
         opened: Receptors open, in the conductance fidelity.
+        dendrite: Dendritic potential in thresholds, [B, n_post]; None: at rest, or not needed.
         step: Steps so far.
         since: Step at which each contact's clock was last set, counted from here, and the clock
             (ms) then, both [n_post, n_pre]; None: now, to what the contacts say.
@@ -78,6 +84,7 @@ class Ongoing:
     threshold: Tensor
     traces: Traces | None = None
     opened: Open | None = None
+    dendrite: Tensor | None = None
     step: int = 0
     since: tuple[Tensor, Tensor] | None = None
 
@@ -94,11 +101,14 @@ class Response:
         spikes: [T, B, n_post], 0 or 1.
         membrane: Membrane just before the reset, in thresholds, [T, B, n_post].
         final: Membrane after the last step, in thresholds, [B, n_post].
+        dendrite: Dendritic potential at each step's end, in thresholds, [T, B, n_post], where the
+            contacts learn by it; else None.
     """
 
     spikes: Tensor
     membrane: Tensor
     final: Tensor
+    dendrite: Tensor | None = None
 
     @property
     def counts(self) -> Tensor:

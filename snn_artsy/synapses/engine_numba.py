@@ -21,7 +21,7 @@ from snn_artsy.arrays import Sizes, check_array, check_computed
 from snn_artsy.observer import FUNCTIONAL
 from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
-from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, insertion_event
+from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, V_THRESHOLD_MV, insertion_event
 from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
 from snn_artsy.synapses.loops import records
@@ -43,6 +43,8 @@ def covers(circuit: Circuit) -> str | None:
     if rule is None or base is None:
         named = rule.base if type(rule) is GatedSTDP else rule
         return f"{type(named).__name__} computes its change by functions of its own"
+    if circuit.dendritic:
+        return "its NMDA gate follows the dendrite's potential"
     if rule.noisy:
         return f"{type(rule).__name__} is stochastic"
     if type(base.dependence()) is not WeightDependence:  # a subclass may have a function of its own
@@ -62,6 +64,17 @@ def _base(rule: Rule | None) -> ProductRule | None:
 def _compiled_neurons(circuit: Circuit) -> bool:
     known = circuit.neuron.model in ("leaky", "synaptic")
     return known and circuit.unit is None and circuit.receptors is None
+
+
+def _only_spikes_count(circuit: Circuit) -> bool:
+    """Whether the NMDA gate is the same at any potential below a spike's, so that two numbers say
+    all about it (`_events_of`)."""
+    if not isinstance(circuit.rule, GatedSTDP):
+        return True
+    v_mV = torch.tensor([V_REST_MV, V_THRESHOLD_MV])
+    gate = circuit.rule.gated(Signals(v_mV, v_mV, v_mV)).gate
+    assert gate is not None
+    return bool(gate[0] == gate[1])
 
 
 def _terms(circuit: Circuit) -> Any:
@@ -129,8 +142,8 @@ def learn(
     elapsed_ms: float,
 ) -> tuple[Response, Ongoing, StateEvents]:
     """`engine_torch.learn`, for what `covers` takes."""
-    terms = _terms(circuit)
-    if _compiled_neurons(circuit) and terms is not None:
+    known = _terms(circuit) is not None and _only_spikes_count(circuit)
+    if _compiled_neurons(circuit) and known:
         return _learn_at_once(circuit, state, pre, current, elapsed_ms)
     if current is None:
         return engine_torch.learn(circuit, state, pre, current, elapsed_ms, _contact_step)
@@ -331,7 +344,7 @@ def _plasticity(circuit: Circuit, n_batch: int) -> records.Plasticity:
 
 def _events_of(rule: Rule | None, dt_ms: float) -> tuple[np.float32, np.float32]:
     """`insertion_event` at a spike, and in a step without one: our neurons' potential is then at
-    most the threshold's, where the gate is shut, or the gate is open at any potential."""
+    most the threshold's (`_only_spikes_count`)."""
     v_mV = torch.tensor([V_PEAK_MV, V_REST_MV])
     signals = Signals(v_mV, torch.tensor([1.0, 0.0]), v_mV)
     if isinstance(rule, GatedSTDP):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from snn_artsy.synapses.conductance import (
     in_thresholds,
     open_at_rest,
 )
-from snn_artsy.synapses.receptors import membrane_mV
+from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV
 
 ContactStep = Callable[[Circuit, Traces, Signals, float], Traces]
 
@@ -95,7 +96,7 @@ def learn(
     if traces is None:
         traces = circuit.rule.start(pre[0], pre.new_zeros(pre.shape[1], len(threshold)))
     spikes, peaks, ones = [], [], torch.ones_like(threshold)
-    events = []
+    events, dendrites, dendrite = [], [], state.dendrite
     for t in range(len(pre)):
         injected = None
         if current is not None:
@@ -113,6 +114,10 @@ def learn(
             circuit, unit, drive, neuron, threshold, injected, clamped=injected is not None
         )
         v_mV = membrane_mV(peak / threshold, ones, fired)
+        if circuit.dendritic:
+            dendrite = _dendrite_step(circuit, state, unit, pre[t], dendrite)
+            dendrites.append(dendrite)
+            v_mV = dendrite_mV(dendrite, fired)
         before = circuit.contacts.state.clone()
         predicted = None if circuit.predicted is None else circuit.predicted[t]
         signals = Signals(pre[t], fired, v_mV, target=circuit.target, predicted=predicted)
@@ -120,9 +125,14 @@ def learn(
         events.append(_events(t, before, circuit.contacts.state))
         spikes.append(fired)
         peaks.append(peak)
-    after = state.after(len(pre), neuron, traces=traces, opened=opened, since=None)
+    after = state.after(
+        len(pre), neuron, traces=traces, opened=opened, dendrite=dendrite, since=None
+    )
     every = StateEvents(*(torch.cat(parts) for parts in zip(*events, strict=True)))
-    return response(circuit, spikes, peaks, after), after, every
+    found = response(circuit, spikes, peaks, after)
+    if circuit.dendritic:
+        found = replace(found, dendrite=torch.stack(dendrites))
+    return found, after, every
 
 
 # --- transmission ---------------------------------------------------------------------------------
@@ -296,6 +306,18 @@ def _conductance_drive(
     )
     beta = torch.as_tensor(unit.beta).to(v)
     return in_thresholds(after, membrane) * threshold - beta * v, opened
+
+
+def _dendrite_step(
+    circuit: Circuit, state: Ongoing, unit: nn.Module, pre: Tensor, dendrite: Tensor | None
+) -> Tensor:
+    """Dendritic potential after a step's spikes pre [B, n_pre], in thresholds, [B, n_post]: the net
+    input of the contacts, leaky with the membrane's time constant. It is that of the dimensionless
+    currents in both fidelities, and no electrode replaces it."""
+    net = net_input(circuit, state, pre[None], transmitted(circuit))[0] / state.threshold
+    if dendrite is None:
+        return net
+    return dendrite * math.exp(-circuit.dt_ms / membrane_of(circuit, unit).tau_m_ms) + net
 
 
 # --- contacts -------------------------------------------------------------------------------------

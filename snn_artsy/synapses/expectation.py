@@ -13,7 +13,7 @@ from snn_artsy.config import EncodingConfig, NeuronConfig
 from snn_artsy.registry import ENCODERS
 from snn_artsy.rules.base import ProductRule, Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
-from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV, nmda_gate
+from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.synapses import engine_torch
@@ -93,6 +93,8 @@ def require_linear(name: str, rule: object) -> PairSTDP | TripletSTDP:
         raise TypeError(f"{name}: not exact for {type(base).__name__}; use pair or triplet")
     if isinstance(rule, GatedSTDP) and rule.gating.insertion != "graded":
         raise TypeError(f"{name}: insertion 'bernoulli' is not a sum over pairs; use graded")
+    if isinstance(rule, GatedSTDP) and rule.dendritic:
+        raise TypeError(f"{name}: inputs open a gate of depolarisation 'dendrite'; use spike")
     return base
 
 
@@ -244,6 +246,8 @@ def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float) -> Tensor:
     The gate is D_peak at spikes and D_rest elsewhere, so its mean is not what multiplies.
     """
     potentials = torch.tensor([V_PEAK_MV, V_REST_MV]).to(post)
-    peak, rest = rule.gating.nmda * nmda_gate(potentials, rule.gating.mg_mM)
+    gate = rule.gated(Signals(potentials, potentials, potentials)).gate
+    assert gate is not None
+    peak, rest = gate
     lasting = (1.0 - post) * min(dt_ms / SUSTAINED_MS, 1.0)
     return (peak * post + rest * lasting) / (post + lasting)

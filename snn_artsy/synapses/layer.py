@@ -37,7 +37,7 @@ from snn_artsy.synapses.circuit import (
     StateEvents,
 )
 from snn_artsy.synapses.competition import leaky_sum
-from snn_artsy.synapses.receptors import membrane_mV
+from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV
 
 # What a layer's buffers can hold, from and to; for what is loaded.
 _STORED: dict[str, tuple[float, float]] = {
@@ -213,14 +213,21 @@ class SilentSynapseLayer(nn.Module):
         self.register_buffer("target_factor", target_factor.clone())
 
     def _check_receptors(self) -> None:
-        if self.receptors is None:
+        if self.receptors is not None:
+            leaky = self.neuron.model == "leaky"
+            if not leaky or not (self.unit is None or isinstance(self.unit, snntorch.Leaky)):
+                raise TypeError(
+                    "receptors: they have kinetics of their own, and need a leaky neuron; give "
+                    "NeuronConfig(model='leaky') or snntorch's Leaky"
+                )
+            if isinstance(self.rule, GatedSTDP) and self.rule.gating.mg_mM != self.receptors.mg_mM:
+                raise ValueError(
+                    f"receptors.mg_mM: {self.receptors.mg_mM:g}, but the rule's gating.mg_mM is "
+                    f"{self.rule.gating.mg_mM:g}; there is one magnesium concentration"
+                )
+        elif not (isinstance(self.rule, GatedSTDP) and self.rule.dendritic):
             return
-        leaky = self.neuron.model == "leaky"
-        if not leaky or not (self.unit is None or isinstance(self.unit, snntorch.Leaky)):
-            raise TypeError(
-                "receptors: they have kinetics of their own, and need a leaky neuron; give "
-                "NeuronConfig(model='leaky') or snntorch's Leaky"
-            )
+        # both integrate a membrane by the neuron's time constant
         if self.unit is not None:
             neurons.check_time_constant(self.unit)
             return
@@ -231,11 +238,6 @@ class SilentSynapseLayer(nn.Module):
             self.dt_ms,
             f"use a step in proportion to the time constant of {self.neuron.tau_mem_ms:g} ms",
         )
-        if isinstance(self.rule, GatedSTDP) and self.rule.gating.mg_mM != self.receptors.mg_mM:
-            raise ValueError(
-                f"receptors.mg_mM: {self.receptors.mg_mM:g}, but the rule's gating.mg_mM is "
-                f"{self.rule.gating.mg_mM:g}; there is one magnesium concentration"
-            )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Refuse values that no layer can have had, before anything is overwritten: torch then
@@ -459,7 +461,8 @@ class SilentSynapseLayer(nn.Module):
                 f"state: expected {n_variables} state variables of each neuron, given "
                 f"{len(state.neuron)}; it is that of another kind of neuron"
             )
-        for values in (*state.neuron, state.threshold):
+        dendrite = () if state.dendrite is None else (state.dendrite,)
+        for values in (*state.neuron, *dendrite, state.threshold):
             sizes: Sizes = {"B": n_batch, "n_post": self.n_post}
             axes = "n_post" if values is state.threshold else "B n_post"
             check_same_kind("state", values, axes, sizes, self.ampa)
@@ -502,6 +505,8 @@ class SilentSynapseLayer(nn.Module):
             self._keep_slow(state.traces)
             return response, events
         response = self.respond(pre) if current is None else self.clamp(current)
+        if self.circuit().dendritic:
+            response = replace(response, dendrite=self.potential(self.dendritic(pre)))
         before = self.state.clone()
         if self.rule is None:
             return response, self._change_since(before)
@@ -600,6 +605,8 @@ class SilentSynapseLayer(nn.Module):
         """What the contacts know of a batch of presentations."""
         ones = torch.ones_like(response.final[0])
         v_mV = membrane_mV(response.membrane, ones, response.spikes)
+        if response.dendrite is not None:
+            v_mV = dendrite_mV(response.dendrite, response.spikes)
         return Signals(pre, response.spikes, v_mV, target=self.target_factor)
 
     def _slow_buffers(self) -> list[Tensor]:

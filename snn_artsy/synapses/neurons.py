@@ -99,8 +99,8 @@ def check_time_constant(unit: nn.Module) -> None:
     beta = torch.as_tensor(unit.beta)
     if beta.requires_grad or not 0 < float(beta.mean()) < 1 or bool((beta != beta.mean()).any()):
         raise ValueError(
-            "receptors: the neuron's beta must lie between 0 and 1, it gives the membrane's "
-            "time constant; it is one fixed number for all neurons"
+            "neuron.beta: it gives the membrane's time constant, to receptors and dendrites; use "
+            "one fixed number between 0 and 1 for all neurons"
         )
 
 

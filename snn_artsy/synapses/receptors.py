@@ -16,6 +16,7 @@ __all__ = [
     "V_REST_MV",
     "V_THRESHOLD_MV",
     "OpenReceptors",
+    "dendrite_mV",
     "excitatory_current",
     "membrane_mV",
     "mg_block",
@@ -89,3 +90,16 @@ def membrane_mV(v: Tensor, threshold: Tensor, spikes: Tensor) -> Tensor:
     """
     subthreshold = V_REST_MV + (V_THRESHOLD_MV - V_REST_MV) * v / threshold
     return torch.where(spikes > 0, torch.full_like(v, V_PEAK_MV), subthreshold)
+
+
+def dendrite_mV(v: Tensor, spikes: Tensor) -> Tensor:
+    """Potential (mV) of a dendrite, on the scale of `membrane_mV` (our definition).
+
+    EPSPs take it to their reversal potential at most; a spike of the neuron invades it at its peak
+    (back-propagating action potential), whatever the EPSPs.
+
+    Args:
+        v: Dendritic potential in thresholds (`SilentSynapseLayer.foresee`). spikes: 0 or 1, alike.
+    """
+    most = (Receptors.e_rev_mV - V_REST_MV) / (V_THRESHOLD_MV - V_REST_MV)
+    return membrane_mV(v.clamp_max(most), torch.ones_like(v[..., :1]), spikes)

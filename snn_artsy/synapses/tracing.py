@@ -11,7 +11,7 @@ from snn_artsy.arrays import check_range, check_same_kind
 from snn_artsy.rules import GatedSTDP, ProductRule
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.layer import SilentSynapseLayer
-from snn_artsy.synapses.receptors import membrane_mV, mg_block
+from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV, mg_block
 from snn_artsy.synapses.traces import trace_before
 
 
@@ -60,10 +60,12 @@ def trace_contacts(
         ampa.append(own.ampa[post_index, pre_index])
         state.append(own.state[post_index, pre_index].to(own.ampa.dtype))
         steps.append(response)
+    dendrites = [r.dendrite for r in steps if r.dendrite is not None]
     whole = Response(
         torch.cat([r.spikes for r in steps]),
         torch.cat([r.membrane for r in steps]),
         steps[-1].final,
+        torch.cat(dendrites) if dendrites else None,
     )
     signals = signals_of(layer, contacts, pre.to(own.ampa.dtype), whole)
     return {
@@ -80,8 +82,9 @@ def signals_of(
 
     ``membrane_mV`` of the postsynaptic neuron, its spikes at their peak; of the rule's first traces
     ``pre_trace`` (glutamate) and ``post_trace``, just before the step's own spikes; under the NMDA
-    gate ``nmda_open``, glutamate times the unblocked share of receptors. A rule whose factors are
-    functions of its own has no traces that are known here, and they are left out.
+    gate ``nmda_open``, glutamate times the share of the contact's receptors that is unblocked. A
+    rule whose factors are functions of its own has no traces that are known here, and they are left
+    out.
 
     Args:
         contacts: (post, pre) of each, int64 [n, 2].
@@ -101,6 +104,9 @@ def signals_of(
         first = terms.pre[0]
         found["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest)
         if isinstance(rule, GatedSTDP):
-            unblocked = rule.gating.nmda * mg_block(v_mV, rule.gating.mg_mM)
+            if response.dendrite is not None:
+                v_mV = dendrite_mV(response.dendrite[:, :, post_index], spikes)
+            seen_mV = rule.gating.potential(v_mV)
+            unblocked = rule.gating.nmda * mg_block(seen_mV, rule.gating.mg_mM)
             found["nmda_open"] = found["pre_trace"] * unblocked
     return found

@@ -161,6 +161,8 @@ def test_errors_name_keys_that_exist() -> None:
         ({"plasticity": {"voltage": {"spike_ms": -1}}}, "snn.plasticity.voltage.spike_ms"),
         ({"plasticity": {"calcium": {"tau_ms": -1}}}, "snn.plasticity.calcium.tau_ms"),
         ({"plasticity": {"nmda": 2}}, "snn.plasticity.nmda"),
+        ({"plasticity": {"clamp_mV": 1e3}}, "snn.plasticity.clamp_mV"),
+        ({"plasticity": {"depolarisation": "soma"}}, "snn.plasticity.depolarisation"),
         ({"plasticity": {"probability": 2}}, "snn.plasticity.probability"),
         (
             {"plasticity": {"insertion": "bernoulli", "base": "calcium"}},

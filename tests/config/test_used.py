@@ -215,6 +215,8 @@ OTHER_VALUES = {
     "snn.plasticity.speed": 2.0,
     "snn.plasticity.nmda": 0.5,
     "snn.plasticity.mg_mM": 2.0,
+    "snn.plasticity.depolarisation": "dendrite",
+    "snn.plasticity.clamp_mV": -10.0,
     "snn.plasticity.target": 1.1,
     "snn.plasticity.tau_target_ms": 9.0,
     "snn.plasticity.probability": 0.5,

@@ -37,6 +37,9 @@ NO_TARGET: dict[str, Rule] = {
     "gated_pair_no_target": GatedSTDP(SOFT, replace(GRADED, target=0.0)),
     "gated_triplet_no_target": GatedSTDP(TRIPLET, replace(GRADED, target=0.0)),
     "gated_pair_no_mg": GatedSTDP(PAIR, replace(GRADED, target=0.0, mg_mM=0.0)),
+    "gated_pair_little_mg": GatedSTDP(PAIR, replace(GRADED, target=0.0, mg_mM=0.1)),
+    "gated_pair_clamped": GatedSTDP(PAIR, replace(GRADED, target=0.0, clamp_mV=-12.0)),
+    "gated_pair_dendrite": GatedSTDP(PAIR, replace(GRADED, target=0.0, depolarisation="dendrite")),
 }
 WITH_TARGET: dict[str, Rule] = {
     "gated_pair": GatedSTDP(SOFT, GRADED),
@@ -46,6 +49,7 @@ WITH_TARGET: dict[str, Rule] = {
 ONE_BIT: dict[str, Rule] = {
     "bernoulli_pair": GatedSTDP(SOFT, BERNOULLI),
     "bernoulli_triplet": GatedSTDP(TRIPLET, BERNOULLI),
+    "bernoulli_dendrite": GatedSTDP(SOFT, replace(BERNOULLI, depolarisation="dendrite")),
 }
 LINEAR = PUBLISHED_KINDS | NO_TARGET  # a batch's change is the sum of its presentations' changes
 ALL = LINEAR | WITH_TARGET | ONE_BIT
@@ -59,13 +63,21 @@ def by_name(rules: dict[str, Rule]) -> pytest.MarkDecorator:
 
 
 def gate_of(v_mV: float, gating: Gating) -> float:
-    """NMDA gate by its formula (Jahr & Stevens 1990; threshold at -40 mV)."""
-    if gating.mg_mM == 0:
-        return gating.nmda
-    block, at_threshold = (
-        1 / (1 + gating.mg_mM / 3.57 * math.exp(-0.062 * v)) for v in (v_mV, -40.0)
+    """NMDA gate by its formula (Jahr & Stevens 1990; shut at -40 mV, a dendrite's at rest)."""
+    if gating.clamp_mV is not None:
+        v_mV = gating.clamp_mV
+    shut_mV = -70.0 if gating.depolarisation == "dendrite" else -40.0
+    block, shut = (
+        1 / (1 + mg_mM / 3.57 * math.exp(-0.062 * v))
+        for mg_mM, v in ((gating.mg_mM, v_mV), (1.0, shut_mV))
     )
-    return gating.nmda * max(0.0, (block - at_threshold) / (1 - at_threshold))
+    return gating.nmda * max(0.0, (block - shut) / (1 - shut))
+
+
+def coincidence(v_mV: float, gating: Gating) -> float:
+    """What stochastic insertion counts of an event: a spike's gate is open or not."""
+    opened = gate_of(v_mV, gating)
+    return opened if gating.depolarisation == "dendrite" else float(opened > 0)
 
 
 def dependence(rule: Any, w: float) -> tuple[float, float]:
@@ -112,7 +124,8 @@ def contact(
         if gated and rule.gating.insertion == "bernoulli":
             spikes = [u for u in range(t) if pre[u]]
             near = bool(spikes) and (t - spikes[-1]) * DT < rule.gating.window_ms
-            chance = 1 - (1 - rule.gating.probability) ** event if near and gate > 0 else 0.0
+            event *= coincidence(v[t], rule.gating) * near
+            chance = 1 - (1 - rule.gating.probability) ** event
             uniform = (1 + math.erf(noise[t] / math.sqrt(2))) / 2
             gain = 1 - w if uniform >= 1 - chance and chance > 0 else 0.0
         else:
@@ -325,7 +338,7 @@ def test_one_bit_presentation_fills_by_the_number_of_coincidences(rule: GatedSTD
                 for t in range(len(seen.pre)):
                     spikes = [u for u in range(t) if seen.pre[u, b, i]]
                     if spikes and (t - spikes[-1]) * DT < BERNOULLI.window_ms:
-                        open_ = gate_of(float(seen.v_mV[t, b, j]), BERNOULLI) > 0
+                        open_ = coincidence(float(seen.v_mV[t, b, j]), rule.gating)
                         n += (1.0 if seen.post[t, b, j] else DT / 10.0) * open_
             uniform = (1 + math.erf(float(noise[0, 0, j, i]) / math.sqrt(2))) / 2
             filled = uniform >= 0.7**n
@@ -398,7 +411,7 @@ def test_isolated_pair(lag: int, kind: str) -> None:
 def test_a_coincident_pair_changes_nothing(rule: Rule) -> None:
     seen = pairing(240, [20], [20])
     if isinstance(rule, GatedSTDP):
-        rule = replace(rule, gating=replace(rule.gating, mg_mM=1.0))
+        rule = replace(rule, gating=replace(rule.gating, mg_mM=1.0, clamp_mV=None))
         if rule.gating.target:  # the target alone depresses: that is competition, not pairing
             assert change(rule, seen) < 0
             return

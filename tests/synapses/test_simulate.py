@@ -21,6 +21,7 @@ LIVELY = {"silent_share": 0.3, "consolidate_ms": 60.0}
 KINDS: dict[str, dict[str, Any]] = {
     "pair": {"rule": FAST},
     "gated": {"rule": GatedSTDP(FAST, Gating(target=0.6, tau_target_ms=100.0))},
+    "dendrite": {"rule": GatedSTDP(FAST, Gating(target=0.6, depolarisation="dendrite"))},
     "triplet": {"rule": TripletSTDP(a3_plus=0.1, a2_minus=0.02)},
     "voltage": {"rule": VoltageSTDP(a_ltd=0.002, a_ltp=0.002)},
     "synaptic": {"rule": FAST, "neuron": NeuronConfig(model="synaptic")},

@@ -4,7 +4,7 @@ Learners on frozen features multiply small matrices, where threads cost more tha
 a machine that others use, many times more. So learners take one thread unless ``threads`` says
 otherwise, or they run the transformer themselves (``ann.placement: blocks``), which takes all
 cores. Features are extracted by all cores; no feature depends on their number
-(:func:`snn_artsy.backbone.extract_features`).
+(:func:`snn_artsy.backbone.features.extract_features`).
 """
 
 from __future__ import annotations

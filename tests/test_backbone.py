@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from snn_artsy import backbone as backbone_module
 from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features, pieces_of
+from snn_artsy.backbone import features as features_module
 from snn_artsy.bundled import WEIGHTS
 from snn_artsy.config import BackboneConfig, ConfigError, DataConfig
 from snn_artsy.data import ArraySplit, load_source
@@ -251,7 +251,7 @@ def test_features_follow_the_index(backbone: FrozenBackbone, config: BackboneCon
 def test_second_run_reuses_the_cache(
     backbone: FrozenBackbone, config: BackboneConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backbone_module, "CPU_PASS", 3)
+    monkeypatch.setattr(features_module, "CPU_PASS", 3)
     split = Counting(random_images())
     index = np.arange(7)
     progress: list[tuple[int, int]] = []
@@ -310,7 +310,7 @@ def test_whatever_changes_the_features_changes_the_key(
         backbone.vit.norm.weight[0] += 1.0  # type: ignore[union-attr,operator,index]
     extract_features(backbone, random_images(), index, config)
     assert n_cached() == 6
-    monkeypatch.setattr(backbone_module, "version", lambda library: "99.0")
+    monkeypatch.setattr(features_module, "version", lambda library: "99.0")
     extract_features(backbone, random_images(), index, config)
     assert n_cached() == 7
 

@@ -115,6 +115,9 @@ class BackboneConfig:
         cache_dir: Where features are kept; default: ``$SNN_ARTSY_CACHE`` or the user's cache
             folder.
         cache: Keep features on disk and reuse them.
+        cache_gb: With adapters in the blocks (``ann.placement``), the most that the tokens before
+            the first adapted block may take on the disk, in GB (10^9 bytes); those that do not fit
+            are computed again when they are needed, with the same numbers.
     """
 
     name: str = "bundled"
@@ -126,12 +129,14 @@ class BackboneConfig:
     workers: int = 2
     cache_dir: str | None = None
     cache: bool = True
+    cache_gb: float = 8.0
 
     def __post_init__(self) -> None:
         take_types(self, "backbone.")
         one_of("backbone.preprocessing", self.preprocessing, ("timm", "pilot"))
         within("backbone.batch_size", self.batch_size, 1, 100_000, "images")
         within("backbone.workers", self.workers, 1, 1024, "threads")
+        within("backbone.cache_gb", self.cache_gb, 0, 1e6, "GB")
         require(
             self.precision in ("float32", "bfloat16"),
             "backbone.precision",

@@ -56,8 +56,11 @@ class ANNConfig:
 
     Args:
         placement: ``head``: a bottleneck adapter on h_0, which is extracted once; ``blocks``: one
-            beside the MLP of every transformer block (EASE's geometry), which takes a pass of the
-            ViT in training and for each functional sub-network.
+            beside the MLP of transformer blocks (EASE's geometry), which takes a pass through
+            these in training and for each functional sub-network.
+        blocks: With ``blocks``, how many of the ViT's last blocks have adapters; default: all.
+            What enters the first of them is the same for all sub-networks and is computed once an
+            image.
         bottleneck: Hidden units r of the adapter.
         scale: s in h_t = s * W_up ReLU(W_down h_0).
         epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.
@@ -65,6 +68,7 @@ class ANNConfig:
     """
 
     placement: Literal["head", "blocks"] = "head"
+    blocks: int | None = None
     bottleneck: int = 64
     scale: float = 0.1
     epochs: int = 20
@@ -78,6 +82,7 @@ class ANNConfig:
     def __post_init__(self) -> None:
         take_types(self, "ann.")
         one_of("ann.placement", self.placement, ("head", "blocks"))
+        within("ann.blocks", self.blocks, 1, 1000)
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
             within(f"ann.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("scale", "lr", "gate_lr"):

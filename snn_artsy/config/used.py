@@ -123,7 +123,8 @@ def _encodes(c: RunConfig) -> bool:
     return _pairs(c) or bool({"whitened_ncm", "binary_mean", "nested_mean"} & set(c.learners))
 
 
-def _with_adapters(c: RunConfig) -> bool:
+def with_adapters(c: RunConfig) -> bool:
+    """Whether a learner of this package trains adapters by ``ann``."""
     return _trained(c) or "finetune_adapter" in c.learners
 
 
@@ -135,8 +136,8 @@ def _trained(c: RunConfig) -> bool:
 
 def _scaled(c: RunConfig) -> bool:
     others = [name for name in c.learners if name not in CLASS_SCALED]
-    return _with_adapters(replace(c, learners=others or ["simplecil"])) or (
-        c.ann.placement == "blocks" and _with_adapters(c)
+    return with_adapters(replace(c, learners=others or ["simplecil"])) or (
+        c.ann.placement == "blocks" and with_adapters(c)
     )
 
 
@@ -232,11 +233,16 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.backbone.name != "bundled" and c.backbone.checkpoint is None,
     ),
     Use(("backbone.cache_dir",), "with backbone.cache true", lambda c: c.backbone.cache),
+    Use(
+        ("ann.blocks", "backbone.cache_gb"),
+        "with ann.placement blocks",
+        lambda c: c.ann.placement == "blocks",
+    ),
     # --- learners on features
     Use(
-        _in("ann", "placement", "bottleneck"),
+        _in("ann", "placement", "blocks", "bottleneck"),
         _listed(TRAINING | {"finetune_adapter", "ranpac", "artsy_snn in snn.mode gate"}),
-        _with_adapters,
+        with_adapters,
         of_learners=True,
     ),
     Use(

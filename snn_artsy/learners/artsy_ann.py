@@ -162,7 +162,7 @@ class ArtsyANN(Learner):
             return None
         old = self.replay.batch(list(range(t)), purpose=4)
         network = self.networks[t]
-        if len(old) == 0 or (network.vit_passes and old.load_images is None):
+        if len(old) == 0 or (network.vit_passes and old.load_tokens is None):
             return None
         with torch.no_grad():
             return class_means(network.answer(old), old.labels, tuple(old.labels.unique().tolist()))

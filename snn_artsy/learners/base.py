@@ -28,6 +28,7 @@ class Batch:
         true_task: Task of each sample, int64 [B], given only for the oracle-gate measure
             (m_t := 1[t = true task]); None in every honest evaluation.
         load_images: Loads the pixels [B, 3, H, W] for learners that need more than h_0.
+        load_tokens: Loads the tokens [B, T, D] that enter the first adapted block, on the CPU.
     """
 
     features: Tensor
@@ -35,12 +36,19 @@ class Batch:
     split: Split
     true_task: Tensor | None = None
     load_images: Callable[[], Tensor] | None = None
+    load_tokens: Callable[[], Tensor] | None = None
 
     @property
     def images(self) -> Tensor:
         if self.load_images is None:
             raise ValueError("this batch carries features only; build it with load_images")
         return self.load_images()
+
+    @property
+    def tokens(self) -> Tensor:
+        if self.load_tokens is None:
+            raise ValueError("this batch carries features only; build it with load_tokens")
+        return self.load_tokens()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,7 +80,8 @@ class Prediction:
         gate_scores: Calibrated S_t, comparable between tasks, [B, N]; None without gates.
         gates: m_t, bool [B, N]; None without gates.
         spike_scores: Class-assembly decision from postsynaptic spikes alone, [B, C]; None if none.
-        vit_passes: Passes of the ViT that each sample took, int64 [B]; None: the one for h_0.
+        vit_passes: Passes of the ViT that each sample took, float [B]: its trunk once, and of each
+            sub-network the share of the blocks that it computes; None: the one for h_0.
         operations: Synaptic operations that each sample took from h_0 on, float [B]: accumulates in
             spiking learners, multiply-accumulates in others; None: not counted.
     """

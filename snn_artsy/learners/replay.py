@@ -216,8 +216,9 @@ class Exemplars:
 
     def _keep(self, train: LabelledBatch, rows: Tensor) -> None:
         kept = take(train, rows.to(train.index.device))
-        # without its loader a sample is its features alone
-        self.tasks.append(kept if self.image_bytes else replace(kept, load_images=None))
+        # without its loaders a sample is its features alone
+        alone = replace(kept, load_images=None, load_tokens=None)
+        self.tasks.append(kept if self.image_bytes else alone)
 
     def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
         if not self.tasks:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.base import Batch, Task
 from snn_artsy.learners.prototypes import cosine_scores
@@ -50,7 +46,7 @@ class Bottleneck(nn.Module):
 class HeadAdapter(Bottleneck):
     """h_t = a bottleneck's answer to h_0: placement ``head``. No pass of the ViT of its own."""
 
-    vit_passes = 0
+    vit_passes = 0.0
 
     def answer(self, batch: Batch) -> Tensor:
         """h_t, what the sub-network adds to h_0: [B, D]."""
@@ -58,69 +54,46 @@ class HeadAdapter(Bottleneck):
 
 
 class BlockAdapters(nn.Module):
-    """h_t = E_t(x) - h_0 with E_t the ViT with a bottleneck beside the MLP of each block.
+    """h_t = E_t(x) - h_0 with E_t the ViT with a bottleneck beside the MLP of its last blocks.
 
-    x <- x + MLP(LN(x)) + s W_up ReLU(W_down x) in every block, x being the MLP's input before its
-    norm (Chen et al. 2022, AdaptFormer; the placement of EASE, Zhou et al. 2024). The ViT itself
-    stays frozen, is shared, and is not part of ``state_dict``. Each answer takes a pass of its own.
+    x <- x + MLP(LN(x)) + s W_up ReLU(W_down x) in each of them (``config.blocks``, or all), x being
+    the MLP's input before its norm (Chen et al. 2022, AdaptFormer; the placement of EASE, Zhou et
+    al. 2024). The ViT itself stays frozen, is shared, and is not part of ``state_dict``. Each
+    answer takes a pass through these blocks; what enters them is the same for all sub-networks.
+
+    Attributes:
+        vit_passes: Share of the ViT's blocks that an answer computes.
 
     Raises:
-        ConfigError: The backbone has no transformer blocks with ``norm2`` and ``mlp``.
+        ConfigError: The backbone has no transformer blocks with ``norm2`` and ``mlp``, or fewer.
     """
-
-    vit_passes = 1
 
     def __init__(
         self, backbone: FrozenBackbone, config: ANNConfig, generator: torch.Generator
     ) -> None:
         super().__init__()
-        blocks: Any = getattr(backbone.vit, "blocks", None)
-        if not isinstance(blocks, nn.Sequential | nn.ModuleList) or not all(
-            hasattr(block, "norm2") and hasattr(block, "mlp") for block in blocks
-        ):
-            raise ConfigError(
-                "ann.placement",
-                f"{backbone.name!r} has no transformer blocks with norm2 and mlp to "
-                "put adapters in; use 'head', or one of timm's vit_* or deit_* models",
-            )
+        self.first = backbone.first_adapted(config.blocks)
+        depth = len(backbone.vit.blocks)  # type: ignore[arg-type]
+        self.vit_passes = (depth - self.first) / depth
         # in a tuple, so that the shared ViT is no sub-module of every sub-network
-        self._shared = (backbone, list(blocks))
+        self._shared = (backbone,)
         width = int(backbone.vit.embed_dim)  # type: ignore[arg-type]
-        self.adapters = nn.ModuleList(Bottleneck(width, config, generator) for _ in blocks)
+        self.adapters = nn.ModuleList(
+            Bottleneck(width, config, generator) for _ in range(self.first, depth)
+        )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """E_t(x) of transformed images: [B, 3, H, W] -> [B, D]."""
-        backbone, _ = self._shared
-        with self._in_place():
-            return backbone.embed(images.to(backbone.device))
+    def forward(self, tokens: Tensor) -> Tensor:
+        """E_t(x) from the tokens that enter the first adapted block: [B, T, D] -> [B, D]."""
+        (backbone,) = self._shared
+        return backbone.tail(tokens.to(backbone.device).float(), self.first, list(self.adapters))
 
     def answer(self, batch: Batch) -> Tensor:
-        """h_t, what the sub-network adds to h_0: [B, D]; the images are loaded."""
+        """h_t, what the sub-network adds to h_0: [B, D]; the tokens are loaded."""
         if torch.is_grad_enabled():
-            return self(batch.images) - batch.features
+            return self(batch.tokens) - batch.features
         rows = torch.arange(len(batch), device=batch.index.device).split(ANSWER_BATCH)
-        parts = [self(take(batch, r).images) for r in rows]
+        parts = [self(take(batch, r).tokens) for r in rows]
         return torch.cat([batch.features[:0], *parts]) - batch.features
-
-    @contextmanager
-    def _in_place(self) -> Iterator[None]:
-        """The adapters at work in the shared ViT; it is as before afterwards."""
-        blocks: list[Any] = self._shared[1]
-        entered: dict[int, Tensor] = {}  # x before the norm of each block's MLP
-
-        def keep(number: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            entered[number] = inputs[0]
-
-        def add(number: int, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            return output + self.adapters[number](entered.pop(number))
-
-        hooks = [b.norm2.register_forward_pre_hook(partial(keep, i)) for i, b in enumerate(blocks)]
-        hooks += [b.register_forward_hook(partial(add, i)) for i, b in enumerate(blocks)]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 SubNetwork = HeadAdapter | BlockAdapters
@@ -175,10 +148,12 @@ def embed_training(networks: Sequence[SubNetwork], task: Task) -> tuple[Tensor, 
 
 
 def passes(networks: Sequence[SubNetwork], batch: Batch, with_h0: bool) -> Tensor:
-    """Passes of the ViT that each sample took, int64 [B]: one in each sub-network that has its own,
-    and one more where h_0 itself is used (or where no sub-network has its own)."""
-    own = sum(n.vit_passes for n in networks)
-    return torch.full((len(batch),), max(own + with_h0, 1))
+    """Passes of the ViT that each sample took, [B]: the blocks that all sub-networks share, once,
+    those of each sub-network that has its own, and once more where h_0 itself is used (or where no
+    sub-network has its own)."""
+    own = [n.vit_passes for n in networks if n.vit_passes]
+    shared = 1.0 if with_h0 or not own else 1.0 - own[0]
+    return torch.full((len(batch),), shared + sum(own))
 
 
 def states(networks: Sequence[SubNetwork]) -> dict[str, Tensor]:

@@ -14,19 +14,21 @@ from torch import Tensor
 from snn_artsy.data.stream import SampleSet, TaskStream
 from snn_artsy.learners.base import Batch, LabelledBatch, Split, Task
 
-LoadImages = Callable[[Split, NDArray[np.int64]], Tensor]
-"""(split, sample numbers [n]) -> transformed images [n, 3, H, W]; validation images are numbered
-in the source's train split."""
+Load = Callable[[Split, NDArray[np.int64]], Tensor]
+"""(split, sample numbers [n]) -> what they are beside their features: transformed images
+[n, 3, H, W], or tokens [n, T, D]; validation images are numbered in the source's train split."""
 
+
+Loader = Callable[[], Tensor]
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 @dataclass(frozen=True)
-class ImagesOf:
-    """Loads the images of a batch, and of a part of it without loading the rest."""
+class PartOf:
+    """Loads the images or tokens of a batch, and of a part of it without loading the rest."""
 
-    load: LoadImages
+    load: Load
     split: Split
     index: NDArray[np.int64]
 
@@ -39,7 +41,8 @@ def feature_task_stream(
     features_train: NDArray[np.float32],
     features_test: NDArray[np.float32],
     device: torch.device | str,
-    load_images: LoadImages | None = None,
+    load_images: Load | None = None,
+    load_tokens: Load | None = None,
 ) -> Iterator[tuple[Task, LabelledBatch]]:
     """Each task with its own test batch, in order of arrival.
 
@@ -49,6 +52,7 @@ def feature_task_stream(
         features_test: h_0 of ``stream.test_index``, row by row, [n_test, D].
         device: Where features, numbers and labels are put.
         load_images: For learners that need pixels; called only when ``batch.images`` is read.
+        load_tokens: For sub-networks in the blocks; called only when ``batch.tokens`` is read.
     """
     train_index, test_index = stream.train_index, stream.test_index
     for name, features, index in (
@@ -59,7 +63,6 @@ def feature_task_stream(
             raise ValueError(f"{name} has {len(features)} rows for {len(index)} samples")
 
     def batch(samples: SampleSet, split: Split) -> LabelledBatch:
-        images = None if load_images is None else ImagesOf(load_images, split, samples.index)
         features, index = (
             (features_test, test_index) if split == "test" else (features_train, train_index)
         )
@@ -69,7 +72,8 @@ def feature_task_stream(
             index=torch.from_numpy(samples.index).to(device),
             split=split,
             labels=torch.from_numpy(samples.labels).to(device),
-            load_images=images,
+            load_images=load_images and PartOf(load_images, split, samples.index),
+            load_tokens=load_tokens and PartOf(load_tokens, split, samples.index),
         )
 
     for task in stream.tasks:
@@ -88,18 +92,19 @@ def take(batch: AnyBatch, rows: Tensor) -> AnyBatch:
     """Some samples of a batch: ``rows`` int64 [n] or bool [B], on the batch's device."""
     positions = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
     index = batch.index[positions]
-    images = batch.load_images
-    if isinstance(images, ImagesOf):
-        images = replace(images, index=index.cpu().numpy())
-    elif images is not None:
-        whole = images
-        images = lambda: whole()[positions.cpu()]  # noqa: E731
+
+    def loader(whole: Loader | None) -> Loader | None:
+        if isinstance(whole, PartOf):
+            return replace(whole, index=index.cpu().numpy())
+        return None if whole is None else lambda: whole()[positions.cpu()]
+
     part = replace(
         batch,
         features=batch.features[positions],
         index=index,
         true_task=None if batch.true_task is None else batch.true_task[positions],
-        load_images=images,
+        load_images=loader(batch.load_images),
+        load_tokens=loader(batch.load_tokens),
     )
     return _labelled(part, batch, positions)
 
@@ -111,18 +116,21 @@ def _labelled(part: AnyBatch, whole: AnyBatch, rows: Tensor) -> AnyBatch:
 
 
 def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
-    """Batches of one split, one after the other; with images if all have them."""
-    loaders = [b.load_images for b in batches]
-    images = None
-    if all(loader is not None for loader in loaders):
-        images = lambda: torch.cat([b.images for b in batches])  # noqa: E731
-    if all(isinstance(loader, ImagesOf) for loader in loaders):
-        index = np.concatenate([loader.index for loader in loaders])  # type: ignore[union-attr]
-        images = replace(loaders[0], index=index)  # type: ignore[type-var]
+    """Batches of one split, one after the other; with images or tokens if all have
+    them."""
     return replace(
         batches[0],
         features=torch.cat([b.features for b in batches]),
         index=torch.cat([b.index for b in batches]),
         labels=torch.cat([b.labels for b in batches]),
-        load_images=images,
+        load_images=_joined([b.load_images for b in batches]),
+        load_tokens=_joined([b.load_tokens for b in batches]),
     )
+
+
+def _joined(loaders: Sequence[Loader | None]) -> Loader | None:
+    found = [loader for loader in loaders if loader is not None]
+    parts = [loader for loader in found if isinstance(loader, PartOf)]
+    if len(parts) == len(loaders):
+        return replace(parts[0], index=np.concatenate([part.index for part in parts]))
+    return (lambda: torch.cat([each() for each in found])) if len(found) == len(loaders) else None

@@ -79,7 +79,7 @@ def _layout(config: RunConfig, n: int) -> int:
 def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -> int:
     """Bytes of what a learner keeps of all tasks (``state/``), at most."""
     n, classes = len(tasks), sum(task.n_classes for task in tasks)
-    blocks = _BLOCKS if config.ann.placement == "blocks" else 1
+    blocks = (config.ann.blocks or _BLOCKS) if config.ann.placement == "blocks" else 1
     adapter = 4 * blocks * dim * (2 * config.ann.bottleneck + 2)
     gate = 4 * config.ann.gate_hidden * (dim + 2)
     # class means of h_0 and of each sub-network, a covariance, adapters, gates

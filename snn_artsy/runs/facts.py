@@ -30,6 +30,7 @@ NO_DIFFERENCE = frozenset(
         "backbone.workers",
         "backbone.cache",
         "backbone.cache_dir",
+        "backbone.cache_gb",
         # recorded as what came of them: `Facts.device` and `Facts.threads`
         "device",
         "threads",

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import TaskID
 
-from snn_artsy.backbone import FrozenBackbone, extract_features
+from snn_artsy.backbone import FrozenBackbone, Trunk, cache_directory, extract_features
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.config.used import with_adapters
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
@@ -24,7 +26,7 @@ from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import say
 from snn_artsy.provenance import available_cores
-from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.recording.estimate import TaskSize, in_words
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.cost import check_cost, free_memory
 from snn_artsy.runs.facts import Facts
@@ -110,6 +112,13 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
         if not LEARNERS.origin(name):  # ours refuse what they cannot do, before it takes time
             build(name, Setting(config, backbone.dim, device, backbone=kept))
     before = backbone.weights_sha256()
+    first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
+    trunks = _trunks(
+        config,
+        backbone,
+        {"train": (source.train, every), "test": (source.test, stream.test_index)},
+        console,
+    )
     features: dict[str, NDArray[np.float32]] = {}
     with progress_bar(console) as progress:
         for name, split, index in (
@@ -117,13 +126,16 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
             ("test", source.test, stream.test_index),
         ):
             bar = progress.add_task(f"features ({name})", total=len(index))
-            features[name] = extract_features(
-                backbone,
-                split,
-                index,
-                config.backbone,
-                lambda done, total, bar=bar: progress.update(bar, completed=done, total=total),  # type: ignore[misc]
-                config.threads,
+
+            def tell(done: int, total: int, bar: TaskID = bar) -> None:
+                progress.update(bar, completed=done, total=total)
+
+            features[name] = (
+                trunks[name].features(tell)
+                if trunks
+                else extract_features(
+                    backbone, split, index, config.backbone, tell, config.threads, first
+                )
             )
             progress.update(bar, completed=len(index))
     if backbone.weights_sha256() != before:
@@ -133,14 +145,49 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
         return backbone.load_images(source.test if split == "test" else source.train, index)
 
+    def load_tokens(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        return trunks["test" if split == "test" else "train"].tokens(index)
+
     tasks = list(
         feature_task_stream(
-            stream, features["train"], features["test"], device, load_images if in_blocks else None
+            stream,
+            features["train"],
+            features["test"],
+            device,
+            load_images if in_blocks else None,
+            load_tokens if trunks else None,
         )
     )
     seconds = time.perf_counter() - started
     images = _fingerprints(source)
     return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, kept)
+
+
+def _trunks(
+    config: RunConfig,
+    backbone: FrozenBackbone,
+    splits: dict[str, tuple[ImageSplit, NDArray[np.int64]]],
+    console: Console,
+) -> dict[str, Trunk]:
+    """Of each split, what sub-networks in the blocks go on from; none where no learner has any."""
+    added = any(LEARNERS.origin(name) for name in config.learners)
+    if config.ann.placement != "blocks" or not (with_adapters(config) or added):
+        return {}
+    first = backbone.first_adapted(config.ann.blocks)
+    room, found = int(1e9 * config.backbone.cache_gb), {}
+    for name, (split, index) in splits.items():
+        trunk = Trunk(backbone, split, index, first, config.backbone, room, config.threads)
+        room = max(room - trunk.bytes, 0)
+        found[name] = trunk
+    needed, most = sum(t.bytes for t in found.values()), 1e9 * config.backbone.cache_gb
+    where = f'"{cache_directory(config.backbone)}"' if config.backbone.cache else "a temporary file"
+    if needed <= most:
+        kept = f"kept in {where}"
+    else:
+        kept = f"of which backbone.cache_gb keeps {in_words(most)}; the others are computed again"
+    n = sum(len(t.index) for t in found.values())
+    say(console, f"tokens before block {first + 1} of {n} images: {in_words(needed)}, {kept}")
+    return found
 
 
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:

@@ -287,7 +287,7 @@ def test_features_that_are_nan_stop_the_run_and_are_not_kept(
         return features
 
     monkeypatch.setattr(backbone, "embed", broken)
-    monkeypatch.setattr(snn_artsy.backbone, "CPU_PASS", 2)
+    monkeypatch.setattr(snn_artsy.backbone.features, "CPU_PASS", 2)
     config = BackboneConfig(cache_dir=str(tmp_path))
     with pytest.raises(NotFinite, match=r"for 2 of 4 images, first for image 2; look at"):
         extract_features(backbone, images, np.array([2, 3, 4, 0]), config)

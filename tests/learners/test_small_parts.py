@@ -26,7 +26,7 @@ from snn_artsy.learners.base import (
 from snn_artsy.learners.sgd import minimise
 from snn_artsy.learners.subnetworks import HeadAdapter, builder, embed, embed_training, passes
 from snn_artsy.learners.subnetworks import train as train_network
-from snn_artsy.learners.tasks import ImagesOf, join, take
+from snn_artsy.learners.tasks import PartOf, join, take
 
 A, B, C = torch.zeros(1), torch.ones(2), torch.full((3,), 2.0)
 
@@ -86,7 +86,7 @@ def test_a_part_of_a_batch_keeps_what_belongs_together() -> None:
         return images_of(torch.from_numpy(index))
 
     index = 100 + np.arange(4)
-    whole = labelled(4, split="test", true_task=task, load_images=ImagesOf(load, "test", index))
+    whole = labelled(4, split="test", true_task=task, load_images=PartOf(load, "test", index))
     for rows in (torch.tensor([3, 1]), torch.tensor([False, True, False, True])):
         part = take(whole, rows)
         chosen = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
@@ -121,9 +121,9 @@ def test_batches_are_joined_one_after_the_other() -> None:
     def load(split: Any, index: Any) -> Tensor:
         return images_of(torch.from_numpy(index))
 
-    parts = [labelled(1, load_images=ImagesOf(load, "train", np.array([n]))) for n in (4, 9)]
+    parts = [labelled(1, load_images=PartOf(load, "train", np.array([n]))) for n in (4, 9)]
     loader = join(parts).load_images
-    assert isinstance(loader, ImagesOf) and loader.index.tolist() == [4, 9]
+    assert isinstance(loader, PartOf) and loader.index.tolist() == [4, 9]
     assert loader().shape == (2, 3, 2, 2)
 
 

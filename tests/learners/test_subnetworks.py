@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
@@ -45,8 +47,9 @@ def stream() -> tuple[list[Task], LabelledBatch]:
         images = patterns[labels] + 0.5 * torch.randn(len(labels), 3, 16, 16, generator=generator)
         index = torch.arange(len(labels))
         return LabelledBatch(
-            small_vit()(images), index, split, labels=labels, load_images=lambda: images
-        )
+            small_vit()(images), index, split, labels=labels,
+            load_images=lambda: images, load_tokens=lambda: small_vit().trunk(images, 0),
+        )  # fmt: skip
 
     tasks = []
     for t in range(N_TASKS):
@@ -64,8 +67,9 @@ def randomised(network: nn.Module, seed: int = 0) -> Any:
     return network
 
 
-def block_adapters(seed: int = 0) -> BlockAdapters:
-    return BlockAdapters(small_vit(), BLOCKS, torch.Generator().manual_seed(seed))
+def block_adapters(last: int | None = None) -> BlockAdapters:
+    config = replace(BLOCKS, blocks=last)
+    return BlockAdapters(small_vit(), config, torch.Generator().manual_seed(0))
 
 
 # --- geometry -------------------------------------------------------------------------------------
@@ -81,10 +85,13 @@ def test_a_new_subnetwork_answers_nothing() -> None:
 
 
 def by_hand(network: BlockAdapters, images: Tensor) -> Tensor:
-    """The equation of EASE written out, block by block."""
+    """The equation of EASE written out, block by block, on the whole ViT."""
     vit: Any = small_vit().vit
     x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
-    for block, adapter in zip(vit.blocks, network.adapters, strict=True):
+    n_frozen = len(vit.blocks) - len(network.adapters)
+    for block in vit.blocks[:n_frozen]:
+        x = block(x)
+    for block, adapter in zip(vit.blocks[n_frozen:], network.adapters, strict=True):
         down, up = adapter.down, adapter.up  # type: ignore[union-attr]
         x = x + block.ls1(block.attn(block.norm1(x)))
         own = F.relu(x @ down.weight.T + down.bias) @ up.weight.T + up.bias  # type: ignore
@@ -93,20 +100,47 @@ def by_hand(network: BlockAdapters, images: Tensor) -> Tensor:
 
 
 def test_adapters_stand_beside_the_mlp_of_each_block() -> None:
-    network, images = randomised(block_adapters()), stream()[1].images
-    with torch.no_grad():
-        found = network(images)
-        torch.testing.assert_close(found, by_hand(network, images), atol=1e-5, rtol=1e-5)
-    assert float((found - small_vit()(images)).abs().max()) > 0.01
+    images = stream()[1].images
+    for last in (None, 3, 2, 1):
+        network = randomised(block_adapters(last))
+        with torch.no_grad():
+            found = network(small_vit().trunk(images, network.first))
+            torch.testing.assert_close(found, by_hand(network, images), atol=1e-5, rtol=1e-5)
+        assert len(network.adapters) == (last or 3) and network.vit_passes == (last or 3) / 3
+        assert float((found - small_vit()(images)).abs().max()) > 0.01
+
+
+def test_trunk_and_tail_are_the_whole_vit() -> None:
+    """In float32 to the bit; rounded to float16 as far as its 11 bits go."""
+    images, vit = stream()[1].images, small_vit()
+    for first in range(4):
+        tokens = vit.trunk(images, first)
+        assert torch.equal(vit.tail(tokens, first), vit(images))
+        h0, rounded = vit.split(images, first)
+        assert rounded.dtype == torch.float16 and torch.equal(rounded, tokens.half())
+        torch.testing.assert_close(h0, vit(images), atol=5e-3, rtol=5e-3)
+        assert not torch.equal(h0, vit(images))
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_gradients_from_kept_tokens_are_those_of_the_whole_vit(last: int) -> None:
+    """Of tokens rounded to float16 within a hundredth of the gradient's norm."""
+    images, goal = stream()[1].images, torch.arange(DIM).float()
+    whole, kept, rounded = (randomised(block_adapters(last)) for _ in range(3))
+    (by_hand(whole, images) @ goal).square().mean().backward()
+    (kept(small_vit().trunk(images, kept.first)) @ goal).square().mean().backward()
+    (rounded(small_vit().split(images, kept.first)[1]) @ goal).square().mean().backward()
+    for a, b, c in zip(*(n.parameters() for n in (whole, kept, rounded)), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
+        assert float((a.grad - c.grad).norm()) < 0.01 * float(a.grad.norm())
+        assert float(a.grad.norm()) > 1e-3
 
 
 def test_the_shared_vit_is_as_before() -> None:
     backbone, images = small_vit(), stream()[1].images
     before, weights = backbone(images), backbone.weights_sha256()
     network = randomised(block_adapters())
-    network(images)
-    with pytest.raises(RuntimeError):
-        network(images[:, :1])  # fails on the way
+    network(small_vit().trunk(images, 0))
     assert torch.equal(backbone(images), before)
     train(network, stream()[0][0], BLOCKS, torch.Generator().manual_seed(0))
     assert backbone.weights_sha256() == weights
@@ -156,6 +190,15 @@ def test_a_backbone_without_blocks_is_refused() -> None:
     odd = FrozenBackbone(vit, DATA_CONFIG, "odd")
     with pytest.raises(ConfigError, match=r"ann\.placement: 'odd' has no transformer blocks"):
         builder(BLOCKS, DIM, "cpu", odd)(torch.Generator())
+    with pytest.raises(ConfigError, match=r"ann\.blocks: 'small' has 3 blocks and not 4;"):
+        block_adapters(4)
+
+
+def test_blocks_that_take_more_than_tokens_are_refused() -> None:
+    """EVA's rotary positions enter every block, so tokens alone do not tell what it computes."""
+    eva = timm.create_model("eva02_tiny_patch14_224", img_size=28, depth=1, num_classes=0)
+    with pytest.raises(ConfigError, match=r"ann\.placement: 'eva' has no transformer blocks"):
+        FrozenBackbone(eva, DATA_CONFIG, "eva").first_adapted(None)
 
 
 # --- learners -------------------------------------------------------------------------------------
@@ -250,4 +293,5 @@ def test_joined_batches_keep_their_images() -> None:
     _, test = stream()
     whole = join([take(test, test.index[:3]), take(test, test.index[3:])])
     assert torch.equal(whole.images, test.images)
+    assert torch.equal(whole.tokens, test.tokens)
     assert torch.equal(whole.labels, test.labels)

@@ -1,0 +1,283 @@
+"""The frozen vision transformer E_0, whole or as a trunk and a tail."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snn_artsy.checks import ConfigError, NotFinite
+from snn_artsy.config import BackboneConfig
+from snn_artsy.data.sources import ImageSplit
+from snn_artsy.files import sha256
+from snn_artsy.weights_file import load_weights
+
+RANDOM_WEIGHTS_SEED = 0
+"""Seed of the weights when neither published nor local ones are asked for."""
+
+
+class FrozenBackbone(nn.Module):
+    """A timm model that never learns: no gradient, and in eval mode whatever its parent does.
+
+    Args:
+        vit: The model, already with its weights.
+        data_config: timm's data configuration: input_size, interpolation, mean, std, crop_pct.
+        name: Its name, for the records and the cache key.
+        precision: ``float32`` or ``bfloat16`` arithmetic in the forward pass.
+
+    Attributes:
+        vit: The timm model.
+        transform: PIL image -> normalised float32 [3, H, W], as timm prepares it.
+        dim: D, the size of h_0.
+        input_size: (channels, height, width) of transformed images.
+    """
+
+    def __init__(
+        self,
+        vit: nn.Module,
+        data_config: Mapping[str, Any],
+        name: str,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        from timm.data.transforms_factory import create_transform
+
+        self.vit = vit.requires_grad_(False)
+        self.name = name
+        self.precision = precision
+        self.transform: Callable[[Any], Tensor] = create_transform(
+            **dict(data_config), is_training=False
+        )
+        self.input_size: tuple[int, ...] = tuple(data_config["input_size"])
+        self.dim = int(getattr(vit, "head_hidden_size", None) or vit.num_features)  # type: ignore[arg-type]
+        self.train(False)
+
+    @classmethod
+    def build(cls, config: BackboneConfig, device: torch.device | str) -> FrozenBackbone:
+        """The backbone that ``config`` names, on ``device``.
+
+        Raises:
+            ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible,
+                weights that are NaN or infinite.
+        """
+        if config.name == "bundled":
+            from snn_artsy.bundled import DATA_CONFIG, bundled_vit
+
+            vit: nn.Module = bundled_vit()
+            data_config: Mapping[str, Any] = DATA_CONFIG
+        else:
+            from timm.data.config import resolve_model_data_config
+
+            vit = _timm_model(config)
+            data_config = resolve_model_data_config(vit)  # type: ignore[no-untyped-call]
+        _require_finite_weights(vit, config)
+        if config.preprocessing == "pilot":
+            data_config = {
+                "input_size": data_config["input_size"],
+                "interpolation": "bicubic",
+                "crop_pct": 224 / 256,
+                "mean": (0.0, 0.0, 0.0),
+                "std": (1.0, 1.0, 1.0),
+            }
+        return cls(vit, data_config, config.name, config.precision).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.vit.parameters()).device
+
+    def train(self, mode: bool = True) -> FrozenBackbone:
+        """Stay in eval mode: a parent's ``train()`` must not change dropout or norms here."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """h_0 of transformed images: [B, 3, H, W] -> float32 [B, D]."""
+        with torch.no_grad():
+            return self.embed(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """As `forward`, with whatever torch does about gradients."""
+        with self._arithmetic():
+            features = self.vit.forward_features(images)  # type: ignore[operator]
+            embedding: Tensor = self.vit.forward_head(features, pre_logits=True)  # type: ignore[operator]
+        return embedding.float()
+
+    def first_adapted(self, last: int | None) -> int:
+        """Number of the first of the ``last`` blocks, those with adapters; None: all blocks.
+
+        Raises:
+            ConfigError: There are fewer, or no blocks whose parts are known.
+        """
+        from timm.models.vision_transformer import Block, VisionTransformer
+
+        vit, blocks = self.vit, getattr(self.vit, "blocks", ())
+        if (
+            not isinstance(vit, VisionTransformer)
+            or type(vit).forward_features is not VisionTransformer.forward_features
+            or not all(type(block) is Block for block in blocks)
+        ):
+            raise ConfigError(
+                "ann.placement",
+                f"{self.name!r} has no transformer blocks with norm2 and mlp to "
+                "put adapters in; use 'head', or one of timm's vit_* or deit_* models",
+            )
+        if last is not None and last > len(blocks):
+            raise ConfigError(
+                "ann.blocks",
+                f"{self.name!r} has {len(blocks)} blocks and not {last}; use at most so many",
+            )
+        return 0 if last is None else len(blocks) - last
+
+    def trunk(self, images: Tensor, first: int) -> Tensor:
+        """Tokens that enter block ``first``, without gradients: [B, 3, H, W] -> [B, T, D]."""
+        vit: Any = self.vit
+        with torch.no_grad(), self._arithmetic():
+            x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+            for block in vit.blocks[:first]:
+                x = block(x)
+        return x.float()
+
+    def rounded(self, images: Tensor, first: int) -> Tensor:
+        """`trunk` as it is kept, float16.
+
+        Raises:
+            NotFinite: A token is NaN, infinite, or too large for float16.
+        """
+        tokens = self.trunk(images, first).half()
+        if not tokens.isfinite().all():
+            raise NotFinite(
+                f"backbone: tokens in the blocks of {self.name} are NaN, infinite or beyond 65504, "
+                "the most that float16 holds; use ann.placement head, or other weights"
+            )
+        return tokens
+
+    def split(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """h_0 float32 [B, D] and the tokens that enter block ``first``, float16 [B, T, D].
+
+        h_0 is that of the rounded tokens, so that a sub-network which goes on from them and adds
+        nothing answers exactly h_0.
+
+        Raises:
+            NotFinite: As `rounded`.
+        """
+        tokens = self.rounded(images, first)
+        with torch.no_grad():
+            return self.tail(tokens.float(), first), tokens
+
+    def tail(self, tokens: Tensor, first: int, beside: Sequence[nn.Module] = ()) -> Tensor:
+        """The embedding from the tokens that enter block ``first``: [B, T, D] -> float32 [B, D].
+
+        Args:
+            beside: For each block from there on a module that takes the MLP's input before its
+                norm; its output is added to the MLP's, and gradients flow through it.
+        """
+        vit: Any = self.vit
+        x = tokens
+        with self._arithmetic():
+            for number, block in enumerate(vit.blocks[first:]):
+                if not beside:
+                    x = block(x)
+                    continue
+                x = x + block.ls1(block.attn(block.norm1(x)))
+                x = x + block.ls2(block.mlp(block.norm2(x))) + beside[number](x)
+            embedding: Tensor = vit.forward_head(vit.norm(x), pre_logits=True)
+        return embedding.float()
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        bfloat16 = self.precision == "bfloat16"
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16),
+            _exact_convolutions(self.device),
+        ):
+            yield
+
+    def load_images(self, split: ImageSplit, index: NDArray[np.int64]) -> Tensor:
+        """Transformed images of these samples, float32 [n, 3, H, W], on the CPU."""
+        return torch.stack([self.transform(split.load(int(i))) for i in index])
+
+    def weights_sha256(self) -> str:
+        """SHA-256 over name, dtype, shape and bytes of every tensor, buffers included."""
+        return sha256(pieces_of(self.vit.state_dict().items()))
+
+
+def pieces_of(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:
+    """Name, type, shape and bytes of each tensor, in the order of their names, for `sha256`."""
+    for name, tensor in sorted(tensors):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        whole = tensor.detach().cpu().contiguous()
+        # an axis of one element may have any stride and still count as contiguous
+        flat = whole.as_strided((whole.numel(),), (1,))
+        yield flat.view(torch.uint8).numpy().data
+
+
+def _timm_model(config: BackboneConfig) -> nn.Module:
+    import timm
+
+    # Names such as hf-hub:owner/model are resolved by timm itself.
+    if ":" not in config.name and not timm.is_model(config.name):
+        close = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.5)
+        raise ConfigError(
+            "backbone.name",
+            f"timm {timm.__version__} has no model {config.name!r}; "
+            + (f"did you mean {' or '.join(close)}? " if close else "")
+            + "use 'bundled' or a name listed by timm.list_models()",
+        )
+    download = config.pretrained and config.checkpoint is None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_WEIGHTS_SEED)
+            vit: nn.Module = timm.create_model(config.name, pretrained=download, num_classes=0)
+    except Exception as e:
+        # timm's download ends in errors of several HTTP libraries, without a common base.
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise ConfigError(
+            "backbone.name",
+            f"cannot get {'published weights' if download else 'a model'} for "
+            f"{config.name!r} ({type(e).__name__}: {reason}); give a local weights file as "
+            "backbone.checkpoint, or set backbone.pretrained to false for random weights",
+        ) from e
+    if config.checkpoint is not None:
+        load_weights(vit, Path(os.path.expanduser(config.checkpoint)))
+    return vit
+
+
+def _require_finite_weights(vit: nn.Module, config: BackboneConfig) -> None:
+    bad = [
+        f"{name} ({int((~tensor.isfinite()).sum())} of {tensor.numel()})"
+        for name, tensor in vit.state_dict().items()
+        if not tensor.isfinite().all()
+    ]
+    if bad:
+        more = ", ..." if len(bad) > 3 else ""
+        key, remedy = (
+            ("name", "get the weights again")
+            if config.checkpoint is None
+            else ("checkpoint", "give another file, or copy or download it again")
+        )
+        raise ConfigError(
+            f"backbone.{key}",
+            f"weights that are NaN or infinite in {len(bad)} tensors of "
+            f"{config.name}: {', '.join(bad[:3])}{more}; {remedy}",
+        )
+
+
+@contextmanager
+def _exact_convolutions(device: torch.device) -> Iterator[None]:
+    """No TF32 in the patch embedding: cuDNN's default keeps 10 bits of each float32 product."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

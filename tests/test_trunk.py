@@ -1,0 +1,269 @@
+"""The trunk that sub-networks share: computed once an image, kept whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from snn_artsy.api import run
+from snn_artsy.backbone import FrozenBackbone, Trunk, extract_features
+from snn_artsy.backbone import trunk as trunk_module
+from snn_artsy.checks import NotFinite
+from snn_artsy.config import BackboneConfig
+from snn_artsy.data import ArraySplit
+from snn_artsy.files import Lock
+
+INDEX = np.array([9, 1, 4, 5, 7, 0])
+DATA_CONFIG = {"input_size": (3, 16, 16), "interpolation": "bicubic", "mean": (0.5,) * 3,
+               "std": (0.5,) * 3, "crop_pct": 1.0}  # fmt: skip
+ROW = 2 * 5 * 8  # bytes of an image's tokens: 5 of 8 numbers
+
+
+class Counting(ArraySplit):
+    """A split that says which images were loaded."""
+
+    def __init__(self, seed: int = 0) -> None:
+        pixels = np.random.default_rng(seed).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+        super().__init__(pixels, np.zeros(10, dtype=np.int64))
+        self.loaded: list[int] = []
+
+    def load(self, i: int) -> Any:
+        self.loaded.append(i)
+        return super().load(i)
+
+
+@pytest.fixture
+def backbone() -> FrozenBackbone:
+    torch.manual_seed(0)
+    vit = VisionTransformer(
+        img_size=16, patch_size=8, embed_dim=8, depth=3, num_heads=2, num_classes=0
+    )
+    return FrozenBackbone(vit, DATA_CONFIG, "small")
+
+
+@pytest.fixture
+def split() -> Counting:
+    return Counting()
+
+
+Make = Callable[..., Trunk]
+
+
+@pytest.fixture
+def make(backbone: FrozenBackbone, split: Counting, tmp_path: Path) -> Make:
+    def made(room: int = 10**6, first: int = 2, cache: bool = True) -> Trunk:
+        config = BackboneConfig(cache_dir=str(tmp_path / "cache"), cache=cache)
+        return Trunk(backbone, split, INDEX, first, config, room, threads=1)
+
+    return made
+
+
+def files(tmp_path: Path, suffix: str) -> list[Path]:
+    return sorted((tmp_path / "cache").glob(f"*{suffix}"))
+
+
+def expected(backbone: FrozenBackbone, split: ArraySplit, first: int = 2) -> tuple[Tensor, Tensor]:
+    return backbone.split(backbone.load_images(split, INDEX), first)
+
+
+def test_one_pass_gives_features_and_tokens_and_the_next_run_none(
+    make: Make, backbone: FrozenBackbone, split: Counting
+) -> None:
+    h0, tokens = expected(backbone, split)
+    split.loaded.clear()
+    seen: list[tuple[int, int]] = []
+    for times in (1, 0):
+        trunk = make()
+        features = torch.from_numpy(trunk.features(lambda *done: seen.append(done)))
+        torch.testing.assert_close(features[[5, 1, 2, 3, 4, 0]], h0, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(trunk.tokens(INDEX), tokens, atol=1e-2, rtol=1e-3)
+        assert torch.equal(trunk.tokens(INDEX[[3, 0, 3]]), trunk.tokens(INDEX)[[3, 0, 3]])
+        assert sorted(split.loaded) == times * [0, 1, 4, 5, 7, 9]
+        assert seen == [(6, 6)] and trunk.bytes == 6 * ROW
+        split.loaded.clear()
+        seen.clear()
+
+
+@pytest.mark.parametrize(
+    "room, cache, loaded",
+    [(6 * ROW, True, 0), (6 * ROW, False, 0), (3 * ROW, True, 3), (0, True, 6), (0, False, 6)],
+)
+def test_numbers_do_not_depend_on_what_is_kept(
+    room: int, cache: bool, loaded: int, make: Make, split: Counting
+) -> None:
+    whole = make()
+    features, tokens = whole.features(), whole.tokens(INDEX)
+    trunk = make(room, cache=cache)
+    np.testing.assert_array_equal(trunk.features(), features)
+    half = INDEX[:3]
+    if not loaded:
+        split.loaded.clear()
+    for _ in range(2):  # the second time from what there was room for
+        assert torch.equal(trunk.tokens(half), tokens[:3])
+    split.loaded.clear()
+    assert torch.equal(trunk.tokens(INDEX), tokens)
+    assert len(split.loaded) == loaded
+    assert torch.equal(trunk.tokens(INDEX[::-1]), tokens.flip(0))
+
+
+def test_where_all_fits_but_is_not_kept_for_the_next_run_an_image_is_loaded_once(
+    make: Make, split: Counting
+) -> None:
+    trunk = make(cache=False)
+    trunk.features()
+    trunk.tokens(INDEX)
+    assert sorted(split.loaded) == sorted(INDEX)
+
+
+def test_what_changes_the_tokens_changes_where_they_are_kept(
+    make: Make, backbone: FrozenBackbone, tmp_path: Path
+) -> None:
+    def kept() -> int:
+        return len([p for p in files(tmp_path, ".npy") if np.load(p).dtype == np.float16])
+
+    make().features()
+    assert kept() == 1
+    make(first=1).features()
+    assert kept() == 2
+    backbone.precision = "bfloat16"
+    make().features()
+    assert kept() == 3
+    backbone.transform.transforms[-1].mean += 0.1  # type: ignore[attr-defined]
+    make().features()
+    assert kept() == 4
+    with torch.no_grad():
+        backbone.vit.pos_embed[0] += 1.0  # type: ignore[index,operator]
+    make().features()
+    assert kept() == 5
+
+
+def test_rounded_features_are_not_taken_for_exact_ones(
+    make: Make, backbone: FrozenBackbone, split: Counting
+) -> None:
+    trunk = make()
+    rounded = trunk.features()
+    exact = extract_features(backbone, split, np.sort(INDEX), trunk.config)
+    assert not np.array_equal(rounded, exact)
+    again = extract_features(backbone, split, np.sort(INDEX), trunk.config, first=2)
+    np.testing.assert_array_equal(rounded, again)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "unsigned"])
+def test_damaged_tokens_are_computed_again(
+    damage: str, make: Make, split: Counting, tmp_path: Path
+) -> None:
+    first = make()
+    first.features()
+    tokens = first.tokens(INDEX)
+    (path,) = (p for p in files(tmp_path, ".npy") if np.load(p).dtype == np.float16)
+    content = path.read_bytes()
+    if damage == "unsigned":
+        path.with_suffix(".json").unlink()
+    else:
+        path.write_bytes(content[:-4] if damage == "truncated" else content[:-1] + b"\x7f")
+    split.loaded.clear()
+    again = make()
+    if damage == "unsigned":
+        again.features()
+    else:
+        with pytest.warns(UserWarning, match="damaged"):
+            again.features()
+    assert len(split.loaded) == 6
+    assert torch.equal(again.tokens(INDEX), tokens)
+    assert path.read_bytes() == content
+
+
+def test_tokens_of_an_interrupted_run_are_not_used(
+    make: Make, split: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, written = trunk_module._write, []
+
+    def stopped(file: Any, tokens: Tensor) -> None:
+        honest(file, tokens[:2])
+        written.append(files(tmp_path, ".part"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trunk_module, "_write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        make().features()
+    assert len(written[0]) == 1 and not list((tmp_path / "cache").iterdir())
+    # and so are those of a process that was killed on the way
+    (tmp_path / "cache" / written[0][0].name).write_bytes(b"half")
+    monkeypatch.setattr(trunk_module, "_write", honest)
+    split.loaded.clear()
+    make().features()
+    assert len(split.loaded) == 6 and not files(tmp_path, ".part")
+
+
+def test_a_full_disk_costs_time_and_no_run(
+    make: Make, split: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = make(cache=False)
+    tokens.features()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trunk_module, "_write", full)
+    trunk = make()
+    with pytest.warns(UserWarning, match="could not be kept.*No space left"):
+        trunk.features()
+    assert torch.equal(trunk.tokens(INDEX), tokens.tokens(INDEX))
+    assert [np.load(path).dtype for path in files(tmp_path, ".npy")] == [np.float32]
+
+
+def test_two_processes_do_not_write_the_same(make: Make, split: Counting, tmp_path: Path) -> None:
+    first = make()
+    first.features()
+    (path,) = (p for p in files(tmp_path, ".npy") if np.load(p).dtype == np.float16)
+    path.with_suffix(".json").unlink()
+    before = path.read_bytes()
+    split.loaded.clear()
+    with Lock(path.with_suffix(".lock")):
+        second = make()
+        second.features()
+    assert torch.equal(second.tokens(INDEX), first.tokens(INDEX))
+    assert path.read_bytes() == before and len(split.loaded) == 6
+
+
+@pytest.mark.parametrize("room", [10**6, 0])
+def test_tokens_beyond_float16_are_refused(
+    room: int, make: Make, backbone: FrozenBackbone, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        backbone.vit.blocks[0].mlp.fc2.bias[3] = 1e5  # type: ignore[index,union-attr]
+    with pytest.raises(NotFinite, match="beyond 65504"):
+        trunk = make(room)
+        trunk.features()
+        trunk.tokens(INDEX)
+    assert not [p for p in files(tmp_path, ".npy") if np.load(p).dtype == np.float16]
+
+
+def test_a_run_has_the_same_numbers_however_much_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two tasks of digits, the last of the bundled ViT's six blocks."""
+    values: dict[str, Any] = {
+        "data": {"class_range": [0, 4], "n_tasks": 2, "train_per_class": 4, "test_per_class": 3},
+        "ann": {"placement": "blocks", "blocks": 1, "epochs": 2, "bottleneck": 4},
+        "learners": ["ease", "artsy_ann_lda", "finetune_adapter"],
+        "threads": 1,
+    }
+    found = []
+    for name, gb in (("kept", 1.0), ("reused", 1.0), ("again", 0.0)):
+        backbone = {"cache_gb": gb, "cache_dir": str(tmp_path / name.replace("reused", "kept"))}
+        result = run(values | {"backbone": backbone, "out": str(tmp_path / f"run_{name}")})
+        found.append(result.summary["learners"])
+    for name in values["learners"]:
+        for key in ("a_last", "a_t", "accuracy_matrix", "vit_passes_per_image"):
+            assert found[0][name][key] == found[1][name][key] == found[2][name][key]
+    passes = {name: found[0][name]["vit_passes_per_image"] for name in values["learners"]}
+    assert passes["ease"] == pytest.approx(5 / 6 + 2 / 6) and passes["finetune_adapter"] == 1.0
+    assert passes["artsy_ann_lda"] == pytest.approx(1 + 1 / 6)  # one gate opens

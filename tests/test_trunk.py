@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from snn_artsy.api import run
 from snn_artsy.backbone import FrozenBackbone, Trunk, extract_features
 from snn_artsy.backbone import trunk as trunk_module
 from snn_artsy.checks import NotFinite
-from snn_artsy.config import BackboneConfig
+from snn_artsy.config import ANNConfig, BackboneConfig, DataConfig, RunConfig
 from snn_artsy.data import ArraySplit
 from snn_artsy.files import Lock
+from snn_artsy.runs.features import prepare
+from snn_artsy.runs.loop import run_learner
 
 INDEX = np.array([9, 1, 4, 5, 7, 0])
 DATA_CONFIG = {"input_size": (3, 16, 16), "interpolation": "bicubic", "mean": (0.5,) * 3,
@@ -246,24 +249,26 @@ def test_tokens_beyond_float16_are_refused(
     assert not [p for p in files(tmp_path, ".npy") if np.load(p).dtype == np.float16]
 
 
-def test_a_run_has_the_same_numbers_however_much_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two tasks of digits, the last of the bundled ViT's six blocks."""
-    values: dict[str, Any] = {
-        "data": {"class_range": [0, 4], "n_tasks": 2, "train_per_class": 4, "test_per_class": 3},
-        "ann": {"placement": "blocks", "blocks": 1, "epochs": 2, "bottleneck": 4},
-        "learners": ["ease", "artsy_ann_lda", "finetune_adapter"],
-        "threads": 1,
-    }
-    found = []
-    for name, gb in (("kept", 1.0), ("reused", 1.0), ("again", 0.0)):
-        backbone = {"cache_gb": gb, "cache_dir": str(tmp_path / name.replace("reused", "kept"))}
-        result = run(values | {"backbone": backbone, "out": str(tmp_path / f"run_{name}")})
-        found.append(result.summary["learners"])
-    for name in values["learners"]:
+def test_learners_have_the_same_numbers_however_much_is_kept(tmp_path: Path) -> None:
+    """Two tasks of digits, adapters in the last of the bundled ViT's six blocks."""
+    console = Console(file=io.StringIO(), width=200)
+    found, names = [], ["ease", "artsy_ann_lda", "finetune_adapter"]
+    for gb in (1.0, 0.0):
+        config = RunConfig(
+            data=DataConfig(class_range=[0, 4], n_tasks=2, train_per_class=4, test_per_class=2),
+            ann=ANNConfig(placement="blocks", blocks=1, epochs=2, bottleneck=4),
+            backbone=BackboneConfig(cache_gb=gb, cache_dir=str(tmp_path)),
+            learners=names,
+            threads=1,
+        )
+        features = prepare(config, "cpu", console)
+        found.append([run_learner(name, config, features, "cpu", console) for name in names])
+    for kept, again in zip(*found, strict=True):
         for key in ("a_last", "a_t", "accuracy_matrix", "vit_passes_per_image"):
-            assert found[0][name][key] == found[1][name][key] == found[2][name][key]
-    passes = {name: found[0][name]["vit_passes_per_image"] for name in values["learners"]}
-    assert passes["ease"] == pytest.approx(5 / 6 + 2 / 6) and passes["finetune_adapter"] == 1.0
-    assert passes["artsy_ann_lda"] == pytest.approx(1 + 1 / 6)  # one gate opens
+            np.testing.assert_array_equal(kept[key], again[key])
+    passes = [measures["vit_passes_per_image"] for measures in found[0]]
+    one_gate = 1 + 1 / 6  # of two
+    assert passes == pytest.approx([5 / 6 + 2 / 6, one_gate, 1.0])
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "tokens before block 6 of 24 images: 599 kB, kept in" in said
+    assert "599 kB, of which backbone.cache_gb keeps 0 B; the others are computed again" in said

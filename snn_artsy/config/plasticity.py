@@ -103,6 +103,12 @@ class PlasticityConfig:
             self.batch_reduction,
             "stochastic insertion fills a contact or not: use sum",
         )
+        require(
+            self.voltage.spike_ms is not None,
+            "snn.plasticity.voltage.spike_ms",
+            None,
+            "neurons of a layer have no upstroke that the rule could see: give its length in ms",
+        )
         one_of("snn.plasticity.target_over", self.target_over, ("task", "seen"))
         one_of("snn.plasticity.update", self.update, ("presentation", "step"))
         if self.rule != "none":
@@ -212,5 +218,9 @@ def _published(rule: str, name: str) -> Rule:
         name,
         f"the {rule} rule has {', '.join(kind.PUBLISHED)}",
     )
-    built: Rule = kind(**kind.PUBLISHED[name])
+    values = dict(kind.PUBLISHED[name])
+    if kind is VoltageSTDP:
+        # how long a spike lasts is no parameter of the rule but of neurons without an upstroke
+        values["spike_ms"] = VoltageSTDP().spike_ms
+    built: Rule = kind(**values)
     return built

@@ -11,6 +11,8 @@ from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
 from snn_artsy.registry import ENCODERS, NEURONS
+from snn_artsy.rules import CalciumRule, GatedSTDP, VoltageSTDP
+from snn_artsy.rules.base import delay_steps
 
 
 @dataclass(frozen=True)
@@ -394,3 +396,9 @@ class SNNConfig:
             self.replay.epochs,
             "contacts change by the error in replay: use snn.plasticity.rule error",
         )
+        rule = self.plasticity.build()
+        base = rule.base if isinstance(rule, GatedSTDP) else rule
+        for name, kind in (("voltage", VoltageSTDP), ("calcium", CalciumRule)):
+            if isinstance(base, kind):
+                key = f"snn.plasticity.{name}.delay_ms"
+                delay_steps(key, base.delay_ms, self.encoding.dt)

@@ -397,6 +397,18 @@ def advance(trace: Tensor, spikes: Tensor, dt_ms: float, tau_ms: float, nearest:
     return after * decay(dt_ms, tau_ms)
 
 
+def delay_steps(name: str, delay_ms: float, dt_ms: float) -> int:
+    """A delay in whole steps, the nearest number.
+
+    Raises:
+        ConfigError: There is a delay, and it would be none.
+    """
+    steps = round(delay_ms / dt_ms)
+    lost = f"it would be lost in steps of {dt_ms:g} ms: use a shorter dt_ms, or no delay (0)"
+    require(steps > 0 or delay_ms == 0.0, name, delay_ms, lost)
+    return steps
+
+
 _PARTS = ("noisy", "slow", "start", "rest", "step", "presentation", "sped_up")
 
 

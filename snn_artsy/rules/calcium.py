@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from snn_artsy.checks import amplitude, duration, finite, positive, require
-from snn_artsy.rules.base import Signals, Traces, check_signals, check_traces, decay
+from snn_artsy.rules.base import (
+    Signals,
+    Traces,
+    check_signals,
+    check_traces,
+    decay,
+    delay_steps,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +61,10 @@ class CalciumRule:
     so the share of a step above a threshold, tau_ca/dt ln(c/theta) clamped to [0, 1], is exact for
     spikes on the grid at any dt. The occupancy takes one Euler step per step, its drift evaluated
     at the step's start: relative to the step's change this is off by gamma dt / (2 tau), 0.2 % at
-    1 ms with the defaults. The delay is rounded to steps; dt may change while no presynaptic spike
-    is on its way (overdue ones arrive together). Changes are not clipped: noise takes the
-    occupancy out of [0, 1], which the equation allows; whoever holds the contacts clips.
+    1 ms with the defaults. The delay is rounded to steps, and refused where none is left; dt may
+    change while no presynaptic spike is on its way (overdue ones arrive together). Changes are not
+    clipped: noise takes the occupancy out of [0, 1], which the equation allows; whoever holds the
+    contacts clips.
 
     With receptors (``Signals.gate``; our definition) potentiation and its part of the noise's
     variance are multiplied by a gate that is held as long as calcium is, g <- max(D, g
@@ -140,6 +148,7 @@ class CalciumRule:
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
         check_signals(w, signals, dt_ms, noise)
+        self._check_delay(signals, dt_ms)
         check_traces(self, traces, signals, w.ndim == 3)
         x, y, gate, traces = self._calcium(traces, signals, dt_ms)
         if w.ndim == 3:
@@ -162,6 +171,7 @@ class CalciumRule:
         import torch
 
         check_signals(w, signals, dt_ms, noise, steps=True)
+        self._check_delay(signals, dt_ms)
         traces = self.start(signals.pre[0], signals.post[0])
         steps = []
         for t in range(len(signals.pre)):
@@ -175,6 +185,10 @@ class CalciumRule:
 
     def sped_up(self, factor: float) -> CalciumRule:
         return replace(self, tau_ms=self.tau_ms / factor)
+
+    def _check_delay(self, signals: Signals, dt_ms: float) -> None:
+        if bool(signals.pre.any()):  # a quiet step may be longer than the delay
+            delay_steps("calcium.delay_ms", self.delay_ms, dt_ms)
 
     def _calcium(
         self, traces: Traces, signals: Signals, dt_ms: float

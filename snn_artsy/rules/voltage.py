@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from snn_artsy.checks import amplitude, between, duration
-from snn_artsy.rules.base import Factors, ProductRule, Signals, Traces, advance, decay
+from snn_artsy.rules.base import (
+    Factors,
+    ProductRule,
+    Signals,
+    Traces,
+    advance,
+    decay,
+    delay_steps,
+)
 from snn_artsy.rules.nmda import V_REST_MV
 
 if TYPE_CHECKING:
@@ -22,8 +30,12 @@ class VoltageSTDP(ProductRule):
 
     with s the presynaptic spikes, u the postsynaptic potential, ubar_minus and ubar_plus the same
     low-pass filtered with tau_minus and tau_plus, and xbar the presynaptic trace, which grows by
-    1/tau_x (1/ms) at a spike. Traces and filters are read just before their own step. a_ltd is
-    constant: the slow homeostatic factor of the paper is left out, as in its pairing protocols.
+    1/tau_x (1/ms) at a spike. a_ltd is constant: the slow homeostatic factor of the paper is left
+    out, as in its pairing protocols.
+
+    Spikes come at the start of their step, and the potential is constant in a step: for such input
+    the change is exact at any dt. For a potential that varies it is of second order in dt where
+    ``v_mV`` is that of the steps' middle, of first order where it is that of their end.
 
     ============== ====== ======= ================================================================
     symbol         unit   default meaning
@@ -37,7 +49,7 @@ class VoltageSTDP(ProductRule):
     theta_plus_mV  mV     -45.3   threshold of the potential itself
     delay_ms       ms     0       age of the filtered potentials; not in the paper, but in its
                                   authors' code and in NEST, where it keeps a spike's upstroke
-                                  from potentiating by itself
+                                  from potentiating by itself; in whole steps
     v_rest_mV      mV     -70     where the filters start (our definition)
     spike_ms       ms     2       how long a postsynaptic spike lasts, see below
     ============== ====== ======= ================================================================
@@ -45,8 +57,9 @@ class VoltageSTDP(ProductRule):
     Args:
         spike_ms: A number: `Signals.v_mV` is of an integrate-and-fire neuron, whose spike takes
             one step of any length; that step counts as so many ms at the spike's potential, in the
-            potentiation and in the filters (our definition; 2 ms is the upstroke of the paper's own
-            neuron). None: the potential is a full trace, upstroke and all (`synapses.adex`).
+            filters and in the potentiation, with trace and filter as they were just before it (our
+            definition; 2 ms is the upstroke of the paper's own neuron). None: the potential is a
+            full trace, upstroke and all (`synapses.adex`).
     """
 
     a_ltd: float = 14e-5
@@ -82,56 +95,67 @@ class VoltageSTDP(ProductRule):
 
     def factors(self, traces: Traces, signals: Signals, dt_ms: float) -> tuple[Factors, Traces]:
         xbar, minus, plus, *past = traces
-        u_minus, u_plus, past = self._delayed([*past, minus, plus], dt_ms)
-        lasts, keep_minus, keep_plus = self._durations(signals, dt_ms)
-        gain_post = (
-            self.a_ltp
-            * (signals.v_mV - self.theta_plus_mV).clamp_min(0.0)
-            * (u_plus + (self.v_rest_mV - self.theta_minus_mV)).clamp_min(0.0)
-            * lasts
-        )
+        above = signals.v_mV - self.v_rest_mV
+        keep_minus, keep_plus = self._kept(signals, dt_ms)
+        after = above + (minus - above) * keep_minus, above + (plus - above) * keep_plus
+        u_minus, u_plus, u_plus_after, past = self._delayed([*past, minus, plus, *after], dt_ms)
+        gain_pre, lasts = xbar, self._above_threshold(u_plus, u_plus_after, dt_ms)
+        if self.spike_ms is None:
+            gain_pre = xbar + signals.pre / self.tau_x_ms
+        else:
+            before = (u_plus + (self.v_rest_mV - self.theta_minus_mV)).clamp_min(0.0)
+            lasts = lasts + signals.post * (before * self.spike_ms - lasts)
+        gain_post = self.a_ltp * (signals.v_mV - self.theta_plus_mV).clamp_min(0.0) * lasts
         f = Factors(
-            gain_pre=xbar,
+            gain_pre=gain_pre,
             gain_post=gain_post if signals.gate is None else gain_post * signals.gate,
             loss_pre=signals.pre,
             loss_post=self.a_ltd
             * (u_minus + (self.v_rest_mV - self.theta_minus_mV)).clamp_min(0.0),
         )
-        above = signals.v_mV - self.v_rest_mV
-        return f, (
-            advance(xbar, signals.pre / self.tau_x_ms, dt_ms, self.tau_x_ms, nearest=False),
-            above + (minus - above) * keep_minus,
-            above + (plus - above) * keep_plus,
-            *past,
-        )
+        xbar = advance(xbar, signals.pre / self.tau_x_ms, dt_ms, self.tau_x_ms, nearest=False)
+        return f, (xbar, *after, *past)
 
     def sped_up(self, factor: float) -> VoltageSTDP:
         return replace(self, a_ltd=factor * self.a_ltd, a_ltp=factor * self.a_ltp)
 
-    def _delayed(self, values: list[Tensor], dt_ms: float) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """The filters ``delay_ms`` ago, at rest before the start; and what later steps need."""
-        kept = 2 * round(self.delay_ms / dt_ms)
-        if len(values) <= kept:
+    def _above_threshold(self, start: Tensor, end: Tensor, dt_ms: float) -> Tensor:
+        """Integral over a step of exp(-s/tau_x) (ubar_plus(s) - theta_minus)+ ds (mV ms), exact for
+        a filter that goes from ``start`` to ``end`` (above rest) under a constant potential."""
+        import torch
+
+        # ubar_plus - theta_minus = level + slope q, with q = exp(-s/tau_plus) from 1 to kept
+        kept, rest = decay(dt_ms, self.tau_plus_ms), self.v_rest_mV - self.theta_minus_mV
+        slope = (start - end) / (1.0 - kept)
+        level = start + rest - slope
+        crossing = (-level / torch.where(slope == 0.0, 1.0, slope)).clamp(kept, 1.0)
+        first = torch.where(start + rest > 0.0, 1.0, crossing)
+        last = torch.where(end + rest > 0.0, kept, crossing)
+        x = self.tau_plus_ms / self.tau_x_ms
+        both = 1.0 + x
+        return level * self.tau_x_ms * (first**x - last**x) + slope * self.tau_plus_ms / both * (
+            first**both - last**both
+        )
+
+    def _delayed(
+        self, values: list[Tensor], dt_ms: float
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Both filters ``delay_ms`` ago, at rest before the start, and the second one a step later;
+        and what later steps need. ``values`` end with those after the step."""
+        kept = 2 * delay_steps("voltage.delay_ms", self.delay_ms, dt_ms)
+        if len(values) - 2 <= kept:
             rest = values[-1] * 0.0
-            return rest, rest, values
-        values = values[len(values) - kept - 2 :]
-        return values[0], values[1], values[2:]
+            return rest, rest, rest, values[:-2]
+        values = values[len(values) - kept - 4 :]
+        return values[0], values[1], values[3], values[2:-2]
 
-    def _durations(
-        self, signals: Signals, dt_ms: float
-    ) -> tuple[Tensor | float, Tensor | float, Tensor | float]:
-        """How long the step's potential lasts (ms), and what it leaves of the two filters."""
+    def _kept(self, signals: Signals, dt_ms: float) -> tuple[Tensor | float, Tensor | float]:
+        """What a step leaves of the two filters."""
 
-        def of(duration_ms: float) -> tuple[float, float, float]:
-            minus, plus = (
-                decay(duration_ms, self.tau_minus_ms),
-                decay(duration_ms, self.tau_plus_ms),
-            )
-            return duration_ms, minus, plus
+        def of(tau_ms: float) -> Tensor | float:
+            step = decay(dt_ms, tau_ms)
+            if self.spike_ms is None:
+                return step
+            return step + signals.post * (decay(self.spike_ms, tau_ms) - step)
 
-        step = of(dt_ms)
-        if self.spike_ms is None:
-            return step
-        spike = of(self.spike_ms)
-        lasts, minus, plus = (a + signals.post * (b - a) for a, b in zip(step, spike, strict=True))
-        return lasts, minus, plus
+        return of(self.tau_minus_ms), of(self.tau_plus_ms)

@@ -159,6 +159,7 @@ def test_errors_name_keys_that_exist() -> None:
         ({"receptors": {"g_ampa_nS": -1}}, "snn.receptors.g_ampa_nS"),
         ({"plasticity": {"triplet": {"tau_x_ms": -1}}}, "snn.plasticity.triplet.tau_x_ms"),
         ({"plasticity": {"voltage": {"spike_ms": -1}}}, "snn.plasticity.voltage.spike_ms"),
+        ({"plasticity": {"voltage": {"spike_ms": None}}}, "snn.plasticity.voltage.spike_ms"),
         ({"plasticity": {"calcium": {"tau_ms": -1}}}, "snn.plasticity.calcium.tau_ms"),
         ({"plasticity": {"nmda": 2}}, "snn.plasticity.nmda"),
         ({"plasticity": {"clamp_mV": 1e3}}, "snn.plasticity.clamp_mV"),
@@ -258,7 +259,7 @@ def test_the_experiments_are_valid(path: Path) -> None:
 
 
 def test_published_parameter_sets_are_chosen_by_name() -> None:
-    from snn_artsy.rules import CalciumRule, GatedSTDP, PairSTDP
+    from snn_artsy.rules import CalciumRule, GatedSTDP, PairSTDP, VoltageSTDP
 
     assert PlasticityConfig(rule="pair", published="song_2000").build() == PairSTDP()
     gated = PlasticityConfig(base="pair", published="morrison_2007").build()
@@ -266,10 +267,34 @@ def test_published_parameter_sets_are_chosen_by_name() -> None:
     assert gated.base == PairSTDP(**PairSTDP.PUBLISHED["morrison_2007"])  # type: ignore[arg-type]
     calcium = PlasticityConfig(rule="calcium", published="DPD").build()
     assert isinstance(calcium, CalciumRule) and calcium.gamma_d == 250.0
+    voltage = PlasticityConfig(rule="voltage", published="visual_cortex").build()
+    assert isinstance(voltage, VoltageSTDP)
+    assert (voltage.delay_ms, voltage.spike_ms) == (4.0, 2.0)  # no neuron here has an upstroke
     with pytest.raises(ConfigError, match=r"published: 'song_2001'.*song_2000, morrison_2007"):
         PlasticityConfig(rule="pair", published="song_2001")
     with pytest.raises(ConfigError, match="batch_reduction"):
         PlasticityConfig(insertion="bernoulli", batch_reduction="mean")
+
+
+@pytest.mark.parametrize("rule", ["voltage", "calcium"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_delay_that_steps_would_lose_is_refused(rule: str, gated: bool) -> None:
+    """Before features are extracted; half a step of the default's 5 ms is lost, more is not."""
+    chosen: dict[str, Any] = {"rule": "gated", "base": rule} if gated else {"rule": rule}
+
+    def late(delay_ms: float) -> RunConfig:
+        values = {**chosen, rule: {"delay_ms": delay_ms}}
+        return build(RunConfig, {"snn": {"plasticity": values}})
+
+    with pytest.raises(ConfigError) as caught:
+        late(2.4)
+    assert str(caught.value) == (
+        f"snn.plasticity.{rule}.delay_ms: 2.4 cannot be used; it would be lost in steps of 5 ms: "
+        "use a shorter dt_ms, or no delay (0)"
+    )
+    late(2.6)
+    late(0.0)
+    build(RunConfig, {"snn": {"plasticity": {rule: {"delay_ms": 2.4}}}})  # another rule runs
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,22 @@ def test_a_quiet_step_may_have_another_length() -> None:
     torch.testing.assert_close(coarse[:2], fine[:2])
 
 
+@pytest.mark.parametrize("delay_ms", [0.1, 0.24])
+def test_a_delay_that_steps_would_lose_is_refused(delay_ms: float) -> None:
+    one = torch.ones(1, 1, dtype=torch.float64)
+    rule, late = replace(RULE, delay_ms=delay_ms), replace(RULE, delay_ms=0.26)
+    seen = Signals(one, one, one)
+    shown = Signals(*(x[None] for x in seen[:3]))
+    for refused in (
+        lambda r: r.step(one * 0.5, r.start(one, one), seen, DT),
+        lambda r: r.presentation(one * 0.5, r.start(one, one), shown, DT),
+    ):
+        with pytest.raises(ConfigError, match=r"calcium\.delay_ms: .*lost in steps of 0.5 ms"):
+            refused(rule)
+        refused(late)
+    rule.step(one * 0.5, rule.start(one, one), Signals(one * 0, one, one), DT)  # nothing to delay
+
+
 def test_a_closed_gate_blocks_potentiation() -> None:
     seen, w = trains(31, 60, 3, 5, 4, 0.4), occupancy(31, 4, 5)
     closed, opened = (seen._replace(gate=seen.post * 0 + value) for value in (0.0, 1.0))

@@ -1,8 +1,11 @@
 """Minutes of ongoing activity through a plastic layer, in pieces: time and memory.
 
     python experiments/benchmarks/long_simulation.py --into docs/benchmarks.md
+    python experiments/benchmarks/long_simulation.py --minutes 1 --record DIRECTORY
 
 Poisson input at 10 Hz, dt 1 ms, the default rule and contacts; neurons fire by their own synapses.
+With --record all spikes, changes of state and ten samples a second of some contacts are streamed to
+DIRECTORY/run.h5.
 """
 
 from __future__ import annotations
@@ -11,17 +14,20 @@ import argparse
 import resource
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 
-from snn_artsy.config import ContactConfig, NeuronConfig
-from snn_artsy.synapses import SilentSynapseLayer
+from snn_artsy.config import ContactConfig, NeuronConfig, RecordConfig
+from snn_artsy.recording import RunRecorder, open_run
+from snn_artsy.synapses import SilentSynapseLayer, StreamedSimulation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
 from results_table import insert
 
 N_PRE, N_POST, DT_MS, RATE_HZ, PIECE_S = 768, 64, 1.0, 10.0, 5
+SAMPLED = torch.tensor([[j, 12 * j] for j in range(N_POST)])  # (post, pre)
 
 
 def main() -> None:
@@ -29,6 +35,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--into", type=Path)
+    parser.add_argument("--record", type=Path, metavar="DIRECTORY")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     generator = torch.Generator().manual_seed(0)
@@ -41,13 +48,24 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     state, spikes, changes, drawing = None, 0.0, 0, 0.0
     begun = time.perf_counter()
-    for _ in range(round(given.minutes * 60 / PIECE_S)):
-        at = time.perf_counter()
-        pre = torch.rand(steps, 1, N_PRE, generator=generator).lt_(RATE_HZ * DT_MS / 1000.0)
-        drawing += time.perf_counter() - at
-        response, state, events = layer.simulate(pre, state=state)
-        spikes += float(response.spikes.sum())
-        changes += len(events.step)
+    with ExitStack() as stack:
+        streamed = None
+        if given.record is not None:
+            recorder = RunRecorder(given.record, "", {"seed": 0}, RecordConfig())
+            streamed = StreamedSimulation(layer, stack.enter_context(recorder), SAMPLED)
+        for _ in range(round(given.minutes * 60 / PIECE_S)):
+            at = time.perf_counter()
+            pre = torch.rand(steps, 1, N_PRE, generator=generator).lt_(RATE_HZ * DT_MS / 1000.0)
+            drawing += time.perf_counter() - at
+            if streamed is None:
+                response, state, events = layer.simulate(pre, state=state)
+                changes += len(events.step)
+            else:
+                response = streamed.simulate(pre)
+            spikes += float(response.spikes.sum())
+    if streamed is not None:
+        with open_run(given.record) as run:
+            changes = run.n_events(0)
     seconds = time.perf_counter() - begun - drawing
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     rate = spikes / (N_POST * given.minutes * 60)

@@ -13,10 +13,11 @@ from torch import Tensor
 from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch
 from snn_artsy.learners.windows import Shown, Windows
-from snn_artsy.observer import Conversions, Pairings, Presentations, SynapseObserver, lag_bins
+from snn_artsy.observer import Pairings, Presentations, SynapseObserver, lag_bins
 from snn_artsy.synapses.circuit import Response, StateChange, StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule
+from snn_artsy.synapses.streaming import tell_conversions, tell_traces
 from snn_artsy.synapses.traces import binned, pair_counts
 from snn_artsy.synapses.tracing import signals_of, trace_contacts
 
@@ -108,17 +109,7 @@ class Probe:
             time_ms = start[0] + change.step.cpu().numpy() * (len(start) * self.config.encoding.dt)
         self.observer.counts(task, self.clock_ms, layer.counts().cpu().numpy())
         if plan.conversions and len(change.pre):
-            self.observer.conversions(
-                Conversions(
-                    task=task,
-                    time_ms=time_ms,
-                    pre=change.pre.cpu().numpy(),
-                    post=change.post.cpu().numpy(),
-                    contact=np.zeros(len(change.pre), dtype=np.int64),
-                    old=change.old.cpu().numpy(),
-                    new=change.new.cpu().numpy(),
-                )
-            )
+            tell_conversions(self.observer, task, change, time_ms)
 
     def snapshot(self, layers: Sequence[SilentSynapseLayer], moment: str) -> None:
         """Occupancy and state of every contact."""
@@ -168,9 +159,8 @@ class Probe:
                 was, traced, shown.pre, shown.current, duration, shown.predicted
             )
             step_ms = n_batch * self.config.encoding.dt  # of a batch: see `change`
-            self._tell_traces(
-                task, shown.start_ms + step_ms * np.arange(n_steps), traced, variables
-            )
+            time_ms = shown.start_ms + step_ms * np.arange(n_steps)
+            tell_traces(self.observer, task, time_ms, traced, variables)
 
     def trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
@@ -185,20 +175,7 @@ class Probe:
             "state": layer.state[post_index, pre_index].float()[None],
             **{name: values.mean((0, 1))[None] for name, values in signals.items()},
         }
-        self._tell_traces(task, np.array([self.clock_ms]), traced, variables)
-
-    def _tell_traces(
-        self, task: int, time_ms: np.ndarray, traced: Tensor, variables: dict[str, Tensor]
-    ) -> None:
-        """Variables [n_times, n] of the contacts ``traced``, those that are wanted."""
-        wanted = [name for name in self.observer.plan.trace_variables if name in variables]
-        synapse = torch.stack([traced[:, 1], traced[:, 0], torch.zeros_like(traced[:, 0])], dim=1)
-        self.observer.trace(
-            task,
-            time_ms,
-            synapse.cpu().numpy(),
-            {name: variables[name].float().cpu().numpy() for name in wanted},
-        )
+        tell_traces(self.observer, task, np.array([self.clock_ms]), traced, variables)
 
     def pairings(
         self,

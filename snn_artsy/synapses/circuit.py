@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from snn_artsy.config import ContactConfig, NeuronConfig
@@ -114,6 +115,17 @@ class Response:
     def counts(self) -> Tensor:
         """Spikes of each neuron in the presentation, [B, n_post]."""
         return self.spikes.sum(0)
+
+    @staticmethod
+    def joined(parts: Sequence[Response]) -> Response:
+        """The answer to steps that were shown in parts, one after the other."""
+        dendrites = [part.dendrite for part in parts if part.dendrite is not None]
+        return Response(
+            torch.cat([part.spikes for part in parts]),
+            torch.cat([part.membrane for part in parts]),
+            parts[-1].final,
+            torch.cat(dendrites) if dendrites else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,20 @@ from snn_artsy.arrays import Sizes, axes_like, check_range, check_spikes, check_
 from snn_artsy.checks import duration
 
 
-def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float, nearest: bool = False) -> Tensor:
-    """Exponential trace of ``spikes`` [T, ...] just before each step's own spikes, from zero.
+def trace_before(
+    spikes: Tensor,
+    tau_ms: float,
+    dt_ms: float,
+    nearest: bool = False,
+    start: Tensor | None = None,
+) -> Tensor:
+    """Exponential trace of ``spikes`` [T, ...] just before each step's own spikes.
 
     A spike at step t leaves exp(-(u - t) dt / tau) at step u > t and 0 at u <= t.
 
     Args:
         nearest: Each spike sets the trace to 1 instead of adding 1.
+        start: The trace before the first step, [...]; None: zero.
 
     Raises:
         TypeError, ValueError: ``spikes`` is no tensor with a time axis, or not finite.
@@ -28,6 +35,8 @@ def trace_before(spikes: Tensor, tau_ms: float, dt_ms: float, nearest: bool = Fa
     check_range("spikes", spikes)
     decay = math.exp(-dt_ms / tau_ms)
     out = torch.zeros_like(spikes)
+    if start is not None:
+        out[:1] = start
     for t in range(1, len(spikes)):
         torch.add(out[t - 1], spikes[t - 1], out=out[t])
         if nearest:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.arrays import check_range, check_same_kind
-from snn_artsy.rules import GatedSTDP, ProductRule
+from snn_artsy.rules import GatedSTDP, ProductRule, Traces
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV, mg_block
@@ -49,10 +49,7 @@ def trace_contacts(
         raise ValueError(
             "layer: its contacts do not change in steps; give it a rule, and update='step'"
         )
-    index = layer.exists.new_zeros((), dtype=torch.int64)
-    check_same_kind("contacts", contacts, "n two", {"two": 2}, index)
-    for side, size in ((0, layer.n_post), (1, layer.n_pre)):
-        check_range("contacts", contacts[:, side], 0, size - 1)
+    check_contacts(layer, contacts)
     own = copy.deepcopy(layer)
     post_index, pre_index = contacts.T
     ampa, state, steps = [], [], []
@@ -60,14 +57,7 @@ def trace_contacts(
         ampa.append(own.ampa[post_index, pre_index])
         state.append(own.state[post_index, pre_index].to(own.ampa.dtype))
         steps.append(response)
-    dendrites = [r.dendrite for r in steps if r.dendrite is not None]
-    whole = Response(
-        torch.cat([r.spikes for r in steps]),
-        torch.cat([r.membrane for r in steps]),
-        steps[-1].final,
-        torch.cat(dendrites) if dendrites else None,
-    )
-    signals = signals_of(layer, contacts, pre.to(own.ampa.dtype), whole)
+    signals = signals_of(layer, contacts, pre.to(own.ampa.dtype), Response.joined(steps))
     return {
         "ampa": torch.stack(ampa),
         "state": torch.stack(state),
@@ -75,8 +65,24 @@ def trace_contacts(
     }
 
 
+def check_contacts(layer: SilentSynapseLayer, contacts: Tensor) -> None:
+    """Whether a layer has these contacts (post, pre), int64 [n, 2].
+
+    Raises:
+        TypeError, ValueError: It has not.
+    """
+    index = layer.exists.new_zeros((), dtype=torch.int64)
+    check_same_kind("contacts", contacts, "n two", {"two": 2}, index)
+    for side, size in ((0, layer.n_post), (1, layer.n_pre)):
+        check_range("contacts", contacts[:, side], 0, size - 1)
+
+
 def signals_of(
-    layer: SilentSynapseLayer, contacts: Tensor, pre: Tensor, response: Response
+    layer: SilentSynapseLayer,
+    contacts: Tensor,
+    pre: Tensor,
+    response: Response,
+    traces: Traces | None = None,
 ) -> dict[str, Tensor]:
     """What some contacts know of a batch that was shown, each [T, B, n].
 
@@ -89,24 +95,32 @@ def signals_of(
     Args:
         contacts: (post, pre) of each, int64 [n, 2].
         pre, response: Spikes [T, B, n_pre] and the answer to them.
+        traces: Of the rule before the first step (`Ongoing.traces`); None: at rest.
     """
     post_index, pre_index = contacts.T
     spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
     v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes)
-    found = {"membrane_mV": v_mV}
+    variables = {"membrane_mV": v_mV}
     rule, dt = layer.rule, layer.dt_ms
     base: object = rule.base if isinstance(rule, GatedSTDP) else rule
     terms = base.terms() if isinstance(base, ProductRule) and base.is_data else None
-    if terms is not None and terms.post:
+    if terms is None:
+        return variables
+    # a gate's own traces come before those of its base rule
+    y = 0 if traces is None else len(traces) - len(terms.post)
+    x = y - len(terms.pre)
+    if terms.post:
         first = terms.post[0]
-        found["post_trace"] = trace_before(spikes, first.tau_ms, dt, first.nearest)
-    if terms is not None and terms.pre:
+        start = None if traces is None else traces[y][:, post_index]
+        variables["post_trace"] = trace_before(spikes, first.tau_ms, dt, first.nearest, start)
+    if terms.pre:
         first = terms.pre[0]
-        found["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest)
+        start = None if traces is None else traces[x][:, pre_index]
+        variables["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest, start)
         if isinstance(rule, GatedSTDP):
             if response.dendrite is not None:
                 v_mV = dendrite_mV(response.dendrite[:, :, post_index], spikes)
             seen_mV = rule.gating.potential(v_mV)
             unblocked = rule.gating.nmda * mg_block(seen_mV, rule.gating.mg_mM)
-            found["nmda_open"] = found["pre_trace"] * unblocked
-    return found
+            variables["nmda_open"] = variables["pre_trace"] * unblocked
+    return variables

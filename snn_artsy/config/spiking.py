@@ -11,7 +11,7 @@ from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
 from snn_artsy.registry import ENCODERS, NEURONS
-from snn_artsy.rules import CalciumRule, GatedSTDP, VoltageSTDP
+from snn_artsy.rules import CalciumRule, GatedSTDP, Rule, VoltageSTDP
 from snn_artsy.rules.base import delay_steps
 
 
@@ -396,9 +396,26 @@ class SNNConfig:
             self.replay.epochs,
             "contacts change by the error in replay: use snn.plasticity.rule error",
         )
-        rule = self.plasticity.build()
-        base = rule.base if isinstance(rule, GatedSTDP) else rule
+        base = self._base()
         for name, kind in (("voltage", VoltageSTDP), ("calcium", CalciumRule)):
             if isinstance(base, kind):
                 key = f"snn.plasticity.{name}.delay_ms"
                 delay_steps(key, base.delay_ms, self.encoding.dt)
+
+    def _base(self) -> Rule | None:
+        rule = self.plasticity.build()
+        return rule.base if isinstance(rule, GatedSTDP) else rule
+
+    def coarse_update(self) -> str | None:
+        """What a run says where a batch's update is a coarse integration of its rule."""
+        base = self._base()
+        if not isinstance(base, CalciumRule) or self.plasticity.update == "step":
+            return None
+        batch_ms = self.plasticity.batch_size * self.encoding.duration_ms(teaching=True)
+        if batch_ms <= 0.1 * base.contact_ms:
+            return None
+        return (
+            f"a batch freezes contacts for {batch_ms / 1000:.3g} s, and the calcium rule changes "
+            f"them within {base.contact_ms / 1000:.3g} s, so that changes come out too large "
+            "(docs/model.md, Plasticity rule); snn.plasticity.update step integrates them"
+        )

@@ -166,8 +166,10 @@ class CalciumRule:
     def presentation(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        """As in `Rule.presentation`; ``w`` being frozen, a large batch can ask for changes beyond
-        [0, 1], which whoever holds the contacts clips."""
+        """As in `Rule.presentation`; ``w`` being frozen, the change is one Euler step of all of it:
+        in the class pairing protocol 12 % larger than that of single steps where the batch lasts a
+        third of `contact_ms`, 60 to 70 % at 1.7 times as long, and beyond 3 it asks for changes
+        beyond [0, 1], which whoever holds the contacts clips."""
         import torch
 
         check_signals(w, signals, dt_ms, noise, steps=True)
@@ -182,6 +184,12 @@ class CalciumRule:
         up, down = self._shares(torch.stack(xs), torch.stack(ys), held, dt_ms)
         n_steps, n_batch = signals.pre.shape[:2]
         return self._change(w, up, down, n_steps * n_batch, dt_ms, noise), traces
+
+    @property
+    def contact_ms(self) -> float:
+        """How long a contact takes to change while calcium is above both thresholds (ms): `step`
+        is accurate where dt is much less, `presentation` where a whole batch lasts much less."""
+        return self.tau_ms / max(self.gamma_p + self.gamma_d, 1.0)
 
     def sped_up(self, factor: float) -> CalciumRule:
         return replace(self, tau_ms=self.tau_ms / factor)

@@ -256,6 +256,8 @@ def _carry_out(
             say(
                 console, f"{name}: contacts changed in plain torch and not compiled, since {reason}"
             )
+        if name == "artsy_snn" and (coarse := config.snn.coarse_update()):
+            say(console, f"{name}: {coarse}")
         if measures.get("gates_uninformative"):
             say(
                 console,

@@ -1,6 +1,7 @@
 """Typed configuration: what is built, and what every kind of mistake says."""
 
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -274,6 +275,22 @@ def test_published_parameter_sets_are_chosen_by_name() -> None:
         PlasticityConfig(rule="pair", published="song_2001")
     with pytest.raises(ConfigError, match="batch_reduction"):
         PlasticityConfig(insertion="bernoulli", batch_reduction="mean")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rule": "calcium"}, "for 5 s, and the calcium rule changes them within 0.287 s"),
+        ({"rule": "gated", "base": "calcium", "speed": 0.1}, "for 5 s, .* within 2.87 s"),
+        ({"rule": "calcium", "speed": 0.001}, None),
+        ({"rule": "calcium", "update": "step"}, None),
+        ({"rule": "gated"}, None),
+    ],
+)
+def test_a_coarse_update_is_said(values: dict[str, Any], said: str | None) -> None:
+    found = build(RunConfig, {"snn": {"plasticity": values}}).snn.coarse_update()
+    assert (found is None) == (said is None)
+    assert found is None or re.search(said or "", found)
 
 
 @pytest.mark.parametrize("rule", ["voltage", "calcium"])

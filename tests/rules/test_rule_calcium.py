@@ -384,6 +384,32 @@ def test_impossible_parameters_are_refused(wrong: dict[str, Any]) -> None:
         CalciumRule(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("speed", "n_batch", "excess"), [(0.1, 1, 0.01), (1.0, 1, 0.12), (0.1, 50, 0.67)]
+)
+def test_a_frozen_batch_exceeds_single_steps_by_what_the_docs_say(
+    speed: float, n_batch: int, excess: float
+) -> None:
+    """The class pairing protocol in steps of 5 ms, occupancies from 0 to 1."""
+    source = torch.Generator().manual_seed(2)
+    pre, post = torch.zeros(20, n_batch, 20).double(), torch.zeros(20, n_batch, 4).double()
+    for start in range(0, 20, 5):
+        pre[start : start + 3] = (torch.rand(3, n_batch, 20, generator=source) < 0.3).double()
+        post[start + 3] = (torch.rand(n_batch, 4, generator=source) < 0.9).double()
+    rule = replace(CalciumRule(), sigma=0.0).sped_up(speed)
+    assert 100.0 * n_batch / rule.contact_ms == pytest.approx(0.348 * speed * n_batch, rel=0.01)
+    for w in (torch.zeros(4, 20).double(), torch.ones(4, 20).double()):
+        frozen, _ = rule.presentation(w, rule.start(pre[0], post[0]), Signals(pre, post, post), 5.0)
+        moving = w.clone()
+        for b in range(n_batch):
+            one = [x[:, b : b + 1] for x in (pre, post, post)]
+            traces = rule.start(one[0][0], one[1][0])
+            for t in range(20):
+                dw, traces = rule.step(moving, traces, Signals(*one).at(t), 5.0)
+                moving += dw
+        assert float((frozen / (moving - w)).mean()) - 1.0 == pytest.approx(excess, rel=0.35)
+
+
 def test_a_presentation_of_the_default_size_is_quick() -> None:
     """Where few neurons fire; the bound leaves room for a busy machine."""
     source = torch.Generator().manual_seed(0)

@@ -267,11 +267,19 @@ def test_a_share_of_the_training_images_has_the_features_of_those_images() -> No
     assert n == pytest.approx(len(features) / 2, abs=10)
 
 
-@pytest.mark.parametrize(("rule", "reason"), [("calcium", "CalciumRule computes"), ("gated", None)])
-def test_a_run_says_that_it_took_the_reference_engine(
-    config: RunConfig, tmp_path: Path, rule: Any, reason: str | None
+@pytest.mark.parametrize(
+    ("rule", "update", "reason"),
+    [
+        ("calcium", "step", "CalciumRule computes"),
+        ("gated", "step", None),
+        ("calcium", "presentation", None),
+    ],
+)
+def test_a_run_says_how_contacts_changed(
+    config: RunConfig, tmp_path: Path, rule: Any, update: Any, reason: str | None
 ) -> None:
-    learnt = replace(config.snn.plasticity, rule=rule, update="step", epochs=1)
+    """By the reference engine, or in steps that are coarse for the rule."""
+    learnt = replace(config.snn.plasticity, rule=rule, update=update, epochs=1)
     small = replace(
         config, data=DataConfig(train_per_class=6, test_per_class=3, class_range=[0, 4], n_tasks=2),
         snn=replace(config.snn, plasticity=learnt), learners=["artsy_snn"], out=str(tmp_path / "r"),
@@ -280,5 +288,6 @@ def test_a_run_says_that_it_took_the_reference_engine(
     measures = execute(small, console).summary["learners"]["artsy_snn"]
     said = " ".join(console.export_text().split())
     assert ("changed in plain torch and not compiled" in said) == (reason is not None)
+    assert ("a batch freezes contacts for" in said) == (update == "presentation")
     assert (reason or "") in measures.get("reference_engine", "")
     assert ("reference_engine" in measures) == (reason is not None)

@@ -21,8 +21,9 @@ from snn_artsy.synapses.encoding import (
     fit_scaling,
     whiten_classes,
 )
-from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
+from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule, reading_schedule
+from snn_artsy.synapses.together import respond_together
 
 # Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
 STREAMS = {

@@ -7,6 +7,7 @@ from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
 from snn_artsy.synapses.streaming import StreamedSimulation
+from snn_artsy.synapses.together import simulate_apart
 from snn_artsy.synapses.tracing import trace_contacts
 
 register_code, register_neuron = ENCODERS.register, NEURONS.register
@@ -27,5 +28,6 @@ __all__ = [
     "on_off",
     "register_code",
     "register_neuron",
+    "simulate_apart",
     "trace_contacts",
 ]

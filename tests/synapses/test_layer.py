@@ -13,7 +13,8 @@ from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Receptors
 from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.circuit import StateEvents
-from snn_artsy.synapses.layer import SilentSynapseLayer, respond_together
+from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.synapses.together import respond_together
 
 N_PRE, N_POST, DT = 24, 6, 5.0
 

@@ -18,7 +18,7 @@ from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.rules import CalciumRule, GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
 from snn_artsy.synapses import Ongoing, SilentSynapseLayer
-from snn_artsy.synapses.layer import respond_together
+from snn_artsy.synapses.together import respond_together
 
 T, B, N_PRE, N_POST = 12, 3, 6, 4
 RULE = PairSTDP(a_plus=0.3, a_minus=0.1)

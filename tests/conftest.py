@@ -13,6 +13,14 @@ import pytest
 from snn_artsy.registry import KINDS
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_figures_a_run() -> None:
+    """A run draws two figures, but in tests that ask for `drawing.all_figures`."""
+    from drawing import draw_few  # imports torch, which collecting tests does not need
+
+    draw_few()
+
+
 @pytest.fixture(autouse=True)
 def only_what_the_package_brings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test adds to the registry, the next one does not know."""

@@ -47,6 +47,9 @@ def artsy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _command(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
+    from drawing import draw_few
+
+    draw_few()
     for number, name, log in ((1, "stdout", out), (2, "stderr", err)):
         with log.open("wb") as file:
             os.dup2(file.fileno(), number)

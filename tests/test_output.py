@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from drawing import QUICK
 from synthetic_run import CONFIG, evaluate, record
 
 from snn_artsy import plots
@@ -24,8 +25,6 @@ from snn_artsy.protocols.base import Check, Outcome, Session
 from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import RunRecorder, open_run
 from snn_artsy.report import write_report
-
-QUICK = ("accuracy_per_step", "gate_matrix")  # figures that are drawn fast
 
 
 @pytest.fixture

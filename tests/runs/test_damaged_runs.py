@@ -52,12 +52,20 @@ def _checkpoints_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", math.inf)
 
 
-@pytest.fixture
-def cut(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def died(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that died in its second learner."""
-    out = tmp_path / "cut"
-    assert cut_after(8, monkeypatch, lambda: execute(replace(config, out=str(out))), "save")
+    out = tmp_path_factory.mktemp("runs") / "cut"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", math.inf)
+        assert cut_after(8, patch, lambda: execute(replace(config, out=str(out))), "save")
     return out
+
+
+@pytest.fixture
+def cut(died: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(died, tmp_path / "cut")
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -568,9 +576,8 @@ def spiking(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
     return execute(replace(config, learners=["artsy_snn"], out=out)).directory
 
 
-def test_what_was_learnt_is_checked_before_it_is_used(config: RunConfig, tmp_path: Path) -> None:
-    spiking = replace(config, learners=["artsy_snn"], out=str(tmp_path / "run"))
-    directory = execute(spiking).directory
+def test_what_was_learnt_is_checked_before_it_is_used(spiking: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(spiking, tmp_path / "run")
     load_trained(directory)
     state = directory / "state" / "artsy_snn.safetensors"
     kept = state.read_bytes()

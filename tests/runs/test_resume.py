@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from cut_runs import assert_same_run, cut_after, quick_run
+from drawing import draw_few
 from processes import forked
 from safetensors.torch import load_file
 from synthetic_features import DIM, gaussian_stream
@@ -204,9 +205,10 @@ def test_checkpoints_take_a_bounded_share_of_the_time(
     )
     monkeypatch.setattr(snn_artsy.runs.checkpointer, "CHECKPOINT_SHARE", 0.05)
     checkpointer.latest.begin("simplecil")
+    learner = built("simplecil", small())
     for _ in range(1000):
         clock += 1.0
-        checkpointer.learnt(built("simplecil", small()), clock, clock, None)
+        checkpointer.learnt(learner, clock, clock, None)
     assert 5 <= saved <= 6  # 190 s between two of them
 
 
@@ -246,6 +248,7 @@ def test_what_was_told_after_the_checkpoint_is_not_there_twice(
 def _work(arguments: list[str], log: Path, largest_file: int | None = None) -> None:
     """The command in a process of its own; what it says goes to ``log``."""
     torch.set_num_threads(1)
+    draw_few()
     snn_artsy.runs.checkpointer.CHECKPOINT_SHARE = math.inf  # one after every task and epoch
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))

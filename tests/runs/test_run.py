@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawing import all_figures
 from rich.console import Console
 
 from snn_artsy.backbone import FrozenBackbone
@@ -39,7 +40,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 @pytest.fixture(scope="session")
 def finished(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("runs") / "small"
-    execute(replace(config, out=str(directory), controls=True))
+    with all_figures():
+        execute(replace(config, out=str(directory), controls=True))
     return directory
 
 

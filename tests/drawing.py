@@ -1,0 +1,36 @@
+"""How many figures a run draws at its end: all of them take most of a small run's time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from snn_artsy import plots
+from snn_artsy.runs import run
+
+QUICK = ("accuracy_per_step", "gate_matrix")  # drawn fast
+_draw = run._draw
+
+
+def _draw_few(directory: Path, console: Console) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        few = {name: plots.FIGURES[name] for name in QUICK}
+        patch.setattr(plots, "FIGURES", few)
+        _draw(directory, console)
+
+
+def draw_few() -> None:
+    """From now on runs of this process draw `QUICK` alone, in the way that they draw all."""
+    run._draw = _draw_few
+
+
+@contextmanager
+def all_figures() -> Iterator[None]:
+    """For what a test says about the figures of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_draw", _draw)
+        yield

@@ -392,6 +392,7 @@ _SHOWN = {
     "lead_lag": "inputs of one rate before and after a teacher: order alone decides what converts",
     "calcium_window": "the calcium rule: 60 pairings at 1 Hz against the lag of a pair",
     "bimodal_weights": "1,000 Poisson inputs drive a neuron: weights gather at both bounds",
+    "nmda_gate": "silent contacts beside functional ones: spikes, magnesium, clamp, constant gate",
     "mg_block": "magnesium block of NMDA receptors; currents of silent and mature contacts",
     "silent_synapse_pairing": "EPSCs at -70 and +40 mV before and after pairing, with controls",
     "minimal_stimulation": "share of silent contacts from failures at -70 and +40 mV",

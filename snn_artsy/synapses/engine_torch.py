@@ -97,6 +97,7 @@ def learn(
         traces = circuit.rule.start(pre[0], pre.new_zeros(pre.shape[1], len(threshold)))
     spikes, peaks, ones = [], [], torch.ones_like(threshold)
     events, dendrites, dendrite = [], [], state.dendrite
+    keep = _kept_in_dendrite(circuit, unit) if circuit.dendritic else 0.0
     for t in range(len(pre)):
         injected = None
         if current is not None:
@@ -115,7 +116,8 @@ def learn(
         )
         v_mV = membrane_mV(peak / threshold, ones, fired)
         if circuit.dendritic:
-            dendrite = _dendrite_step(circuit, state, unit, pre[t], dendrite)
+            net = net_input(circuit, state, pre[t : t + 1], transmitted(circuit))[0] / threshold
+            dendrite = net if dendrite is None else dendrite * keep + net
             dendrites.append(dendrite)
             v_mV = dendrite_mV(dendrite, fired)
         before = circuit.contacts.state.clone()
@@ -308,16 +310,11 @@ def _conductance_drive(
     return in_thresholds(after, membrane) * threshold - beta * v, opened
 
 
-def _dendrite_step(
-    circuit: Circuit, state: Ongoing, unit: nn.Module, pre: Tensor, dendrite: Tensor | None
-) -> Tensor:
-    """Dendritic potential after a step's spikes pre [B, n_pre], in thresholds, [B, n_post]: the net
-    input of the contacts, leaky with the membrane's time constant. It is that of the dimensionless
-    currents in both fidelities, and no electrode replaces it."""
-    net = net_input(circuit, state, pre[None], transmitted(circuit))[0] / state.threshold
-    if dendrite is None:
-        return net
-    return dendrite * math.exp(-circuit.dt_ms / membrane_of(circuit, unit).tau_m_ms) + net
+def _kept_in_dendrite(circuit: Circuit, unit: nn.Module) -> float:
+    """Share of its potential that a dendrite keeps in a step. The potential is the net input of the
+    dimensionless currents in both fidelities, leaky as the membrane is, and no electrode replaces
+    it (`SilentSynapseLayer.foresee`)."""
+    return math.exp(-circuit.dt_ms / membrane_of(circuit, unit).tau_m_ms)
 
 
 # --- contacts -------------------------------------------------------------------------------------

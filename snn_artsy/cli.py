@@ -1,7 +1,7 @@
 """The ``snn-artsy`` command.
 
 Exit codes: 0 done, 1 failed while running, 2 bad input or configuration, 3 a protocol missed its
-published value, 130 and 143 interrupted (SIGINT, SIGTERM). Every failure is one line on standard
+reference value, 130 and 143 interrupted (SIGINT, SIGTERM). Every failure is one line on standard
 error; ``--debug`` adds the traceback.
 """
 

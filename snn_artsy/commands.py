@@ -119,7 +119,7 @@ def build_parsers(
     export.option("overwrite", bool, False, _OVERWRITE)
     protocol = Parser(
         prog=f"{PROG} protocol",
-        description="Run virtual experiments beside their published values: "
+        description="Run virtual experiments beside reference values: "
         + "; ".join(f"{name}: {PROTOCOLS.label(name)}" for name in PROTOCOLS)
         + "; all: every one of them.",
     )

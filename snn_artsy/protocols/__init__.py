@@ -12,7 +12,7 @@ __all__ = ["ON_A_RUN", "PROTOCOLS", "Check", "Column", "Outcome", "Session", "re
 
 
 def run(name: str, session: Session | None = None) -> Outcome:
-    """Run one protocol: what it measured beside the published values, its data and its figure.
+    """Run one protocol: what it measured beside reference values, its data and its figure.
 
     Raises:
         ConfigError: There is no such protocol.

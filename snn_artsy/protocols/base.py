@@ -1,4 +1,4 @@
-"""What a virtual experiment returns: numbers beside the published ones, data, a figure."""
+"""What a virtual experiment returns: numbers beside their references, data, a figure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
 
 @dataclass(frozen=True)
 class Check:
-    """A measured value against a published one.
+    """A measured value against a reference.
 
     Args:
         name: What was measured.
-        measured, published: In ``unit``.
+        measured, published: In ``unit``; the second is the reference, published or not.
         tolerance: Largest accepted difference (``within``); 0 for the others.
-        source: Where the published value is from.
+        source: Where the reference, or the claim that it stands for, is from.
         kind: ``within``: abs(measured - published) <= tolerance; ``at_most``, ``at_least``: the
-            published value is a bound.
+            reference is a bound.
+        independent: The reference's number is that of a paper or of another simulator. Others
+            follow from equations or definitions that the measured value is made of, too, or are
+            bounds of ours.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Check:
     source: str
     unit: str = "--"
     kind: Literal["within", "at_most", "at_least"] = "within"
+    independent: bool = False
 
     @property
     def passed(self) -> bool:

@@ -125,7 +125,8 @@ def read(file: Path) -> tuple[dict[str, Column], tuple[Check, ...]]:
 
 
 def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
-    """One entry a check, as ``protocols.json`` lists them."""
+    """One entry a check, as ``protocols.json`` lists them; ``published`` and ``reference`` are the
+    same number, the first kept for who reads it."""
     return [
         {
             "name": outcome.protocol.replace("_", "-"),  # as on the command line
@@ -140,6 +141,8 @@ def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
             "figure": f"{outcome.protocol}.png",
             "data": f"{outcome.protocol}.h5",
             "seconds": seconds,
+            "reference": check.published,
+            "independent": check.independent,
         }
         for check in outcome.checks
     ]
@@ -160,6 +163,8 @@ def failed(name: str, error: Exception, seconds: float) -> dict[str, Any]:
         "figure": None,
         "data": None,
         "seconds": seconds,
+        "reference": None,
+        "independent": False,
     }
 
 

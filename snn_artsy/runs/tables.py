@@ -288,17 +288,27 @@ def shown_p(p: float) -> str:
 
 
 def protocols_table(rows: list[dict[str, Any]]) -> Table:
-    """Measured beside published, one row a check; sources are in ``protocols.json``."""
-    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    """Measured beside reference, one row a check; sources are in ``protocols.json``.
+
+    References that are numbers of a paper or of another simulator have a star.
+    """
+    n_independent = sum(bool(row.get("independent")) for row in rows)
+    table = _Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=f"*: a number of a paper or of another simulator ({n_independent} of {len(rows)}); "
+        "the others follow from the model's own equations and definitions",
+        caption_justify="left",
+    )
     table.add_column("protocol, check")
-    for title in ("measured", "published", "+-"):
+    for title in ("measured", "reference", "+-"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("")
     sign = {"at_most": "<= ", "at_least": ">= "}
     shown = None
     for row in rows:
         bound = sign.get(row.get("kind", ""), "")
-        measured, published, tolerance = (
+        measured, reference, tolerance = (
             _short(row[key]) for key in ("measured", "published", "tolerance")
         )
         if row["name"] != shown:
@@ -306,7 +316,7 @@ def protocols_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             "  " + (row["check"] if row["pass"] else f"{row['check']} ({row['source']})"),
             measured,
-            bound + published,
+            bound + reference + (" *" if row.get("independent") else ""),
             "" if bound else tolerance,
             "pass" if row["pass"] else "FAIL",
         )

@@ -71,8 +71,10 @@ def test_all_goes_on_after_a_failure(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "no current" in rows[0]["source"]
     keys = ["name", "check", "measured", "published", "tolerance", "kind", "unit", "pass",
-            "source", "figure", "data", "seconds"]  # fmt: skip
+            "source", "figure", "data", "seconds", "reference", "independent"]  # fmt: skip
     assert all(list(row) == keys for row in rows)
+    assert [r["reference"] for r in rows] == [r["published"] for r in rows] == [None, 1.0, 1.0]
+    assert not any(r["independent"] for r in rows)
     assert (rows[1]["figure"], rows[1]["data"], rows[1]["unit"]) == ("good.png", "good.h5", "mV")
 
 

@@ -39,6 +39,11 @@ def test_every_check_passes(outcome: Outcome) -> None:
     assert len(outcome.checks) == 9
     assert [c.name for c in outcome.checks if not c.passed] == []
     assert sum(c.name.startswith("wrong model fails") for c in outcome.checks) == 2
+    # NEST's numbers; the bounds of E are ours
+    assert {c.source for c in outcome.checks if c.independent} == {
+        "NEST test suite, after Clopath et al. 2010"
+    }
+    assert sum(c.independent for c in outcome.checks) == 6
 
 
 def test_errors_are_the_known_ones(outcome: Outcome) -> None:

@@ -113,6 +113,18 @@ CHECK = {"name": "stdp-window", "check": "tau_plus_of_the_window", "pass": True,
          "measured": 17.25, "published": 16.75, "tolerance": 0.125}  # fmt: skip
 
 
+def test_references_of_others_have_a_star() -> None:
+    """Rows of earlier versions say nothing of it."""
+    paper, bound = CHECK | {"independent": True}, CHECK | {"kind": "at_most", "independent": True}
+    table = tables.protocols_table([CHECK, paper, bound, CHECK | {"independent": False}])
+    assert [str(column.header) for column in table.columns][:3] == [
+        "protocol, check", "measured", "reference"
+    ]  # fmt: skip
+    references = [str(cell) for cell in table.columns[2].cells][1:]  # after the protocol's name
+    assert references == ["16.75", "16.75 *", "<= 16.75 *", "16.75"]
+    assert "(2 of 4)" in str(table.caption)
+
+
 @pytest.mark.parametrize("width", [20, 80])
 @pytest.mark.parametrize(
     ("table", "texts"),

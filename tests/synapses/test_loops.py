@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +170,16 @@ def test_cuda_gives_the_cpu_s_weights(n_batch: int) -> None:
         found.append((layer.ampa.cpu(), response.spikes.cpu()))
     assert torch.equal(found[0][1], found[1][1])
     assert (found[0][0] - found[1][0]).abs().max() < 2e-5
+
+
+def test_a_change_of_any_module_compiles_the_entry_points_again(tmp_path: Path) -> None:
+    """Numba looks at the file of a cached function alone, and at its arguments' types."""
+    learnt(*trains(1), RULE, torch.float32)
+    for signature in steps.run.signatures:
+        assert signature[-1].value == steps.SOURCES
+    assert steps.checksum(Path(steps.__file__).parent) == steps.SOURCES
+    for module in ("contacts", "neurons"):
+        (tmp_path / f"{module}.py").write_text("one = 1\n")
+    before = steps.checksum(tmp_path)
+    (tmp_path / "neurons.py").write_text("one = 2\n")
+    assert steps.checksum(tmp_path) != before

@@ -57,12 +57,12 @@ TILE = 64
 BLOCK = 2**16
 
 
-def text_of(folder: Path) -> int:
+def checksum(folder: Path) -> int:
     """A checksum of the Python files in a folder."""
     return zlib.crc32(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py"))))
 
 
-SOURCES = text_of(Path(__file__).parent)
+SOURCES = checksum(Path(__file__).parent)
 """A default argument is part of the key under which Numba caches a compiled function; by this one a
 change of any of these modules compiles the entry points again."""
 

@@ -46,8 +46,8 @@ def run_facts(run: Run) -> dict[str, str]:
 
 
 def _name(config: Mapping[str, Any], section: str) -> Any:
-    found = config.get(section)
-    return found.get("name") if isinstance(found, Mapping) else None
+    chosen = config.get(section)
+    return chosen.get("name") if isinstance(chosen, Mapping) else None
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:
@@ -106,10 +106,10 @@ def run_integrity(run: Run) -> str:
     """Whether the finished file is still what was written."""
     if run.path.stat().st_size > SEAL_BYTES:
         return "not looked at, since it is large: `sha256sum -c run.h5.sha256` does"
-    found = storage.intact(run.path)
-    if found is None:
+    sound = storage.intact(run.path)
+    if sound is None:
         return "no checksum (not finished, or copied without it)"
-    return "intact (SHA-256)" if found else "damaged: its checksum differs"
+    return "intact (SHA-256)" if sound else "damaged: its checksum differs"
 
 
 def run_sizes(run: Run) -> dict[str, str]:

@@ -44,11 +44,11 @@ def expected_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> di
     Args:
         dim: D, the size of h_0.
     """
-    found: dict[str, int] = {}
+    n_bytes: dict[str, int] = {}
     if "artsy_snn" in config.learners:
-        found |= _simulation(config, dim, tasks)
-    found["predictions"] = sum(_predictions(config, name, tasks) for name in config.learners)
-    return found
+        n_bytes |= _simulation(config, dim, tasks)
+    n_bytes["predictions"] = sum(_predictions(config, name, tasks) for name in config.learners)
+    return n_bytes
 
 
 def needed_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> int:
@@ -61,19 +61,19 @@ def needed_bytes(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> int:
     going_on = [_continued(config, name, dim, tasks) for name in config.learners]
     answers = len(config.learners) * sum(n * (8 * k + 64) for n, k in _cumulative(tasks))
     merged = 2 * (packed + layout) + MERGE_BYTES
-    kept = sum(learnt) + 2 * max(n + m for n, m in zip(learnt, going_on, strict=True))
-    return int(merged + kept + answers + _texts(config, tasks) + _FIGURES)
+    checkpoints = sum(learnt) + 2 * max(n + m for n, m in zip(learnt, going_on, strict=True))
+    return int(merged + checkpoints + answers + _texts(config, tasks) + _FIGURES)
 
 
 def _layout(config: RunConfig, n: int) -> int:
     """What HDF5 needs besides the data: descriptions of datasets, and spikes in whole chunks."""
-    found = len(config.learners) * (12 + 7 * n) * _DATASET
+    n_bytes = len(config.learners) * (12 + 7 * n) * _DATASET
     if "artsy_snn" in config.learners:
         populations = n + 1
-        found += _DATASET * (n * (24 + 2 * n) + 2 * populations)
+        n_bytes += _DATASET * (n * (24 + 2 * n) + 2 * populations)
         if config.record.spike_presentations and config.record.populations:
-            found += 2 * CHUNK_BYTES * populations
-    return found
+            n_bytes += 2 * CHUNK_BYTES * populations
+    return n_bytes
 
 
 def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -> int:
@@ -83,26 +83,26 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     adapter = 4 * blocks * dim * (2 * config.ann.bottleneck + 2)
     gate = 4 * config.ann.gate_hidden * (dim + 2)
     # class means of h_0 and of each sub-network, a covariance, adapters, gates
-    found = 8 * classes * dim * (n + 2) + 8 * dim**2 + n * (adapter + gate) + _HEADER
+    n_bytes = 8 * classes * dim * (n + 2) + 8 * dim**2 + n * (adapter + gate) + _HEADER
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
     if name in wide:
         m = wide[name]
-        found += 8 * m**2 + 4 * dim * m + 8 * classes * m
+        n_bytes += 8 * m**2 + 4 * dim * m + 8 * classes * m
     if name in ("artsy_snn", "mean_field"):
-        found += _CONTACT * sum(_contacts(config, dim, task) for task in tasks)
-    return found
+        n_bytes += _CONTACT * sum(_contacts(config, dim, task) for task in tasks)
+    return n_bytes
 
 
 def _continued(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -> int:
     """Bytes that a learner's checkpoint has besides what it has learnt, at most: what stands in for
     old data, scores of the gates, a second solution of a ridge regression."""
     n, classes = len(tasks), sum(task.n_classes for task in tasks)
-    found = _HEADER
+    n_bytes = _HEADER
     if name.startswith("artsy"):
         scores = n * (sum(task.n_train for task in tasks) + config.gate.pseudo_per_class * classes)
-        found += 4 * n * dim**2 + 8 * classes * dim + 8 * scores
+        n_bytes += 4 * n * dim**2 + 8 * classes * dim + 8 * scores
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
-    return found + 8 * classes * wide.get(name, 0)
+    return n_bytes + 8 * classes * wide.get(name, 0)
 
 
 def _texts(config: RunConfig, tasks: Sequence[TaskSize]) -> int:
@@ -164,7 +164,7 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
     plan, snn = config.record, config.snn
     rule, k = snn.plasticity, snn.neuron.per_class
     contacts = [_contacts(config, dim, task) for task in tasks]
-    found = dict.fromkeys(
+    n_bytes = dict.fromkeys(
         (
             "stimulus",
             "spikes",
@@ -179,7 +179,7 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
     )
     neurons = 2 * dim if plan.neurons is None else min(plan.neurons, 2 * dim)
     retina_share = neurons / (2 * dim) if "retina" in plan.populations else 0.0
-    found["populations"] = 8 * 2 * dim
+    n_bytes["populations"] = 8 * 2 * dim
     for t, task in enumerate(tasks):
         presented = task.n_train * rule.epochs
         batches = math.ceil(task.n_train / rule.batch_size) * rule.epochs
@@ -190,44 +190,46 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         taught *= "train" in plan.splits
         tested *= "test" in plan.splits
         replayed = replayed_in(config, sum(other.n_classes for other in tasks[: t + 1]))
-        found["stimulus"] += _STIMULUS * (presented + tested + replayed)
+        n_bytes["stimulus"] += _STIMULUS * (presented + tested + replayed)
         posts = [k * other.n_classes for other in tasks[: t + 1]]
-        kept = [n if plan.neurons is None else min(n, plan.neurons) for n in posts]
-        found["populations"] += 8 * posts[-1]
+        recorded = [n if plan.neurons is None else min(n, plan.neurons) for n in posts]
+        n_bytes["populations"] += 8 * posts[-1]
         spikes = retina_share * (
             taught * _spikes_shown(snn.encoding, dim, snn.encoding.steps)
             + tested * _spikes_shown(snn.encoding, dim, snn.encoding.steps_shown)
         )
         if "tasks" in plan.populations:
-            spikes += taught * kept[-1] / task.n_classes * _volleys(snn.encoding, True)
-            spikes += tested * sum(kept) * _volleys(snn.encoding, False)
-        found["spikes"] += int(_SPIKE * spikes)
+            spikes += taught * recorded[-1] / task.n_classes * _volleys(snn.encoding, True)
+            spikes += tested * sum(recorded) * _volleys(snn.encoding, False)
+        n_bytes["spikes"] += int(_SPIKE * spikes)
         captured = snn.contacts.capture and rule.rule != "none"
         changing = t + 1 if snn.replay.old else 1
         asleep = math.ceil(replayed / snn.replay.batch_size) * changing + 2 * changing
-        found["counts"] += _COUNT * (batches * (t + 1 if snn.plastic_old else 1) + captured)
-        found["counts"] += _COUNT * asleep * (replayed > 0)
+        n_bytes["counts"] += _COUNT * (batches * (t + 1 if snn.plastic_old else 1) + captured)
+        n_bytes["counts"] += _COUNT * asleep * (replayed > 0)
         if plan.conversions and rule.rule != "none":
-            found["events"] += _EVENT * contacts[t]
+            n_bytes["events"] += _EVENT * contacts[t]
             if replayed:  # contacts of old sub-networks become labile, and are captured anew
-                found["events"] += 2 * _EVENT * sum(contacts[: t + 1] if snn.replay.old else [])
+                n_bytes["events"] += 2 * _EVENT * sum(contacts[: t + 1] if snn.replay.old else [])
         if plan.snapshots:
-            found["snapshots"] += _SNAPSHOT * sum(contacts[: t + 1])
+            n_bytes["snapshots"] += _SNAPSHOT * sum(contacts[: t + 1])
         samples = math.ceil(batches / plan.trace_every)
         if rule.update == "step" and rule.rule != "none":
             traced_batches = 2 * (2 * TRACED_AROUND + 1) * plan.trace_windows * rule.epochs
             samples = snn.encoding.steps * min(batches, traced_batches)
         traced = min(plan.traced_synapses, contacts[t])
         if traced and plan.trace_variables:
-            found["traces"] += samples * (8 + 4 * traced * len(plan.trace_variables)) + 24 * traced
+            n_bytes["traces"] += (
+                samples * (8 + 4 * traced * len(plan.trace_variables)) + 24 * traced
+            )
         if traced and plan.pairings:
             lags = 2 * lag_bins(snn.encoding.steps, snn.encoding.dt)[1] + 1
             told = math.ceil(batches / told_every(batches))
-            found["pairings"] += told * (8 + traced * (8 * lags + 20)) + 8 * lags
+            n_bytes["pairings"] += told * (8 + traced * (8 * lags + 20)) + 8 * lags
     if plan.neurons is not None:
         sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
-        found["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)
-    return found
+        n_bytes["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)
+    return n_bytes
 
 
 def replayed_in(config: RunConfig, n_classes: int) -> int:
@@ -257,8 +259,8 @@ def _spikes_shown(encoding: EncodingConfig, dim: int, steps: int) -> float:
 
 def _predictions(config: RunConfig, name: str, tasks: Sequence[TaskSize]) -> int:
     gated = name.startswith("artsy") and name not in ("artsy_ann_no_gates", "artsy_ann_e0")
-    found = 0
+    n_bytes = 0
     for step, (n, classes) in enumerate(_cumulative(tasks)):
         row = 24 + 8 * (name == "artsy_snn") + 5 * (step + 1) * gated
-        found += n * (row + 4 * classes * config.record.scores)
-    return found
+        n_bytes += n * (row + 4 * classes * config.record.scores)
+    return n_bytes

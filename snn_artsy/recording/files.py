@@ -93,10 +93,10 @@ def attributes_of(item: h5py.Group) -> dict[str, Any]:
 
 def check_format(path: Path, attributes: Mapping[str, Any]) -> None:
     """Check that a run file's root attributes are those of this version."""
-    found = attributes.get("format", "not named")
-    if not isinstance(found, str) or found != schema.FORMAT:
+    named = attributes.get("format", "not named")
+    if not isinstance(named, str) or named != schema.FORMAT:
         raise RecordingError(
-            f"{path}: format {found}, expected {schema.FORMAT}; "
+            f"{path}: format {named}, expected {schema.FORMAT}; "
             "only runs recorded by snn-artsy can be opened"
         )
     version = attributes.get("format_version")

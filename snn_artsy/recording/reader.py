@@ -61,8 +61,8 @@ def open_run(path: str | Path) -> Run:
 def _numbers(word: str, names: tuple[str, ...]) -> tuple[int, ...]:
     """Numbers of names such as ``task0``, ascending."""
     digits = (name.removeprefix(word) for name in names if name.startswith(word))
-    found = sorted(int(text) for text in digits if text.isdecimal())
-    return tuple(number for number in found if f"{word}{number}" in names)
+    numbers = sorted(int(text) for text in digits if text.isdecimal())
+    return tuple(number for number in numbers if f"{word}{number}" in names)
 
 
 class Run:
@@ -146,8 +146,8 @@ class Run:
     def datasets(self) -> dict[str, tuple[int, ...]]:
         """Path -> shape of everything recorded."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for found in self._shapes:
-            for path, shape in found.items():
+        for shapes_of in self._shapes:
+            for path, shape in shapes_of.items():
                 entry = schema.lookup(path)
                 if path in shapes and entry is not None and entry.grows:
                     shapes[path] = (shapes[path][0] + shape[0], *shapes[path][1:])
@@ -215,7 +215,7 @@ class Run:
 
         Of sorted files only a few values are read.
         """
-        found = []
+        times = []
         for file in self._files:
             with damage_in(file):
                 group = file.get(f"spikes/{population}")
@@ -224,12 +224,12 @@ class Run:
                 time_ms = group["timestamps"]
                 if int(group.attrs.get("sorting", 0)) == schema.SORTING["by_time"]:
                     first = first_at(time_ms, since_ms)
-                    found += [float(time_ms[first])] if first < len(time_ms) else []
+                    times += [float(time_ms[first])] if first < len(time_ms) else []
                 else:
                     later = read_values(time_ms)
                     later = later[later >= since_ms]
-                    found += [float(later.min())] if len(later) else []
-        return min(found, default=None)
+                    times += [float(later.min())] if len(later) else []
+        return min(times, default=None)
 
     @property
     def synapse_tasks(self) -> tuple[int, ...]:
@@ -304,14 +304,14 @@ class Run:
         time_ms, contacts = self._read(f"{group}/time_ms"), self.traced(task)
         if time_ms is None or contacts is None:
             return None
-        kept = slice(None) if synapse is None else slice(synapse, synapse + 1)
+        columns = slice(None) if synapse is None else slice(synapse, synapse + 1)
         names = [name for name in self._names(group) if name not in ("time_ms", "synapse")]
         variables = {}
         for name in names:
-            values = self._read(f"{group}/{name}", columns=kept)
+            values = self._read(f"{group}/{name}", columns=columns)
             assert values is not None
             variables[name] = values
-        return Traces(time_ms, contacts[kept], variables)
+        return Traces(time_ms, contacts[columns], variables)
 
     def pairings(self, task: int, most: int | None = None) -> PairingTable | None:
         """Spike pairs of the sampled contacts and their changes; None if not recorded.
@@ -322,13 +322,13 @@ class Run:
         group = f"/synapses/task{task}/pairings"
         rows = self._rows(f"{group}/time_ms")
         every = 1 if most is None else max(1, -(-rows // most))
-        found = {
+        columns = {
             name: self._read(f"{group}/{name}", every=every)
             for name in PairingTable.__dataclass_fields__
         }
-        if any(values is None for values in found.values()):
+        if any(values is None for values in columns.values()):
             return None
-        return PairingTable(**found)  # type: ignore[arg-type]
+        return PairingTable(**columns)  # type: ignore[arg-type]
 
     # --- evaluation -------------------------------------------------------------------------------
 

@@ -163,8 +163,8 @@ def intact(path: Path) -> bool | None:
     try:
         listed = checksum_file(path).read_bytes()
         while True:
-            found = files.file_sha256(path).encode()
-            if found in (line[:64] for line in listed.splitlines()):
+            checksum = files.file_sha256(path).encode()
+            if checksum in (line[:64] for line in listed.splitlines()):
                 return True
             # its writer may have replaced both between our two looks
             before, listed = listed, checksum_file(path).read_bytes()
@@ -203,11 +203,11 @@ def newer_segments(directory: Path, merged: int) -> Iterator[Path]:
 
 def sound_segments(directory: Path, merged: int) -> list[Path]:
     """As `newer_segments`, up to the first that is missing or damaged."""
-    found = []
+    segments = []
     with suppress(FileNotFoundError, schema.DamageError):
         for segment in newer_segments(directory, merged):
-            found.append(segment)
-    return found
+            segments.append(segment)
+    return segments
 
 
 def cut(file: h5py.File, recorded: Mapping[str, int]) -> None:

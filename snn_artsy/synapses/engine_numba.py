@@ -428,13 +428,13 @@ def _run(
             first, last, contacts, population, spikes, mine, given, neuron, plasticity, dynamics
         )
 
-    found = _in_threads(len(ampa), ampa.numel() * n_steps * n_batch, share)
+    tables = _in_threads(len(ampa), ampa.numel() * n_steps * n_batch, share)
     ampa.copy_(occupancy)
     state.copy_(codes)
     if not dynamics.stateless:
         now = clock + (n_steps - at) * elapsed_ms
         functional_ms.copy_(now.mul_(state == FUNCTIONAL))
-    return (at - n_steps, clock), _sorted(np.concatenate(found))
+    return (at - n_steps, clock), _sorted(np.concatenate(tables))
 
 
 def check_arrays(
@@ -483,9 +483,9 @@ def check_arrays(
     check_array("traces.weight", traces.weight, "float32", "one", {"one": 1})
 
 
-def _sorted(found: NDArray[np.int32]) -> StateEvents:
-    order = np.lexsort((found[:, 2], found[:, 1], found[:, 0]))
-    step, post, pre, old, new = torch.from_numpy(found[order].astype(np.int64)).T
+def _sorted(events: NDArray[np.int32]) -> StateEvents:
+    order = np.lexsort((events[:, 2], events[:, 1], events[:, 0]))
+    step, post, pre, old, new = torch.from_numpy(events[order].astype(np.int64)).T
     return StateEvents(pre, post, old.to(torch.uint8), new.to(torch.uint8), step)
 
 

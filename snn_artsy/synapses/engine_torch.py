@@ -131,10 +131,10 @@ def learn(
         len(pre), neuron, traces=traces, opened=opened, dendrite=dendrite, since=None
     )
     every = StateEvents(*(torch.cat(parts) for parts in zip(*events, strict=True)))
-    found = response(circuit, spikes, peaks, after)
+    answer = response(circuit, spikes, peaks, after)
     if circuit.dendritic:
-        found = replace(found, dendrite=torch.stack(dendrites))
-    return found, after, every
+        answer = replace(answer, dendrite=torch.stack(dendrites))
+    return answer, after, every
 
 
 # --- transmission ---------------------------------------------------------------------------------
@@ -263,11 +263,11 @@ def response(
     circuit: Circuit, spikes: list[Tensor], peaks: list[Tensor], after: Ongoing
 ) -> Response:
     """Steps put together; membranes in thresholds."""
-    found = torch.stack(spikes)
+    fired = torch.stack(spikes)
     if circuit.unit is not None:  # a surrogate of one's own may give other numbers
-        check_spikes("neuron: its spikes", found)
+        check_spikes("neuron: its spikes", fired)
     threshold = after.threshold
-    return Response(found, torch.stack(peaks) / threshold, after.neuron[-1] / threshold)
+    return Response(fired, torch.stack(peaks) / threshold, after.neuron[-1] / threshold)
 
 
 def _opened(state: Ongoing) -> Open:
@@ -341,8 +341,8 @@ def express(circuit: Circuit, change: Tensor, n_batch: int, elapsed_ms: float) -
         change = change * share
     ampa.add_(change).clamp_(0.0, 1.0).mul_(exists)
     if params.decay_ms is not None:
-        kept = math.exp(-elapsed_ms / params.decay_ms)
-        ampa.mul_(torch.where(state == CONSOLIDATED, 1.0, kept))
+        retention = math.exp(-elapsed_ms / params.decay_ms)
+        ampa.mul_(torch.where(state == CONSOLIDATED, 1.0, retention))
     if params.transmission == "plain":
         return
     new, clock = states.update_states(state, ampa, functional_ms, elapsed_ms, params)

@@ -298,11 +298,11 @@ class ContactPopulation(nn.Module):
     def _check_precision(self) -> None:
         """Contacts, and a snnTorch neuron with them, are all float32 or all float64."""
         numbers = [self.ampa] if self.unit is None else [self.ampa, *self.unit.buffers()]
-        for found in (number.dtype for number in numbers if number.ndim):
-            if found != self.ampa.dtype or found not in (torch.float32, torch.float64):
+        for dtype in (number.dtype for number in numbers if number.ndim):
+            if dtype != self.ampa.dtype or dtype not in (torch.float32, torch.float64):
                 raise TypeError(
                     "layer: expected contacts and neuron in float32, or both in float64, given "
-                    f"{self.ampa.dtype} and {found}; convert the whole layer with .float() or "
+                    f"{self.ampa.dtype} and {dtype}; convert the whole layer with .float() or "
                     ".double()"
                 )
 

@@ -75,6 +75,6 @@ def binned(counts: Tensor, width: int, each_side: int) -> Tensor:
     half = counts.shape[1] // 2
     lag = torch.arange(-half, half + 1, device=counts.device)
     number = torch.div(lag + width // 2, width, rounding_mode="floor") + each_side
-    kept = (number >= 0) & (number <= 2 * each_side)
-    found = counts.new_zeros(len(counts), 2 * each_side + 1)
-    return found.index_add_(1, number[kept], counts[:, kept])
+    inside = (number >= 0) & (number <= 2 * each_side)
+    bins = counts.new_zeros(len(counts), 2 * each_side + 1)
+    return bins.index_add_(1, number[inside], counts[:, inside])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,13 @@ def _draw_few(directory: Path, console: Console) -> None:
 def draw_few() -> None:
     """From now on runs of this process draw `QUICK` alone, in the way that they draw all."""
     run._draw = _draw_few
+
+
+def know_few(patch: pytest.MonkeyPatch, names: Iterable[str] = QUICK) -> None:
+    """`plot`, `report` and `save_figures` know these figures alone."""
+    chosen = {name: plots.FIGURES[name] for name in names}
+    patch.setattr(plots, "FIGURES", chosen)
+    patch.setattr("snn_artsy.report.FIGURES", chosen)
 
 
 @contextmanager

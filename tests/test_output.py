@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from drawing import QUICK
+from drawing import know_few
 from synthetic_run import CONFIG, evaluate, record
 
 from snn_artsy import plots
@@ -29,9 +29,7 @@ from snn_artsy.report import write_report
 
 @pytest.fixture
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {name: plots.FIGURES[name] for name in QUICK}
-    monkeypatch.setattr(plots, "FIGURES", chosen)
-    monkeypatch.setattr("snn_artsy.report.FIGURES", chosen)
+    know_few(monkeypatch)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cut_runs import assert_same_run
+from processes import artsy
 
 import snn_artsy as sa
 from snn_artsy.checks import ConfigError
@@ -40,6 +41,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def call(*arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    """The command as a user gives it, `processes.artsy` without the short cut."""
     path = os.pathsep.join([str(ROOT), *filter(None, [more])])
     return subprocess.run(
         [sys.executable, "-m", "snn_artsy", *arguments], capture_output=True, text=True,
@@ -112,6 +114,7 @@ def test_it_joins_a_comparison(mine: Any) -> None:
 
 def test_from_the_command_line_and_a_file(mine: Any) -> None:
     """Typed, it is imported; named by a file, only if it is typed, too."""
+    here = Path.cwd()
     Path("my.yaml").write_text("learners: [my_learner:Mine]\nmine: {shrinkage: 0.25}\n")
     for k, words in enumerate(
         (
@@ -119,7 +122,8 @@ def test_from_the_command_line_and_a_file(mine: Any) -> None:
             ["--config", "my.yaml", "--own=my_learner:Mine"],
         )
     ):
-        done = call("run", *words, *SMALL, "--out", f"run{k}", more=".")
+        said = ["run", *words, *SMALL, "--out", f"run{k}"]
+        done = artsy(here, *said) if k else call(*said, more=".")
         assert done.returncode == 0 and re.search(r"^ *mine +\d", done.stdout, re.M), done.stderr
     assert_same_run(Path("run0"), Path("run1"))
     assert json.loads(Path("run0/summary.json").read_text())["config"]["mine"]["shrinkage"] == 0.25
@@ -131,10 +135,11 @@ def test_from_the_command_line_and_a_file(mine: Any) -> None:
         (["run", "--learners", "my_learner:Mine", "--mine.shrinkage", "2"], "use a share in [0"),
         (["run", "--learners", "my_learner:Mine", "--mine.metric", "x"], "one of cosine, euclid"),
     ):
-        done = call(*words, more=".")
+        done = artsy(here, *words)
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1
-    done = call("report", "run0")  # a report imports nothing
+    (here / "elsewhere").mkdir()
+    done = artsy(here / "elsewhere", "report", str(here / "run0"))  # where there is no my_learner
     assert done.returncode == 0, done.stderr
 
 
@@ -169,9 +174,9 @@ def test_a_package_that_is_installed_needs_no_option(
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["config"]["mine"] == {"shrinkage": 0.1, "metric": "euclidean"}
     assert len(summary["versions"]["learner mine"]) == 64
-    done = call("run", "--help", more=str(installed))
+    done = artsy(installed, "run", "--help")
     assert "--mine.shrinkage" in done.stdout and "Nearest class mean, shrunk." in done.stdout
-    assert call(*words).returncode == 2  # not installed here
+    assert artsy(tmp_path, *words).returncode == 2  # not installed here
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from snn_artsy.config import RunConfig
+from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.runs.run import execute
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "analysis" / "walkthrough.ipynb"
@@ -22,7 +22,7 @@ def read() -> Any:
 @pytest.mark.filterwarnings("ignore")
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient")
-    execute(RunConfig(out=str(tmp_path / "run")))
+    execute(RunConfig(data=DataConfig(train_per_class=40), out=str(tmp_path / "run")))
     monkeypatch.setenv("SNN_ARTSY_RUN", str(tmp_path / "run"))
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
     done = nbclient.NotebookClient(read(), timeout=120, kernel_name="python3").execute()

@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import pytest
+from drawing import know_few
 from html_page import Page
 from synthetic_run import record
 
@@ -227,7 +228,10 @@ def test_no_text_of_a_run_is_code_in_the_report(tmp_path: Path) -> None:
     assert page.count("<script>") == 1
 
 
-def test_what_a_report_says_to_paste_is_quoted(tmp_path: Path) -> None:
+def test_what_a_report_says_to_paste_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_few(monkeypatch)
     folder = tmp_path / "$(id) run"
     folder.mkdir()
     record(folder)
@@ -241,7 +245,12 @@ def test_what_a_report_says_to_paste_is_quoted(tmp_path: Path) -> None:
     assert shlex.split(command)[:4] == ["snn-artsy", "run", "--config", str(folder / "config.yaml")]
 
 
-def test_names_in_a_file_are_no_paths(tmp_path: Path) -> None:
+# Figures in which names of learners stand.
+NAMING = ("accuracy_per_step", "ann_minus_snn", "accuracy_matrix", "gate_matrix", "gate_scores")
+
+
+def test_names_in_a_file_are_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    know_few(monkeypatch, NAMING)
     (tmp_path / "run").mkdir()
     record(tmp_path / "run")
     with h5py.File(tmp_path / "run" / "run.h5", "r+") as file:
@@ -256,7 +265,10 @@ def test_names_in_a_file_are_no_paths(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_mathematics_in_a_name_breaks_one_figure_at_most(tmp_path: Path) -> None:
+def test_mathematics_in_a_name_breaks_one_figure_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_few(monkeypatch, NAMING)
     record(tmp_path)
     with h5py.File(tmp_path / "run.h5", "r+") as file:
         evaluation = file["/evaluation"]
@@ -316,6 +328,7 @@ def test_files_have_the_users_permissions(tmp_path: Path) -> None:
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    know_few(monkeypatch, ["conversion_counts"])
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()

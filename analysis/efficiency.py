@@ -4,7 +4,7 @@
 
 Counted from h_0 on, since the ViT is the same for both (Yik et al. 2025, NeuroBench). The SNN is
 the run's own; the ANN learns the run's tasks again here. ANN: the gates and the sub-networks behind
-open ones. SNN: every contact that conducts, in every step.
+open ones. SNN: scaling of features, neurons, and every contact that conducts, in every step.
 """
 
 from __future__ import annotations
@@ -26,27 +26,62 @@ from snn_artsy.evaluation.efficiency import (
 from snn_artsy.learners import build
 from snn_artsy.learners.tasks import join
 from snn_artsy.runs.trained import Trained, load_trained
+from snn_artsy.synapses import engine_torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert
 
-Row = tuple[str, int, float, float, Operations]
+Row = tuple[str, int, float | None, float, Operations]
 
 
-def of_snn(trained: Trained) -> Row:
+def of_snn(trained: Trained) -> list[Row]:
+    """Scaling of features, neurons and contacts, and all of them together.
+
+    Neurons keep a threshold, a balance of inhibition and their membrane; each multiplies its
+    membrane by the leak in every step. Features are scaled by as many multiplications as their
+    matrix has entries.
+    """
     learner = trained.learner
     samples = join([test for _, test in trained.features.tasks])
     pre = learner.input_spikes(samples).cpu().numpy()
-    weights = [layer.transmitted().cpu().numpy() for layer in learner.layers]
-    total = Operations(0, 0, 0)
-    post = []
-    for layer, w in zip(learner.layers, weights, strict=True):
-        total += synaptic_operations(w, pre)
-        post.append(layer.respond(torch.from_numpy(pre)).spikes.cpu().numpy())
+    scaling = learner.scaling
+    centred = (samples.features.double() - scaling.mean).cpu().numpy()
+    matrix = scaling.matrix.cpu().numpy()
+    kept = footprint_bytes([scaling.mean.cpu().numpy(), matrix])
+    whitening = synaptic_operations(matrix.T, centred)
+    parts = [("artsy_snn: scaling of features", kept, [matrix], [centred], whitening)]
+
+    weights, states, post = [], [], []
+    contacts, leaks = Operations(0, 0, 0), 0.0
+    for layer in learner.layers:
+        w = layer.transmitted().cpu().numpy()
+        begun = engine_torch.begin(layer.circuit(), 1)
+        response = layer.respond(torch.from_numpy(pre))
+        weights.append(w)
+        states += [x.cpu().numpy() for x in (begun.threshold, begun.balance, *begun.neuron)]
+        post.append(response.spikes.cpu().numpy())
+        contacts += synaptic_operations(w, pre)
+        leaks += len(pre) * layer.n_post
+    neurons = Operations(leaks, leaks, 0)
+    parts.append(("artsy_snn: neurons", footprint_bytes(states), [], post, neurons))
     # a contact that conducts or not is one bit; occupancies are needed to learn, not to answer
-    bits = [np.packbits(w != 0) for w in weights]
-    sparsity = activation_sparsity([pre, *post])
-    return "artsy_snn", footprint_bytes(bits), connection_sparsity(weights), sparsity, total
+    bits = footprint_bytes([np.packbits(w != 0) for w in weights])
+    parts.append(("artsy_snn: contacts", bits, weights, [pre], contacts))
+
+    sizes, all_weights, activations, operations = zip(*(part[1:] for part in parts), strict=True)
+    joined = [[x for each in kind for x in each] for kind in (all_weights, activations)]
+    total = Operations(0, 0, 0)
+    for found in operations:
+        total += found
+    rows = [
+        (name, size, connection_sparsity(w) if w else None, activation_sparsity(x), ops)
+        for name, size, w, x, ops in parts
+    ]
+    return [
+        *rows,
+        ("artsy_snn", sum(sizes), connection_sparsity(joined[0]), activation_sparsity(joined[1]),
+         total),
+    ]  # fmt: skip
 
 
 def of_ann(trained: Trained) -> Row:
@@ -89,9 +124,10 @@ def main() -> None:
              "effective MACs | effective ACs |", "|---|" + "---:|" * 6]  # fmt: skip
     with torch.no_grad():
         snn = of_snn(trained)
-    for name, size, connections, activity, ops in (of_ann(trained), snn):
+    for name, size, connections, activity, ops in (of_ann(trained), *snn):
+        zero = "–" if connections is None else f"{100 * connections:.1f}"
         lines.append(
-            f"| {name} | {size / 1e3:,.1f} | {100 * connections:.1f} | {100 * activity:.1f} | "
+            f"| {name} | {size / 1e3:,.1f} | {zero} | {100 * activity:.1f} | "
             f"{ops.dense:,.0f} | {ops.multiply:,.0f} | {ops.accumulate:,.0f} |"
         )
     lines += ["", f"{trained.config.data.name}, {trained.config.backbone.name}, seed "

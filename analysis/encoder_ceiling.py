@@ -39,6 +39,7 @@ from snn_artsy.provenance import provenance
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.tables import markdown
 from snn_artsy.synapses.encoding import SpikeEncoder, fit_scaling
+from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.pairing import reading_schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -101,7 +102,9 @@ def inputs(config: RunConfig, frozen: FeatureStream) -> dict[str, list[LabelledB
         join([test for _, test in frozen.tasks]),
     ]
     scaling = fit_scaling(tasks[0].train.features, tasks[0].train.labels, encoding)
-    reader = SpikeEncoder(encoding, reading_schedule(encoding))
+    n_units = 2 * whole[0].features.shape[1]
+    expansion = build_expansion(config.snn.expansion, n_units, config.seed)
+    reader = SpikeEncoder(encoding, reading_schedule(encoding), expansion)
 
     def counted(batch: LabelledBatch) -> Tensor:
         stream = int(batch.split == "test")  # samples of both splits are numbered from 0

@@ -19,6 +19,9 @@ from snn_artsy.config import RecordConfig
 SILENT, FUNCTIONAL, CONSOLIDATED = 0, 1, 2
 STATE_NAMES = ("silent", "functional", "consolidated")
 
+INPUTS = ("retina", "expansion")
+"""Populations that the plastic contacts may come from, one of them in a run."""
+
 
 @dataclass(frozen=True)
 class Presentations:
@@ -113,8 +116,8 @@ class SynapseObserver(Protocol):
 
     def population(self, name: str, group: NDArray[np.int64]) -> None:
         """Neurons of a population, told once before its first spikes. ``group`` [size]: for
-        ``retina`` 0 = ON and 1 = OFF; for ``task<t>`` the class whose assembly the neuron belongs
-        to, -1 if none."""
+        ``retina`` 0 = ON and 1 = OFF; for ``expansion`` 0; for ``task<t>`` the class whose assembly
+        the neuron belongs to, -1 if none."""
 
     def presentations(self, shown: Presentations) -> None:
         """Every presentation of training, in order; test presentations that were sampled."""
@@ -123,8 +126,9 @@ class SynapseObserver(Protocol):
         self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
     ) -> None:
         """Spikes of sampled presentations, calls of one population in order of time (any order
-        within a call). Populations: ``retina`` (ON units 0..D-1, OFF units D..2D-1) and
-        ``task<t>`` (postsynaptic neurons of sub-network t)."""
+        within a call). Populations: ``retina`` (ON units 0..D-1, OFF units D..2D-1), or
+        ``expansion`` in its place where there is one, and ``task<t>`` (postsynaptic neurons of
+        sub-network t)."""
 
     def counts(self, task: int, time_ms: float, counts: NDArray[np.int64]) -> None:
         """Contacts of sub-network ``task`` in each state [3] at ``time_ms``."""

@@ -31,6 +31,7 @@ from snn_artsy.config.record import POPULATIONS, RECORDED_SPLITS, TRACE_VARIABLE
 from snn_artsy.config.spiking import (
     ContactConfig,
     EncodingConfig,
+    ExpansionConfig,
     NeuronConfig,
     ReplayConfig,
     SNNConfig,
@@ -53,6 +54,7 @@ __all__ = [
     "DiscriminantConfig",
     "EaseConfig",
     "EncodingConfig",
+    "ExpansionConfig",
     "FinetuneConfig",
     "GateConfig",
     "JointConfig",

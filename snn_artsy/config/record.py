@@ -18,7 +18,8 @@ class RecordConfig:
     """What of the simulation goes into ``run.h5`` (accuracies and predictions always do).
 
     Args:
-        populations: Whose spikes: ``retina`` (the input), ``tasks`` (postsynaptic neurons).
+        populations: Whose spikes: ``retina`` (the input: ON/OFF units, or the units of an expansion
+            layer), ``tasks`` (postsynaptic neurons).
         neurons: At most so many neurons of each population, drawn by the seed; default: all.
         spike_presentations: Presentations whose spikes are recorded: so many of each task's
             training and so many of the test that follows it.

@@ -153,6 +153,34 @@ class EncodingConfig:
 
 
 @dataclass(frozen=True)
+class ExpansionConfig:
+    """A sparse expansion layer between the ON/OFF units and the plastic contacts.
+
+    Args:
+        units: Units with fixed random inputs, which take the ON/OFF units' place in what contacts
+            see; 0: no such layer.
+        fan_in: ON/OFF units that each unit draws its inputs from, each with the sign +1 or -1.
+        active: Share of the units that inhibition leaves active.
+    """
+
+    units: int = 0
+    fan_in: int = 6
+    active: float = 0.25
+
+    def __post_init__(self) -> None:
+        take_types(self, "snn.expansion.")
+        within("snn.expansion.units", self.units, 0, 1_000_000, "units")
+        require(self.units != 1, "snn.expansion.units", self.units, "units compete: use 2 or more")
+        within("snn.expansion.fan_in", self.fan_in, 1, 1_000_000, "inputs")
+        require(0 < self.active < 1, "snn.expansion.active", self.active, "use a share in (0, 1)")
+
+    @property
+    def operations(self) -> int:
+        """Accumulates that it takes to drive all units once."""
+        return self.units * self.fan_in
+
+
+@dataclass(frozen=True)
 class NeuronConfig:
     """Postsynaptic neurons of a sub-network, in dimensionless membrane units.
 
@@ -365,6 +393,7 @@ class SNNConfig:
     readout: float = 0.05
     plastic_old: bool = False
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     contacts: ContactConfig = field(default_factory=ContactConfig)
@@ -419,3 +448,7 @@ class SNNConfig:
             f"them within {base.contact_ms / 1000:.3g} s, so that changes come out too large "
             "(docs/model.md, Plasticity rule); snn.plasticity.update step integrates them"
         )
+
+    def n_inputs(self, dim: int) -> int:
+        """Presynaptic units of every sub-network, for features of size ``dim``."""
+        return self.expansion.units or 2 * dim

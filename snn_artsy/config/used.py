@@ -123,6 +123,10 @@ def _encodes(c: RunConfig) -> bool:
     return _pairs(c) or bool({"whitened_ncm", "binary_mean", "nested_mean"} & set(c.learners))
 
 
+def _expands(c: RunConfig) -> bool:
+    return _pairs(c) or bool({"binary_mean", "nested_mean"} & set(c.learners))
+
+
 def with_adapters(c: RunConfig) -> bool:
     """Whether a learner of this package trains adapters by ``ann``."""
     return _trained(c) or "finetune_adapter" in c.learners
@@ -205,6 +209,12 @@ OF_SPIKING: tuple[Use, ...] = (
         ),
         "by artsy_snn (learners), its controls and mean_field",
         _pairs,
+        of_learners=True,
+    ),
+    Use(
+        ("snn.expansion",),
+        "by artsy_snn (learners), its controls, mean_field, binary_mean and nested_mean",
+        _expands,
         of_learners=True,
     ),
     Use(
@@ -324,6 +334,11 @@ WHERE_USED: tuple[Use, ...] = (
         ("snn.encoding.max_rate_hz",),
         "with snn.encoding.code poisson or current",
         lambda c: c.snn.encoding.code != "latency",
+    ),
+    Use(
+        _in("snn.expansion", "fan_in", "active"),
+        "with snn.expansion.units above 0",
+        lambda c: c.snn.expansion.units > 0,
     ),
     Use(
         ("snn.neuron.tau_ampa_ms",),
@@ -460,6 +475,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("snn", "mode", "fidelity", "plastic_old"),
     *_in("snn.encoding", "code", "n_steps", "test_steps", "dt_ms", "volley_ms", "period_ms"),
     *_in("snn.encoding", "saturation_sd", "decorrelation", "isi_ms", "statistics"),
+    "snn.expansion.units",
     *_in("snn.neuron", "model", "per_class", "tau_mem_ms", "threshold", "floor"),
     *_in("snn.plasticity", "rule", "batch_size", "epochs"),
     *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),

@@ -95,9 +95,12 @@ def _add_units(content: Any, run: Run) -> None:
     if not run.populations:
         return
     for name, text in (
-        ("population", "retina: input; task<t>: sub-network t"),
+        ("population", "retina or expansion: input; task<t>: sub-network t"),
         ("neuron", "number within its population"),
-        ("group_code", "retina: 0 ON, 1 OFF; task<t>: class of its assembly; -1 unknown"),
+        (
+            "group_code",
+            "retina: 0 ON, 1 OFF; expansion: 0; task<t>: class of its assembly; -1 unknown",
+        ),
     ):
         content.add_unit_column(name, text)
     # Neo takes one interval: the column spikes_recorded of trials says what of it was observed

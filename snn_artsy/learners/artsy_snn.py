@@ -165,7 +165,7 @@ class ArtsySNN(TaughtSubnetworks):
         # a network that did not fire at all has decided nothing
         votes[silent] = -torch.inf
         fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
-        operations = torch.cat(shown) @ fan_out.float()
+        operations = torch.cat(shown) @ fan_out.float() + self.config.expansion.operations
         return Prediction(scores, calibrated, gates, votes, operations=operations)
 
     def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:

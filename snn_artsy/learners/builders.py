@@ -138,13 +138,13 @@ def whitened_ncm(s: Setting) -> WhitenedNCM:
 
 
 def binary_mean(s: Setting) -> BinaryMean:
-    return BinaryMean(s.config.snn.encoding, [s.config.binary_mean.share])
+    return BinaryMean(s.config.snn, s.dim, s.seed, [s.config.binary_mean.share])
 
 
 def nested_mean(s: Setting) -> BinaryMean:
     """Shares are spread evenly between 0 and 1."""
     n = s.config.nested_mean.levels
-    return BinaryMean(s.config.snn.encoding, [(k + 1) / (n + 1) for k in range(n)])
+    return BinaryMean(s.config.snn, s.dim, s.seed, [(k + 1) / (n + 1) for k in range(n)])
 
 
 def mean_field(s: Setting) -> MeanField:

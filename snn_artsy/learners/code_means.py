@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from snn_artsy.config import EncodingConfig
+from snn_artsy.config import EncodingConfig, SNNConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training
 from snn_artsy.learners.prototypes import class_means
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
+from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.pairing import reading_schedule
 
 
@@ -56,19 +57,24 @@ class WhitenedNCM(Learner):
 
 
 class BinaryMean(WhitenedNCM):
-    """Class means of the ON/OFF code p (eq. 4), the units with the largest ones set to 1, the
+    """Class means of the code p (eq. 4, or 4c), the units with the largest ones set to 1, the
     others to 0; the score is the dot product with p.
 
     With several shares the binary means are nested, and their scores are added: each unit has one
     of a few weights.
 
     Args:
+        config: Of the spiking learner.
+        dim: D.
+        seed: Of the spiking learner, whose expansion layer it shares.
         shares: Of the units that are set to 1.
     """
 
-    def __init__(self, encoding: EncodingConfig, shares: Sequence[float]) -> None:
-        super().__init__(encoding)
-        self.encoder = SpikeEncoder(encoding, reading_schedule(encoding))
+    def __init__(self, config: SNNConfig, dim: int, seed: int, shares: Sequence[float]) -> None:
+        super().__init__(config.encoding)
+        expansion = build_expansion(config.expansion, 2 * dim, seed)
+        schedule = reading_schedule(config.encoding)
+        self.encoder = SpikeEncoder(config.encoding, schedule, expansion)
         self.shares = shares
 
     def predict(self, batch: Batch) -> Prediction:

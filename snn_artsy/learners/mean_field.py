@@ -16,6 +16,7 @@ from snn_artsy.learners.sleep import SLEEP, changing_asleep, passes
 from snn_artsy.learners.spiking_subnetworks import next_scaling, spiking_subnetwork, training_of
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
+from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import each_taught, make_schedule, reading_schedule
@@ -49,7 +50,8 @@ class MeanField(Learner):
         _require_known(config)
         self.config, self.dim, self.device = config, dim, device
         self.schedule = make_schedule(config.encoding, config.teacher, config.neuron.per_class)
-        self.encoder = SpikeEncoder(config.encoding, self.schedule)
+        expansion = build_expansion(config.expansion, 2 * dim, seed)
+        self.encoder = SpikeEncoder(config.encoding, self.schedule, expansion)
         self.reading = reading_schedule(config.encoding)
         self.generator = torch.Generator().manual_seed(seed)
         replays = config.replay.epochs or config.encoding.statistics == "seen"
@@ -132,6 +134,7 @@ class MeanField(Learner):
             mean = self.layers[0].dendritic(pre).mean(0, keepdim=True)
             scores.append(self._potentials(mean)[0])
         opened = sum(int((layer.transmitted() != 0).sum()) for layer in self.layers)
+        opened += self.config.expansion.operations
         operations = torch.full((len(batch),), float(opened))
         return Prediction(torch.cat(scores), operations=operations)
 

@@ -38,8 +38,16 @@ class Probe:
         self.observer, self.config, self.seed = observer, config, seed
         teach = make_schedule(config.encoding, config.teacher, config.neuron.per_class).teach
         self.first_teacher_ms = float(torch.nonzero(teach)[0, 0]) * config.encoding.dt
+        self.input = "expansion" if config.expansion.units else "retina"
         self.clock_ms = 0.0
         self.to_record = self.presented = 0
+
+    def input_population(self, dim: int) -> None:
+        """The units that all sub-networks have contacts with; ``dim``: size of features."""
+        units = self.config.expansion.units
+        self.observer.population(
+            self.input, np.zeros(units, dtype=np.int64) if units else np.repeat([0, 1], dim)
+        )
 
     def wait_for_spikes(self, split: str) -> None:
         """From here on, presentations of ``split`` are counted for the plan."""
@@ -82,7 +90,7 @@ class Probe:
 
     def spikes(self, pre: Tensor, post: dict[int, Tensor], start: np.ndarray) -> None:
         """Spikes [T, b, n] of presentations that start at ``start`` (the first b are used)."""
-        for name, spikes in [("retina", pre), *((f"task{t}", s) for t, s in post.items())]:
+        for name, spikes in [(self.input, pre), *((f"task{t}", s) for t, s in post.items())]:
             step, shown, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
             self.observer.spikes(name, start[shown] + step * self.config.encoding.dt, node)
 

@@ -21,6 +21,7 @@ from snn_artsy.synapses.encoding import (
     fit_scaling,
     whiten_classes,
 )
+from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule, reading_schedule
 from snn_artsy.synapses.together import respond_together
@@ -61,8 +62,9 @@ class SpikingSubnetworks(Learner):
         self.config, self.dim, self.device, self.seed = config, dim, device, seed
         self.probe = Probe(NullObserver() if observer is None else observer, config, seed)
         self.schedule = make_schedule(config.encoding, config.teacher, config.neuron.per_class)
-        self.encoder = SpikeEncoder(config.encoding, self.schedule)
-        self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding))
+        expansion = build_expansion(config.expansion, 2 * dim, seed)
+        self.encoder = SpikeEncoder(config.encoding, self.schedule, expansion)
+        self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding), expansion)
         self.generator = torch.Generator().manual_seed(seed)
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []
@@ -78,7 +80,7 @@ class SpikingSubnetworks(Learner):
         return sum(layer.n_post for layer in self.layers[:u]) // self.config.neuron.per_class
 
     def input_spikes(self, batch: Batch) -> Tensor:
-        """What the sub-networks see of a batch when it is answered: spikes [T, B, 2 D]."""
+        """What the sub-networks see of a batch when it is answered: spikes [T, B, n_inputs]."""
         return self._encode(self.reader, batch.features, batch.index, batch.split)
 
     def _encode(
@@ -99,14 +101,14 @@ class SpikingSubnetworks(Learner):
         """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
 
         Args:
-            shown: Is given the spikes of each input unit, in parts [b, 2 D].
+            shown: Is given the spikes of each input unit, in parts [b, n_inputs].
 
         Returns:
             For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
         """
         chosen = self.layers if only is None else [self.layers[t] for t in only]
         parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
-        widest = max(sum(layer.n_post for layer in chosen), 2 * self.dim)
+        widest = max(sum(layer.n_post for layer in chosen), self.config.n_inputs(self.dim))
         at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
         for rows in torch.arange(len(features), device=features.device).split(at_once):
             pre = self._encode(self.reader, features[rows], index[rows], split)
@@ -168,7 +170,7 @@ def spiking_subnetwork(
     k, rule = config.neuron.per_class, config.plasticity
     spread = torch.linspace(-1.0, 1.0, k) if k > 1 else torch.zeros(1)
     layer = SilentSynapseLayer(
-        2 * dim,
+        config.n_inputs(dim),
         k * n_classes,
         config.encoding.dt,
         config.neuron,

@@ -58,7 +58,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
         captured."""
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
-                self.probe.observer.population("retina", np.repeat([0, 1], self.dim))
+                self.probe.input_population(self.dim)
             self.scaling = next_scaling(self.scaling, train, self.replay, self.config)
             self._add_subnetwork(len(task.classes))
             classes = np.repeat(np.array(task.classes), self.config.neuron.per_class)

@@ -9,6 +9,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from snn_artsy.observer import INPUTS
 from snn_artsy.plots.style import (
     BLACK,
     BLUE,
@@ -24,11 +25,16 @@ from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import SPLIT_NAMES
 
 
+def input_of(run: Run) -> str | None:
+    """The population of input units whose spikes were recorded; None: neither."""
+    return next((name for name in INPUTS if name in run.populations), None)
+
+
 def default_presentation(run: Run) -> int:
     """Row of /stimulus of the last task's first training presentation whose spikes were recorded;
     of any recorded presentation if there is none."""
     stimulus = run.stimulus
-    if "retina" not in run.populations or not len(stimulus):
+    if input_of(run) is None or not len(stimulus):
         raise NothingRecorded("no recorded spikes (did a spiking learner run?)")
     train = stimulus.of_split("train")
     searched = [train & (stimulus.task == t) for t in np.unique(stimulus.task[train])[::-1]]
@@ -42,9 +48,11 @@ def default_presentation(run: Run) -> int:
 def _first_recorded(run: Run, rows: NDArray[np.int64]) -> int | None:
     """The first of ascending presentations into which an input spike falls."""
     start, stop = run.stimulus.start_ms[rows], run.stimulus.stop_ms[rows]
+    population = input_of(run)
+    assert population is not None
     k = 0
     while k < len(rows):
-        spike = run.first_spike_ms("retina", float(start[k]))
+        spike = run.first_spike_ms(population, float(start[k]))
         if spike is None:
             return None
         k = int(np.searchsorted(stop, spike, side="right"))  # the first that ends after it
@@ -72,10 +80,11 @@ def spike_raster(run: Run, presentation: int | None = None) -> Figure:
 
     figure = new_figure(5.2, 4.0)
     retina, post = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    inputs = run.spikes("retina", start, stop) if "retina" in run.populations else None
-    if inputs is None or not len(inputs.time_ms):
+    population = input_of(run)
+    inputs = run.spikes(population, start, stop) if population else None
+    if population is None or inputs is None or not len(inputs.time_ms):
         raise NothingRecorded(f"the spikes of presentation {row} were not recorded")
-    polarity = run.group("retina")
+    polarity = run.group(population) if population == "retina" else None
     if polarity is None:
         _marks(retina, inputs.time_ms - start, inputs.node, BLACK, "input")
     else:

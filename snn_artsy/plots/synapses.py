@@ -161,6 +161,7 @@ def weight_map(run: Run, task: int | None = None) -> Figure:
     tasks = known[:_MAP_PANELS] if task is None else [_default_task(run, task)]
     if not tasks:
         raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
+    on_off = run.group("expansion") is None
     figure = new_figure(PAGE_INCHES, 2.8 if len(tasks) == 1 else 0.8 + 1.0 * len(tasks))
     panels = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
     for axes, t in zip(panels, tasks, strict=True):
@@ -175,9 +176,10 @@ def weight_map(run: Run, task: int | None = None) -> Figure:
         if group is not None and len(group) == n_post:
             for edge in np.flatnonzero(np.diff(group)):
                 axes.axhline(edge + 0.5, color="white", linewidth=0.6)
-        axes.axvline(n_pre / 2 - 0.5, color="white", linewidth=0.8)
+        if on_off:
+            axes.axvline(n_pre / 2 - 0.5, color="white", linewidth=0.8)
         axes.set_title(f"sub-network {t + 1}, {_in_words(moment)}")
-    panels[-1].set_xlabel("presynaptic unit (ON | OFF)")
+    panels[-1].set_xlabel(f"presynaptic unit{' (ON | OFF)' if on_off else ''}")
     figure.supylabel("postsynaptic neuron, by class", size=8)
     figure.colorbar(
         image, ax=panels, label="AMPA occupancy", shrink=0.9 if len(tasks) == 1 else 0.4

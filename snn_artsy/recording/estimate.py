@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import EncodingConfig, RunConfig
+from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
 from snn_artsy.observer import TRACED_AROUND, lag_bins, told_every
 from snn_artsy.recording.storage import CHUNK_BYTES, MERGE_BYTES
 
@@ -157,7 +157,7 @@ def _cumulative(tasks: Sequence[TaskSize]) -> list[tuple[int, int]]:
 
 
 def _contacts(config: RunConfig, dim: int, task: TaskSize) -> int:
-    return 2 * dim * config.snn.neuron.per_class * task.n_classes
+    return config.snn.n_inputs(dim) * config.snn.neuron.per_class * task.n_classes
 
 
 def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[str, int]:
@@ -177,9 +177,10 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         ),
         0,
     )
-    neurons = 2 * dim if plan.neurons is None else min(plan.neurons, 2 * dim)
-    retina_share = neurons / (2 * dim) if "retina" in plan.populations else 0.0
-    n_bytes["populations"] = 8 * 2 * dim
+    inputs = snn.n_inputs(dim)
+    neurons = inputs if plan.neurons is None else min(plan.neurons, inputs)
+    input_share = neurons / inputs if "retina" in plan.populations else 0.0
+    n_bytes["populations"] = 8 * inputs
     for t, task in enumerate(tasks):
         presented = task.n_train * rule.epochs
         batches = math.ceil(task.n_train / rule.batch_size) * rule.epochs
@@ -194,9 +195,9 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
         posts = [k * other.n_classes for other in tasks[: t + 1]]
         recorded = [n if plan.neurons is None else min(n, plan.neurons) for n in posts]
         n_bytes["populations"] += 8 * posts[-1]
-        spikes = retina_share * (
-            taught * _spikes_shown(snn.encoding, dim, snn.encoding.steps)
-            + tested * _spikes_shown(snn.encoding, dim, snn.encoding.steps_shown)
+        spikes = input_share * (
+            taught * _spikes_shown(snn, dim, snn.encoding.steps)
+            + tested * _spikes_shown(snn, dim, snn.encoding.steps_shown)
         )
         if "tasks" in plan.populations:
             spikes += taught * recorded[-1] / task.n_classes * _volleys(snn.encoding, True)
@@ -227,7 +228,7 @@ def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[
             told = math.ceil(batches / told_every(batches))
             n_bytes["pairings"] += told * (8 + traced * (8 * lags + 20)) + 8 * lags
     if plan.neurons is not None:
-        sizes = [2 * dim, *(k * task.n_classes for task in tasks)]
+        sizes = [inputs, *(k * task.n_classes for task in tasks)]
         n_bytes["populations"] += 8 * sum(plan.neurons for n in sizes if n > plan.neurons)
     return n_bytes
 
@@ -244,13 +245,18 @@ def _volleys(encoding: EncodingConfig, teaching: bool) -> int:
     return max(math.ceil(steps * encoding.dt / encoding.period), 1)
 
 
-def _spikes_shown(encoding: EncodingConfig, dim: int, steps: int) -> float:
-    """Expected input spikes of a presentation for standard normal features."""
+def _spikes_shown(snn: SNNConfig, dim: int, steps: int) -> float:
+    """Expected input spikes of a presentation for standard normal features; with an expansion layer
+    at most, as if all its active units were driven to saturation."""
+    encoding, expansion = snn.encoding, snn.expansion
     volley = max(round(encoding.volley / encoding.dt), 1)
     period = max(round(encoding.period / encoding.dt), volley)
     on = sum(step % period < volley for step in range(steps))
+    active = math.ceil(expansion.active * expansion.units) if expansion.units else dim
     if encoding.code == "latency":
-        return float(dim * math.ceil(steps / period))
+        return float(active * math.ceil(steps / period))
+    if expansion.units:
+        return active * on * encoding.rate_hz * encoding.dt * 1e-3
     s = encoding.saturation_sd
     # E[min(|z| / s, 1)] of a standard normal z
     drive = math.sqrt(2 / math.pi) * (1 - math.exp(-(s**2) / 2)) / s + math.erfc(s / math.sqrt(2))

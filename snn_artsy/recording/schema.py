@@ -123,7 +123,8 @@ DATASETS = (
         "int64",
         ("size",),
         "--",
-        "of each neuron; `retina`: 0 ON, 1 OFF; `task<t>`: class of its assembly, -1 if none",
+        "of each neuron; `retina`: 0 ON, 1 OFF; `expansion`: 0; `task<t>`: class of its assembly, "
+        "-1 if none",
         grows=False,
     ),
     Dataset(

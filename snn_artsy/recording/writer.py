@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from snn_artsy import files
 from snn_artsy.config import RecordConfig
-from snn_artsy.observer import Conversions, Pairings, Presentations
+from snn_artsy.observer import INPUTS, Conversions, Pairings, Presentations
 from snn_artsy.provenance import git_state, versions
 from snn_artsy.recording import schema, storage, told
 from snn_artsy.recording.files import open_checked
@@ -217,7 +217,7 @@ class RunRecorder:
     def spikes(
         self, population: str, time_ms: NDArray[np.float64], node: NDArray[np.int64]
     ) -> None:
-        if ("retina" if population == "retina" else "tasks") not in self._plan.populations:
+        if ("retina" if population in INPUTS else "tasks") not in self._plan.populations:
             return
         if population in self._chosen:
             wanted = np.isin(node, self._chosen[population])

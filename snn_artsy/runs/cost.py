@@ -86,15 +86,17 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         found[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
     if name in _PAIRED:
         k = snn.neuron.per_class
-        contacts = [2 * dim * k * task.n_classes for task in tasks]
+        inputs = snn.n_inputs(dim)
+        contacts = [inputs * k * task.n_classes for task in tasks]
         # occupancy, state, clock, existence; the change of the last ones and what it is made of
-        found["snn.neuron.per_class"] = 14 * sum(contacts) + 16 * max(contacts)
+        key = "snn.expansion.units" if snn.expansion.units else "snn.neuron.per_class"
+        found[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * dim * snn.expansion.units
         batch = min(snn.plasticity.batch_size, shown)
         steps = max(
             snn.encoding.steps * batch,
             snn.encoding.steps_shown * min(_TEST_BATCH, max(task.n_test for task in tasks)),
         )
-        found["snn.encoding.n_steps or snn.plasticity.batch_size"] = 8 * steps * 2 * dim
+        found["snn.encoding.n_steps or snn.plasticity.batch_size"] = 8 * steps * inputs
     largest = max(found, key=lambda key: found[key])
     return sum(found.values()), largest
 
@@ -125,7 +127,7 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             # L-BFGS ends by itself, often much sooner: count what one of a hundred would take
             passes += config.joint.max_iterations * len(config.joint.l2) / 100
         if name in _PAIRED:
-            contacts = 2 * dim * snn.neuron.per_class * task.n_classes
+            contacts = snn.n_inputs(dim) * snn.neuron.per_class * task.n_classes
             shown = snn.plasticity.epochs * n * snn.encoding.steps
             passes += shown / min(snn.plasticity.batch_size, n)
             seen = sum(other.n_test for other in tasks[: number + 1])
@@ -133,6 +135,9 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))
             passes += replayed * snn.encoding.steps / snn.replay.batch_size
             products += replayed * contacts
+            products += (
+                (snn.plasticity.epochs * n + seen + replayed) * 2 * dim * snn.expansion.units
+            )
     return products / PER_SECOND + passes * PER_PASS
 
 

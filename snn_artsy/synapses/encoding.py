@@ -15,6 +15,7 @@ from torch import Tensor
 from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_tensor
 from snn_artsy.config import EncodingConfig
 from snn_artsy.registry import ENCODERS
+from snn_artsy.synapses.expansion import Expansion
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import Schedule
 
@@ -161,10 +162,12 @@ class Presentation:
     """What a code turns into spikes.
 
     Args:
-        drive: Of each unit, [B, 2D] in [0, 1]: ON units first, then OFF units.
+        drive: Of each unit, [B, n] in [0, 1]: of ON units first, then of OFF units (n = 2D), or of
+            the units of an expansion layer.
         schedule: When the stimulus is on.
         rate: Spikes a step at a drive of 1, at most 1.
         seed, stream, sample: Key the noise; ``sample`` int64 [B].
+        on_off: Units are pairs of an ON and an OFF unit, of which one is never driven.
     """
 
     drive: Tensor
@@ -173,6 +176,7 @@ class Presentation:
     seed: int
     stream: int
     sample: Tensor
+    on_off: bool = True
 
     @property
     def on(self) -> Tensor:
@@ -182,12 +186,15 @@ class Presentation:
 
 def poisson(shown: Presentation) -> Tensor:
     """In each volley step a unit fires with probability rate * dt (Bernoulli)."""
-    # a feature drives its ON or its OFF unit, never both: one number serves the pair
     steps = torch.nonzero(shown.on)[:, 0]
     n, drive = len(shown.on), shown.drive
-    u = uniform(shown.seed, shown.stream, shown.sample, n, drive.shape[1] // 2, only=steps)
+    # a feature drives its ON or its OFF unit, never both: one number serves the pair
+    n_numbers = drive.shape[1] // 2 if shown.on_off else drive.shape[1]
+    u = uniform(shown.seed, shown.stream, shown.sample, n, n_numbers, only=steps)
+    if shown.on_off:
+        u = torch.cat([u, u], dim=2)
     spikes = drive.new_zeros(n, *drive.shape)
-    spikes[steps] = (torch.cat([u, u], dim=2) < drive * shown.rate).float()
+    spikes[steps] = (u < drive * shown.rate).float()
     return spikes
 
 
@@ -207,27 +214,36 @@ def latency(shown: Presentation) -> Tensor:
 
 
 class SpikeEncoder:
-    """ON/OFF spikes of a presentation: T steps of dt, the stimulus on in periodic volleys.
+    """Spikes of a presentation: T steps of dt, the stimulus on in periodic volleys.
 
     ``snn.encoding.code`` says which function makes them: `poisson`, `current`, `latency`, or one
     that was added (`snn_artsy.registry.ENCODERS`).
+
+    Args:
+        config: Parameters.
+        schedule: When the stimulus is on.
+        expansion: Its units fire in place of the ON/OFF units, which drive them; None: n = 2D.
     """
 
-    def __init__(self, config: EncodingConfig, schedule: Schedule) -> None:
+    def __init__(
+        self, config: EncodingConfig, schedule: Schedule, expansion: Expansion | None = None
+    ) -> None:
         self.config = config
         self.schedule = schedule
+        self.expansion = expansion
 
     def drive(self, z: Tensor) -> Tensor:
-        """Drive of each unit, [B, 2D] in [0, 1]; 1 at and above saturation.
+        """Drive of each unit that fires, [B, n] in [0, 1]; of an ON or OFF unit it is 1 at and
+        above saturation.
 
         Rounded to a grid of 2**-16: sums of different batch sizes or devices differ in their last
         bits, and a spike must not depend on those.
         """
-        drive = (on_off(z) / self.config.saturation_sd).clamp_max(1.0)
-        return (torch.round(drive * 65536.0) / 65536.0).float()
+        drive = _on_grid((on_off(z) / self.config.saturation_sd).clamp_max(1.0))
+        return drive if self.expansion is None else _on_grid(self.expansion(drive))
 
     def __call__(self, z: Tensor, seed: int, stream: int, sample: Tensor) -> Tensor:
-        """Spikes, float32 of 0 and 1, [T, B, 2D].
+        """Spikes, float32 of 0 and 1, [T, B, n].
 
         Args:
             z: Scaled features [B, D].
@@ -244,6 +260,11 @@ class SpikeEncoder:
         check_range("z", z, -MOST, MOST)
         check_same_kind("sample", sample, "B", sizes, z.new_zeros((), dtype=torch.int64))
         rate = self.config.rate_hz * self.config.dt * 1e-3
-        shown = Presentation(self.drive(z), self.schedule, rate, seed, stream, sample)
+        on_off = self.expansion is None
+        shown = Presentation(self.drive(z), self.schedule, rate, seed, stream, sample, on_off)
         spikes: Tensor = ENCODERS[self.config.code](shown)
         return spikes
+
+
+def _on_grid(drive: Tensor) -> Tensor:
+    return (torch.round(drive * 65536.0) / 65536.0).float()

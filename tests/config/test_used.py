@@ -96,6 +96,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"snn.encoding.code": "poisson"},
         "poisson or current",
     ),
+    ({"snn.expansion.fan_in": 9}, {"snn.expansion.units": 50}, "units above 0"),
     ({"snn.readout": 0.1, "snn.mode": "gate"}, {"snn.mode": "full"}, "snn.mode full"),
     (
         {"snn.contacts.tag_ms": 5.0, "snn.contacts.capture": False},

@@ -12,7 +12,13 @@ from sklearn.neighbors import NearestCentroid
 from synthetic_features import DIM, N_CLASSES, gaussian_stream
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import BinaryMeanConfig, EncodingConfig, NestedMeanConfig, RunConfig
+from snn_artsy.config import (
+    BinaryMeanConfig,
+    EncodingConfig,
+    ExpansionConfig,
+    NestedMeanConfig,
+    RunConfig,
+)
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import all_training
 
@@ -84,8 +90,11 @@ def test_options_that_cannot_be_used(make_it: Any, message: str) -> None:
         make_it()
 
 
-def test_it_sees_what_the_spiking_learner_sees() -> None:
-    snn, means = learnt("artsy_snn"), learnt("binary_mean")
+@pytest.mark.parametrize("units", [0, 50])
+def test_it_sees_what_the_spiking_learner_sees(units: int) -> None:
+    expansion = ExpansionConfig(units=units, fan_in=3)
+    config = replace(CONFIG, snn=replace(CONFIG.snn, expansion=expansion))
+    snn, means = learnt("artsy_snn", config), learnt("binary_mean", config)
     assert torch.equal(snn.scaling.matrix, means.scaling.matrix)
     x = STREAM.test.features
     assert torch.equal(snn.reader.drive(snn.scaling(x)), means._code(x))

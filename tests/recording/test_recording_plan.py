@@ -21,6 +21,7 @@ from snn_artsy.config import (
     ContactConfig,
     DataConfig,
     EncodingConfig,
+    ExpansionConfig,
     GateConfig,
     PlasticityConfig,
     RecordConfig,
@@ -117,6 +118,21 @@ PLANS = {
     "input": RecordConfig(populations=["retina"], splits=["train"], conversions=False),
     "nothing": RecordConfig(spike_presentations=0, traced_synapses=0, conversions=False),
 }
+
+
+def test_the_expected_size_with_an_expansion_layer(tmp_path: Path) -> None:
+    """Snapshots and counts of its contacts exactly, its spikes at most as many as it may fire."""
+    layer = ExpansionConfig(units=60, fan_in=4)
+    config = recorded(tmp_path, PLANS["less"], expansion=layer)
+    sizes = [
+        replace(size, n_test=len(STREAM.test) if t == 0 else 0) for t, size in enumerate(SIZES)
+    ]
+    expected, real = expected_bytes(config, DIM, sizes), bytes_by_kind(tmp_path)
+    assert {k: expected[k] for k in KINDS} == {k: real[k] for k in KINDS}
+    assert 0.4 * expected["spikes"] <= real["spikes"] <= 1.2 * expected["spikes"]
+    with open_run(tmp_path) as run:
+        assert "expansion" in run.populations and "retina" not in run.populations
+        assert run.spikes("expansion").node.max() >= 2 * DIM  # the ON/OFF units are fewer
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -55,6 +55,20 @@ def test_worked_out_by_hand() -> None:
     )
 
 
+def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
+    """By hand: 1,000 units in place of 2 D, each summing over 2 D inputs in double precision."""
+    small = config_of(snn__expansion__units=1000)
+    contacts = 1000 * 8 * 2
+    spikes = 8 * 20 * 90 * 1000
+    images, replay = 8 * 5 * 360 * DIM, 8 * 8 * 20 * DIM
+    kept = 14 * 5 * contacts + 16 * contacts + 8 * 2 * DIM * 1000
+    assert memory("artsy_snn", small, DIM, TASKS)[0] == images + replay + kept + spikes
+    shown, answered = 5 * 270, (1 + 2 + 3 + 4 + 5) * 90
+    assert seconds("artsy_snn", small, DIM, TASKS) == pytest.approx(
+        ((shown + answered) * (20 * contacts + 2 * DIM * 1000)) / 1e12 + shown * 20 / 50 * 5e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

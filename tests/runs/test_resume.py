@@ -32,6 +32,7 @@ from snn_artsy.config import (
     ContactConfig,
     DataConfig,
     EncodingConfig,
+    ExpansionConfig,
     FinetuneConfig,
     GateConfig,
     PlasticityConfig,
@@ -138,8 +139,9 @@ def test_other_replays_go_on(name: str, gate: GateConfig, tmp_path: Path) -> Non
     "changes",
     [{}, {"mode": "gate"}, {"plastic_old": True}, {"plasticity": PlasticityConfig(
         epochs=3, batch_size=16, update="step", rule="pair")}, {"plasticity": PlasticityConfig(
-        epochs=3, batch_size=16, rule="error", target_over="seen"), "replay": ReplayConfig(2)}],
-    ids=["full", "gate", "plastic_old", "step", "replay"],
+        epochs=3, batch_size=16, rule="error", target_over="seen"), "replay": ReplayConfig(2)},
+        {"expansion": ExpansionConfig(units=30, fan_in=4)}],
+    ids=["full", "gate", "plastic_old", "step", "replay", "expansion"],
 )  # fmt: skip
 @pytest.mark.parametrize("task_cut", [0, 2])
 def test_the_spiking_learner_goes_on_between_epochs(

@@ -10,9 +10,11 @@ from torch import Tensor
 from snn_artsy.config import EncodingConfig, TeacherConfig
 from snn_artsy.synapses.encoding import (
     FeatureScaling,
+    Presentation,
     SpikeEncoder,
     fit_scaling,
     on_off,
+    poisson,
     whiten_classes,
     within_class_covariance,
 )
@@ -37,6 +39,16 @@ def correlated_features(n_per_class: int = 200) -> tuple[Tensor, Tensor]:
     means = 4.0 * torch.randn(3, 5, generator=generator)
     noise = torch.randn(len(labels), 5, generator=generator) @ mixing
     return means[labels] + noise, labels
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_only_an_on_and_off_pair_shares_its_noise(pairs: bool) -> None:
+    """Of units that are driven together, each needs its own."""
+    schedule = make_encoder("poisson").schedule
+    drive = torch.full((2, 8), 0.5)
+    shown = Presentation(drive, schedule, 1.0, 3, 0, torch.arange(2), on_off=pairs)
+    spikes = poisson(shown)
+    assert torch.equal(spikes[:, :, :4], spikes[:, :, 4:]) == pairs
 
 
 # --- scaling ------------------------------------------------------------------------------------

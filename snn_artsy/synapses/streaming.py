@@ -32,8 +32,8 @@ class StreamedSimulation:
         layer: As for `SilentSynapseLayer.simulate`, which it is in train or eval mode.
         observer: Is told.
         contacts: (post, pre) of those that are sampled, int64 [n, 2]; None: none.
-        every: Steps from one sample to the next. A sample takes calls of its own: 1 is a good deal
-            slower than simulating, 100 about as fast.
+        every: Steps from one sample to the next. A sample takes two calls of the engine, a few
+            milliseconds, which is most of the time where samples are frequent.
         task: Number of the sub-network under which the layer is told.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -275,6 +276,20 @@ def test_blocked_nmda_receptors_block_all_conversions() -> None:
     learner = learn_all(snn(SNNConfig(plasticity=rule)))
     assert learner.report()["functional_share"] == 0.0
     assert 0 < learnt("artsy_snn").report()["functional_share"] < 1
+
+
+@pytest.mark.parametrize("update", ["presentation", "step"])
+def test_dendrites_change_what_converts_in_a_run(update: Any) -> None:
+    """And a clamp in their place at the potential of a spike changes it again."""
+    kinds = ({}, {"depolarisation": "dendrite"}, {"clamp_mV": 20.0})
+    contacts = []
+    for given in kinds:
+        plasticity = PlasticityConfig(update=update, **given)
+        learner = snn(SNNConfig(plasticity=plasticity))
+        learner.learn(STREAM.tasks[0])
+        contacts.append(learner.layers[0].state > 0)
+    for one, two in itertools.combinations(contacts, 2):
+        assert float((one != two).float().mean()) > 0.001
 
 
 @pytest.mark.parametrize("control", ["permuted_contacts", "random_contacts"])

@@ -130,6 +130,7 @@ def test_what_is_foreseen_by_a_loop() -> None:
     [
         (SNNConfig(plasticity=PlasticityConfig(rule="calcium")), "snn.plasticity.rule: "),
         (SNNConfig(plasticity=PlasticityConfig(insertion="bernoulli")), "snn.plasticity.rule: "),
+        (SNNConfig(plasticity=PlasticityConfig(depolarisation="dendrite")), "snn.plasticity.rule"),
         (SNNConfig(plastic_old=True), "snn.plastic_old: "),
     ],
 )

@@ -55,6 +55,7 @@ RULES: dict[str, Any] = {
     "gated_pair": GatedSTDP(PAIR),
     "gated_triplet": GatedSTDP(TRIPLET, Gating(nmda=0.7)),
     "gated_no_mg": GatedSTDP(PAIR, Gating(mg_mM=0.0, target=0.5)),
+    "gated_clamped": GatedSTDP(PAIR, Gating(clamp_mV=-20.0, target=0.0, depolarisation="dendrite")),
 }
 
 
@@ -177,6 +178,9 @@ def test_rules_for_which_it_is_not_exact_are_refused() -> None:
     with pytest.raises(TypeError, match="bernoulli"):
         rule = GatedSTDP(PAIR, Gating(insertion="bernoulli"))
         expected_change(rule, W, Q, R, SCHEDULE, DT)
+    with pytest.raises(TypeError, match="dendrite"):
+        dendritic = GatedSTDP(PAIR, Gating(depolarisation="dendrite"))
+        expected_change(dendritic, W, Q, R, SCHEDULE, DT)
     with pytest.raises(TypeError, match="use pair or triplet"):
         expected_change(GatedSTDP(GatedSTDP(PAIR)), W, Q, R, SCHEDULE, DT)
 

@@ -60,7 +60,7 @@ def extract_features(
 
     Args:
         first: The first block with adapters: h_0 is then that of `FrozenBackbone.split`.
-        tokens_to: Takes rows of the sorted samples and the tokens that enter block ``first``; with
+        tokens_to: Takes rows of the sorted samples and their tokens (`FrozenBackbone.split`); with
             it everything is computed.
 
     Raises:

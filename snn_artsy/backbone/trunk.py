@@ -1,4 +1,4 @@
-"""The trunk that all sub-networks share: tokens before the first adapted block, kept on disk."""
+"""The trunk that all sub-networks share: tokens before the first adapter, kept on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from snn_artsy.threads import cores
 
 
 class Trunk:
-    """Tokens that enter block ``first``, of some images of a split: float16, once an image.
+    """Tokens of some images of a split (`FrozenBackbone.trunk`), float16, computed once.
 
     With ``config.cache`` they are kept beside the features, under everything that these depend on
     and ``first``. Where they may not be kept, or would not fit, those that were asked for last are
@@ -55,7 +55,8 @@ class Trunk:
         self.backbone, self.split, self.first, self.config = backbone, split, first, config
         self.index = np.unique(index)
         self.threads = threads or cores()
-        self.shape = tokens_shape(backbone)
+        blank = torch.zeros(1, *backbone.input_size, device=backbone.device)
+        self.shape = tuple(backbone.trunk(blank, first).shape[1:])
         self._map: NDArray[np.float16] | None = None
         self._newest = _Newest(config, min(room, self.bytes), self.shape)
         self._fits = self.bytes <= room
@@ -115,7 +116,7 @@ class Trunk:
         return found
 
     def tokens(self, numbers: NDArray[np.int64]) -> Tensor:
-        """Tokens of images by their numbers in the split: float16 [n, T, D], on the CPU."""
+        """Tokens of images by their numbers in the split: float16 [n, 2, T, D], on the CPU."""
         if self._map is not None:
             return torch.from_numpy(self._map[np.searchsorted(self.index, numbers)])
         wanted = dict.fromkeys(numbers.tolist())  # in order, each once
@@ -169,13 +170,6 @@ class _Newest:
             self.slots, self.capacity = {}, 0
             return
         self.slots[number] = slot
-
-
-def tokens_shape(backbone: FrozenBackbone) -> tuple[int, int]:
-    """(T, D) of the tokens that pass from block to block."""
-    images = torch.zeros(1, *backbone.input_size, device=backbone.device)
-    n, width = backbone.trunk(images, 0).shape[1:]
-    return n, width
 
 
 def _row_bytes(shape: tuple[int, ...]) -> int:

@@ -136,13 +136,20 @@ class FrozenBackbone(nn.Module):
         return 0 if last is None else len(blocks) - last
 
     def trunk(self, images: Tensor, first: int) -> Tensor:
-        """Tokens that enter block ``first``, without gradients: [B, 3, H, W] -> [B, T, D]."""
+        """What all sub-networks with adapters from block ``first`` on share, without gradients.
+
+        Returns:
+            [B, 2, T, D]: tokens that enter the MLP of block ``first``, as the adapter beside it
+            takes them, and tokens that leave that block, to which the adapter's output is added. T
+            counts those that h_0 depends on.
+        """
         vit: Any = self.vit
         with torch.no_grad(), self._arithmetic():
             x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
             for block in vit.blocks[:first]:
                 x = block(x)
-        return x.float()
+            x = self._attended(first, x)
+            return torch.stack([x, _after_mlp(vit.blocks[first], x)], dim=1).float()
 
     def rounded(self, images: Tensor, first: int) -> Tensor:
         """`trunk` as it is kept, float16.
@@ -159,7 +166,7 @@ class FrozenBackbone(nn.Module):
         return tokens
 
     def split(self, images: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """h_0 float32 [B, D] and the tokens that enter block ``first``, float16 [B, T, D].
+        """h_0 float32 [B, D], and the tokens of `trunk`, float16.
 
         h_0 is that of the rounded tokens, so that a sub-network which goes on from them and adds
         nothing answers exactly h_0.
@@ -172,23 +179,32 @@ class FrozenBackbone(nn.Module):
             return self.tail(tokens.float(), first), tokens
 
     def tail(self, tokens: Tensor, first: int, beside: Sequence[nn.Module] = ()) -> Tensor:
-        """The embedding from the tokens that enter block ``first``: [B, T, D] -> float32 [B, D].
+        """The embedding from the tokens of `trunk`: [B, 2, T, D] -> float32 [B, D].
 
         Args:
             beside: For each block from there on a module that takes the MLP's input before its
                 norm; its output is added to the MLP's, and gradients flow through it.
         """
         vit: Any = self.vit
-        x = tokens
+        x, out = tokens.unbind(1)
         with self._arithmetic():
-            for number, block in enumerate(vit.blocks[first:]):
-                if not beside:
-                    x = block(x)
-                    continue
-                x = x + block.ls1(block.attn(block.norm1(x)))
-                x = x + block.ls2(block.mlp(block.norm2(x))) + beside[number](x)
-            embedding: Tensor = vit.forward_head(vit.norm(x), pre_logits=True)
+            for number in range(first, len(vit.blocks)):
+                if number > first:
+                    x = self._attended(number, out)
+                    out = _after_mlp(vit.blocks[number], x)
+                if beside:
+                    out = out + beside[number - first](x)
+            embedding: Tensor = vit.forward_head(vit.norm(out), pre_logits=True)
         return embedding.float()
+
+    def _attended(self, number: int, x: Tensor) -> Tensor:
+        """Tokens after a block's attention; of the last block those that h_0 is made of."""
+        vit: Any = self.vit
+        block = vit.blocks[number]
+        x = x + block.ls1(block.attn(block.norm1(x)))
+        of_prefix = vit.global_pool == "token" and vit.attn_pool is None
+        last = number == len(vit.blocks) - 1
+        return x[:, : vit.num_prefix_tokens] if last and of_prefix else x
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -206,6 +222,10 @@ class FrozenBackbone(nn.Module):
     def weights_sha256(self) -> str:
         """SHA-256 over name, dtype, shape and bytes of every tensor, buffers included."""
         return sha256(pieces_of(self.vit.state_dict().items()))
+
+
+def _after_mlp(block: Any, x: Tensor) -> Tensor:
+    return x + block.ls2(block.mlp(block.norm2(x)))
 
 
 def pieces_of(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[bytes | memoryview]:

@@ -116,7 +116,7 @@ class BackboneConfig:
             folder.
         cache: Keep features on disk and reuse them.
         cache_gb: With adapters in the blocks (``ann.placement``), the most that the tokens before
-            the first adapted block may take on the disk, in GB (10^9 bytes); those that do not fit
+            the first adapter may take on the disk, in GB (10^9 bytes); those that do not fit
             are computed again when they are needed, with the same numbers.
     """
 

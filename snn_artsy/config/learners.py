@@ -59,8 +59,8 @@ class ANNConfig:
             beside the MLP of transformer blocks (EASE's geometry), which takes a pass through
             these in training and for each functional sub-network.
         blocks: With ``blocks``, how many of the ViT's last blocks have adapters; default: all.
-            What enters the first of them is the same for all sub-networks and is computed once an
-            image.
+            What comes before the first adapter is the same for all sub-networks and is computed
+            once an image.
         bottleneck: Hidden units r of the adapter.
         scale: s in h_t = s * W_up ReLU(W_down h_0).
         epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.

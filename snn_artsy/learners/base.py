@@ -28,7 +28,7 @@ class Batch:
         true_task: Task of each sample, int64 [B], given only for the oracle-gate measure
             (m_t := 1[t = true task]); None in every honest evaluation.
         load_images: Loads the pixels [B, 3, H, W] for learners that need more than h_0.
-        load_tokens: Loads the tokens [B, T, D] that enter the first adapted block, on the CPU.
+        load_tokens: Loads what sub-networks in the blocks go on from, [B, 2, T, D], on the CPU.
     """
 
     features: Tensor

@@ -16,8 +16,9 @@ from snn_artsy.learners.sgd import minimise
 from snn_artsy.learners.state import modules
 from snn_artsy.learners.tasks import take
 
-# Images in one pass of an adapted ViT when nothing is learnt; bounds memory.
-ANSWER_BATCH = 64
+# Images in one pass of an adapted ViT when nothing is learnt; bounds memory. On a CPU more would
+# leave the processor's caches (`snn_artsy.backbone.features.CPU_PASS`).
+ANSWER_BATCH = {"cpu": 16, "cuda": 64}
 
 
 class Bottleneck(nn.Module):
@@ -59,7 +60,8 @@ class BlockAdapters(nn.Module):
     x <- x + MLP(LN(x)) + s W_up ReLU(W_down x) in each of them (``config.blocks``, or all), x being
     the MLP's input before its norm (Chen et al. 2022, AdaptFormer; the placement of EASE, Zhou et
     al. 2024). The ViT itself stays frozen, is shared, and is not part of ``state_dict``. Each
-    answer takes a pass through these blocks; what enters them is the same for all sub-networks.
+    answer takes a pass through these blocks, but for what comes before the first adapter, which is
+    the same for all sub-networks.
 
     Attributes:
         vit_passes: Share of the ViT's blocks that an answer computes.
@@ -83,7 +85,7 @@ class BlockAdapters(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """E_t(x) from the tokens that enter the first adapted block: [B, T, D] -> [B, D]."""
+        """E_t(x) from the tokens at the first adapter: [B, 2, T, D] -> [B, D]."""
         (backbone,) = self._shared
         return backbone.tail(tokens.to(backbone.device).float(), self.first, list(self.adapters))
 
@@ -91,7 +93,9 @@ class BlockAdapters(nn.Module):
         """h_t, what the sub-network adds to h_0: [B, D]; the tokens are loaded."""
         if torch.is_grad_enabled():
             return self(batch.tokens) - batch.features
-        rows = torch.arange(len(batch), device=batch.index.device).split(ANSWER_BATCH)
+        rows = torch.arange(len(batch), device=batch.index.device).split(
+            ANSWER_BATCH[batch.index.device.type]
+        )
         parts = [self(take(batch, r).tokens) for r in rows]
         return torch.cat([batch.features[:0], *parts]) - batch.features
 

@@ -16,7 +16,7 @@ from snn_artsy.learners.base import Batch, LabelledBatch, Split, Task
 
 Load = Callable[[Split, NDArray[np.int64]], Tensor]
 """(split, sample numbers [n]) -> what they are beside their features: transformed images
-[n, 3, H, W], or tokens [n, T, D]; validation images are numbered in the source's train split."""
+[n, 3, H, W], or tokens [n, 2, T, D]; validation images are numbered in the source's train split."""
 
 
 Loader = Callable[[], Tensor]

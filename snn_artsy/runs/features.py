@@ -186,7 +186,10 @@ def _trunks(
     else:
         kept = f"of which backbone.cache_gb keeps {in_words(most)}; the others are computed again"
     n = sum(len(t.index) for t in found.values())
-    say(console, f"tokens before block {first + 1} of {n} images: {in_words(needed)}, {kept}")
+    say(
+        console,
+        f"tokens at block {first + 1} of {n} images: {in_words(needed)}, {kept}",
+    )
     return found
 
 

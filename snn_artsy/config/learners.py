@@ -62,8 +62,12 @@ class ANNConfig:
             What comes before the first adapter is the same for all sub-networks and is computed
             once an image.
         bottleneck: Hidden units r of the adapter.
-        scale: s in h_t = s * W_up ReLU(W_down h_0).
-        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule.
+        scale: s in h_t = s * W_up ReLU(W_down h_0). In the blocks 0.1 moves h_0 by at most 1 % of
+            its norm, 1 by about 10 %.
+        dropout: Share of the adapter's hidden units that is set to 0 while a sub-network is trained
+            (0.1 in LAMDA-PILOT's EASE).
+        optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
+        epochs, lr, batch_size, weight_decay: Of the optimiser, with a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
     """
 
@@ -71,6 +75,8 @@ class ANNConfig:
     blocks: int | None = None
     bottleneck: int = 64
     scale: float = 0.1
+    dropout: float = 0.0
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
     lr: float = 0.05
     batch_size: int = 48
@@ -83,6 +89,8 @@ class ANNConfig:
         take_types(self, "ann.")
         one_of("ann.placement", self.placement, ("head", "blocks"))
         within("ann.blocks", self.blocks, 1, 1000)
+        one_of("ann.optimiser", self.optimiser, ("sgd", "adamw"))
+        require(0 <= self.dropout < 1, "ann.dropout", self.dropout, "use a share in [0, 1)")
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
             within(f"ann.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("scale", "lr", "gate_lr"):

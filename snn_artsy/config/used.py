@@ -265,7 +265,7 @@ WHERE_USED: tuple[Use, ...] = (
         of_learners=True,
     ),
     Use(
-        _in("ann", "epochs", "lr", "batch_size", "weight_decay"),
+        _in("ann", "dropout", "optimiser", "epochs", "lr", "batch_size", "weight_decay"),
         _listed(TRAINING | {"ranpac", "artsy_snn in snn.mode gate"}),
         _trained,
         of_learners=True,

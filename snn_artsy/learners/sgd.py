@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -30,8 +30,9 @@ def minimise(
     n: int,
     settings: SGDSettings,
     generator: torch.Generator,
+    optimiser: Literal["sgd", "adamw"] = "sgd",
 ) -> None:
-    """SGD with momentum 0.9 and a cosine schedule to zero, in shuffled batches.
+    """SGD with momentum 0.9, or AdamW, and a cosine schedule to zero, in shuffled batches.
 
     Args:
         loss: Row numbers int64 [b] (on the CPU) -> mean loss of these samples.
@@ -44,15 +45,18 @@ def minimise(
         NotFinite: Training diverged.
     """
     parameters = list(parameters)
-    optimiser = torch.optim.SGD(
-        parameters, lr=settings.lr, momentum=0.9, weight_decay=settings.weight_decay
+    lr, decay = settings.lr, settings.weight_decay
+    descent: torch.optim.Optimizer = (
+        torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=decay)
+        if optimiser == "sgd"
+        else torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, settings.epochs)
     for _ in range(settings.epochs):
         for rows in torch.randperm(n, generator=generator).split(settings.batch_size):
             value = loss(rows)
-            optimiser.zero_grad(set_to_none=True)
+            descent.zero_grad(set_to_none=True)
             value.backward()
-            optimiser.step()
+            descent.step()
         schedule.step()
     require_finite("training", {f"parameter {i}": p for i, p in enumerate(parameters)})

@@ -26,13 +26,18 @@ class Bottleneck(nn.Module):
 
     Args:
         dim: D.
-        config: ``bottleneck`` r and ``scale`` s.
+        config: ``bottleneck`` r, ``scale`` s, and ``dropout`` of hidden units in training.
         generator: Start of W_down.
+
+    Attributes:
+        noise: Draws which hidden units drop out; None: all take part.
     """
+
+    noise: torch.Generator | None = None
 
     def __init__(self, dim: int, config: ANNConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.scale = config.scale
+        self.scale, self.dropout = config.scale, config.dropout
         self.down = nn.Linear(dim, config.bottleneck)
         self.up = nn.Linear(config.bottleneck, dim)
         nn.init.kaiming_uniform_(self.down.weight, a=5**0.5, generator=generator)
@@ -41,7 +46,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
-        return self.scale * self.up(F.relu(self.down(x)))
+        hidden = F.relu(self.down(x))
+        if self.noise is not None and self.dropout:
+            # of a generator that checkpoints keep, so that a resumed run drops out the same units
+            kept = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
+            hidden = hidden * kept.to(hidden.device) / (1.0 - self.dropout)
+        return self.scale * self.up(hidden)
 
 
 class HeadAdapter(Bottleneck):
@@ -135,7 +145,13 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
         scores = cosine_scores(part.features + network.answer(part), weight)
         return F.cross_entropy(sigma * scores, target[rows])
 
-    minimise(loss, [*network.parameters(), weight, sigma], len(data), config, generator)
+    adapters = [module for module in network.modules() if isinstance(module, Bottleneck)]
+    for adapter in adapters:
+        adapter.noise = generator
+    parameters = [*network.parameters(), weight, sigma]
+    minimise(loss, parameters, len(data), config, generator, config.optimiser)
+    for adapter in adapters:
+        adapter.noise = None
     network.requires_grad_(False)
 
 

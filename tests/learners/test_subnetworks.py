@@ -184,6 +184,49 @@ def test_training_goes_down_the_gradient_of_the_cosine_classifier_s_loss() -> No
         assert float(before.grad.abs().max()) > 1e-4
 
 
+def test_adamw_takes_its_first_step_by_the_gradient_s_sign() -> None:
+    """One epoch of one batch: p (1 - lr decay) - lr g / (|g| + eps), by hand."""
+    task, lr, decay = stream()[0][1], 0.01, 0.1
+    config = ANNConfig(epochs=1, lr=lr, batch_size=99, weight_decay=decay, optimiser="adamw")
+    generator = torch.Generator().manual_seed(0)
+    network, expected = (randomised(HeadAdapter(DIM, config, generator)) for _ in range(2))
+    data = task.train
+    means = torch.stack([data.features[data.labels == c].mean(0) for c in task.classes])
+    z = data.features + expected(data.features)
+    cosines = F.normalize(z, dim=1) @ F.normalize(means, dim=1).T
+    F.cross_entropy(10.0 * cosines, data.labels - task.classes[0]).backward()
+    train(network, task, config, generator)
+    for found, before in zip(network.parameters(), expected.parameters(), strict=True):
+        g = before.grad
+        step = g / (g.abs() + 1e-8)
+        hand = before.detach() * (1 - lr * decay) - lr * step
+        torch.testing.assert_close(found, hand, atol=1e-4, rtol=1e-3)
+
+
+def test_hidden_units_drop_out_in_training_alone() -> None:
+    config = ANNConfig(bottleneck=500, dropout=0.4, scale=1.0)
+    network = randomised(HeadAdapter(DIM, config, torch.Generator()))
+    network.up.weight.data = torch.eye(DIM, 500)  # answers are hidden units
+    network.up.bias.data.zero_()
+    x = torch.randn(400, DIM, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        whole = network(x)
+        network.noise = torch.Generator().manual_seed(2)
+        dropped = network(x)
+    on = whole > 0
+    shut = dropped[on] == 0
+    assert float(shut.float().mean()) == pytest.approx(0.4, abs=0.03)
+    torch.testing.assert_close(dropped[on][~shut], whole[on][~shut] / 0.6)
+    task = stream()[0][0]
+    states = []
+    for share in (0.4, 0.4, 0.0):
+        learnt_one = HeadAdapter(DIM, replace(config, dropout=share), torch.Generator())
+        train(learnt_one, task, replace(config, epochs=2), torch.Generator().manual_seed(0))
+        assert learnt_one.noise is None
+        states.append(learnt_one.up.weight)
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
 def test_a_backbone_without_blocks_is_refused() -> None:
     vit = nn.Sequential(nn.Flatten(), nn.Linear(768, DIM))
     vit.num_features = DIM  # type: ignore[assignment]

@@ -24,6 +24,8 @@ class StepAnswers:
             gates.
         vit_passes: Passes of the ViT that each sample took, [n]; None: one each.
         operations: Synaptic operations that each sample took from h_0 on, [n]; None: not counted.
+        added_norm: |sum_t m_t h_t| / |h_0|, [n]; None without sub-networks that are added to h_0.
+        shut_predicted: Class predicted with all gates shut, [n]; None without.
         seconds: Wall time of these answers; NaN: not measured.
     """
 
@@ -34,8 +36,10 @@ class StepAnswers:
     gate_scores: NDArray[np.float32] | None = None
     spike_predicted: NDArray[np.int64] | None = None
     oracle_gate_predicted: NDArray[np.int64] | None = None
-    vit_passes: NDArray[np.int64] | None = None
+    vit_passes: NDArray[np.floating] | None = None
     operations: NDArray[np.float32] | None = None
+    added_norm: NDArray[np.float32] | None = None
+    shut_predicted: NDArray[np.int64] | None = None
     seconds: float = float("nan")
 
 
@@ -79,6 +83,10 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
     }
     if last.operations is not None:
         found["synaptic_operations_per_image"] = float(last.operations.mean(dtype=np.float64))
+    if last.added_norm is not None:
+        found["subnetwork_norm_share"] = float(last.added_norm.mean(dtype=np.float64))
+    if last.shut_predicted is not None:
+        found["answers_changed_share"] = float(np.mean(last.predicted != last.shut_predicted))
     true_task = task_of_label[last.labels]
     if last.gates is not None and last.gate_scores is not None:
         found |= {

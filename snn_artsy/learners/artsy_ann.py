@@ -102,12 +102,13 @@ class ArtsyANN(Learner):
                     gained[gates[:, t], t] = network.answer(take(batch, gates[:, t]))
             with_h0 = self.ablation != "subnetworks"
             classes = self.prototypes.scores(batch.features, gates, gained, with_h0)
+            norm, shut = self.prototypes.effect(batch.features, gates, gained)
         own = torch.tensor([n.vit_passes for n in self.networks], device=gates.device)
         passes = 1 + (gates * own).sum(1)  # one for h_0, which the gates see
         operations = self._operations(gates)
         if self.ablation in ("no_gates", "e0"):  # nothing is gated
-            return Prediction(classes, vit_passes=passes, operations=operations)
-        return Prediction(classes, calibrated, gates, vit_passes=passes, operations=operations)
+            return Prediction(classes, None, None, None, passes, operations, norm, shut)
+        return Prediction(classes, calibrated, gates, None, passes, operations, norm, shut)
 
     def _from_the_gate_alone(self, batch: Batch, calibrated: Tensor) -> Prediction:
         """Classes of other tasks than the gates' first choice rank behind all of its own."""

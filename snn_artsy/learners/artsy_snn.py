@@ -157,16 +157,16 @@ class ArtsySNN(TaughtSubnetworks):
         gates = calibrated > 0
         if batch.true_task is not None:
             gates = batch.true_task[:, None] == torch.arange(len(self.layers), device=gates.device)
-        scores = self.prototypes.scores(
-            batch.features, gates, self._gained(batch.features, responses)
-        )
+        gained = self._gained(batch.features, responses)
+        scores = self.prototypes.scores(batch.features, gates, gained)
+        norm, shut = self.prototypes.effect(batch.features, gates, gained)
         votes = torch.cat([v for v, _ in responses], dim=1)
         silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
         # a network that did not fire at all has decided nothing
         votes[silent] = -torch.inf
         fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
         operations = torch.cat(shown) @ fan_out.float() + self.config.expansion.operations
-        return Prediction(scores, calibrated, gates, votes, operations=operations)
+        return Prediction(scores, calibrated, gates, votes, None, operations, norm, shut)
 
     def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
         """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N].

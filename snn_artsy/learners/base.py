@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -84,6 +84,8 @@ class Prediction:
             sub-network the share of the blocks that it computes; None: the one for h_0.
         operations: Synaptic operations that each sample took from h_0 on, float [B]: accumulates in
             spiking learners, multiply-accumulates in others; None: not counted.
+        added_norm: |sum_t m_t h_t| / |h_0|, [B], and ``shut_predicted``, the class predicted with
+            all gates shut, [B]; None without sub-networks that are added to h_0.
     """
 
     scores: Tensor
@@ -92,6 +94,8 @@ class Prediction:
     spike_scores: Tensor | None = None
     vit_passes: Tensor | None = None
     operations: Tensor | None = None
+    added_norm: Tensor | None = None
+    shut_predicted: Tensor | None = None
 
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:
@@ -100,7 +104,7 @@ class Prediction:
             return None if columns[0] is None else torch.cat(columns)
 
         scores = torch.cat([part.scores for part in parts])
-        names = ("gate_scores", "gates", "spike_scores", "vit_passes", "operations")
+        names = [field.name for field in fields(Prediction)][1:]
         return Prediction(scores, *map(join, names))
 
 

@@ -52,6 +52,8 @@ def evaluate(
         "oracle_gate_predicted": oracle_predicted,
         "vit_passes": prediction.vit_passes,
         "operations": prediction.operations,
+        "added_norm": prediction.added_norm,
+        "shut_predicted": prediction.shut_predicted,
     }
     arrays = {name: c.cpu().numpy() for name, c in columns.items() if c is not None}
     return StepAnswers(**arrays, seconds=seconds)

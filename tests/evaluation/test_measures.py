@@ -72,6 +72,8 @@ def test_every_measure_by_hand() -> None:
         oracle_gate_predicted=np.array([0, 1, 1, 1, 2, 2, 3, 0]),
         vit_passes=np.array([1, 2, 1, 1, 2, 2, 1, 2]),
         operations=np.array([10, 20, 30, 40, 10, 20, 30, 50], dtype=np.float32),
+        added_norm=np.array([0, 1, 0, 0, 0.5, 0, 0, 0.5], dtype=np.float32),
+        shut_predicted=scores.argmax(1) + np.array([1, 0, 0, 0, 0, -1, 0, 0]),
         seconds=0.4,
     )
     found = measure([first, last], TASK_OF_LABEL)
@@ -105,6 +107,8 @@ def test_every_measure_by_hand() -> None:
         "vit_passes_per_image": 1.5,
         "inference_ms_per_image": 50.0,
         "synaptic_operations_per_image": 26.25,
+        "subnetwork_norm_share": 0.25,
+        "answers_changed_share": 0.25,
         # the largest score is the own gate's: first of equal ones, -1 beats -2
         "gate_identification": 5 / 8,
         "gate_precision": 5 / 8,

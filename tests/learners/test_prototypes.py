@@ -107,3 +107,13 @@ def test_without_subnetworks_it_is_the_nearest_class_mean() -> None:
         torch.tensor([[0.0, 0.0, 2.0]]), torch.zeros(1, 0).bool(), torch.zeros(1, 0, 3)
     )
     assert scores.tolist() == [[0.0, 0.0, 1.0]]
+
+
+def test_what_open_gates_do() -> None:
+    """|h_t| / |h_0| over open gates alone, and the answer without them, by hand."""
+    prototypes = GatedPrototypes()
+    prototypes.add(torch.eye(2), [torch.zeros(2, 2)])
+    h0 = torch.tensor([[3.0, 4.0], [2.0, 0.0]])
+    gained = torch.tensor([[[6.0, 8.0]], [[0.0, 9.0]]])
+    share, shut = prototypes.effect(h0, torch.tensor([[True], [False]]), gained)
+    assert share.tolist() == [2.0, 0.0] and shut.tolist() == [1, 0]

@@ -140,7 +140,8 @@ def test_predictions_are_put_together_column_by_column() -> None:
         x = torch.arange(first, first + n).float()[:, None]
         return Prediction(
             x, gate_scores=x + 10, gates=x > 1, spike_scores=x + 20,
-            vit_passes=x[:, 0].long() + 30, operations=x[:, 0] + 40,
+            vit_passes=x[:, 0] + 30, operations=x[:, 0] + 40,
+            added_norm=x[:, 0] + 50, shut_predicted=x[:, 0].long() + 60,
         )  # fmt: skip
 
     whole = Prediction.concatenate([part(0, 2), part(2, 1)])
@@ -150,6 +151,8 @@ def test_predictions_are_put_together_column_by_column() -> None:
     assert whole.spike_scores is not None and whole.spike_scores[:, 0].tolist() == [20, 21, 22]
     assert whole.vit_passes is not None and whole.vit_passes.tolist() == [30, 31, 32]
     assert whole.operations is not None and whole.operations.tolist() == [40, 41, 42]
+    assert whole.added_norm is not None and whole.added_norm.tolist() == [50, 51, 52]
+    assert whole.shut_predicted is not None and whole.shut_predicted.tolist() == [60, 61, 62]
     bare = Prediction.concatenate([Prediction(A[None]), Prediction(A[None])])
     for name in ("gate_scores", "gates", "spike_scores", "vit_passes", "operations"):
         assert getattr(bare, name) is None

@@ -304,6 +304,10 @@ def test_answers_do_not_depend_on_the_other_samples_of_a_batch() -> None:
     torch.testing.assert_close(joined.scores, whole.scores, atol=1e-4, rtol=0)
     assert torch.equal(joined.gates, whole.gates)
     assert torch.equal(joined.vit_passes, whole.vit_passes)
+    # nothing is added to h_0 where all gates are shut
+    shut = ~whole.gates.any(1)
+    assert torch.equal(whole.added_norm == 0, shut)
+    assert torch.equal(whole.scores.argmax(1)[shut], whole.shut_predicted[shut])
 
 
 def test_gaussians_complete_and_exemplars_measure_old_prototypes() -> None:

@@ -109,9 +109,12 @@ def test_each_replay_draws_its_own_stand_ins_and_spikes(
     fired: list[torch.Tensor] = []
     draw, encode = ClassGaussians.batch, SpikeEncoder.__call__
 
-    def drawn(self: ClassGaussians, tasks: list[int], purpose: int) -> LabelledBatch:
-        batch = draw(self, tasks, purpose)
+    def drawn(
+        self: ClassGaussians, tasks: list[int], purpose: int, mirrored: bool = False
+    ) -> LabelledBatch:
+        batch = draw(self, tasks, purpose, mirrored)
         if purpose >= SLEEP:
+            assert mirrored
             features.append(batch.features[:4])
         return batch
 

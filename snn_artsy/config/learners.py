@@ -19,7 +19,8 @@ class GateConfig:
             (Rebuffi et al. 2017); ``none``: only the current task's data is used.
         pseudo_per_class: Gaussian samples for each class that is gone.
         exemplars_per_class: Samples kept of each class (20: Rebuffi et al. 2017, for 100 classes).
-        shrinkage: Shrinkage of the stored covariance towards a multiple of the identity.
+        shrinkage: Shrinkage of the stored covariance towards a multiple of the identity; null: what
+            its samples ask for (oracle approximating shrinkage; Chen et al. 2010).
         covariance: Each ``task`` has its own, or all classes so far share one (``pooled``), which
             more samples tell of and which takes less memory.
         threshold: thr_t: ``balanced``: largest balanced accuracy on good against bad features;
@@ -32,7 +33,7 @@ class GateConfig:
     replay: Literal["gaussian", "exemplars", "none"] = "gaussian"
     pseudo_per_class: int = 20
     exemplars_per_class: int = 20
-    shrinkage: float = 0.3
+    shrinkage: float | None = 0.3
     covariance: Literal["task", "pooled"] = "task"
     threshold: Literal["balanced", "quantile"] = "balanced"
     quantile: float = 0.05
@@ -47,7 +48,8 @@ class GateConfig:
         for name in ("pseudo_per_class", "exemplars_per_class"):
             within(f"gate.{name}", getattr(self, name), 1, 1_000_000, "samples")
         require(0 <= self.quantile < 1, "gate.quantile", self.quantile, "use a share in [0, 1)")
-        require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
+        if self.shrinkage is not None:
+            require(0 < self.shrinkage <= 1, "gate.shrinkage", self.shrinkage, "use (0, 1]")
 
 
 @dataclass(frozen=True)

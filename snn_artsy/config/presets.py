@@ -26,14 +26,15 @@ SNN_PRESETS: dict[str, dict[str, object]] = {
         "snn.plasticity.target_over": "seen",
         "snn.plasticity.tau_target_ms": 1e6,
         "snn.encoding.statistics": "seen",
+        "snn.encoding.shrinkage": None,
         "snn.neuron.threshold": 2.0,
-        "snn.neuron.temperature": 0.1,
+        "snn.neuron.temperature": 0.3,
         "snn.contacts.consolidate_ms": 1e12,
         "snn.readout": 5.0,
         "snn.replay.epochs": 12,
         "snn.replay.speed": 0.15,
         "gate.covariance": "pooled",
-        "gate.shrinkage": 0.05,
+        "gate.shrinkage": None,
     },
 }
 """``snn.preset``: values by dotted key, each other than its default."""

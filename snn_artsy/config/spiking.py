@@ -38,7 +38,8 @@ class EncodingConfig:
         saturation_sd: Feature value, in standard deviations, that drives a unit at its maximum
             rate.
         decorrelation: ``whiten`` (ZCA by task 1's within-class covariance) or ``standardise``.
-        shrinkage: Shrinkage of that covariance towards the identity.
+        shrinkage: Shrinkage of that covariance towards the identity; null: what its samples ask
+            for (oracle approximating shrinkage; Chen et al. 2010).
         statistics: Mean and whitening are those of the ``first`` task's features and stay, or they
             follow all classes ``seen`` so far, from the means and the shared covariance that are
             kept of them (``gate.covariance: pooled``); replay then teaches earlier sub-networks the
@@ -56,7 +57,7 @@ class EncodingConfig:
     period_ms: float | None = None
     saturation_sd: float = 2.0
     decorrelation: Literal["whiten", "standardise"] = "whiten"
-    shrinkage: float = 0.3
+    shrinkage: float | None = 0.3
     statistics: Literal["first", "seen"] = "first"
     isi_ms: float = 0.0
 
@@ -119,7 +120,9 @@ class EncodingConfig:
                 value,
                 f"use at least one step ({self.dt:g} ms)",
             )
-        require(0.0 < self.shrinkage <= 1.0, "snn.encoding.shrinkage", self.shrinkage, "use (0, 1]")
+        if self.shrinkage is not None:
+            key = "snn.encoding.shrinkage"
+            require(0.0 < self.shrinkage <= 1.0, key, self.shrinkage, "use (0, 1]")
 
     # The same values, known to be set, for code that uses them.
     @property

@@ -88,7 +88,7 @@ class MeanField(Learner):
         for u in changing[:-1]:
             self.layers[u].labilise()
         for nth in passes([self.layers[u] for u in changing], replay, t):
-            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth, mirrored=True)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
                 self._show(shown.features[rows], shown.labels[rows], changing, corrected=True)

@@ -15,6 +15,7 @@ from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.state import listed, number, numbered
 from snn_artsy.learners.tasks import join, take
 from snn_artsy.synapses.encoding import (
+    oracle_shrinkage,
     shrunk,
     within_class_covariance,
     within_class_scatter,
@@ -26,12 +27,15 @@ class Replay(Protocol):
 
     def add_task(self, train: LabelledBatch) -> None: ...
 
-    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+    def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:
         """Stand-ins for some tasks' samples, in the tasks' order; none for an empty list.
 
         Args:
             tasks: Task numbers.
             purpose: What they are for; where they are drawn, another purpose has other draws.
+            mirrored: Where they are drawn, half of a class's are the other half, mirrored at the
+                class's mean, so that no mean is off by chance (antithetic variates: Hammersley &
+                Morton 1956).
         """
         ...
 
@@ -55,7 +59,7 @@ class NoReplay:
     def add_task(self, train: LabelledBatch) -> None:
         self.nothing = take(train, train.index[:0])
 
-    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+    def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:
         return _known(self.nothing)
 
     def stored_parameters(self) -> int:
@@ -80,12 +84,14 @@ class ClassGaussians:
 
     Args:
         per_class: Samples of each class.
-        shrinkage: Of the covariance, towards a multiple of the identity.
+        shrinkage: Of the covariance, towards a multiple of the identity; None: estimated.
         seed: Of the draws; the same arguments of `batch` give the same samples.
         shared: All classes so far share one covariance; else the classes of each task do.
     """
 
-    def __init__(self, per_class: int, shrinkage: float, seed: int, shared: bool = False) -> None:
+    def __init__(
+        self, per_class: int, shrinkage: float | None, seed: int, shared: bool = False
+    ) -> None:
         self.per_class, self.shrinkage, self.seed, self.shared = per_class, shrinkage, seed, shared
         self.classes: list[Tensor] = []
         self.means: list[Tensor] = []
@@ -101,17 +107,18 @@ class ClassGaussians:
             self.scatter = own if self.scatter is None else self.scatter + own
             self.freedom += max(len(x) - len(classes), 1)
             mean_square = x.square().mean()
-            covariance = shrunk(self.scatter / self.freedom, self.shrinkage, mean_square)
-            self.factors = [cholesky(covariance)]
+            covariance = self.scatter / self.freedom
+            s = self.shrinkage or oracle_shrinkage(covariance, self.freedom)
+            self.factors = [cholesky(shrunk(covariance, s, mean_square))]
         else:
             covariance = within_class_covariance(x, train.labels, self.shrinkage)
             self.factors.append(cholesky(covariance))
         self.classes.append(classes)
         self.means.append(torch.stack([train.features[train.labels == c].mean(0) for c in classes]))
 
-    def joined_by(self, train: LabelledBatch) -> tuple[Tensor, Tensor]:
-        """Means of all classes and the covariance that they share, with those of a task whose
-        samples are at hand and not yet added: [C, D] and [D, D], float64.
+    def joined_by(self, train: LabelledBatch) -> tuple[Tensor, Tensor, float]:
+        """Means of all classes, the covariance that they share and its degrees of freedom, with
+        those of a task whose samples are at hand and not yet added: [C, D] and [D, D], float64.
 
         Raises:
             RuntimeError: Classes of different tasks have no covariance in common.
@@ -119,13 +126,18 @@ class ClassGaussians:
         if self.means and self.scatter is None:
             raise RuntimeError("each task has a covariance of its own: use gate.covariance pooled")
         x, classes = train.features.double(), train.labels.unique()
-        scatter, freedom = within_class_scatter(x, train.labels), max(len(x) - len(classes), 1)
+        scatter = within_class_scatter(x, train.labels)
+        freedom = float(max(len(x) - len(classes), 1))
         if self.scatter is not None:
-            scatter, freedom = scatter + self.scatter, freedom + int(self.freedom)
+            scatter, freedom = scatter + self.scatter, freedom + self.freedom
         own = torch.stack([x[train.labels == c].mean(0) for c in classes])
-        return torch.cat([*(means.double() for means in self.means), own]), scatter / freedom
+        return (
+            torch.cat([*(means.double() for means in self.means), own]),
+            scatter / freedom,
+            freedom,
+        )
 
-    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+    def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:
         if not self.means:
             raise RuntimeError("no Gaussians yet: add a task first")
         parts, labels = [self.means[0][:0]], [self.classes[0][:0]]
@@ -133,6 +145,11 @@ class ClassGaussians:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + purpose * 1009 + t)
             mean = self.means[t].repeat_interleave(self.per_class, dim=0)
             noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+            if mirrored:
+                drawn = noise.unflatten(0, (-1, self.per_class))
+                half = self.per_class // 2
+                noise = torch.cat([drawn[:, half:], -drawn[:, self.per_class - half :]], dim=1)
+                noise = noise.flatten(0, 1)
             parts.append(mean + noise @ self.factors[0 if self.shared else t].T)
             labels.append(self.classes[t].repeat_interleave(self.per_class))
         features = torch.cat(parts)
@@ -220,7 +237,7 @@ class Exemplars:
         alone = replace(kept, load_images=None, load_tokens=None)
         self.tasks.append(kept if self.image_bytes else alone)
 
-    def batch(self, tasks: list[int], purpose: int) -> LabelledBatch:
+    def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:
         if not self.tasks:
             raise RuntimeError("no exemplars yet: add a task first")
         nothing = take(self.tasks[0], self.tasks[0].index[:0])

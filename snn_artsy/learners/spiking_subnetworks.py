@@ -19,6 +19,7 @@ from snn_artsy.synapses.encoding import (
     FeatureScaling,
     SpikeEncoder,
     fit_scaling,
+    oracle_shrinkage,
     whiten_classes,
 )
 from snn_artsy.synapses.expansion import build_expansion
@@ -147,9 +148,10 @@ def next_scaling(
     if config.encoding.statistics == "first":
         return now
     assert isinstance(replay, ClassGaussians)
-    means, within = replay.joined_by(train)
+    means, within, freedom = replay.joined_by(train)
+    s = config.encoding.shrinkage or oracle_shrinkage(within, freedom)
     mean_square = train.features.double().square().mean()
-    return whiten_classes(means, within, config.encoding.shrinkage, mean_square)
+    return whiten_classes(means, within, s, mean_square)
 
 
 def spiking_subnetwork(

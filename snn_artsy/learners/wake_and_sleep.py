@@ -147,7 +147,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
         sizes = [layer.n_post for layer in self.layers]
         duration = self.config.encoding.duration_ms(teaching=True)
         for nth in passes([self.layers[u] for u in changing], replay, t):
-            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth)
+            shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth, mirrored=True)
             number, labels = torch.arange(len(shown), device=self.device), shown.labels
             if self.control == "shuffled_labels":
                 mixed = torch.randperm(len(labels), generator=self.generator)

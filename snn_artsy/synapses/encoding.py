@@ -62,9 +62,9 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
     ``standardise`` divides each feature by its standard deviation. ``whiten`` multiplies by the
     inverse square root (ZCA: Bell & Sejnowski 1997) of the pooled within-class covariance,
     shrunk towards a multiple of the identity: (1 - s) C + s tr(C)/D I (the form of Ledoit & Wolf
-    2004, with s given). Both are then scaled so that z has unit variance averaged over
-    dimensions. Features that don't vary at all, as with one sample, say nothing about a scale: then
-    their root mean square is the unit.
+    2004, with s given or `oracle_shrinkage`). Both are then scaled so that z has unit variance
+    averaged over dimensions. Features that don't vary at all, as with one sample, say nothing about
+    a scale: then their root mean square is the unit.
 
     Raises:
         TypeError, ValueError: Shapes do not fit, numbers are not finite, or there is no sample.
@@ -110,10 +110,13 @@ def whiten_classes(
     return FeatureScaling(mean, matrix / variance.sqrt().clamp_min(1e-12))
 
 
-def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
-    """Pooled covariance around the class means, `shrunk`. x [n, D] -> [D, D]."""
+def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float | None) -> Tensor:
+    """Pooled covariance around the class means, `shrunk`; by `oracle_shrinkage` if not said.
+    x [n, D] -> [D, D]."""
     freedom = max(len(x) - len(labels.unique()), 1)
-    return shrunk(within_class_scatter(x, labels) / freedom, shrinkage, x.square().mean())
+    covariance = within_class_scatter(x, labels) / freedom
+    s = oracle_shrinkage(covariance, freedom) if shrinkage is None else shrinkage
+    return shrunk(covariance, s, x.square().mean())
 
 
 def within_class_scatter(x: Tensor, labels: Tensor) -> Tensor:
@@ -123,6 +126,22 @@ def within_class_scatter(x: Tensor, labels: Tensor) -> Tensor:
     means = sums.index_add_(0, inverse, x) / inverse.bincount()[:, None]
     residual = x - means[inverse]
     return residual.T @ residual
+
+
+def oracle_shrinkage(covariance: Tensor, freedom: float) -> float:
+    """Shrinkage with the least expected squared error for Gaussian data (OAS; Chen, Wiesel, Eldar &
+    Hero 2010, eq. 23): much where samples are few for the number of dimensions, else little.
+
+    Args:
+        covariance: Of samples, [D, D].
+        freedom: Degrees of freedom it was estimated from.
+    """
+    d = len(covariance)
+    trace, squares = float(covariance.trace()), float(covariance.square().sum())
+    away = (freedom + 1.0 - 2.0 / d) * (squares - trace**2 / d)
+    if away <= 0.0:  # a multiple of the identity already, or nothing at all
+        return 1.0
+    return min(1.0, ((1.0 - 2.0 / d) * squares + trace**2) / away)
 
 
 def shrunk(covariance: Tensor, shrinkage: float, mean_square: Tensor) -> Tensor:

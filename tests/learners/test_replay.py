@@ -52,6 +52,19 @@ def test_shrinkage_pulls_the_covariance_towards_a_sphere() -> None:
     torch.testing.assert_close(torch.cov(drawn.T), sphere, rtol=0, atol=0.3)
 
 
+@pytest.mark.parametrize("per_class", [40, 41, 1])
+def test_mirrored_samples_have_each_class_s_mean_and_the_same_covariance(per_class: int) -> None:
+    gaussians, *_ = learnt(per_class)
+    drawn, mirrored = (gaussians.batch([0], purpose=1, mirrored=each) for each in (False, True))
+    assert torch.equal(drawn.labels, mirrored.labels)
+    half = per_class // 2
+    for c, mean in zip(gaussians.classes[0], gaussians.means[0], strict=True):
+        own, away = (x.features[x.labels == c] - mean for x in (drawn, mirrored))
+        left_over = away[: per_class % 2].sum(0)  # an odd one has no mirror
+        torch.testing.assert_close(away.sum(0), left_over, rtol=0, atol=1e-4)
+        torch.testing.assert_close(away[: per_class - half], own[half:], rtol=0, atol=1e-5)
+
+
 def test_the_same_arguments_give_the_same_samples() -> None:
     gaussians, _, _ = learnt(5)
     first = gaussians.batch([0], purpose=1).features
@@ -173,11 +186,12 @@ def test_statistics_of_classes_at_hand_join_those_kept() -> None:
     labels = torch.arange(2).repeat_interleave(15)
     gaussians = ClassGaussians(5, 0.2, seed=1, shared=True)
     gaussians.add_task(labelled(parts[0], labels))
-    means, within = gaussians.joined_by(labelled(parts[1], labels + 2))
+    means, within, freedom = gaussians.joined_by(labelled(parts[1], labels + 2))
     gaussians.add_task(labelled(parts[1], labels + 2))
     torch.testing.assert_close(means.float(), torch.cat(gaussians.means))
     assert gaussians.scatter is not None
     torch.testing.assert_close(within, gaussians.scatter / gaussians.freedom)
+    assert freedom == gaussians.freedom == 2 * 28
 
 
 def test_covariances_of_each_task_cannot_be_joined() -> None:

@@ -142,11 +142,18 @@ def test_a_constant_in_the_place_of_the_gate_changes_what_converts(update: str) 
     different = constant.state != layer.state
     assert float(different.float().mean()) > 0.05
     assert float((constant.ampa - layer.ampa).abs().max()) > 0.2
-    # one factor for all neurons: what a contact gains tells of its input alone
-    gained = (constant.ampa - layer_of().ampa).where(constant.born_silent, torch.nan)
-    for i in range(N_PRE):
-        of_input = gained[:, i][~gained[:, i].isnan()]
-        assert len(of_input) == 0 or float(of_input.max() - of_input.min()) < 1e-5
+    # With one factor for all neurons what a contact gains tells of its input alone, with the gate
+    # of its neuron's neighbours, too.
+    spread = {}
+    for name, each in (("constant", constant), ("gate", layer)):
+        gained = (each.ampa - layer_of().ampa).where(each.born_silent, torch.nan)
+        spread[name] = max(
+            float(values.max() - values.min())
+            for values in (column[~column.isnan()] for column in gained.T)
+            if len(values)
+        )
+    assert spread["constant"] < 1e-5
+    assert spread["gate"] > 0.1
 
 
 @pytest.mark.parametrize(("clamp_mV", "converts"), [(-70.0, False), (0.0, True), (40.0, True)])

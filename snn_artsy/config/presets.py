@@ -28,7 +28,7 @@ SNN_PRESETS: dict[str, dict[str, object]] = {
         "snn.encoding.statistics": "seen",
         "snn.encoding.shrinkage": None,
         "snn.neuron.threshold": 2.0,
-        "snn.neuron.temperature": 0.3,
+        "snn.neuron.temperature": 1.0,
         "snn.contacts.consolidate_ms": 1e12,
         "snn.readout": 5.0,
         "snn.replay.epochs": 12,

@@ -3,8 +3,10 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.covariance import oas
 from torch import Tensor
 
 from snn_artsy.config import EncodingConfig, TeacherConfig
@@ -14,6 +16,7 @@ from snn_artsy.synapses.encoding import (
     SpikeEncoder,
     fit_scaling,
     on_off,
+    oracle_shrinkage,
     poisson,
     whiten_classes,
     within_class_covariance,
@@ -69,6 +72,43 @@ def test_whitening_gives_an_isotropic_within_class_covariance() -> None:
     # scaled to unit variance averaged over dimensions
     assert float(z.var(0).mean()) == pytest.approx(1.0)
     assert z.mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("n", [20, 100, 1000, 20000])
+def test_the_oracle_s_shrinkage_is_that_of_scikit_learn_and_nearly_the_best(n: int) -> None:
+    d = 60
+    rng = np.random.default_rng(n)
+    true = np.diag(np.exp(rng.normal(0.0, 1.0, d)))
+    covariance = np.cov(rng.normal(size=(n + 1, d)) @ np.sqrt(true), rowvar=False)
+    s = oracle_shrinkage(torch.from_numpy(covariance), n)
+    # scikit-learn leaves out the two terms in 2 / d
+    rows = np.linalg.cholesky(covariance + 1e-12 * np.eye(d)).T * np.sqrt(d)
+    alone = covariance.trace() / d * np.eye(d)
+    if n > d:
+        assert oas(rows, assume_centered=True)[1] * (d + 1) / (n + 1) == pytest.approx(s, rel=0.05)
+
+    def loss(share: float) -> float:
+        return float(np.square((1 - share) * covariance + share * alone - true).sum())
+
+    assert loss(s) <= 1.05 * min(loss(each) for each in np.linspace(0, 1, 201))
+    if n <= 1000:  # with more there is hardly anything to gain
+        assert loss(s) < loss(0.0)
+
+
+def test_the_oracle_s_shrinkage_of_a_sphere_is_one() -> None:
+    assert oracle_shrinkage(3.0 * torch.eye(4, dtype=torch.float64), 10) == 1.0
+    assert oracle_shrinkage(torch.zeros(4, 4, dtype=torch.float64), 10) == 1.0
+
+
+def test_within_class_covariance_without_a_given_shrinkage() -> None:
+    features, labels = correlated_features(4)
+    raw = within_class_covariance(features.double(), labels, 0.0)
+    s = oracle_shrinkage(raw, len(labels) - 3)
+    assert 0.0 < s < 1.0
+    torch.testing.assert_close(
+        within_class_covariance(features.double(), labels, None),
+        within_class_covariance(features.double(), labels, s),
+    )
 
 
 def test_within_class_covariance_against_a_loop() -> None:

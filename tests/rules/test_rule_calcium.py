@@ -1,7 +1,6 @@
 """The calcium rule against bisected threshold crossings, closed forms and its own batches."""
 
 import math
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -408,19 +407,3 @@ def test_a_frozen_batch_exceeds_single_steps_by_what_the_docs_say(
                 dw, traces = rule.step(moving, traces, Signals(*one).at(t), 5.0)
                 moving += dw
         assert float((frozen / (moving - w)).mean()) - 1.0 == pytest.approx(excess, rel=0.35)
-
-
-def test_a_presentation_of_the_default_size_is_quick() -> None:
-    """Where few neurons fire; the bound leaves room for a busy machine."""
-    source = torch.Generator().manual_seed(0)
-    pre = (torch.rand(20, 50, 384, generator=source) < 0.16).float()
-    post = torch.zeros(20, 50, 80)
-    post[::5, :, :4] = 1.0
-    rule, w = CalciumRule(), torch.rand(80, 384, generator=source)
-    seen, traces = Signals(pre, post, post), CalciumRule().start(pre[0], post[0])
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        rule.presentation(w, traces, seen, 1.0)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.1

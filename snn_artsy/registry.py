@@ -382,7 +382,7 @@ RULES = Registry(
         "calcium": ("snn_artsy.rules.calcium:CalciumRule", "calcium-based plasticity"),
         "error": ("snn_artsy.rules.error:ErrorDriven", "error-driven unsilencing"),
     },
-    parts=("noisy", "start", "rest", "step", "presentation", "sped_up"),
+    parts=("noisy", "start", "step", "presentation", "sped_up"),
 )
 """Classes with the parts of `snn_artsy.rules.Rule`."""
 

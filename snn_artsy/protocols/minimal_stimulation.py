@@ -38,7 +38,6 @@ class Estimate:
 
     amplitude_pA: dict[int, Values]
     failure: dict[int, Values]  # 0 or 1
-    threshold_pA: dict[int, float]
 
     def rate(self, v_mV: int) -> float:
         return float(self.failure[v_mV].mean())
@@ -109,17 +108,17 @@ def estimate(share: float, generator: torch.Generator, leak: float = 0.0) -> Est
     n_silent = round(share * N_CONTACTS)
     ampa = torch.ones(N_CONTACTS, dtype=torch.float64)
     ampa[:n_silent] = leak
-    rig, amplitude, failure, threshold = Rig(), {}, {}, {}
+    rig, amplitude, failure = Rig(), {}, {}
     for v_mV, (start, stop) in WINDOWS_MS.items():
         single = rig.sweeps(ampa, v_mV, P_RELEASE, N_TRIALS, Receptors(), generator)
         traces = rig.record(single.sum(2), generator)
         # what the same window gives where nothing was stimulated
         quiet = rig.record(torch.zeros_like(traces), generator)
-        threshold[v_mV] = DETECTION_SD * float(rig.amplitude(quiet, start, stop).std())
+        threshold = DETECTION_SD * float(rig.amplitude(quiet, start, stop).std())
         values = rig.amplitude(traces, start, stop)
         amplitude[v_mV] = values.numpy()
-        failure[v_mV] = (values.abs() < threshold[v_mV]).double().numpy()
-    return Estimate(amplitude, failure, threshold)
+        failure[v_mV] = (values.abs() < threshold).double().numpy()
+    return Estimate(amplitude, failure)
 
 
 @styled

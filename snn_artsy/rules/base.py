@@ -73,9 +73,6 @@ class Rule(Protocol):
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         """Traces at rest, like ``pre`` [B, n_pre] and ``post`` [B, n_post] (values unused)."""
 
-    def rest(self, traces: Traces) -> Traces:
-        """Traces at the start of the next presentation: fast ones at rest, slow ones kept."""
-
     def step(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
@@ -91,8 +88,9 @@ class Rule(Protocol):
     def presentation(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:
-        """Change of shared ``w`` [n_post, n_pre] over presentations [T, B, n] that each start at
-        rest, ``w`` frozen meanwhile, summed over steps and batch; and the traces after them."""
+        """Change of shared ``w`` [n_post, n_pre] over presentations [T, B, n], ``w`` frozen
+        meanwhile, summed over steps and batch; and the traces after them. Each presentation starts
+        with the slow traces given and its fast traces at rest, whatever those given are."""
 
     def sped_up(self: SomeRule, factor: float) -> SomeRule:
         """The same rule with every change ``factor`` times as large (compressed time)."""
@@ -257,7 +255,7 @@ class ProductRule:
                 "a WeightDependence, or an object of your own with a method of(w)"
             )
         # what a class computes by functions of its own, its parents' data do not describe
-        own = {"factors", "start", "rest", "slow"} & {*cls.__dict__}
+        own = {"factors", "start", "slow"} & {*cls.__dict__}
         if own or "terms" in cls.__dict__:
             cls.is_data = "terms" in cls.__dict__
 
@@ -303,11 +301,6 @@ class ProductRule:
                 f"{type(self).__name__}: give terms(), or start() and factors()"
             )
         return terms
-
-    def rest(self, traces: Traces) -> Traces:
-        n_slow = len(self.slow)
-        fast = tuple(trace.new_zeros(()).expand_as(trace) for trace in traces[n_slow:])
-        return (*traces[:n_slow], *fast)
 
     def step(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
@@ -409,7 +402,7 @@ def delay_steps(name: str, delay_ms: float, dt_ms: float) -> int:
     return steps
 
 
-_PARTS = ("noisy", "slow", "start", "rest", "step", "presentation", "sped_up")
+_PARTS = ("noisy", "slow", "start", "step", "presentation", "sped_up")
 
 
 def require_rule(name: str, given: object) -> None:

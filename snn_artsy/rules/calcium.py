@@ -140,10 +140,6 @@ class CalciumRule:
     def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
         return pre * 0.0, post * 0.0, post * 0.0
 
-    def rest(self, traces: Traces) -> Traces:
-        x, y, gate, *_ = traces
-        return x * 0.0, y * 0.0, gate * 0.0
-
     def step(
         self, w: Tensor, traces: Traces, signals: Signals, dt_ms: float, noise: Tensor | None = None
     ) -> tuple[Tensor, Traces]:

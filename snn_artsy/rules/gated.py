@@ -128,10 +128,6 @@ class GatedSTDP:
         base = self.base.start(pre, post, private)
         return self._joined(total, total.new_zeros(()), pre * 0.0 + 1e9, base)
 
-    def rest(self, traces: Traces) -> Traces:
-        total, weight, age, base = self._parts(traces)
-        return self._joined(total, weight, age * 0.0 + 1e9, self.base.rest(base))
-
     def _joined(self, total: Tensor, weight: Tensor, age: Tensor, base: Traces) -> Traces:
         n_slow = len(self.base.slow)
         return (total, weight, *base[:n_slow], age, *base[n_slow:])

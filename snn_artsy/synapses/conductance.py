@@ -37,12 +37,10 @@ class Trajectory:
     Args:
         v_mV: Just before the reset, [T, B, n_post].
         spikes: 0 or 1, [T, B, n_post].
-        final_mV: After the last step, [B, n_post].
     """
 
     v_mV: Tensor
     spikes: Tensor
-    final_mV: Tensor
 
 
 def released(pre: Tensor, probability: Tensor | float, generator: torch.Generator) -> Tensor:
@@ -149,7 +147,7 @@ def integrate(
         spikes.append(fired)
         v = torch.where(fired > 0, torch.full_like(v, membrane.v_reset_mV), v)
         waiting = torch.where(fired > 0, torch.full_like(v, membrane.refractory_ms), waiting)
-    return Trajectory(torch.stack(peaks), torch.stack(spikes), v)
+    return Trajectory(torch.stack(peaks), torch.stack(spikes))
 
 
 def _check_like(name: str, values: Tensor | None, of: str, like: Tensor) -> None:
@@ -267,12 +265,6 @@ def contact_weight(receptors: Receptors, membrane: Membrane) -> float:
     """
     charge_fC = receptors.g_ampa_nS * receptors.tau_ampa_ms * _driving_mV(receptors, membrane)
     return charge_fC / _threshold_fC(membrane)
-
-
-def contacts_for(weight: Tensor, receptors: Receptors, membrane: Membrane) -> Tensor:
-    """Inverse of `contact_weight`: how many contacts' worth of g_ampa an event of ``weight``
-    thresholds needs."""
-    return weight / contact_weight(receptors, membrane)
 
 
 def inhibition_ratio(receptors: Receptors, membrane: Membrane) -> float:

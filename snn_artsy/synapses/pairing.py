@@ -36,11 +36,6 @@ class Schedule:
     volley_steps: int
     period_steps: int
 
-    @property
-    def n_volleys(self) -> int:
-        """Volleys with a teaching current."""
-        return int(self.teach.sum(0).max())
-
 
 def make_schedule(encoding: EncodingConfig, teacher: TeacherConfig, per_class: int = 1) -> Schedule:
     """Turn times in ms into steps.

@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_named(given: dict[str, object], message: str) ->
         ("math", "give module:Name"),
         (".pair:PairSTDP", "cannot be imported"),
         ("os:system", "'os:system' is no class"),
-        ("fractions:Fraction", "is no rule, it has no noisy, start, rest, step"),
+        ("fractions:Fraction", "is no rule, it has no noisy, start, step"),
     ],
 )
 def test_only_a_rules_class_is_loaded(name: str, message: str) -> None:

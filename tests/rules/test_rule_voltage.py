@@ -235,11 +235,7 @@ def test_presentation_is_the_sum_of_its_steps(rule: VoltageSTDP) -> None:
         same(change, stepped(rule, seen).sum(0))
         # the next presentation starts at rest
         again = stepped(rule, seen, private=False)
-        resting, total = rule.rest(traces), torch.zeros_like(w)
-        for t in range(len(seen.pre)):
-            dw, resting = rule.step(w, resting, seen.at(t), DT)
-            total += dw
-        same(total, again)
+        same(rule.presentation(w, traces, seen, DT)[0], again)
 
 
 @by_name

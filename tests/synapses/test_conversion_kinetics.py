@@ -33,7 +33,7 @@ def pairings_to_conversion(
     state = torch.full((1, 1), SILENT, dtype=torch.uint8)
     traces = rule.start(pre[0], post[0])
     for n in range(1, limit + 1):
-        dw, traces = rule.presentation(ampa, rule.rest(traces), signals(pre, post), 1.0)
+        dw, traces = rule.presentation(ampa, traces, signals(pre, post), 1.0)
         ampa = (ampa + dw).clamp(0.0, 1.0)
         state, since = update_states(state, ampa, since, 100.0, params)
         if int(state) == FUNCTIONAL:

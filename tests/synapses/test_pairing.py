@@ -23,7 +23,6 @@ def test_schedule_of_the_physiological_preset() -> None:
     # 20 steps of 5 ms: on for 3 steps of each 5, teacher one step after the volley's last
     assert schedule.volley.tolist() == [True, True, True, False, False] * 4
     assert schedule.teach[:, 0].tolist() == [False, False, False, True, False] * 4
-    assert schedule.n_volleys == 4
     assert (schedule.volley_steps, schedule.period_steps) == (3, 5)
 
 
@@ -38,10 +37,9 @@ def test_lag_counts_from_the_volley_s_last_step() -> None:
     assert schedule.teach.nonzero()[:, 0].tolist() == [4, 9, 14, 19]
 
 
-def test_a_last_volley_without_room_for_its_teacher_is_not_counted() -> None:
+def test_a_last_volley_without_room_for_its_teacher_is_not_taught() -> None:
     schedule = make_schedule(EncodingConfig(n_steps=8), TeacherConfig())
     assert schedule.teach.nonzero()[:, 0].tolist() == [3]
-    assert schedule.n_volleys == 1
 
 
 def test_lag_into_the_next_volley_is_refused_with_the_largest_that_fits() -> None:
@@ -162,7 +160,7 @@ FINE = EncodingConfig(
 def test_a_phase_counts_from_the_volley_s_start() -> None:
     for phase, steps in ((0.0, [0, 5]), (2.0, [2, 7]), (2.6, [3, 8]), (4.0, [4, 9])):
         schedule = make_schedule(FINE, TeacherConfig(phase_ms=phase))
-        assert schedule.teach.shape == (10, 1) and schedule.n_volleys == 2
+        assert schedule.teach.shape == (10, 1)
         assert schedule.teach[:, 0].nonzero()[:, 0].tolist() == steps
 
 

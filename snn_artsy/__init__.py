@@ -54,13 +54,13 @@ __all__ = ["__version__", *sorted(_MODULES), *sorted(_NAMES)]
 def __getattr__(name: str) -> Any:
     """Import what is asked for; it stays here then (PEP 562)."""
     if name in _MODULES:
-        found: Any = import_module(_MODULES[name])
+        value: Any = import_module(_MODULES[name])
     elif name in _NAMES:
-        found = getattr(import_module(_NAMES[name]), name)
+        value = getattr(import_module(_NAMES[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

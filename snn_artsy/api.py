@@ -36,8 +36,8 @@ class Comparison(JupyterMixin):
     def __rich__(self) -> Group:
         from snn_artsy.runs.tables import comparison_table, pairs_table
 
-        found = [comparison_table(self.summary)] if self.summary["learners"] else []
-        return Group(*found, *([pairs_table(self.summary)] if self.summary["pairs"] else []))
+        tables = [comparison_table(self.summary)] if self.summary["learners"] else []
+        return Group(*tables, *([pairs_table(self.summary)] if self.summary["pairs"] else []))
 
 
 def configured(
@@ -64,9 +64,9 @@ def configured(
         mapping = config is None or isinstance(config, Mapping)
         require(mapping, "config", config, "give a RunConfig, a mapping, or a YAML file")
         given = config or {}
-    found = build(RunConfig, complete(below, given, options))
-    check_used(found, [key for key, _ in flat(options)])
-    return found
+    whole = build(RunConfig, complete(below, given, options))
+    check_used(whole, [key for key, _ in flat(options)])
+    return whole
 
 
 def run(config: Configuration | None = None, *, verbose: bool = False, **options: Any) -> RunResult:
@@ -101,10 +101,10 @@ def resume(directory: str | Path, *, verbose: bool = False) -> RunResult:
     """
     from snn_artsy.runs.run import resume
 
-    found = Path(directory).expanduser()
-    if not found.is_dir():
+    path = Path(directory).expanduser()
+    if not path.is_dir():
         raise ConfigError("run", f'no directory "{directory}"; give that of an interrupted run')
-    return resume(found, _console(verbose))
+    return resume(path, _console(verbose))
 
 
 def compare(
@@ -134,8 +134,7 @@ def compare(
     from snn_artsy.runs.compare import compare
     from snn_artsy.runs.workers import Resources
 
-    found = compare(chosen, seeds, _console(verbose), Resources(workers=workers))
-    return Comparison(*found)
+    return Comparison(*compare(chosen, seeds, _console(verbose), Resources(workers=workers)))
 
 
 COMPARED = {"data.train_share": 0.9}

@@ -268,10 +268,10 @@ def _compare(arguments: Namespace) -> int:
     from snn_artsy.runs.compare import compare
 
     console = make_console()
-    found = Comparison(*compare(config, arguments.seeds, console, resources))
-    show(console, found)
-    say(console, f"summary.json, cells: {found.directory}")
-    return 1 if found.summary.get("failed") else 0
+    comparison = Comparison(*compare(config, arguments.seeds, console, resources))
+    show(console, comparison)
+    say(console, f"summary.json, cells: {comparison.directory}")
+    return 1 if comparison.summary.get("failed") else 0
 
 
 def _plot(arguments: Namespace) -> int:

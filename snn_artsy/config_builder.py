@@ -85,14 +85,14 @@ def hints(cls: type) -> dict[str, Any]:
 
 def _whole(cls: type) -> type:
     """The class with what was added to it, where it can grow (`snn_artsy.config.RunConfig`)."""
-    found: type = cls.whole() if hasattr(cls, "whole") else cls
-    return found
+    whole: type = cls.whole() if hasattr(cls, "whole") else cls
+    return whole
 
 
 @lru_cache(maxsize=64)
 def _hints(cls: Any) -> dict[str, Any]:
-    found = typing.get_type_hints(cls)
-    return {field.name: found[field.name] for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def unknown_key(key: str, value: object, known: Iterable[str]) -> ConfigError:

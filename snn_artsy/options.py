@@ -63,13 +63,13 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: An unknown option, one without a value, or one that is given twice.
         """
-        found, more = self.parse_known_intermixed_args(self._joined(words))
+        parsed, more = self.parse_known_intermixed_args(self._joined(words))
         if more:
             reason = f"unexpected argument {' '.join(more)!r}; leave it out"
             raise ConfigError(self.prog.split()[-1], reason)
         for name, annotation in self.annotations.items():
-            setattr(found, name, convert(annotation, getattr(found, name), name))
-        return found
+            setattr(parsed, name, convert(annotation, getattr(parsed, name), name))
+        return parsed
 
     def _add_section(self, cls: type, prefix: str, skip: Collection[str]) -> None:
         docs = descriptions(cls)
@@ -112,7 +112,7 @@ class Parser(argparse.ArgumentParser):
         behind it is no matter of order."""
         known = self._option_string_actions
         places = [action for action in self._actions if not action.option_strings]
-        found: list[str] = []
+        joined: list[str] = []
         given: dict[str, str] = {}
         rest = list(words)
         while rest:
@@ -124,14 +124,14 @@ class Parser(argparse.ArgumentParser):
                         self.prog.split()[-1],
                         f"unexpected argument {word!r}; options are written --key value",
                     )
-                found.append(word)
+                joined.append(word)
                 continue
             key, following = option.lstrip("-"), rest[0] if rest else None
             if option not in known:
                 self._refuse(key, value if equals else following)
             action = known[option]
             if action.nargs == 0:
-                found.append(option)
+                joined.append(option)
                 continue
             if not equals and action.nargs == "?":
                 takes = following is not None and (
@@ -147,12 +147,12 @@ class Parser(argparse.ArgumentParser):
                     key, f"given twice, as {given[option]!r} and {value!r}; give it once"
                 )
             given[option] = value
-            found.append(f"{option}={value}")
+            joined.append(f"{option}={value}")
         needed = [action for action in places if action.nargs in (None, "+")]
-        if needed and all(word.startswith("--") for word in found) and "--help" not in found:
+        if needed and all(word.startswith("--") for word in joined) and "--help" not in joined:
             reason = f"none given; give a run directory, for example `{self.prog} runs/NAME`"
             raise ConfigError("run", reason)
-        return found
+        return joined
 
     def _refuse(self, key: str, value: str | None) -> NoReturn:
         section = self.configuration and section_of(type_of(self.configuration, key))
@@ -173,11 +173,11 @@ class Parser(argparse.ArgumentParser):
 def descriptions(cls: type) -> dict[str, str]:
     """What a class's docstring says of each field, and its summary line under ""."""
     parsed = parse_docstring(cls.__doc__ or "")
-    found = {"": parsed.short_description or ""}
+    by_name = {"": parsed.short_description or ""}
     for entry in parsed.params:
         for name in entry.arg_name.split(", "):
-            found[name] = " ".join((entry.description or "").replace("``", "").split())
-    return found
+            by_name[name] = " ".join((entry.description or "").replace("``", "").split())
+    return by_name
 
 
 def _metavar(annotation: Any) -> str:

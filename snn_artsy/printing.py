@@ -36,11 +36,11 @@ def say(console: Console, text: str) -> None:
     console.print(shown, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def show(console: Console, found: RenderableType) -> None:
+def show(console: Console, content: RenderableType) -> None:
     """Print tables with nothing cut: a narrow terminal wraps their lines, a pipe takes any."""
     options = console.options.update(max_width=10_000)
-    console.width = max(console.width, Measurement.get(console, options, found).minimum)
-    console.print(found)
+    console.width = max(console.width, Measurement.get(console, options, content).minimum)
+    console.print(content)
 
 
 def complain(text: str, indent: bool = False) -> None:

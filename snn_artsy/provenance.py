@@ -54,13 +54,13 @@ def provenance(threads: int | None = None) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, SNN-Artsy and `PACKAGES`, without importing them."""
-    found = {"python": platform.python_version(), "snn-artsy": __version__}
+    by_name = {"python": platform.python_version(), "snn-artsy": __version__}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            by_name[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def git_state(root: Path) -> tuple[str | None, bool]:

@@ -206,11 +206,11 @@ class Registry(Mapping[str, Any]):
         Raises:
             ConfigError: There is no such module or name in it, or it is not of this kind.
         """
-        found = _found(self.kind, typed)
-        known = next((n for n, entry in self.entries.items() if entry.target is found), None)
+        target = _found(self.kind, typed)
+        known = next((n for n, entry in self.entries.items() if entry.target is target), None)
         if known is None:
             known = name or typed
-            self._add(known, Entry(found, origin=typed))
+            self._add(known, Entry(target, origin=typed))
         self._spelled[typed] = known
         return known
 
@@ -228,27 +228,27 @@ class Registry(Mapping[str, Any]):
         self.entries[name] = entry
         self._spelled[entry.origin] = name
 
-    def knows(self, found: Any) -> bool:
+    def knows(self, target: Any) -> bool:
         """Whether this very thing was added."""
-        return any(entry.target is found for entry in self.entries.values())
+        return any(entry.target is target for entry in self.entries.values())
 
-    def fits(self, found: Any) -> bool:
+    def fits(self, target: Any) -> bool:
         """Whether a class has all parts of this kind."""
-        return bool(self.parts) and isinstance(found, type) and not self._missing(found)
+        return bool(self.parts) and isinstance(target, type) and not self._missing(target)
 
-    def _missing(self, found: type) -> list[str]:
-        unwritten = getattr(found, "__abstractmethods__", ())
-        return [part for part in self.parts if part in unwritten or not hasattr(found, part)]
+    def _missing(self, target: type) -> list[str]:
+        unwritten = getattr(target, "__abstractmethods__", ())
+        return [part for part in self.parts if part in unwritten or not hasattr(target, part)]
 
-    def _check(self, origin: str, found: Any) -> None:
+    def _check(self, origin: str, target: Any) -> None:
         """What is called later must be of this kind, not just anything that can be called."""
         if not self.parts:
-            if not callable(found):
+            if not callable(target):
                 raise ConfigError(self.kind, f"{origin!r} cannot be called; give a function")
             return
-        if not isinstance(found, type):
+        if not isinstance(target, type):
             raise ConfigError(self.kind, f"{origin!r} is no class; give that of a {self.one}")
-        if missing := self._missing(found):
+        if missing := self._missing(target):
             raise ConfigError(
                 self.kind,
                 f"{origin!r} is no {self.one}, it has no {', '.join(missing)}; see "
@@ -307,9 +307,9 @@ def load(typed: str) -> None:
     Raises:
         ConfigError: It cannot be imported, or is of no kind.
     """
-    found = _found("own", typed)
+    target = _found("own", typed)
     for registry in KINDS.values():
-        if registry.knows(found) or registry.fits(found):
+        if registry.knows(target) or registry.fits(target):
             registry.load(typed)
             return
     raise ConfigError(

@@ -53,13 +53,13 @@ def load_weights(vit: nn.Module, path: Path) -> None:
     expected = vit.state_dict()
     heads = getattr(vit, "pretrained_cfg", {}).get("classifier") or ()
     heads = tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads))
-    found = list(_candidates(_read(path), expected, heads))
-    if not found:
+    candidates = list(_candidates(_read(path), expected, heads))
+    if not candidates:
         raise ConfigError(
             _KEY,
             f"{str(path)!r} holds no tensors with names; save model.state_dict()",
         )
-    fitting = [candidate for candidate in found if candidate.fits]
+    fitting = [candidate for candidate in candidates if candidate.fits]
     preferred = [c for name in _PREFERRED for c in fitting if c.container == name]
     if len(fitting) > 1 and not preferred:
         names = " and ".join(repr(c.name) for c in fitting)
@@ -69,7 +69,7 @@ def load_weights(vit: nn.Module, path: Path) -> None:
             f"({names}); save the one you mean in a file of its own (of DINO's, the teacher)",
         )
     if not fitting:
-        closest = min(found, key=lambda candidate: candidate.n_problems)
+        closest = min(candidates, key=lambda candidate: candidate.n_problems)
         raise ConfigError(
             _KEY,
             f"{path.name} does not fit backbone.name: its tensors are "

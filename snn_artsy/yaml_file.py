@@ -75,10 +75,10 @@ def read_mapping(source: Path | str, key: str, name: str) -> dict[str, Any]:
     Raises:
         ConfigError: As `read_yaml`, or the document is something else.
     """
-    found = read_yaml(source, key, name)
-    if not isinstance(found, dict):
+    values = read_yaml(source, key, name)
+    if not isinstance(values, dict):
         raise ConfigError(key, f"{name} holds no keys with values; give `key: value` lines")
-    return found
+    return values
 
 
 def yaml_text(value: Any) -> str:
@@ -174,18 +174,18 @@ def _list(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
 def _dict(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
     if not isinstance(node, yaml.MappingNode):
         _refuse("keys with values expected", node.start_mark)
-    found: dict[str, Any] = {}
+    mapping: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for key_node, value_node in node.value:
         at = key_node.start_mark
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             _refuse("a key must be a text, in quotes if it looks like something else", at)
-        if key in found:
+        if key in mapping:
             _refuse(f"the key {key[:40]!r} stands in line {lines[key]} already, keep one", at)
         lines[key] = at.line + 1
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
+        mapping[key] = loader.construct_object(value_node, deep=True)
+    return mapping
 
 
 def _other(loader: _Loader, node: yaml.Node) -> None:

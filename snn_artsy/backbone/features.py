@@ -80,10 +80,10 @@ def extract_features(
     if features is None:
         features = computed = np.empty((len(wanted), backbone.dim), dtype=np.float32)
 
-        def collect(rows: slice, found: Sequence[Tensor]) -> None:
-            computed[rows] = found[0].cpu().numpy()
+        def collect(rows: slice, outputs: Sequence[Tensor]) -> None:
+            computed[rows] = outputs[0].cpu().numpy()
             if tokens_to is not None:
-                tokens_to(rows, found[1])
+                tokens_to(rows, outputs[1])
             if on_progress is not None:
                 on_progress(rows.stop, len(wanted))
 
@@ -175,8 +175,8 @@ def in_passes(
         batch = torch.stack(images + [torch.zeros_like(images[0])] * (size - len(images)))
         if on_gpu:
             batch = batch.pin_memory()
-        found = compute(batch.to(backbone.device, non_blocking=True))
-        return [each[: len(images)] for each in found]
+        outputs = compute(batch.to(backbone.device, non_blocking=True))
+        return [each[: len(images)] for each in outputs]
 
     # Threads, not processes: Pillow and torch compute without the interpreter lock, and nothing
     # is forked beside torch's own threads.
@@ -186,8 +186,8 @@ def in_passes(
     running: deque[tuple[slice, Future[list[Tensor]]]] = deque()
 
     def next_one() -> None:
-        rows, found = running.popleft()
-        collect(rows, found.result())
+        rows, outputs = running.popleft()
+        collect(rows, outputs.result())
 
     try:
         for start in range(0, len(index), size):

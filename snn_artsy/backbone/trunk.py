@@ -104,7 +104,7 @@ class Trunk:
             with kept_under(path, key) as file:
                 header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-                found = extract(lambda _, tokens: _write(file, tokens))
+                features = extract(lambda _, tokens: _write(file, tokens))
         except TimeoutError:  # another process is writing them
             return extract(self._put)
         except OSError as error:
@@ -113,26 +113,26 @@ class Trunk:
             )
             return extract(None)
         self._map = np.load(path, mmap_mode="c", allow_pickle=False)
-        return found
+        return features
 
     def tokens(self, numbers: NDArray[np.int64]) -> Tensor:
         """Tokens of images by their numbers in the split: float16 [n, 2, T, D], on the CPU."""
         if self._map is not None:
             return torch.from_numpy(self._map[np.searchsorted(self.index, numbers)])
         wanted = dict.fromkeys(numbers.tolist())  # in order, each once
-        found = {i: self._newest.get(i) for i in wanted if i in self._newest}
-        missing = np.array([i for i in wanted if i not in found], dtype=np.int64)
+        tokens = {i: self._newest.get(i) for i in wanted if i in self._newest}
+        missing = np.array([i for i in wanted if i not in tokens], dtype=np.int64)
 
         def compute(images: Tensor) -> Sequence[Tensor]:
             return (self.backbone.rounded(images, self.first),)
 
         def collect(rows: slice, computed: Sequence[Tensor]) -> None:
-            found.update(zip(missing[rows].tolist(), computed[0], strict=True))
+            tokens.update(zip(missing[rows].tolist(), computed[0], strict=True))
 
         in_passes(self.backbone, self.split, missing, self.config, self.threads, compute, collect)
         for number in missing.tolist():
-            self._newest.put(number, found[number])
-        return torch.stack([found[i] for i in numbers.tolist()])
+            self._newest.put(number, tokens[number])
+        return torch.stack([tokens[i] for i in numbers.tolist()])
 
     def _put(self, rows: slice, tokens: Tensor) -> None:
         for number, each in zip(self.index[rows].tolist(), tokens, strict=True):

@@ -147,8 +147,8 @@ class RunConfig:
         """Make room for the sections of learners that take part or whose options are given."""
         names = [*convert(list[str], given.get("learners", []), "learners"), *given]
         added = {name: LEARNERS.options(name) for name in map(LEARNERS.name_of, names) if name}
-        kept = {each.name: each.type for each in fields(cls) if each.name not in _DECLARED}
-        return object.__new__(_with_sections(kept | {n: c for n, c in added.items() if c}))
+        declared = {each.name: each.type for each in fields(cls) if each.name not in _DECLARED}
+        return object.__new__(_with_sections(declared | {n: c for n, c in added.items() if c}))
 
     @classmethod
     def whole(cls) -> type[RunConfig]:

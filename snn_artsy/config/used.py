@@ -70,7 +70,7 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
     encoding = EncodingConfig(preset=config.snn.encoding.preset)
     usual = replace(type(config)(), snn=SNNConfig(encoding=encoding))
     preset = SNN_PRESETS[config.snn.preset]
-    found = []
+    pairs = []
     for key in leaves():
         if not hasattr(config, key.partition(".")[0]):
             continue  # options of a learner that was added and takes no part
@@ -78,8 +78,8 @@ def unused(config: RunConfig, typed: Collection[str] = ()) -> list[tuple[str, st
         if key in typed or value_at(config, key) not in (default, preset.get(key, default)):
             idle = [use for use in uses_of(key) if not use.holds(config)]
             if key in typed or not any(use.of_learners for use in idle):
-                found += [(key, use.where) for use in idle[:1]]
-    return found
+                pairs += [(key, use.where) for use in idle[:1]]
+    return pairs
 
 
 def leaves() -> tuple[str, ...]:

@@ -56,13 +56,13 @@ class LeftOut:
 
     def notes(self) -> list[str]:
         """A line for each kind; none if nothing was left out."""
-        found = []
+        notes = []
         if self.by_suffix:
             counts = ", ".join(f"{suffix} {n}" for suffix, n in sorted(self.by_suffix.items()))
-            found.append(f"data: left out {self.by_suffix.total()} files of other kinds: {counts}")
+            notes.append(f"data: left out {self.by_suffix.total()} files of other kinds: {counts}")
         if self.twice:
-            found.append(f"data: {self.twice} links lead to images of the same class, counted once")
-        return found
+            notes.append(f"data: {self.twice} links lead to images of the same class, counted once")
+        return notes
 
 
 class FolderSplit:
@@ -141,10 +141,10 @@ class FolderSplit:
 
     def _pieces(self) -> Iterator[bytes]:
         with _named(self.root):
-            found = [(self.root / path).stat() for path in self.paths]
-        sizes = [status.st_size for status in found]
+            statuses = [(self.root / path).stat() for path in self.paths]
+        sizes = [status.st_size for status in statuses]
         whole = sum(sizes) <= FULL_HASH_BYTES
-        for path, status in zip(self.paths, found, strict=True):
+        for path, status in zip(self.paths, statuses, strict=True):
             changed = "" if whole else f"\0{status.st_mtime_ns}"
             yield os.fsencode(path) + f"\0{status.st_size}{changed}\n".encode()
         chosen = np.arange(len(self))
@@ -221,12 +221,12 @@ def shared_images(train: FolderSplit, test: FolderSplit) -> int | None:
     common = set(of_train) & set(of_test)  # of another size, they differ
 
     def hashes(split: FolderSplit, sizes: list[int]) -> list[str]:
-        found = []
+        digests = []
         for path, size in zip(split.paths, sizes, strict=True):
             if size in common:
                 with _named(split.root / path), _regular(split.root / path) as file:
-                    found.append(sha256([file.read()]))
-        return found
+                    digests.append(sha256([file.read()]))
+        return digests
 
     known = set(hashes(train, of_train))
     return sum(digest in known for digest in hashes(test, of_test))
@@ -240,7 +240,7 @@ def shown(path: Path | str) -> str:
 
 def _images_below(top: Path, left_out: LeftOut) -> dict[str, str]:
     """{real path: posix path below ``top``} of each image."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     pending, entered = deque([""]), set()
     while pending:
         below = pending.popleft()
@@ -263,10 +263,10 @@ def _images_below(top: Path, left_out: LeftOut) -> dict[str, str]:
                 )
             else:
                 target = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
-                left_out.twice += target in found
-                if not linked or target not in found:
-                    found[target] = path
-    return found
+                left_out.twice += target in files
+                if not linked or target not in files:
+                    files[target] = path
+    return files
 
 
 def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], str]]:

@@ -107,8 +107,8 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
             class_number = int(class_order[label])
             name = source.class_names[class_number]
             train_images = np.flatnonzero(source.train.labels == class_number)
-            kept, held_out = _train_validation(config, train_images, seed, class_number, name)
-            train.append((label, kept))
+            training, held_out = _train_validation(config, train_images, seed, class_number, name)
+            train.append((label, training))
             validation.append((label, held_out))
             test_images = np.flatnonzero(source.test.labels == class_number)
             if len(test_images) == 0:

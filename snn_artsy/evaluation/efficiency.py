@@ -36,20 +36,20 @@ def footprint_bytes(arrays: Iterable[ArrayLike]) -> int:
 
 def connection_sparsity(weights: Iterable[ArrayLike]) -> float:
     """Share of zero weights over all layers."""
-    found = [np.asarray(w) for w in weights]
-    total = sum(w.size for w in found)
+    arrays = [np.asarray(w) for w in weights]
+    total = sum(w.size for w in arrays)
     if total == 0:
         raise ValueError("no weights")
-    return 1.0 - sum(int(np.count_nonzero(w)) for w in found) / total
+    return 1.0 - sum(int(np.count_nonzero(w)) for w in arrays) / total
 
 
 def activation_sparsity(activations: Iterable[ArrayLike]) -> float:
     """Share of zero activations over all layers, steps and samples."""
-    found = [np.asarray(a) for a in activations]
-    total = sum(a.size for a in found)
+    arrays = [np.asarray(a) for a in activations]
+    total = sum(a.size for a in arrays)
     if total == 0:
         raise ValueError("no activations")
-    return 1.0 - sum(int(np.count_nonzero(a)) for a in found) / total
+    return 1.0 - sum(int(np.count_nonzero(a)) for a in arrays) / total
 
 
 def synaptic_operations(weights: ArrayLike, activations: ArrayLike) -> Operations:

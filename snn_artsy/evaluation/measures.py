@@ -59,7 +59,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
     interval = metrics.wilson_interval(round(a_last * len(last.labels)), len(last.labels))
     # task-incremental: the task of each sample is given, its other classes are ruled out
     til = [metrics.oracle_task_accuracy(s.scores, s.labels, task_of_label) for s in steps]
-    found: dict[str, Any] = {
+    measures: dict[str, Any] = {
         "a_last": a_last,
         "a_avg": metrics.a_avg(acc, counts),
         "a_t": metrics.accuracy_per_step(acc, counts),
@@ -82,14 +82,14 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         "inference_ms_per_image": 1e3 * last.seconds / len(last.labels),
     }
     if last.operations is not None:
-        found["synaptic_operations_per_image"] = float(last.operations.mean(dtype=np.float64))
+        measures["synaptic_operations_per_image"] = float(last.operations.mean(dtype=np.float64))
     if last.added_norm is not None:
-        found["subnetwork_norm_share"] = float(last.added_norm.mean(dtype=np.float64))
+        measures["subnetwork_norm_share"] = float(last.added_norm.mean(dtype=np.float64))
     if last.shut_predicted is not None:
-        found["answers_changed_share"] = float(np.mean(last.predicted != last.shut_predicted))
+        measures["answers_changed_share"] = float(np.mean(last.predicted != last.shut_predicted))
     true_task = task_of_label[last.labels]
     if last.gates is not None and last.gate_scores is not None:
-        found |= {
+        measures |= {
             "gate_identification": metrics.gate_identification(last.gate_scores, true_task),
             "gate_matrix": metrics.gate_matrix(last.gates, true_task),
             "gate_precision": metrics.gate_precision(last.gates, true_task),
@@ -100,14 +100,14 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "gates_uninformative": bool(metrics.gates_uninformative(last.gates)),
         }
     if last.oracle_gate_predicted is not None:
-        found["oracle_gate_accuracy"] = metrics.accuracy(last.oracle_gate_predicted, last.labels)
+        measures["oracle_gate_accuracy"] = metrics.accuracy(last.oracle_gate_predicted, last.labels)
     if last.spike_predicted is not None:
         spike_acc = metrics.accuracy_matrix(
             [s.spike_predicted for s in steps if s.spike_predicted is not None],
             [s.labels for s in steps],
             task_of_label,
         )
-        found |= {
+        measures |= {
             "a_last_spikes_only": metrics.a_last(spike_acc, counts),
             "a_avg_spikes_only": metrics.a_avg(spike_acc, counts),
             "a_t_spikes_only": metrics.accuracy_per_step(spike_acc, counts),
@@ -120,4 +120,4 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "forgetting_spikes_only": metrics.forgetting_max_last(spike_acc),
             "no_decision_share": float(np.mean(last.spike_predicted < 0)),
         }
-    return found
+    return measures

@@ -62,18 +62,18 @@ def measured_window(
         ValueError: Fewer updates within the bounds than lags.
     """
     free = (after > 0) & (after < 1)
-    seen = pairs[free].sum(0) >= _FEWEST_PAIRS
+    estimated = pairs[free].sum(0) >= _FEWEST_PAIRS
     # doubles: occupancies near 1 would leave few digits of their difference
     change = after[free].astype(np.float64) - before[free]
     fired = post_spikes[free].astype(np.float64)
-    columns = [pairs[free][:, seen], fired]
+    columns = [pairs[free][:, estimated], fired]
     competes = bool((competition != 0).any())
     if competes:
         columns.append(fired * competition[free])
     design = np.column_stack(columns).astype(np.float64)
-    n_lags = int(seen.sum())
+    n_lags = int(estimated.sum())
     owners, owner = np.unique(contact[free], return_inverse=True)
-    if len(change) <= design.shape[1] or not seen.any():
+    if len(change) <= design.shape[1] or not estimated.any():
         raise ValueError(f"{len(change)} updates within the bounds do not determine {n_lags} lags")
     # sums of squares and products of each contact: a replicate adds those of the contacts it drew
     rows = [np.flatnonzero(owner == k) for k in range(len(owners))]
@@ -89,7 +89,7 @@ def measured_window(
 
     def on_lags(values: NDArray[np.float64]) -> NDArray[np.float64]:
         whole = np.full(len(lag_ms), np.nan)
-        whole[seen] = values[:n_lags]
+        whole[estimated] = values[:n_lags]
         return whole
 
     return Window(
@@ -108,5 +108,5 @@ def measured_window(
 
 def _solve(normal: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares, of smallest norm where the pairs do not determine it."""
-    found: NDArray[np.float64] = np.linalg.pinv(normal, rcond=1e-10, hermitian=True) @ target
-    return found
+    solution: NDArray[np.float64] = np.linalg.pinv(normal, rcond=1e-10, hermitian=True) @ target
+    return solution

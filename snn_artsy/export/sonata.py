@@ -30,8 +30,8 @@ def write_sonata(run: Run, directory: Path) -> None:
         ConfigError: The run holds neither.
     """
     traced = {task: run.traces(task) for task in run.synapse_tasks}
-    found = {task: t for task, t in traced.items() if t is not None and len(t.synapse)}
-    if not run.populations and not found:
+    recorded = {task: t for task, t in traced.items() if t is not None and len(t.synapse)}
+    if not run.populations and not recorded:
         raise ConfigError(
             "to",
             f'"{run.path}" holds neither spikes nor traced contacts, which are all that SONATA '
@@ -51,9 +51,9 @@ def write_sonata(run: Run, directory: Path) -> None:
                 times = group.create_dataset("timestamps", data=spikes.time_ms)
                 times.attrs["units"] = "ms"
                 group.create_dataset("node_ids", data=spikes.node.astype(np.uint64))
-    for variable in sorted({name for t in found.values() for name in t.variables}):
+    for variable in sorted({name for t in recorded.values() for name in t.variables}):
         with _new(directory / f"{variable}.h5") as file:
-            for task, traces in found.items():
+            for task, traces in recorded.items():
                 if variable in traces.variables:
                     _report(file, f"task{task}", traces, traces.variables[variable])
 

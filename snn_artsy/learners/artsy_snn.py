@@ -218,11 +218,11 @@ class ArtsySNN(TaughtSubnetworks):
         blocked = replace(self.config, plasticity=replace(self.config.plasticity, rule="none"))
         own = (self.ann, self.gate, self.dim, self.device, self.seed)
         names = [name for name in get_args(Control) if name != "none"]
-        found: dict[str, Learner] = {n: ArtsySNN(self.config, *own, control=n) for n in names}
-        found["no_plasticity"] = ArtsySNN(blocked, *own)
+        learners: dict[str, Learner] = {n: ArtsySNN(self.config, *own, control=n) for n in names}
+        learners["no_plasticity"] = ArtsySNN(blocked, *own)
         if self.config.plasticity.rule != "none":
-            found[EQUAL_DENSITY] = ShuffledAtEqualDensity(self.config, *own)
-        return found
+            learners[EQUAL_DENSITY] = ShuffledAtEqualDensity(self.config, *own)
+        return learners
 
     # --- what is kept and reported ----------------------------------------------------------------
 

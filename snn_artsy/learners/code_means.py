@@ -48,8 +48,8 @@ class WhitenedNCM(Learner):
     def state_dict(self) -> dict[str, Tensor]:
         if self.scaling is None:
             return {}
-        kept = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
-        return kept | super().state_dict()
+        state = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
+        return state | super().state_dict()
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])

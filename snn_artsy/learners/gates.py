@@ -135,8 +135,8 @@ class DiscriminantGates:
         return margins(g, [len(m) for m in self.means]).to(features.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:
-        kept = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
-        return kept | numbered("discriminant.means.", self.means)
+        state = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
+        return state | numbered("discriminant.means.", self.means)
 
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"discriminant.freedom": number(self.freedom)}

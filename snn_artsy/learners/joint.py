@@ -79,15 +79,15 @@ class JointProbe(Learner):
         x_held, y_held = _joined([t.validation for t in self.tasks])
         steps = self.config.max_iterations
         weight = self.weight.new_zeros(len(self.weight) + len(task.classes), x.shape[1] + 1)
-        found, best = weight, -1.0
+        best, best_accuracy = weight, -1.0
         for l2 in sorted(self.config.l2, reverse=True):
             # each fit starts from that with the next stronger penalty
             weight = logistic_regression(x, y, weight, l2, steps)
             right = float((_scores(x_held, weight).argmax(1) == y_held).double().mean())
-            if right > best:
-                best, found, self.l2 = right, weight, l2
+            if right > best_accuracy:
+                best, best_accuracy, self.l2 = weight, right, l2
         x, y = torch.cat([x, x_held]), torch.cat([y, y_held])
-        self.weight = logistic_regression(x, y, found, self.l2, steps)
+        self.weight = logistic_regression(x, y, best, self.l2, steps)
 
     def predict(self, batch: Batch) -> Prediction:
         if not self.tasks:

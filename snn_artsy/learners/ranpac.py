@@ -157,5 +157,5 @@ class RanPAC(Learner):
         self.classifier.restore(state)
 
     def report(self) -> dict[str, Any]:
-        found = sizes(n_parameters(self.networks), self.state_dict())
-        return found | {"ridge": self.classifier.ridge}
+        report = sizes(n_parameters(self.networks), self.state_dict())
+        return report | {"ridge": self.classifier.ridge}

@@ -232,10 +232,10 @@ class Exemplars:
         self._keep(train, torch.cat(rows))
 
     def _keep(self, train: LabelledBatch, rows: Tensor) -> None:
-        kept = take(train, rows.to(train.index.device))
+        exemplars = take(train, rows.to(train.index.device))
         # without its loaders a sample is its features alone
-        alone = replace(kept, load_images=None, load_tokens=None)
-        self.tasks.append(kept if self.image_bytes else alone)
+        alone = replace(exemplars, load_images=None, load_tokens=None)
+        self.tasks.append(exemplars if self.image_bytes else alone)
 
     def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:
         if not self.tasks:

@@ -36,14 +36,14 @@ def timing_indices(
         accuracy: Of the model, ``a_last_spikes_only``.
         controls: Measures of each control, by its name.
     """
-    found: dict[str, float] = {}
+    indices: dict[str, float] = {}
     if "shuffled_timing" in controls:
         lost = accuracy - controls["shuffled_timing"]["a_last_spikes_only"]
-        found |= {"timing_index": lost, "timing_index_equal_parameters": lost}
+        indices |= {"timing_index": lost, "timing_index_equal_parameters": lost}
     if matched := controls.get(EQUAL_DENSITY):
-        found["timing_index_equal_density"] = accuracy - matched["a_last_spikes_only"]
-        found["timing_contacts_changed"] = matched["contacts_changed"]
-    return found
+        indices["timing_index_equal_density"] = accuracy - matched["a_last_spikes_only"]
+        indices["timing_contacts_changed"] = matched["contacts_changed"]
+    return indices
 
 
 class ShuffledAtEqualDensity(ArtsySNN):
@@ -115,8 +115,8 @@ def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Ge
     order = by_chance.gather(1, ampa.sort(dim=1, descending=True, stable=True).indices)
     chosen = torch.arange(layer.n_pre, device=order.device) < n_open
     opened = torch.zeros_like(born).scatter(1, order, chosen)
-    kept = layer.state.clamp_min(FUNCTIONAL)  # or consolidated
-    layer.state.copy_(torch.where(born, torch.where(opened, kept, SILENT), layer.state))
+    functional = layer.state.clamp_min(FUNCTIONAL)  # or consolidated
+    layer.state.copy_(torch.where(born, torch.where(opened, functional, SILENT), layer.state))
 
 
 def held_back(config: SNNConfig, factor: float) -> SNNConfig:

@@ -33,8 +33,8 @@ def listed(state: State, prefix: str) -> list[Tensor]:
 
 def modules(state: State, prefix: str) -> list[State]:
     """States named ``<prefix>0.<key>``, ``<prefix>1.<key>``, ...: one for each module of a list."""
-    found = (below(state, f"{prefix}{t}.") for t in count())
-    return list(takewhile(bool, found))
+    states = (below(state, f"{prefix}{t}.") for t in count())
+    return list(takewhile(bool, states))
 
 
 def number(value: float) -> Tensor:

@@ -49,8 +49,8 @@ class Bottleneck(nn.Module):
         hidden = F.relu(self.down(x))
         if self.noise is not None and self.dropout:
             # of a generator that checkpoints keep, so that a resumed run drops out the same units
-            kept = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
-            hidden = hidden * kept.to(hidden.device) / (1.0 - self.dropout)
+            mask = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
+            hidden = hidden * mask.to(hidden.device) / (1.0 - self.dropout)
         return self.scale * self.up(hidden)
 
 

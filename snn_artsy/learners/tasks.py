@@ -129,8 +129,10 @@ def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
 
 
 def _joined(loaders: Sequence[Loader | None]) -> Loader | None:
-    found = [loader for loader in loaders if loader is not None]
-    parts = [loader for loader in found if isinstance(loader, PartOf)]
+    present = [loader for loader in loaders if loader is not None]
+    parts = [loader for loader in present if isinstance(loader, PartOf)]
     if len(parts) == len(loaders):
         return replace(parts[0], index=np.concatenate([part.index for part in parts]))
-    return (lambda: torch.cat([each() for each in found])) if len(found) == len(loaders) else None
+    if len(present) < len(loaders):
+        return None
+    return lambda: torch.cat([each() for each in present])

@@ -49,21 +49,21 @@ class Windows:
             for first, last in pairwise(ends)
         }
         self.number = self.follow = 0
-        self.seen: set[int] = set()
+        self.converted: set[int] = set()
         self.before: deque[Shown] = deque(maxlen=TRACED_AROUND)
 
     def chosen(self, batch: Shown, converted: bool) -> list[Shown]:
         """Batches to trace now, in order, after the next batch was shown."""
         part = self.number * self.parts // self.n_batches
         centre = self.number in self.drawn
-        if converted and part not in self.seen:
-            self.seen.add(part)
+        if converted and part not in self.converted:
+            self.converted.add(part)
             centre = True
         self.number += 1
         if not centre and self.follow == 0:
             self.before.append(batch)
             return []
         self.follow = TRACED_AROUND if centre else self.follow - 1
-        found = [*self.before, batch]  # within a window there are none before
+        batches = [*self.before, batch]  # within a window there are none before
         self.before.clear()
-        return found
+        return batches

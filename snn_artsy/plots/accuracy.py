@@ -78,8 +78,8 @@ def accuracy_per_step(run: Run) -> Figure:
 def accuracy_matrix(run: Run, learner: str | None = None) -> Figure:
     """Accuracy on each task after each step, in percent; default: of all learners."""
     learners = [learner] if learner is not None else list(run.learners)
-    found = {name: run.summary(name).get("accuracy_matrix") for name in learners}
-    matrices = {name: values for name, values in found.items() if values is not None}
+    by_learner = {name: run.summary(name).get("accuracy_matrix") for name in learners}
+    matrices = {name: values for name, values in by_learner.items() if values is not None}
     if not matrices:
         raise NothingRecorded("no accuracy matrix was recorded")
     return annotated_matrices(matrices, "test task", "tasks learned")

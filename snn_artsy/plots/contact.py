@@ -104,8 +104,8 @@ def contact_trace(run: Run, task: int | None = None, synapse: int | None = None)
     ]
     if synapse is None:
         synapse = max(range(len(traced)), key=lambda k: (first[k], -k))
-    found = _window_of(windows, times.time_ms, first[synapse])
-    rows = windows[0] if found is None else found
+    window = _window_of(windows, times.time_ms, first[synapse])
+    rows = windows[0] if window is None else window
     traces = run.traces(task, synapse)
     assert traces is not None
     time_ms = traces.time_ms[rows]

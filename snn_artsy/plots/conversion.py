@@ -113,12 +113,12 @@ def _changes_per_update(
         own, n = np.unique(times, return_counts=True)
         captured = own[n > 1]  # counted after the last update, and after capture
         for block in run.event_blocks(task):
-            for (old, new), found in n_changed.items():
+            for (old, new), total in n_changed.items():
                 mine = (block.old == old) & (block.new == new)
                 if new == CONSOLIDATED:
                     mine &= ~np.isin(block.time_ms, captured)
                 position = np.searchsorted(updates, block.time_ms[mine])
-                found += np.bincount(position, minlength=len(updates))[: len(updates)]
+                total += np.bincount(position, minlength=len(updates))[: len(updates)]
     return updates, n_changed
 
 
@@ -145,14 +145,14 @@ def conversion_raster(run: Run, most: int = 200_000) -> Figure:
     offset = 0
     handles = {}
     for task in run.synapse_tasks:
-        found = _thinned(run, task, every)
-        if not len(found.time_ms):
+        events = _thinned(run, task, every)
+        if not len(events.time_ms):
             continue
         group = run.group(f"task{task}")
-        n_post = int(found.post.max()) + 1 if group is None else len(group)
-        row = offset + found.post + found.pre / (found.pre.max() + 1)
-        x = timeline.presentations(found.time_ms)
-        masks = [(found.old == old) & (found.new == new) for old, new, _, _ in _TRANSITIONS]
+        n_post = int(events.post.max()) + 1 if group is None else len(group)
+        row = offset + events.post + events.pre / (events.pre.max() + 1)
+        x = timeline.presentations(events.time_ms)
+        masks = [(events.old == old) & (events.new == new) for old, new, _, _ in _TRANSITIONS]
         # Rare transitions are drawn last, or the common ones would cover them.
         for transition in np.argsort([-mask.sum() for mask in masks]):
             mine, (_, _, name, colour) = masks[transition], _TRANSITIONS[transition]
@@ -183,15 +183,15 @@ def conversion_raster(run: Run, most: int = 200_000) -> Figure:
 
 def _thinned(run: Run, task: int, every: int) -> Events:
     """Every so many-th event of a sub-network."""
-    kept: dict[str, list[NDArray[Any]]] = {name: [] for name in Events.__dataclass_fields__}
+    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in Events.__dataclass_fields__}
     before = 0
     for block in run.event_blocks(task):
-        for name, parts in kept.items():
+        for name, parts in pieces.items():
             # a copy, or the view would keep the whole block
             parts.append(getattr(block, name)[-before % every :: every].copy())
         before += len(block.time_ms)
     columns = {
-        name: np.concatenate(parts) if parts else np.empty(0, int) for name, parts in kept.items()
+        name: np.concatenate(parts) if parts else np.empty(0, int) for name, parts in pieces.items()
     }
     return Events(**columns)
 

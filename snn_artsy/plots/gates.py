@@ -25,8 +25,8 @@ def gate_matrix(run: Run, learner: str | None = None) -> Figure:
     """Share of each task's test samples whose gate t is open, at the end of the run, in percent;
     default: of all learners with gates."""
     learners = [learner] if learner is not None else list(run.learners)
-    found = {name: run.summary(name).get("gate_matrix") for name in learners}
-    matrices = {name: values for name, values in found.items() if values is not None}
+    by_learner = {name: run.summary(name).get("gate_matrix") for name in learners}
+    matrices = {name: values for name, values in by_learner.items() if values is not None}
     if not matrices:
         raise NothingRecorded("no gate matrix (did a learner with gates run to the end?)")
     return annotated_matrices(matrices, "gate", "task of the sample")
@@ -40,15 +40,15 @@ def gate_scores(run: Run, learner: str | None = None) -> Figure:
     Args:
         learner: Default: the last one with gates.
     """
-    found = [
+    gated = [
         name
         for name in run.learners
         if run.steps(name) and run.predictions(name, run.steps(name)[-1]).gate_scores is not None
     ]
-    if learner is None and found:
-        learner = found[-1]
+    if learner is None and gated:
+        learner = gated[-1]
     matrix = None if learner is None else run.summary(learner).get("accuracy_matrix")
-    if learner not in found or matrix is None:
+    if learner not in gated or matrix is None:
         raise NothingRecorded("no gate scores were recorded")
     steps = run.steps(learner)
     answers = run.predictions(learner, steps[-1])
@@ -62,10 +62,10 @@ def gate_scores(run: Run, learner: str | None = None) -> Figure:
     axes = figure.add_subplot()
     for own, colour, side in ((True, BLUE, 0.18), (False, GREY, -0.18)):
         scores = [answers.gate_scores[(task == t) == own, t] for t in range(n_gates)]
-        kept = [t for t in range(n_gates) if len(scores[t])]
+        filled = [t for t in range(n_gates) if len(scores[t])]
         axes.boxplot(
-            [scores[t] for t in kept],
-            positions=[t - side for t in kept],
+            [scores[t] for t in filled],
+            positions=[t - side for t in filled],
             widths=0.3,
             whis=(5, 95),
             showfliers=False,

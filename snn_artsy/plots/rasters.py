@@ -39,9 +39,9 @@ def default_presentation(run: Run) -> int:
     train = stimulus.of_split("train")
     searched = [train & (stimulus.task == t) for t in np.unique(stimulus.task[train])[::-1]]
     for among in (*searched, np.ones(len(stimulus), dtype=bool)):
-        found = _first_recorded(run, np.flatnonzero(among))
-        if found is not None:
-            return found
+        row = _first_recorded(run, np.flatnonzero(among))
+        if row is not None:
+            return row
     raise NothingRecorded("no recorded spikes fall into a recorded presentation")
 
 

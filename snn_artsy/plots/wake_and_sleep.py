@@ -88,14 +88,14 @@ def changes(
     contacts become labile, with which sleep begins.
     """
     begins = phases.start_ms[first[1:]]
-    found = {change: np.zeros(len(first), dtype=np.int64) for change in CHANGES}
+    counts = {change: np.zeros(len(first), dtype=np.int64) for change in CHANGES}
     for task in run.synapse_tasks:
         for block in run.event_blocks(task):
-            for (old, new), n in found.items():
+            for (old, new), n in counts.items():
                 times = block.time_ms[(block.old == old) & (block.new == new)]
                 part = np.searchsorted(begins, times, "right" if old == CONSOLIDATED else "left")
                 n += np.bincount(part, minlength=len(n))
-    return found
+    return counts
 
 
 @styled

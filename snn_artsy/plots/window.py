@@ -19,12 +19,13 @@ def window_of(run: Run) -> Window:
     Raises:
         NothingRecorded: They were not recorded, or too few updates ended within the bounds.
     """
-    found = [(t, table) for t in run.synapse_tasks if (table := run.pairings(t, _MOST)) is not None]
-    if not found:
+    read = ((t, run.pairings(t, _MOST)) for t in run.synapse_tasks)
+    tables = [(t, table) for t, table in read if table is not None]
+    if not tables:
         raise NothingRecorded("no spike pairs of traced contacts (record.pairings)")
-    lags = found[0][1].lag_ms
+    lags = tables[0][1].lag_ms
     columns: dict[str, list[np.ndarray]] = {"pairs": [], "contact": []}
-    for t, table in found:
+    for t, table in tables:
         columns["pairs"].append(table.pairs.reshape(-1, len(lags)))
         number = 10**6 * t + np.arange(table.before.shape[1])
         columns["contact"].append(np.broadcast_to(number, table.before.shape).ravel())

@@ -17,5 +17,5 @@ def run(name: str, session: Session | None = None) -> Outcome:
     Raises:
         ConfigError: There is no such protocol.
     """
-    found: Outcome = PROTOCOLS[PROTOCOLS.require("protocol", name)](session or Session())
-    return found
+    outcome: Outcome = PROTOCOLS[PROTOCOLS.require("protocol", name)](session or Session())
+    return outcome

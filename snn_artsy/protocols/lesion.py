@@ -30,8 +30,8 @@ def lesion(session: Session) -> Outcome:
     drive = [_drive(learner, t) for t in range(len(intact))]
     generator = torch.Generator().manual_seed(session.seed)
     repeats = {"random": REPEATS, "targeted": 1}
-    found = {kind: np.zeros((n, len(SHARES), 3)) for kind, n in repeats.items()}
-    for kind, values in found.items():
+    scores = {kind: np.zeros((n, len(SHARES), 3)) for kind, n in repeats.items()}
+    for kind, values in scores.items():
         for repeat in range(len(values)):
             ranks = [
                 torch.rand(d.shape, generator=generator).to(d.device) if kind == "random" else d
@@ -50,7 +50,7 @@ def lesion(session: Session) -> Outcome:
             "run",
             f'"{directory / SUMMARY_FILE}" does not say how artsy_snn did; give a finished run',
         )
-    random = found["random"]
+    random = scores["random"]
     checks = (
         Check("intact, spikes only", float(random[0, 0, 1]), recorded["a_last_spikes_only"], 1e-9,
               "summary.json of the run", "share"),
@@ -60,7 +60,7 @@ def lesion(session: Session) -> Outcome:
               "no AMPA, no spike: by definition", "share"),
     )  # fmt: skip
     data = {"share_cut": Column(np.array(SHARES), "1", "share of functional contacts cut")}
-    for kind, values in found.items():
+    for kind, values in scores.items():
         for m, name in enumerate(("with_h0", "spikes_only", "task_identified")):
             data[f"{kind}/{name}"] = Column(values[:, :, m], "1", f"[repeat, share], {kind} cuts")
     figure = lesion_curves({name: np.asarray(column.values) for name, column in data.items()})

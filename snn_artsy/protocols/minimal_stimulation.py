@@ -59,14 +59,14 @@ class Estimate:
 def minimal_stimulation(session: Session) -> Outcome:
     """Shares of silent contacts recovered from failures; a model with leaking AMPA misses."""
     generator = torch.Generator().manual_seed(session.seed)
-    found = {share: estimate(share, generator) for share in SHARES}
+    estimates = {share: estimate(share, generator) for share in SHARES}
     leaking = estimate(0.5, generator, leak=LEAK)
     checks = [
         Check(
             f"silent share, configured {share:.2f}", e.share, share, Z_999 * e.standard_error,
             SOURCE,
         )
-        for share, e in found.items()
+        for share, e in estimates.items()
     ]  # fmt: skip
     missed = abs(leaking.share - 0.5) / leaking.standard_error
     checks.append(
@@ -78,13 +78,13 @@ def minimal_stimulation(session: Session) -> Outcome:
     data = {
         "share/configured": Column(np.array(SHARES), "--", "share of contacts without AMPA"),
         "share/estimated": Column(
-            np.array([e.share for e in found.values()]), "--", "1 - ln F(-70) / ln F(+40)"
+            np.array([e.share for e in estimates.values()]), "--", "1 - ln F(-70) / ln F(+40)"
         ),
         "share/standard_error": Column(
-            np.array([e.standard_error for e in found.values()]), "--", "by the delta method"
+            np.array([e.standard_error for e in estimates.values()]), "--", "by the delta method"
         ),
     }
-    for share, e in found.items():
+    for share, e in estimates.items():
         for v in WINDOWS_MS:
             meaning = f"amplitude of each trial at {v:+d} mV, {share:.0%} silent"
             data[f"share_{share:.2f}/amplitude_{v:+d}mV"] = Column(e.amplitude_pA[v], "pA", meaning)
@@ -95,7 +95,7 @@ def minimal_stimulation(session: Session) -> Outcome:
         f"potential; a response exceeds {DETECTION_SD:g} SD of the baseline noise. Tolerance: "
         f"{Z_999} standard errors (delta method).",
     )
-    figure = draw(found, leaking)
+    figure = draw(estimates, leaking)
     return Outcome("minimal_stimulation", tuple(checks), data, figure, notes)
 
 
@@ -122,11 +122,11 @@ def estimate(share: float, generator: torch.Generator, leak: float = 0.0) -> Est
 
 
 @styled
-def draw(found: dict[float, Estimate], leaking: Estimate) -> Figure:
+def draw(estimates: dict[float, Estimate], leaking: Estimate) -> Figure:
     """Trials at both potentials for a quarter silent; estimated against configured share."""
     figure = new_figure(PAGE_INCHES, 2.5)
     trials, histogram, shares = figure.subplots(1, 3, width_ratios=(1.4, 1.0, 1.0))
-    shown = found[0.25]
+    shown = estimates[0.25]
     for v, colour in ((-70, BLUE), (40, ORANGE)):
         values, failed = shown.amplitude_pA[v][:200], shown.failure[v][:200] > 0
         number = np.arange(1, len(values) + 1)
@@ -142,9 +142,9 @@ def draw(found: dict[float, Estimate], leaking: Estimate) -> Figure:
     histogram.legend(loc="upper left")
     shares.plot([0, 0.8], [0, 0.8], color=GREY, lw=0.5)
     shares.errorbar(
-        list(found),
-        [e.share for e in found.values()],
-        [Z_999 * e.standard_error for e in found.values()],
+        list(estimates),
+        [e.share for e in estimates.values()],
+        [Z_999 * e.standard_error for e in estimates.values()],
         fmt="o", color=BLACK, capsize=2, lw=0.8, label="model, 99.9 % interval",
     )  # fmt: skip
     shares.errorbar(

@@ -22,7 +22,7 @@ CELLS = tuple((c, p) for c in (True, False) for p in (False, True))
 def retention(session: Session) -> Outcome:
     """Accuracy on task 1's test samples, from spikes alone within its own classes, after each task
     of the digits default, with and without consolidation and plastic old sub-networks."""
-    kept = np.zeros((len(CELLS), SEEDS, 5))
+    accuracy = np.zeros((len(CELLS), SEEDS, 5))
     last = np.zeros((len(CELLS), SEEDS))
     for s in range(SEEDS):
         config = RunConfig(learners=["artsy_snn"], seed=session.seed + s)
@@ -39,7 +39,7 @@ def retention(session: Session) -> Outcome:
                 votes = learner.predict(first).spike_scores
                 assert votes is not None
                 own = votes[:, : int((task_of == 0).sum())]
-                kept[k, s, step] = float((own.argmax(1) == first.labels).float().mean())
+                accuracy[k, s, step] = float((own.argmax(1) == first.labels).float().mean())
             everything = [test for _, test in features.tasks]
             right = [evaluate(learner, test, task_of, oracle=False) for test in everything]
             n = sum(len(answers.labels) for answers in right)
@@ -55,18 +55,18 @@ def retention(session: Session) -> Outcome:
     )  # fmt: skip
     meaning = "cells: (consolidation, plastic_old) = (1,0), (1,1), (0,0), (0,1)"
     data = {
-        "task1_accuracy": Column(kept, "1", f"[cell, seed, step]; {meaning}"),
+        "task1_accuracy": Column(accuracy, "1", f"[cell, seed, step]; {meaning}"),
         "a_last_spikes_only": Column(last, "1", f"[cell, seed]; {meaning}"),
     }
-    return Outcome("retention", checks, data, draw(kept))
+    return Outcome("retention", checks, data, draw(accuracy))
 
 
 @styled
-def draw(kept: np.ndarray) -> Figure:
+def draw(accuracy: np.ndarray) -> Figure:
     figure = new_figure(3.5, 2.6)
     axes = figure.subplots()
     colours = (GREEN, BLUE, ORANGE, VERMILLION)
-    for (consolidation, plastic_old), values, colour in zip(CELLS, kept, colours, strict=True):
+    for (consolidation, plastic_old), values, colour in zip(CELLS, accuracy, colours, strict=True):
         old = "plastic" if plastic_old else "frozen"
         label = f"{'' if consolidation else 'no '}consolidation, old {old}"
         axes.errorbar(np.arange(1, 6), 100 * values.mean(0), 100 * values.std(0, ddof=1),

@@ -35,7 +35,7 @@ def run_protocols(
     if not overwrite:
         check_free(names, out)
     other_rows(names, out)  # a list that cannot be read is found out before anything runs
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for k, name in enumerate(names):
         started = time.perf_counter()
         try:
@@ -45,10 +45,10 @@ def run_protocols(
             ):
                 outcome = PROTOCOLS[name](session)
                 save(outcome, out, session.seed)
-            found += rows(outcome, time.perf_counter() - started)
+            entries += rows(outcome, time.perf_counter() - started)
         except Exception as error:
             if not go_on:
                 raise
-            found.append(failed(name, error, time.perf_counter() - started))
-        save_list(other_rows(names, out) + found, out)
-    return found
+            entries.append(failed(name, error, time.perf_counter() - started))
+        save_list(other_rows(names, out) + entries, out)
+    return entries

@@ -110,9 +110,9 @@ def read(file: Path) -> tuple[dict[str, Column], tuple[Check, ...]]:
         ValueError: The file is not one of these, or of a newer version.
     """
     with h5py.File(file) as source:
-        found = (source.attrs.get("format"), source.attrs.get("format_version"))
-        if found != (FORMAT, FORMAT_VERSION):
-            raise ValueError(f"{file}: format {found}, expected {(FORMAT, FORMAT_VERSION)}")
+        written = (source.attrs.get("format"), source.attrs.get("format_version"))
+        if written != (FORMAT, FORMAT_VERSION):
+            raise ValueError(f"{file}: format {written}, expected {(FORMAT, FORMAT_VERSION)}")
         columns: dict[str, Column] = {}
 
         def take(name: str, item: Any) -> None:

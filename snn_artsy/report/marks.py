@@ -24,16 +24,16 @@ class Mark(NamedTuple):
 
 def marks(figure: Figure) -> list[Mark]:
     """Points of lines and error bars, and cells of matrices, of a figure that has been drawn."""
-    found: list[Mark] = []
+    every: list[Mark] = []
     for axes in figure.axes:
-        found += [*_of_lines(axes), *_of_images(axes)]
-    return found[:: -(-len(found) // _MOST)] if found else []
+        every += [*_of_lines(axes), *_of_images(axes)]
+    return every[:: -(-len(every) // _MOST)] if every else []
 
 
 def _of_lines(axes: Axes) -> list[Mark]:
     # an error bar's line is nameless, its container has the name
     names = {id(c.lines[0]): c.get_label() for c in axes.containers if hasattr(c, "lines")}
-    found = []
+    marks = []
     for line in axes.lines:
         name = str(names.get(id(line), line.get_label()))
         xy = np.column_stack([np.asarray(v, dtype=float) for v in line.get_data()])
@@ -43,12 +43,12 @@ def _of_lines(axes: Axes) -> list[Mark]:
         for (x, y), (fx, fy) in zip(xy, _shares(axes, xy), strict=True):
             if np.isfinite([fx, fy]).all():
                 text = f"{said}{axes.format_xdata(x).strip()}, {axes.format_ydata(y).strip()}"
-                found.append(Mark(fx, fy, text))
-    return found
+                marks.append(Mark(fx, fy, text))
+    return marks
 
 
 def _of_images(axes: Axes) -> list[Mark]:
-    found = []
+    marks = []
     for image in axes.images:
         values = image.get_array()
         if values is None or values.ndim != 2 or values.size > _MOST:
@@ -61,8 +61,8 @@ def _of_images(axes: Axes) -> list[Mark]:
             y = first + (i + 0.5) / rows * (last - first)
             fx, fy = _shares(axes, np.array([[x, y]]))[0]
             if np.isfinite(value):
-                found.append(Mark(fx, fy, f"row {i + 1}, column {j + 1}: {value:.3g}"))
-    return found
+                marks.append(Mark(fx, fy, f"row {i + 1}, column {j + 1}: {value:.3g}"))
+    return marks
 
 
 def _shares(axes: Axes, xy: NDArray[np.float64]) -> list[tuple[float, float]]:

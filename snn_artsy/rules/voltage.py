@@ -125,12 +125,12 @@ class VoltageSTDP(ProductRule):
         import torch
 
         # ubar_plus - theta_minus = level + slope q, with q = exp(-s/tau_plus) from 1 to kept
-        kept, rest = decay(dt_ms, self.tau_plus_ms), self.v_rest_mV - self.theta_minus_mV
-        slope = (start - end) / (1.0 - kept)
+        decayed, rest = decay(dt_ms, self.tau_plus_ms), self.v_rest_mV - self.theta_minus_mV
+        slope = (start - end) / (1.0 - decayed)
         level = start + rest - slope
-        crossing = (-level / torch.where(slope == 0.0, 1.0, slope)).clamp(kept, 1.0)
+        crossing = (-level / torch.where(slope == 0.0, 1.0, slope)).clamp(decayed, 1.0)
         first = torch.where(start + rest > 0.0, 1.0, crossing)
-        last = torch.where(end + rest > 0.0, kept, crossing)
+        last = torch.where(end + rest > 0.0, decayed, crossing)
         x = self.tau_plus_ms / self.tau_x_ms
         both = 1.0 + x
         return level * self.tau_x_ms * (first**x - last**x) + slope * self.tau_plus_ms / both * (
@@ -142,11 +142,11 @@ class VoltageSTDP(ProductRule):
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Both filters ``delay_ms`` ago, at rest before the start, and the second one a step later;
         and what later steps need. ``values`` end with those after the step."""
-        kept = 2 * delay_steps("voltage.delay_ms", self.delay_ms, dt_ms)
-        if len(values) - 2 <= kept:
+        n_past = 2 * delay_steps("voltage.delay_ms", self.delay_ms, dt_ms)
+        if len(values) - 2 <= n_past:
             rest = values[-1] * 0.0
             return rest, rest, rest, values[:-2]
-        values = values[len(values) - kept - 4 :]
+        values = values[len(values) - n_past - 4 :]
         return values[0], values[1], values[3], values[2:-2]
 
     def _kept(self, signals: Signals, dt_ms: float) -> tuple[Tensor | float, Tensor | float]:

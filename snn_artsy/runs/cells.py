@@ -75,10 +75,10 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
     columns = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
         about: Any = json.loads(header["cell"])
-        found = Facts.read(about["facts"], "out", f'"{file}"')
+        facts = Facts.read(about["facts"], "out", f'"{file}"')
         cell = Cell(
             about["measures"],
-            found.git_commit,
+            facts.git_commit,
             columns["image"],
             columns["correct"],
             columns.get("spikes_correct"),
@@ -101,4 +101,4 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
         )
     if not sound:
         raise ConfigError("out", f'"{file}" is no cell of a comparison; remove it')
-    return cell, found
+    return cell, facts

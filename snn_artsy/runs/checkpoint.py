@@ -107,15 +107,15 @@ def load(directory: Path) -> tuple[list[Checkpoint], list[str]]:
         ConfigError: Not a checkpoint, or of another version.
         RecordingError: One cannot be read for now.
     """
-    found, damaged = [], []
+    whole, damaged = [], []
     for name in (_FILE, _SETTLED):
         path = directory / FOLDER / name
         if path.is_file():
             try:
-                found.append(_load(path))
+                whole.append(_load(path))
             except DamageError as error:
                 damaged.append(str(error))
-    return found, damaged
+    return whole, damaged
 
 
 def _load(path: Path) -> Checkpoint:
@@ -167,7 +167,7 @@ def load_answers(directory: Path, checkpoint: Checkpoint) -> list[StepAnswers]:
         DamageError: They are missing, damaged, or not those that the checkpoint goes with.
         RecordingError: They cannot be read for now.
     """
-    found = []
+    answers = []
     for step, digest in enumerate(checkpoint.answers):
         path = _answers_file(directory, str(checkpoint.learner), step)
         tensors, header = read_tensors(path)
@@ -175,10 +175,11 @@ def load_answers(directory: Path, checkpoint: Checkpoint) -> list[StepAnswers]:
             raise DamageError(f"{path}: not the answers that its checkpoint goes with")
         try:
             seconds = float(tensors.pop("seconds"))
-            found.append(StepAnswers(**{k: v.numpy() for k, v in tensors.items()}, seconds=seconds))
+            columns = {name: tensor.numpy() for name, tensor in tensors.items()}
+            answers.append(StepAnswers(**columns, seconds=seconds))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DamageError(f"{path}: does not hold answers ({error})") from error
-    return found
+    return answers
 
 
 def remove(directory: Path) -> None:

@@ -132,13 +132,13 @@ def _missing(config: RunConfig, facts: Facts, console: Console) -> list[str]:
     for name in config.learners:
         file = cell_file(Path(str(config.out)), name, config.seed)
         try:
-            found = read_cell(file)[1] if file.is_file() else None
+            made_with = read_cell(file)[1] if file.is_file() else None
         except DamageError as error:
             say(console, f"{error}; it is run again")
-            found = None
-        if found is None:
+            made_with = None
+        if made_with is None:
             missing.append(name)
-        elif changed := differences(found, _facts_of(name, config, facts)):
+        elif changed := differences(made_with, _facts_of(name, config, facts)):
             raise ConfigError(
                 "out",
                 f'"{file}" was made otherwise: {"; ".join(changed)}; choose another '
@@ -250,8 +250,8 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
         }
         learners[name]["a_last"]["interval_95"] = _interval(correct[name])
         if name + SPIKES_ONLY in correct:
-            found = _interval(correct[name + SPIKES_ONLY])
-            learners[name]["a_last_spikes_only"]["interval_95"] = found
+            interval = _interval(correct[name + SPIKES_ONLY])
+            learners[name]["a_last_spikes_only"]["interval_95"] = interval
     alike = _alike(correct)
     pairs = [
         _pair(a, b, correct[a], correct[b])
@@ -367,8 +367,8 @@ def _check_directory(directory: Path, config: RunConfig) -> None:
         if part.name in _PARTS or part.parent.name == FOLDER:
             part.unlink()
     if file.is_file():
-        kept = read_mapping(file, "out", f'"{file}"')
-        if changed := config_differences(kept, asdict(_shared(config))):
+        written = read_mapping(file, "out", f'"{file}"')
+        if changed := config_differences(written, asdict(_shared(config))):
             raise ConfigError(
                 "out",
                 f'"{file}" is of another comparison: {"; ".join(changed)}; choose another '

@@ -65,40 +65,40 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     shown = max(task.n_train for task in tasks)
     classes = sum(task.n_classes for task in tasks)
     samples = sum(task.n_train + task.n_test for task in tasks)
-    found = {"data (its images)": 8 * samples * dim}
+    sizes = {"data (its images)": 8 * samples * dim}
     if LEARNERS.origin(name):  # what a learner takes that was added is not known
-        return sum(found.values()), "data (its images)"
+        return sum(sizes.values()), "data (its images)"
     if name not in ("finetune_linear", *_WITHOUT_ADAPTERS):
         networks = len(tasks) if name.startswith(("artsy", "ease")) else 1
         # weights and biases; the one that is trained has gradients and momenta, too
-        found["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
+        sizes["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
         batch = min(ann.batch_size, shown)
-        found["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
+        sizes["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
     if name in _MLP_GATED:
-        found["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
+        sizes["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
     if name.startswith("artsy") and gate.replay == "gaussian":
         old = classes - tasks[-1].n_classes
-        found["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
+        sizes["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
     if name in ("ranpac", "artsy_ann_ridge"):
         m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
         key = "ranpac.projection" if name == "ranpac" else "artsy_ridge.projection"
         # the sums and what is factorised, in double precision; P; a task's features
-        found[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
+        sizes[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
     if name in _PAIRED:
         k = snn.neuron.per_class
         inputs = snn.n_inputs(dim)
         contacts = [inputs * k * task.n_classes for task in tasks]
         # occupancy, state, clock, existence; the change of the last ones and what it is made of
         key = "snn.expansion.units" if snn.expansion.units else "snn.neuron.per_class"
-        found[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * dim * snn.expansion.units
+        sizes[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * dim * snn.expansion.units
         batch = min(snn.plasticity.batch_size, shown)
         steps = max(
             snn.encoding.steps * batch,
             snn.encoding.steps_shown * min(_TEST_BATCH, max(task.n_test for task in tasks)),
         )
-        found["snn.encoding.n_steps or snn.plasticity.batch_size"] = 8 * steps * inputs
-    largest = max(found, key=lambda key: found[key])
-    return sum(found.values()), largest
+        sizes["snn.encoding.n_steps or snn.plasticity.batch_size"] = 8 * steps * inputs
+    largest = max(sizes, key=lambda key: sizes[key])
+    return sum(sizes.values()), largest
 
 
 def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> float:
@@ -130,13 +130,13 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             contacts = snn.n_inputs(dim) * snn.neuron.per_class * task.n_classes
             shown = snn.plasticity.epochs * n * snn.encoding.steps
             passes += shown / min(snn.plasticity.batch_size, n)
-            seen = sum(other.n_test for other in tasks[: number + 1])
-            products += (shown + seen * snn.encoding.steps_shown) * contacts
+            n_answers = sum(other.n_test for other in tasks[: number + 1])
+            products += (shown + n_answers * snn.encoding.steps_shown) * contacts
             replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))
             passes += replayed * snn.encoding.steps / snn.replay.batch_size
             products += replayed * contacts
             products += (
-                (snn.plasticity.epochs * n + seen + replayed) * 2 * dim * snn.expansion.units
+                (snn.plasticity.epochs * n + n_answers + replayed) * 2 * dim * snn.expansion.units
             )
     return products / PER_SECOND + passes * PER_PASS
 
@@ -144,18 +144,18 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
 def free_memory() -> int | None:
     """Bytes that this process can still get, as far as the system tells: the least of what is
     free, what its control group leaves and what its limits leave."""
-    found = []
+    limits = []
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                found.append(1024 * int(line.split()[1]))
+                limits.append(1024 * int(line.split()[1]))
     except OSError:
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text(encoding="ascii"))
-        found.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+        limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
     except (OSError, ValueError):
         pass  # no control group, or one without a limit ("max")
     if sys.platform != "win32":
@@ -163,8 +163,8 @@ def free_memory() -> int | None:
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
-            found.append(limit)
-    return max(min(found), 0) if found else None
+            limits.append(limit)
+    return max(min(limits), 0) if limits else None
 
 
 def _repeated(name: str) -> str:

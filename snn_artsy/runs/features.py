@@ -77,16 +77,16 @@ def choose_device(wanted: str) -> str:
 
 def set_by_environment(config: RunConfig) -> list[str]:
     """In words, what environment variables decide because the configuration leaves it open."""
-    found = []
+    notes = []
     if config.backbone.cache and config.backbone.cache_dir is None:
         for name in ("SNN_ARTSY_CACHE", "XDG_CACHE_HOME"):
             if folder := os.environ.get(name):
-                found.append(f"{name} is set: features are kept below {folder}")
+                notes.append(f"{name} is set: features are kept below {folder}")
                 break
     if config.threads is None and cores() < available_cores():
         most = f"{cores()} thread{'s' * (cores() > 1)}"
-        found.append(f"OMP_NUM_THREADS is set: features are extracted by at most {most}")
-    return found
+        notes.append(f"OMP_NUM_THREADS is set: features are extracted by at most {most}")
+    return notes
 
 
 def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
@@ -107,10 +107,10 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in stream.tasks]
     check_cost(config, backbone.dim, sizes, free_memory())
     in_blocks = config.ann.placement == "blocks"
-    kept = backbone if in_blocks else None
+    shared = backbone if in_blocks else None
     for name in config.learners:
         if not LEARNERS.origin(name):  # ours refuse what they cannot do, before it takes time
-            build(name, Setting(config, backbone.dim, device, backbone=kept))
+            build(name, Setting(config, backbone.dim, device, backbone=shared))
     before = backbone.weights_sha256()
     first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
     trunks = _trunks(
@@ -160,7 +160,7 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     )
     seconds = time.perf_counter() - started
     images = _fingerprints(source)
-    return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, kept)
+    return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, shared)
 
 
 def _trunks(
@@ -174,23 +174,24 @@ def _trunks(
     if config.ann.placement != "blocks" or not (with_adapters(config) or added):
         return {}
     first = backbone.first_adapted(config.ann.blocks)
-    room, found = int(1e9 * config.backbone.cache_gb), {}
+    room, trunks = int(1e9 * config.backbone.cache_gb), {}
     for name, (split, index) in splits.items():
         trunk = Trunk(backbone, split, index, first, config.backbone, room, config.threads)
         room = max(room - trunk.bytes, 0)
-        found[name] = trunk
-    needed, most = sum(t.bytes for t in found.values()), 1e9 * config.backbone.cache_gb
+        trunks[name] = trunk
+    needed, most = sum(t.bytes for t in trunks.values()), 1e9 * config.backbone.cache_gb
     where = f'"{cache_directory(config.backbone)}"' if config.backbone.cache else "a temporary file"
     if needed <= most:
-        kept = f"kept in {where}"
+        storage = f"kept in {where}"
     else:
-        kept = f"of which backbone.cache_gb keeps {in_words(most)}; the others are computed again"
-    n = sum(len(t.index) for t in found.values())
+        part = f"of which backbone.cache_gb keeps {in_words(most)}"
+        storage = f"{part}; the others are computed again"
+    n = sum(len(t.index) for t in trunks.values())
     say(
         console,
-        f"tokens at block {first + 1} of {n} images: {in_words(needed)}, {kept}",
+        f"tokens at block {first + 1} of {n} images: {in_words(needed)}, {storage}",
     )
-    return found
+    return trunks
 
 
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:

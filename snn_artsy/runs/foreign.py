@@ -72,10 +72,10 @@ def _here(name: str) -> bool:
 
     repository, _, revision = rest.strip("/").partition("@")
     try:
-        found = try_to_load_from_cache(repository, "config.json", revision=revision or None)
+        file = try_to_load_from_cache(repository, "config.json", revision=revision or None)
     except HFValidationError:
         return False
-    return isinstance(found, str)
+    return isinstance(file, str)
 
 
 def _holds_features(folder: Path) -> bool:

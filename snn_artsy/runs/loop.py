@@ -109,9 +109,9 @@ def run_controls(
     checkpointer: Checkpointer,
 ) -> dict[str, dict[str, float]]:
     """Controls of the spiking learner: its accuracy from spikes alone after the last task."""
-    found = checkpointer.latest.controls
+    controls = checkpointer.latest.controls
     learners = build_snn(features.setting(config, device)).controls()
-    missing = {name: learner for name, learner in learners.items() if name not in found}
+    missing = {name: learner for name, learner in learners.items() if name not in controls}
     with progress_bar(console) as progress:
         bar = progress.add_task("controls", total=len(missing) * len(features.tasks))
         for name in list(missing):
@@ -125,9 +125,9 @@ def run_controls(
             assert answers.spike_predicted is not None
             right = float(np.mean(answers.spike_predicted == answers.labels))
             measures = {"a_last_spikes_only": right} | learner.report()
-            found[name] = {key: measures[key] for key in _OF_CONTROLS if key in measures}
+            controls[name] = {key: measures[key] for key in _OF_CONTROLS if key in measures}
             checkpointer.save()
-    return found
+    return controls
 
 
 _OF_CONTROLS = ("a_last_spikes_only", "functional_share", "spikes_per_image", "contacts_changed")

@@ -52,11 +52,11 @@ class RunResult(JupyterMixin):
         return open_run(self.directory)
 
     def __rich__(self) -> Group:
-        found = [summary_table(self.summary)]
+        tables = [summary_table(self.summary)]
         if self.summary.get("controls"):
-            found.append(controls_table(self.summary))
+            tables.append(controls_table(self.summary))
         failed = self.summary.get("failed", {}).values()
-        return Group(*found, *(Text(f"failed: {why}") for why in failed))
+        return Group(*tables, *(Text(f"failed: {why}") for why in failed))
 
 
 def execute(config: RunConfig, console: Console | None = None) -> RunResult:

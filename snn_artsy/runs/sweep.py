@@ -214,8 +214,8 @@ def finished(cell: GridCell) -> bool:
     """Whether the run is complete, with this very configuration."""
     try:
         directory = Path(str(cell.config.out))
-        found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["config"]
-        return is_finished(directory) and not config_differences(found, plain(cell.config))
+        config = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["config"]
+        return is_finished(directory) and not config_differences(config, plain(cell.config))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -229,13 +229,13 @@ def summarise(cells: Sequence[GridCell], errors: Mapping[str, str]) -> dict[str,
             entry["error"] = errors.get(cell.name, "did not finish")
         else:
             directory = Path(str(cell.config.out))
-            found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+            summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
             entry["directory"] = str(directory)
-            if "failed" in found:  # learners whose numbers were not finite; the others count
-                entry["error"] = "; ".join(found["failed"].values())
+            if "failed" in summary:  # learners whose numbers were not finite; the others count
+                entry["error"] = "; ".join(summary["failed"].values())
             entry["learners"] = {
                 name: {k: v for k, v in measures.items() if isinstance(v, int | float)}
-                for name, measures in found["learners"].items()
+                for name, measures in summary["learners"].items()
             }
         runs.append(entry)
     groups: dict[str, dict[str, Any]] = {}
@@ -270,12 +270,12 @@ def _extract(cells: Sequence[GridCell], console: Console) -> None:
     """Features into the cache, once for each data set and backbone, before workers ask for them."""
     from snn_artsy.runs.features import choose_device, prepare
 
-    seen = set()
+    extracted = set()
     for cell in cells:
         config = cell.config
         key = repr((config.data, config.backbone))
-        if config.backbone.cache and key not in seen:
-            seen.add(key)
+        if config.backbone.cache and key not in extracted:
+            extracted.add(key)
             prepare(config, choose_device(config.device), console)
 
 

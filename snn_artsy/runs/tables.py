@@ -30,13 +30,13 @@ class MeasureColumn:
     title: str
     scale: float = 100.0
 
-    def cell(self, found: object, sd: bool = True) -> str:
+    def cell(self, value: object, sd: bool = True) -> str:
         """A number, or the mean of several (with their ``sd``) ± their standard deviation; a dash
         where the measure does not apply."""
-        if not isinstance(found, Mapping):
-            return shown(found, self.scale)
-        text = shown(found.get("mean"), self.scale)  # a summary may be of somebody else's making
-        spread = found.get("sd") if sd else None  # None: of one number
+        if not isinstance(value, Mapping):
+            return shown(value, self.scale)
+        text = shown(value.get("mean"), self.scale)  # a summary may be of somebody else's making
+        spread = value.get("sd") if sd else None  # None: of one number
         return text if spread is None else f"{text} ± {shown(spread, self.scale)}"
 
 

@@ -139,12 +139,12 @@ def carry_out(
                 process, line = heard.get()
                 if line:
                     name, outcome = json.loads(line)
-                    found = WorkOutcome(*outcome)
+                    result = WorkOutcome(*outcome)
                     if name is None:  # of the process that hands all of it on
-                        raise (
-                            ConfigError(*found.refused) if found.refused else RuntimeError(found[1])
-                        )
-                    outcomes[name] = found
+                        if result.refused:
+                            raise ConfigError(*result.refused)
+                        raise RuntimeError(result.error)
+                    outcomes[name] = result
                     progress.advance(bar)
                     continue
                 names, slot = running.pop(process)

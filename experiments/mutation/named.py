@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "h_t does not reach the answer",
         SNN,
-        "batch.features, gates, self._gained(batch.features, responses)",
-        "batch.features, gates, 0 * self._gained(batch.features, responses)",
+        "self.prototypes.scores(batch.features, gates, gained)",
+        "self.prototypes.scores(batch.features, gates, 0 * gained)",
         SNN_ANSWERS,
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""A learner's answers after every task -> its measures; NumPy only."""
+"""Measures of a learner, from its answers after every task; NumPy only."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "a_last_new_spikes_only": float(metrics.new_accuracy(spike_acc)[-1]),
             "a_last_old_spikes_only": float(metrics.old_accuracy(spike_acc, counts)[-1]),
             "spike_accuracy_matrix": spike_acc,
-            # the synapses' own: h_0 hides what they lose
+            # forgetting of the synapses themselves, which h_0 would hide
             "forgetting_spikes_only": metrics.forgetting_max_last(spike_acc),
             "no_decision_share": float(np.mean(last.spike_predicted < 0)),
         }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 FEW_SEEDS = 5
-"""With fewer seeds than these a spread over seeds is hardly known (docs/statistics.md)."""
+"""With fewer seeds than this, their spread is hardly known (docs/statistics.md)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class CrossedMean:
 
     Args:
         mean: Over all seeds and images.
-        standard_error: Of ``mean``, if other seeds and other images had been drawn.
+        standard_error: Of ``mean``, over draws of seeds and of images.
         degrees_of_freedom: Of that standard error; infinite where it is 0.
     """
 
@@ -115,7 +115,7 @@ def cohens_h(a: float, b: float) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Corrected p values, for their number, by the step-down method of Holm 1979."""
+    """Correct p values for their number by the step-down method of Holm 1979."""
     order = np.argsort(p, kind="stable")
     corrected, largest = [0.0] * len(p), 0.0
     for rank, k in enumerate(order):

@@ -63,7 +63,7 @@ def measured_window(
     """
     free = (after > 0) & (after < 1)
     estimated = pairs[free].sum(0) >= _FEWEST_PAIRS
-    # doubles: occupancies near 1 would leave few digits of their difference
+    # in double precision, since occupancies near 1 differ in their last digits only
     change = after[free].astype(np.float64) - before[free]
     fired = post_spikes[free].astype(np.float64)
     columns = [pairs[free][:, estimated], fired]

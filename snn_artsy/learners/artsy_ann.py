@@ -97,7 +97,7 @@ class ArtsyANN(Learner):
                 gates = torch.full_like(gates, self.ablation == "no_gates")
             gained = batch.features.new_zeros(len(batch), len(self.networks), self.dim)
             for t, network in enumerate(self.networks):
-                # a silent gate's sub-network is not computed
+                # the sub-network of a gate that is shut is not computed
                 if gates[:, t].any():
                     gained[gates[:, t], t] = network.answer(take(batch, gates[:, t]))
             with_h0 = self.ablation != "subnetworks"
@@ -111,7 +111,7 @@ class ArtsyANN(Learner):
         return Prediction(classes, calibrated, gates, None, passes, operations, norm, shut)
 
     def _from_the_gate_alone(self, batch: Batch, calibrated: Tensor) -> Prediction:
-        """Classes of other tasks than the gates' first choice rank behind all of its own."""
+        """Answer within the task of the best gate: all other classes rank behind its own."""
         assert self.prototypes.base is not None
         cosines = cosine_scores(batch.features, self.prototypes.base)
         task = calibrated.argmax(1) if batch.true_task is None else batch.true_task
@@ -201,7 +201,7 @@ class ArtsyANN(Learner):
             self._train_gate(self.gates[u], good, real)
 
     def _train_gate(self, gate: MLPGate, good: Tensor, bad: Tensor) -> None:
-        """With the kinds of features that ``gate.features`` names."""
+        """Train a gate on the kinds of features that ``gate.features`` names."""
         wanted = self.gate_config.features
         if wanted == "both" and (len(good) == 0 or len(bad) == 0):
             return  # one kind alone would only teach it to be open, or shut

@@ -38,7 +38,7 @@ from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.synapses.encoding import FeatureScaling
 
-# Plain numbers that a learner goes on from.
+# Plain numbers that a checkpoint holds, so that a resumed learner continues from them.
 _COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 
 
@@ -59,7 +59,7 @@ class ArtsySNN(TaughtSubnetworks):
         dim: D.
         device: Where tensors live.
         seed: Of contacts, order of presentation and noise.
-        observer: Is told what happens; default: nobody.
+        observer: Receives reports of what happens; default: nobody does.
         control: A control experiment instead of the model: contacts permuted within each neuron, or
             placed at random at equal density, after learning; teacher labels shuffled; presynaptic
             spikes shuffled in time inside each training presentation.
@@ -94,7 +94,7 @@ class ArtsySNN(TaughtSubnetworks):
             class_means(train.features, train.labels, task.classes) - self.scaling.mean.float()
         )
         if self.config.mode == "gate":
-            # its own generator, so that both modes learn the same contacts
+            # a generator of its own, so that both modes draw the same contacts
             generator = torch.Generator().manual_seed(self.seed + t)
             adapter = HeadAdapter(self.dim, self.ann, generator).to(self.device)
             train_subnetwork(adapter, task, self.ann, generator)

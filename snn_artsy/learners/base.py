@@ -134,7 +134,7 @@ class Learner(ABC):
         """A learner that is added to the registry is called with this and nothing else.
 
         Args:
-            setting: Has the size of features, the device, and the learner's own ``options``.
+            setting: Size of features, device, and the learner's own ``options``, among others.
         """
         self.setting = setting
 
@@ -144,10 +144,10 @@ class Learner(ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> Prediction:
-        """Answer for samples of any task seen so far, each whatever else is in the batch."""
+        """Answer for samples of any task seen so far; the others in a batch change no answer."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it has learnt, which must be finite; its size is reported as stored.
+        """All that the learner has learnt, as finite tensors; its size is reported as stored.
 
         Default: tensors, modules, and lists and dictionaries of them among its attributes.
         """
@@ -197,7 +197,7 @@ class Learner(ABC):
 
 
 def _tensors(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of what an object consists of, by their dotted names; parameters as such."""
+    """Tensors among nested attributes, by dotted names; parameters stay parameters."""
     for key, value in values.items():
         if isinstance(value, nn.Module):
             value = value.state_dict(keep_vars=True)

@@ -39,9 +39,9 @@ class Setting:
         config: The run's configuration.
         dim: D, the size of h_0.
         device: Where tensors live.
-        observer: Is told what happens in the synapses.
+        observer: Receives reports of what happens in the synapses.
         backbone: E_0 itself, for adapters in its blocks (``ann.placement: blocks``).
-        options: Of a learner that was added with a class of options (`snn_artsy.registry`).
+        options: Options of a learner that was added with a class of them (`snn_artsy.registry`).
     """
 
     config: RunConfig
@@ -100,7 +100,7 @@ def build_snn(s: Setting, control: Control = "none") -> ArtsySNN:
 
 
 def artsy_ann(s: Setting, ablation: Ablation = "none") -> ArtsyANN:
-    """Artsy (ANN), or what is left of it without one of its parts."""
+    """Artsy (ANN), or an ablation of it."""
     c = s.config
     networks, replay = s.subnetworks(), s.replay()
     return ArtsyANN(c.ann, c.gate, networks, replay, s.dim, s.device, s.seed, ablation)
@@ -142,7 +142,7 @@ def binary_mean(s: Setting) -> BinaryMean:
 
 
 def nested_mean(s: Setting) -> BinaryMean:
-    """Shares are spread evenly between 0 and 1."""
+    """Nested binary means, whose shares are spread evenly between 0 and 1."""
     n = s.config.nested_mean.levels
     return BinaryMean(s.config.snn, s.dim, s.seed, [(k + 1) / (n + 1) for k in range(n)])
 

@@ -1,4 +1,4 @@
-"""Class means of what the spiking learner sees, without spikes or plasticity: its baselines."""
+"""Baselines of the spiking learner: class means of its input, without spikes or plasticity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WhitenedNCM(Learner):
     The score ``zeta . m_c - |m_c|^2 / 2`` orders classes as the distance ``|zeta - m_c|`` does.
 
     Args:
-        encoding: Of the spiking learner.
+        encoding: Encoding of the spiking learner.
     """
 
     def __init__(self, encoding: EncodingConfig) -> None:
@@ -41,7 +41,7 @@ class WhitenedNCM(Learner):
         return Prediction(self._code(batch.features) @ means.T - 0.5 * means.square().sum(1))
 
     def _code(self, features: Tensor) -> Tensor:
-        """What is averaged: [n, D] -> [n, n_units]."""
+        """The code that is averaged: [n, D] -> [n, n_units]."""
         assert self.scaling is not None
         return self.scaling(features)
 

@@ -35,7 +35,7 @@ class MLPGate(nn.Module):
 def train_gate(
     gate: MLPGate, good: Tensor, bad: Tensor, config: ANNConfig, generator: torch.Generator
 ) -> None:
-    """Binary cross-entropy, both kinds of features weighing the same: good [n, D], bad [m, D].
+    """Minimise binary cross-entropy, in which good [n, D] and bad [m, D] features weigh the same.
 
     Without bad features all the gate can learn is to open, and without good ones to stay shut.
 

@@ -80,7 +80,7 @@ class MeanField(Learner):
         self.layers.append(layer.to(self.device))
 
     def _sleep(self, t: int) -> None:
-        """`ArtsySNN`'s replay."""
+        """Replay as `ArtsySNN` does it, with mean trains."""
         replay = self.config.replay
         if replay.epochs == 0 or self.layers[t].rule is None:
             return
@@ -94,7 +94,7 @@ class MeanField(Learner):
                 self._show(shown.features[rows], shown.labels[rows], changing, corrected=True)
 
     def _show(self, features: Tensor, labels: Tensor, changing: list[int], corrected: bool) -> None:
-        """Teach some sub-networks; ``corrected``: less what all of them foresee."""
+        """Teach some sub-networks; ``corrected`` subtracts what all of them predict."""
         pre = chances(self.config.encoding, self.schedule, self._drive(features))
         foreseen = self._foreseen(pre) if corrected else None
         k = self.config.neuron.per_class

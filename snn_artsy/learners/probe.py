@@ -1,4 +1,4 @@
-"""What an observer is told of spiking sub-networks: from tensors to what a recorder writes."""
+"""Reports of spiking sub-networks to an observer: tensors become what a recorder writes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Probe:
     """Tells an observer what its plan asks for, and keeps the simulated time.
 
     Args:
-        observer: Is told.
-        config: Of the learner.
-        seed: Draws the contacts that are traced.
+        observer: Receives the reports.
+        config: Configuration of the learner.
+        seed: Seed of the draw of traced contacts.
     """
 
-    # Plain numbers that a learner goes on from.
+    # Plain numbers that a checkpoint holds, so that a resumed learner continues from them.
     COUNTERS = ("clock_ms", "to_record", "presented")
 
     def __init__(self, observer: SynapseObserver, config: SNNConfig, seed: int) -> None:
@@ -50,7 +50,7 @@ class Probe:
         )
 
     def wait_for_spikes(self, split: str) -> None:
-        """From here on, presentations of ``split`` are counted for the plan."""
+        """Begin to count presentations of ``split``, of which the plan records some."""
         plan = self.observer.plan
         self.to_record = plan.spike_presentations if split in plan.splits else 0
         self.presented = 0
@@ -73,7 +73,7 @@ class Probe:
         teaching: bool,
         split: Literal["replay"] | None = None,
     ) -> None:
-        """Presentations of some samples of a batch; ``split``: if not the batch's own."""
+        """Report presentations of some samples of a batch; ``split`` replaces the batch's own."""
         encoding = self.config.encoding
         self.observer.presentations(
             Presentations(
@@ -89,7 +89,7 @@ class Probe:
         )
 
     def spikes(self, pre: Tensor, post: dict[int, Tensor], start: np.ndarray) -> None:
-        """Spikes [T, b, n] of presentations that start at ``start`` (the first b are used)."""
+        """Report spikes [T, b, n] of presentations; the first b of ``start`` are theirs (ms)."""
         for name, spikes in [(self.input, pre), *((f"task{t}", s) for t, s in post.items())]:
             step, shown, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
             self.observer.spikes(name, start[shown] + step * self.config.encoding.dt, node)
@@ -101,11 +101,11 @@ class Probe:
         change: StateChange,
         start: np.ndarray | None = None,
     ) -> None:
-        """Conversions of sub-network ``task``, and how many contacts are in each state now.
+        """Report a sub-network's conversions, and how many contacts are in each state now.
 
-        What changed in a step of a batch is told at that step. The batch's B presentations are
+        A change in a step of a batch carries the time of that step. The batch's B presentations are
         simulated side by side and told one after the other, so that a step of it stands for B steps
-        of simulated time (our definition). All other changes are told at the time it is now.
+        of simulated time (our definition). All other changes carry the present time.
 
         Args:
             start: When each presentation of the batch started (ms), [B].
@@ -120,13 +120,13 @@ class Probe:
             tell_conversions(self.observer, task, change, time_ms)
 
     def snapshot(self, layers: Sequence[SilentSynapseLayer], moment: str) -> None:
-        """Occupancy and state of every contact."""
+        """Report the occupancy and state of every contact."""
         for t, layer in enumerate(layers):
             ampa, state = layer.ampa.cpu().numpy(), layer.state.cpu().numpy()
             self.observer.snapshot(t, moment, ampa[:, :, None], state[:, :, None])
 
     def choose_traced(self, layer: SilentSynapseLayer) -> Tensor:
-        """Contacts whose variables are recorded, int64 [n, 2] (post, pre)."""
+        """Draw the contacts whose variables are recorded, int64 [n, 2] (post, pre)."""
         existing = torch.nonzero(layer.exists.cpu())
         generator = torch.Generator().manual_seed(self.seed)
         n = min(self.observer.plan.traced_synapses, len(existing))
@@ -134,7 +134,7 @@ class Probe:
         return chosen.to(layer.ampa.device)
 
     def windows(self, layer: SilentSynapseLayer, n_batches: int, epoch: int) -> Windows | None:
-        """Chooses the batches of an epoch that are traced step by step; None: there are none."""
+        """Selection of an epoch's batches that are traced step by step; None if none are."""
         plan = self.observer.plan
         in_steps = layer.update == "step" and layer.rule is not None
         wanted = plan.traced_synapses and plan.trace_variables and plan.trace_windows
@@ -151,9 +151,9 @@ class Probe:
         batch: Shown,
         change: StateChange,
     ) -> None:
-        """Time series of the traced contacts in the batches that ``windows`` chooses.
+        """Report time series of the traced contacts in the batches that ``windows`` chooses.
 
-        They are shown again, from the contacts as they were before; the layer stays as it is.
+        Those batches are simulated again on a copy of the layer as it was before them.
         """
         code = change.post * layer.n_pre + change.pre
         converted = torch.isin(code, traced[:, 0] * layer.n_pre + traced[:, 1]).any()
@@ -173,7 +173,7 @@ class Probe:
     def trace(
         self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
     ) -> None:
-        """Occupancy and state after each batch, and the mean of the rule's own traces in it."""
+        """Report occupancy and state after a batch, and the mean of the rule's traces in it."""
         if not len(traced) or not self.observer.plan.trace_variables:
             return
         post_index, pre_index = traced.T
@@ -194,7 +194,7 @@ class Probe:
         pre: Tensor,
         response: Response,
     ) -> None:
-        """Spike pairs of the traced contacts in a batch, and what became of their occupancy."""
+        """Report spike pairs of the traced contacts in a batch, and their change of occupancy."""
         if not len(traced) or not self.observer.plan.pairings:
             return
         post_index, pre_index = traced.T

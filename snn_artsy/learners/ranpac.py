@@ -31,7 +31,7 @@ def best_ridge(features: Tensor, targets: Tensor, ridges: tuple[float, ...] = RI
     """The ridge parameter with the smallest mean squared error on the last fifth of the rows.
 
     Args:
-        features: float64 [n, M], in random order; of a single row none is left to fit.
+        features: float64 [n, M], in random order; a single row leaves nothing to fit.
         targets: float64 [n, C].
 
     The solutions for all parameters come from one singular value decomposition of the first four
@@ -80,7 +80,7 @@ class RandomRidge:
         self.ridge = best_ridge(features[order], targets[order])
         self.gram = self.gram + features.T @ features
         self.sums = torch.cat([self.sums, features.T @ targets], dim=1)
-        # below the rounding of the sum a ridge is none, and the gram of few samples is singular
+        # a ridge below the sum's rounding error has no effect, and few samples' gram is singular
         least = torch.finfo(self.gram.dtype).eps * float(self.gram.diagonal().sum())
         ridge = max(self.ridge, least) * torch.eye(len(self.gram)).to(self.gram)
         self.weight = torch.linalg.solve(self.gram + ridge, self.sums)
@@ -148,7 +148,7 @@ class RanPAC(Learner):
         return self.classifier.state_dict() | states(self.networks)
 
     def checkpoint(self) -> dict[str, Tensor]:
-        # its generator is the classifier's
+        # the classifier's checkpoint holds the generator, which is the same one
         return self.classifier.checkpoint() | states(self.networks)
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:

@@ -23,7 +23,7 @@ from snn_artsy.synapses.encoding import (
 
 
 class Replay(Protocol):
-    """Fed with each task's training samples, gives stand-ins for them later."""
+    """Interface of replay: takes a task's training samples and later gives stand-ins for them."""
 
     def add_task(self, train: LabelledBatch) -> None: ...
 
@@ -33,9 +33,9 @@ class Replay(Protocol):
         Args:
             tasks: Task numbers.
             purpose: What they are for; where they are drawn, another purpose has other draws.
-            mirrored: Where they are drawn, half of a class's are the other half, mirrored at the
-                class's mean, so that no mean is off by chance (antithetic variates: Hammersley &
-                Morton 1956).
+            mirrored: Where they are drawn, half of each class is drawn and the other half is its
+                mirror image at the class's mean, so that chance does not shift the mean
+                (antithetic variates: Hammersley & Morton 1956).
         """
         ...
 
@@ -251,7 +251,7 @@ class Exemplars:
         return 4 * self.stored_parameters() + n * self.image_bytes
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Which samples are kept: features and images are in the data."""
+        """Numbers of the stored samples; features and images are read from the data again."""
         return numbered("replay.index.", [batch.index for batch in self.tasks])
 
     def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:

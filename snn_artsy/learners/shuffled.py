@@ -1,4 +1,4 @@
-"""Is it spike timing? What the spiking learner loses when its input is shuffled in time.
+"""Controls of spike timing: the spiking learner on input that is shuffled in time.
 
 Shuffling changes how many contacts convert, and that alone costs accuracy. Beside the control at
 equal parameters there is therefore one at equal density of functional contacts, which says what
@@ -21,7 +21,7 @@ from snn_artsy.observer import FUNCTIONAL, SILENT
 from snn_artsy.synapses.layer import SilentSynapseLayer
 
 EQUAL_DENSITY = "shuffled_timing_equal_density"
-"""Name of the control."""
+"""Name of the control at equal density."""
 
 _HALVINGS, _MOST = 6, 4.0
 
@@ -56,7 +56,7 @@ class ShuffledAtEqualDensity(ArtsySNN):
     beside it.
     """
 
-    # what the model knows is no part of its state: an interrupted run has it learn again
+    # the model beside it is in no checkpoint, so a resumed run learns the tasks again
     checkpoint, restore = Learner.checkpoint, Learner.restore
 
     def __init__(
@@ -86,9 +86,9 @@ class ShuffledAtEqualDensity(ArtsySNN):
         return held_back(self.config, (low + high) / 2.0)
 
     def _apply_contact_control(self) -> None:
-        """Before anything is measured with the new contacts; old ones may have changed, too."""
+        """Match all densities before anything is measured; replay may change old contacts."""
         for t, (layer, model) in enumerate(zip(self.layers, self.model.layers, strict=True)):
-            # its own, so that layers which did not change stay as they are
+            # one for each layer, so that a layer that did not change is matched as before
             generator = torch.Generator().manual_seed(self.seed + t + 1)
             match_density(layer, model.state != SILENT, generator)
 
@@ -120,8 +120,8 @@ def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Ge
 
 
 def held_back(config: SNNConfig, factor: float) -> SNNConfig:
-    """With depression and the presynaptic target ``factor`` times as strong; a published parameter
-    set, and rules other than pair and triplet under the gate or alone, stay as they are."""
+    """Scale depression and the presynaptic target by ``factor``; a published parameter set, and
+    rules other than pair and triplet under the gate or alone, stay as they are."""
     rule, triplet = config.plasticity, config.plasticity.triplet
     weaker = replace(
         triplet, a2_minus=factor * triplet.a2_minus, a3_minus=factor * triplet.a3_minus

@@ -27,7 +27,7 @@ from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule, reading_schedule
 from snn_artsy.synapses.together import respond_together
 
-# Streams of the counter-based noise: what the numbers are for, plus this stride for each epoch.
+# Streams of the counter-based noise, one for each purpose; every epoch adds the stride to them.
 STREAMS = {
     "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
     "competition": 6,
@@ -36,20 +36,20 @@ EPOCH_STRIDE = 8
 # Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
 # one.
 _TIE = 0.4
-# Samples shown at a time, and values [T, B, n] that they may make: beyond what a cache holds, time
-# grows faster than their number.
+# Most samples shown at a time, and most values [T, B, n] that they make: beyond the processor's
+# cache the time per sample grows.
 _BATCH, _VALUES = 256, 2**22
 
 
 class SpikingSubnetworks(Learner):
-    """Sub-networks of silent synapses in order of their tasks, and the spikes that they share.
+    """Sub-networks of silent synapses, one for each task, with the same input spikes.
 
     Args:
         config: Parameters.
         dim: D.
         device: Where tensors live.
         seed: Of contacts and noise.
-        observer: Is told what happens; default: nobody.
+        observer: Receives reports of what happens; default: nobody does.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SpikingSubnetworks(Learner):
         """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
 
         Args:
-            shown: Is given the spikes of each input unit, in parts [b, n_inputs].
+            shown: Receives the spikes of each input unit, in parts [b, n_inputs].
 
         Returns:
             For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
@@ -141,8 +141,12 @@ def training_of(task: Task, config: SNNConfig) -> LabelledBatch:
 def next_scaling(
     now: FeatureScaling | None, train: LabelledBatch, replay: Replay, config: SNNConfig
 ) -> FeatureScaling:
-    """Statistics of the code from a task on whose samples are at hand and not yet in ``replay``;
-    ``now``: those before it."""
+    """Statistics of the code as a task begins.
+
+    Args:
+        now: Those before the task; None for the first one.
+        train: The task's samples, which are not in ``replay`` yet.
+    """
     if now is None:
         return fit_scaling(train.features, train.labels, config.encoding)
     if config.encoding.statistics == "first":
@@ -165,8 +169,8 @@ def spiking_subnetwork(
 
     Args:
         dim: D.
-        earlier: Sub-networks of earlier tasks, whose slow average is gone on with where
-            ``target_over`` is ``seen``.
+        earlier: Sub-networks of earlier tasks; the new one continues the last one's slow average
+            where ``target_over`` is ``seen``.
         generator: Draws which contacts exist.
     """
     k, rule = config.neuron.per_class, config.plasticity

@@ -1,4 +1,4 @@
-"""Names of the tensors that a learner is kept as, taken apart again."""
+"""Flat, dotted names for the tensors of a learner's nested parts, and the way back."""
 
 from __future__ import annotations
 

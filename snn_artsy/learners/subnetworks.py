@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
         """[..., D] -> [..., D]."""
         hidden = F.relu(self.down(x))
         if self.noise is not None and self.dropout:
-            # of a generator that checkpoints keep, so that a resumed run drops out the same units
+            # drawn from a generator in checkpoints, so that a resumed run drops the same units
             mask = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
             hidden = hidden * mask.to(hidden.device) / (1.0 - self.dropout)
         return self.scale * self.up(hidden)
@@ -186,7 +186,7 @@ def states(networks: Sequence[SubNetwork]) -> dict[str, Tensor]:
 
 
 def rebuilt(build: Build, state: dict[str, Tensor]) -> list[SubNetwork]:
-    """Sub-networks that `states` took apart, on the device where they are built; frozen."""
+    """Rebuild the frozen sub-networks whose parameters `states` has named."""
     networks = []
     for own in modules(state, "subnetworks."):
         network = build(torch.Generator())  # what is drawn here is replaced at once

@@ -1,4 +1,4 @@
-"""When a gate opens: calibration of thr_t."""
+"""Calibration of the thresholds thr_t above which gates open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class GateThresholds:
     """thr_t of each task's gate, kept up to date as tasks arrive, from scores alone.
 
     Sub-networks are frozen once learnt, so the score of a validation sample under an old gate stays
-    valid: numbers are kept, never the samples.
+    valid: scores are stored, never the samples.
     """
 
     def __init__(self, config: GateConfig) -> None:
@@ -69,7 +69,7 @@ class GateThresholds:
         self.spread = [max(float(s), 1e-6) for s in scatter]
 
     def _threshold(self, good: Tensor, bad: Tensor) -> float:
-        # with nothing to balance against, as for the first task, the quantile is all there is
+        # without scores of other tasks, as for the first task, only the quantile is known
         if self.config.threshold == "quantile" or len(bad) == 0:
             return quantile_threshold(good, self.config.quantile)
         return balanced_threshold(good, bad)

@@ -50,7 +50,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
     ) -> None:
         super().__init__(config, dim, device, seed, observer)
         self.replay, self.control = replay, control
-        self.epoch = 0  # of the task that is being learnt, finished ones
+        self.epoch = 0  # finished epochs of the task that is being learnt
         self._batches = 0
 
     def _teach(self, task: Task, train: LabelledBatch) -> None:
@@ -102,7 +102,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
                 before = layer.ampa[traced[:, 0], traced[:, 1]]
                 predicted = None
                 if self.config.plasticity.rule == "error" and epoch > 0:
-                    # in the first pass there is nothing yet that could foresee: Hebbian learning
+                    # in the first epoch no contact predicts anything yet: learning is Hebbian
                     predicted = self._foreseen(pre, index, offset)[-1]
                 current = fires * teacher.current
                 was = {name: x.clone() for name, x in layer.named_buffers()} if windows else {}
@@ -194,7 +194,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
 
     def _move_contacts(self, u: int) -> None:
         layer = self.layers[u]
-        # its own generator: training must go on exactly as without the control
+        # a generator of its own, so that training draws the same numbers as without control
         generator = torch.Generator().manual_seed(self.seed + u + 1)
         shape = layer.state.shape
         if self.control == "permuted_contacts":

@@ -13,7 +13,7 @@ from snn_artsy.observer import TRACED_AROUND
 
 
 class Shown(NamedTuple):
-    """A batch that was shown, and what its layer was before.
+    """A batch that was shown, with its layer's state before it.
 
     Args:
         before: Buffers of the layer, by name.
@@ -36,8 +36,8 @@ class Windows:
     the two before and the two after it.
 
     Args:
-        n_batches: Of the epoch. parts: How many, at most.
-        seed: Draws the random ones.
+        n_batches: Number of batches in the epoch. parts: Largest number of parts.
+        seed: Seed of the draw of random batches.
     """
 
     def __init__(self, n_batches: int, parts: int, seed: int) -> None:
@@ -64,6 +64,6 @@ class Windows:
             self.before.append(batch)
             return []
         self.follow = TRACED_AROUND if centre else self.follow - 1
-        batches = [*self.before, batch]  # within a window there are none before
+        batches = [*self.before, batch]  # self.before is empty inside a window
         self.before.clear()
         return batches

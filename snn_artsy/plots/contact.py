@@ -29,7 +29,7 @@ _LABELS = {
     "membrane_mV": "membrane\n(mV)",
     "post_trace": "postsynaptic\ntrace",
 }
-# A series of fewer points than this has a mark at each: they are batches.
+# The points of a series that has no more than these are batches, and each gets a mark.
 _MARKED = 60
 
 

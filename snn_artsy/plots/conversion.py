@@ -78,7 +78,7 @@ def conversion_counts(run: Run, task: int | None = None) -> Figure:
 def conversion_rate(run: Run) -> Figure:
     """Contacts that change state per training presentation, for each kind of transition, summed
     over sub-networks: a point for each update, at the middle of the presentations it was made from.
-    What is captured or becomes labile in no presentation is no rate and left out."""
+    Contacts that are captured or become labile between presentations are left out."""
     timeline = Timeline.of(run)
     updates, n_changed = _changes_per_update(run, float(timeline.stop_ms[-1]))
     if not any(n.any() for n in n_changed.values()):
@@ -90,7 +90,7 @@ def conversion_rate(run: Run) -> Figure:
     for old, new, name, colour in _TRANSITIONS:
         n = n_changed[old, new]
         if n.any():
-            shown = ends > begins  # contacts become labile in no presentation, too
+            shown = ends > begins  # no rate for what changes between presentations
             x, rate = 0.5 * (begins + ends)[shown], n[shown] / (ends - begins)[shown]
             axes.plot(
                 x, rate, ".-" if len(x) < 100 else "-", color=colour, label=name, linewidth=0.9
@@ -111,7 +111,7 @@ def _changes_per_update(
     n_changed = {t[:2]: np.zeros(len(updates), dtype=np.int64) for t in _TRANSITIONS}
     for task, times in zip(run.synapse_tasks, counted, strict=True):
         own, n = np.unique(times, return_counts=True)
-        captured = own[n > 1]  # counted after the last update, and after capture
+        captured = own[n > 1]  # times with two counts: after the last update and after capture
         for block in run.event_blocks(task):
             for (old, new), total in n_changed.items():
                 mine = (block.old == old) & (block.new == new)
@@ -182,7 +182,7 @@ def conversion_raster(run: Run, most: int = 200_000) -> Figure:
 
 
 def _thinned(run: Run, task: int, every: int) -> Events:
-    """Every so many-th event of a sub-network."""
+    """Every k-th event of a sub-network, k being ``every``."""
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in Events.__dataclass_fields__}
     before = 0
     for block in run.event_blocks(task):

@@ -26,7 +26,7 @@ from snn_artsy.recording.schema import SPLIT_NAMES
 
 
 def input_of(run: Run) -> str | None:
-    """The population of input units whose spikes were recorded; None: neither."""
+    """The population of input units whose spikes were recorded; None if there is none."""
     return next((name for name in INPUTS if name in run.populations), None)
 
 

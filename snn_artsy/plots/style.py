@@ -124,7 +124,7 @@ def learner_colour(learner: str, position: int) -> str:
 
 
 def learner_marker(learner: str) -> str:
-    """Learners that share a colour differ in their marker."""
+    """Marker of a learner; learners that share a colour differ in it."""
     names = list(LEARNER_COLOURS)
     return "osD^vPX*"[names.index(learner) % 8] if learner in names else "o"
 

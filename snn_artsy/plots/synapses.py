@@ -46,7 +46,7 @@ def silent_survival(run: Run) -> Figure:
         shown = np.searchsorted(own, counts.time_ms[during], side="right")
         total = counts.counts[during].sum(1)
         share = counts.counts[during, SILENT] / np.maximum(total, 1)
-        # until the first count all contacts are as they were born: where the line starts
+        # the line starts at the first count, until which all contacts are as they were born
         axes.plot(shown, 100 * share, drawstyle="steps-post", color=_CYCLE[task % len(_CYCLE)],
                   linestyle=("-", "--", ":")[task // len(_CYCLE) % 3],
                   label=f"{task + 1}")  # fmt: skip
@@ -62,8 +62,7 @@ def silent_survival(run: Run) -> Figure:
 
 @styled
 def state_flow(run: Run) -> Figure:
-    """Share of contacts in each state after each task, sub-network by sub-network: what converts
-    stays converted, or does not."""
+    """Share of contacts in each state after each task, sub-network by sub-network."""
     tasks = [task for task in run.synapse_tasks if len(run.counts(task).time_ms)]
     if not tasks:
         raise NothingRecorded("no state counts (did a spiking learner run?)")
@@ -145,7 +144,7 @@ def transition_flow(run: Run, task: int | None = None) -> Figure:
     return figure
 
 
-# Rows and columns of a weight map: beyond that a printed page shows no more.
+# Most rows, columns and panels of a weight map; a printed page shows no finer detail.
 _MAP_ROWS, _MAP_COLUMNS, _MAP_PANELS = 400, 1200, 12
 
 

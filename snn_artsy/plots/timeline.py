@@ -22,7 +22,7 @@ class Timeline:
 
     @classmethod
     def of(cls, run: Run) -> Timeline:
-        """The run's; raises NothingRecorded without training presentations."""
+        """Timeline of a run; raises NothingRecorded without training presentations."""
         stimulus = run.stimulus
         train = stimulus.of_split("train")
         if not train.any():

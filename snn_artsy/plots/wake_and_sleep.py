@@ -28,8 +28,8 @@ CHANGES = {
     (FUNCTIONAL, CONSOLIDATED): ("consolidated", GREEN),
     (CONSOLIDATED, FUNCTIONAL): ("made labile", ORANGE),
 }
-_ASLEEP = "0.91"  # shade
-_BINS = 200  # of the upper panel, about
+_ASLEEP = "0.91"  # grey level of the shade
+_BINS = 200  # about so many in the upper panel
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Phases:
 
     @classmethod
     def of(cls, run: Run) -> Phases:
-        """The run's; raises NothingRecorded without training presentations."""
+        """Phases of a run; raises NothingRecorded without training presentations."""
         stimulus = run.stimulus
         asleep = stimulus.of_split("replay")
         shown = asleep | stimulus.of_split("train")
@@ -84,8 +84,8 @@ def changes(
     """Contacts of all sub-networks that made each transition of `CHANGES`, in parts of the
     presentations that begin with the numbers ``first``.
 
-    What changes at the very moment at which a part begins was made by the one before, but that
-    contacts become labile, with which sleep begins.
+    A change at the very moment at which a part begins belongs to the part before it; only becoming
+    labile, with which sleep begins, belongs to the new part.
     """
     begins = phases.start_ms[first[1:]]
     counts = {change: np.zeros(len(first), dtype=np.int64) for change in CHANGES}

@@ -9,12 +9,12 @@ from snn_artsy.evaluation.window import Window, measured_window
 from snn_artsy.plots.style import BLUE, GREY, VERMILLION, NothingRecorded, new_figure, styled
 from snn_artsy.recording.reader import Run
 
-# Batches of each sub-network that are looked at: memory does not grow with the run.
+# Most batches that are read of each sub-network, so that memory does not grow with the run.
 _MOST = 2000
 
 
 def window_of(run: Run) -> Window:
-    """From the recorded pairs of all sub-networks' traced contacts.
+    """Plasticity window from the recorded pairs of all sub-networks' traced contacts.
 
     Raises:
         NothingRecorded: They were not recorded, or too few updates ended within the bounds.

@@ -52,7 +52,7 @@ class Signals(NamedTuple):
     predicted: Tensor | None = None
 
     def at(self, t: int) -> Signals:
-        """Step t of presentations."""
+        """Signals of step t of presentations."""
         gate = None if self.gate is None else self.gate[t]
         predicted = None if self.predicted is None else self.predicted[t]
         return Signals(self.pre[t], self.post[t], self.v_mV[t], gate, self.target, predicted)
@@ -146,7 +146,7 @@ def check_traces(
 
 
 class Factors(NamedTuple):
-    """Potentiation and depression of one step as products of what pre and post know by themselves.
+    """Potentiation and depression of one step, each a product of a pre- and a postsynaptic factor.
 
     dw_ij = up(w_ij) gain_post_j gain_pre_i - down(w_ij) loss_post_j loss_pre_i; all [B, n].
     """
@@ -245,7 +245,7 @@ class ProductRule:
     """
 
     is_data: ClassVar[bool] = False
-    """`terms` says all about the factors: no subclass computes them by functions of its own."""
+    """Whether `terms` defines the factors completely, without functions of a subclass's own."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -394,7 +394,7 @@ def delay_steps(name: str, delay_ms: float, dt_ms: float) -> int:
     """A delay in whole steps, the nearest number.
 
     Raises:
-        ConfigError: There is a delay, and it would be none.
+        ConfigError: A delay above 0 would be rounded to no step.
     """
     steps = round(delay_ms / dt_ms)
     lost = f"it would be lost in steps of {dt_ms:g} ms: use a shorter dt_ms, or no delay (0)"
@@ -406,7 +406,7 @@ _PARTS = ("noisy", "slow", "start", "step", "presentation", "sped_up")
 
 
 def require_rule(name: str, given: object) -> None:
-    """A rule, not its name or its class.
+    """Check that an object is a rule, not its name or its class.
 
     Raises:
         TypeError: It lacks a part of `Rule`.

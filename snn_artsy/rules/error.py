@@ -96,7 +96,7 @@ class ErrorDriven(ProductRule):
         erring = wrong.flatten(1).any(1).tolist()
         for t in range(len(signals.pre)):
             f, traces = self.factors(traces, signals.at(t), dt_ms)
-            if erring[t]:  # in few steps: nobody is taught, and nothing is foreseen, in the others
+            if erring[t]:  # only in few steps is any neuron taught or predicted
                 change += f.gain_post.T @ f.gain_pre
                 change -= f.loss_post.sum(0)[:, None] * f.loss_pre[0]
         return change, traces

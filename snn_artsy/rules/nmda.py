@@ -17,10 +17,10 @@ V_REST_MV = -70.0
 V_THRESHOLD_MV = -50.0
 V_PEAK_MV = 20.0
 
-# Openings that are too small for insertion are measured at this magnesium (mM), whatever is around.
+# Magnesium (mM) at which the largest opening without insertion is defined, whatever the bath's is.
 MG_MM = 1.0
 
-# A receptor kept open for so long counts as one spike does (our definition).
+# A receptor that stays open for this time (ms) counts as one spike (our definition).
 SUSTAINED_MS = 10.0
 
 

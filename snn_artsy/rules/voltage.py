@@ -150,7 +150,7 @@ class VoltageSTDP(ProductRule):
         return values[0], values[1], values[3], values[2:-2]
 
     def _kept(self, signals: Signals, dt_ms: float) -> tuple[Tensor | float, Tensor | float]:
-        """What a step leaves of the two filters."""
+        """Decay factors of the two filters over a step."""
 
         def of(tau_ms: float) -> Tensor | float:
             step = decay(dt_ms, tau_ms)

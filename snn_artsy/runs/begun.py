@@ -1,4 +1,4 @@
-"""What a run has left in its directory when it was cut off, and whether it can go on from there."""
+"""Interrupted runs: what their directories hold, and whether they can continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIG_FILE = "config.yaml"
 
 # What a run has in its directory before run.h5 is there.
 _BEFORE = {CONFIG_FILE, LOCK_FILE, schema.SEGMENT_FOLDER, f"{schema.RUN_FILE}.sha256"}
-# Where a kill can leave a temporary file, and under which names.
+# Patterns of the temporary files that a killed process can leave.
 _PARTS = (
     f"{CONFIG_FILE}.part",
     f"{schema.RUN_FILE}*.part",
@@ -148,7 +148,7 @@ def read_begun(directory: Path) -> Begun:
 
 
 def _configuration(directory: Path, facts: Facts | None) -> RunConfig:
-    """From config.yaml, which may have got another place of the images; else as recorded."""
+    """Configuration in config.yaml, where images may have moved; without it, as recorded."""
     file = directory / CONFIG_FILE
     name = f'"{file if file.is_file() else directory / schema.RUN_FILE}"'
     if file.is_file():
@@ -163,7 +163,7 @@ def _configuration(directory: Path, facts: Facts | None) -> RunConfig:
 
 
 def _remove_leftovers(directory: Path) -> None:
-    """Temporary files of a killed process."""
+    """Remove temporary files of a killed process."""
     for pattern in _PARTS:
         for part in directory.glob(pattern):
             part.unlink(missing_ok=True)

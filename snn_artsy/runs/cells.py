@@ -25,7 +25,7 @@ class Cell:
 
     Args:
         measures: Its scalar measures.
-        commit: Of the program that made it.
+        commit: Git commit of the program that made it.
         image: Test images in ascending order, [n].
         correct: Whether each was answered rightly, [n]; from spikes alone, or None.
         curves: Measures of each step; None where one does not apply.
@@ -40,7 +40,7 @@ class Cell:
 
 
 def cell_file(directory: Path, learner: str, seed: int) -> Path:
-    """Where a comparison keeps a cell."""
+    """File of a cell in a comparison's directory."""
     return directory / FOLDER / f"{learner}-{seed}.safetensors"
 
 
@@ -64,7 +64,7 @@ def write_cell(file: Path, cell: Cell, facts: Facts) -> None:
 
 
 def read_cell(file: Path) -> tuple[Cell, Facts]:
-    """What `write_cell` kept.
+    """Read a cell, and the facts that it was made with.
 
     Raises:
         DamageError: The file is not what was written.

@@ -1,4 +1,4 @@
-"""How far a run has come, on the disk: what ``snn-artsy resume`` goes on from.
+"""Checkpoints on disk, from which ``snn-artsy resume`` continues a run.
 
 ``checkpoint/run.safetensors`` holds the unfinished learner's tensors and, as JSON in its header,
 everything else; ``settled.safetensors`` is the one from when the last learner was done, in case the
@@ -39,7 +39,7 @@ _SETTLED = "settled.safetensors"
 
 @dataclass
 class Checkpoint:
-    """How far a run has come.
+    """Progress of a run, with everything that is needed to continue it.
 
     Args:
         facts: What the numbers depend on, as ``run.h5`` has it.
@@ -153,7 +153,7 @@ def _load(path: Path) -> Checkpoint:
 
 
 def save_answers(directory: Path, learner: str, step: int, answers: StepAnswers) -> str:
-    """Keep a learner's answers after task ``step``; their SHA-256."""
+    """Store a learner's answers after task ``step``; returns their SHA-256."""
     columns = {f.name: getattr(answers, f.name) for f in fields(answers)}
     tensors = {name: torch.as_tensor(c) for name, c in columns.items() if c is not None}
     tensors["seconds"] = torch.tensor(answers.seconds, dtype=torch.float64)
@@ -184,7 +184,7 @@ def load_answers(directory: Path, checkpoint: Checkpoint) -> list[StepAnswers]:
 
 def remove(directory: Path) -> None:
     """Remove the checkpoints of a finished run, which needs none."""
-    # Its main file last but for the rest: without that one, a run counts as done.
+    # The main file goes after the settled one: without it, a run counts as done.
     for name in (_SETTLED, _FILE):
         (directory / FOLDER / name).unlink(missing_ok=True)
     shutil.rmtree(directory / FOLDER, ignore_errors=True)
@@ -198,7 +198,7 @@ def state_path(directory: Path, learner: str) -> Path:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
 ) -> str:
-    """A safetensors file that appears whole; the SHA-256 of all it holds, which its header has too.
+    """Write a whole safetensors file; returns the SHA-256 of its content, also in its header.
 
     Raises:
         RecordingError: It can't be written.
@@ -219,7 +219,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What `write_tensors` wrote: tensors, and the header with its ``sha256``.
+    """Read what `write_tensors` wrote: tensors, and the header with its ``sha256``.
 
     Raises:
         DamageError: The file is missing, or not what was written.
@@ -237,9 +237,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         told = {name: text for name, text in header.items() if name != "sha256"}
-        # older releases wrote none, which who knows their header tells from damage
+        # older releases wrote no checksum; callers that know the header tell it from damage
         same = "sha256" not in header or header["sha256"] == _digest(tensors, told)
-    except Exception as error:  # what safetensors and torch raise on a damaged file is open
+    except Exception as error:  # safetensors and torch name no exceptions for damaged files
         raise DamageError(f"{path}: damaged ({error})") from error
     if not same:
         raise DamageError(f"{path}: damaged (its checksum differs)")

@@ -16,7 +16,7 @@ from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.features import FeatureStream
 
-# Share of a run's time that checkpoints may take, with what they have the recorder write; a task or
+# Largest share of a run's time for checkpoints, the recorder's writing included; a task or
 # an epoch that ends too soon after the last checkpoint gets none.
 CHECKPOINT_SHARE = 0.05
 
@@ -65,7 +65,7 @@ class Checkpointer:
         """Write a checkpoint after a task (with its answers) or an epoch, if one is due.
 
         Raises:
-            NotFinite: The learner's state is not; it is not written then.
+            NotFinite: The learner's state is not finite; it is not written then.
         """
         latest = self.latest
         assert latest.learner is not None

@@ -98,7 +98,7 @@ def compare(
             _check_directory(directory, config)
             seeds = range(config.seed, config.seed + n_seeds)
             seeded = [replace(config, seed=seed, out=str(directory)) for seed in seeds]
-            # all that are there are checked before any other is run
+            # all cells that exist are checked before a missing one is run
             missing = [(each, _missing(each, facts, console)) for each in seeded]
             work = [replace(each, learners=names) for each, names in missing if names]
             failed = _carry_out(work, config, facts, console, resources) if work else {}
@@ -268,7 +268,7 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
 
 
 def _interval(correct: NDArray[np.float64]) -> list[float]:
-    """Of an accuracy, which lies between 0 and 1."""
+    """95 % interval of an accuracy, which lies between 0 and 1."""
     low, high = crossed_mean(correct).interval()
     return [max(low, 0.0), min(high, 1.0)]
 

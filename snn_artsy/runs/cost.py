@@ -17,9 +17,9 @@ from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
 from snn_artsy.registry import LEARNERS
 
 PER_SECOND = 1e12
-"""Multiplications: more than a CPU manages in single precision."""
+"""Multiplications per second, more than a CPU manages in single precision."""
 PER_PASS = 5e-5
-"""Seconds of a batch, however small: what Python and torch take for its calls."""
+"""Least time of a batch (s), which Python and torch spend on its calls."""
 LONGEST_DAYS = 60
 
 _PAIRED = ("artsy_snn", "mean_field")
@@ -33,7 +33,7 @@ _TEST_BATCH = 500  # samples that a learner answers at a time
 
 
 def check_cost(config: RunConfig, dim: int, tasks: Sequence[TaskSize], free: int | None) -> None:
-    """Refuse what this machine can't do.
+    """Refuse a run that takes more memory or time than this machine has.
 
     Args:
         dim: D, the size of h_0.
@@ -102,7 +102,7 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
 
 
 def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> float:
-    """At least; of the loops that the configuration repeats."""
+    """Lower bound on a learner's time (s), from the loops that the configuration repeats."""
     if LEARNERS.origin(name):
         return 0.0
     ann, snn = config.ann, config.snn

@@ -12,9 +12,9 @@ from snn_artsy.files import LOCK_FILE
 
 SUMMARY_FILE, CHECKPOINT_FILE = "summary.json", "checkpoint/run.safetensors"
 
-# What a kill can leave before a run has begun.
+# Files that a killed process can leave before a run has begun.
 _LEFT = {LOCK_FILE, "config.yaml.part"}
-# Of a name that is made up here; file systems allow 255 bytes.
+# Longest label in a name that is made here; file systems allow names of 255 bytes.
 _LABEL_LENGTH = 60
 
 
@@ -59,7 +59,7 @@ def is_finished(directory: Path) -> bool:
 
 
 def is_empty(directory: Path) -> bool:
-    """Nothing there but what a kill can leave before a run has begun.
+    """Whether it holds only what a killed process can leave before a run has begun.
 
     Raises:
         OSError: It can't be read.
@@ -68,7 +68,7 @@ def is_empty(directory: Path) -> bool:
 
 
 def claim(out: str | None, label: str) -> tuple[Path, list[Path]]:
-    """The directory of a run, which is there from now on.
+    """Make the directory of a run.
 
     Args:
         out: Directory asked for; None: ``runs/<date>-<time>-<label>``, numbered if taken, so that
@@ -130,6 +130,6 @@ def _made(path: Path) -> bool:
 
 def _unusable(path: Path, error: OSError | ValueError) -> ConfigError:
     shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}..."
-    # a ValueError: a character that no path has
+    # a ValueError means a character that no path can have
     reason = error.strerror if isinstance(error, OSError) else error
     return ConfigError("out", f"{shown!r} cannot be used ({reason}); give another directory")

@@ -24,7 +24,7 @@ def evaluate(
     """A learner's answers for test samples; ``oracle``: also with the true task's gate.
 
     Raises:
-        NotFinite: A score is not.
+        NotFinite: A score is not finite.
     """
     at = time.perf_counter()
     prediction = predict(learner, samples)

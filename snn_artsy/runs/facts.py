@@ -189,7 +189,7 @@ def differences(old: Facts, new: Facts) -> list[str]:
 
 
 def remarks(old: Facts, new: Facts) -> list[str]:
-    """What is not the same and is told, but keeps nothing from going on."""
+    """Differences that are reported but keep nothing from going on."""
     names = ("platform", "git_commit")
     return _changed({n: getattr(old, n) for n in names}, {n: getattr(new, n) for n in names})
 
@@ -211,12 +211,12 @@ def added(config: RunConfig) -> list[tuple[Registry, str]]:
 
 
 def _versions(config: RunConfig) -> dict[str, str]:
-    """Of what is not part of the package: its file's SHA-256."""
+    """SHA-256 of the file of each part that is not of the package."""
     return {f"{r.one} {name}": r.source_sha256(name) for r, name in added(config)}
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
-    """What JSON makes of it, so that a record that was read compares equal."""
+    """The configuration as JSON gives it back, so that it equals a record that was read."""
     return dict(json.loads(json.dumps(asdict(config))))
 
 

@@ -76,7 +76,7 @@ def choose_device(wanted: str) -> str:
 
 
 def set_by_environment(config: RunConfig) -> list[str]:
-    """In words, what environment variables decide because the configuration leaves it open."""
+    """Remarks on what environment variables decide where the configuration leaves it open."""
     notes = []
     if config.backbone.cache and config.backbone.cache_dir is None:
         for name in ("SNN_ARTSY_CACHE", "XDG_CACHE_HOME"):
@@ -90,7 +90,7 @@ def set_by_environment(config: RunConfig) -> list[str]:
 
 
 def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
-    """Images -> task stream -> frozen features."""
+    """Extract the frozen features of a run's images and arrange them as its tasks."""
     started = time.perf_counter()
     for line in set_by_environment(config):
         say(console, line)
@@ -109,7 +109,9 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
     in_blocks = config.ann.placement == "blocks"
     shared = backbone if in_blocks else None
     for name in config.learners:
-        if not LEARNERS.origin(name):  # ours refuse what they cannot do, before it takes time
+        if not LEARNERS.origin(
+            name
+        ):  # built-in ones refuse bad settings here, before it takes time
             build(name, Setting(config, backbone.dim, device, backbone=shared))
     before = backbone.weights_sha256()
     first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
@@ -169,7 +171,7 @@ def _trunks(
     splits: dict[str, tuple[ImageSplit, NDArray[np.int64]]],
     console: Console,
 ) -> dict[str, Trunk]:
-    """Of each split, what sub-networks in the blocks go on from; none where no learner has any."""
+    """Trunk of each split, for sub-networks in the blocks; none where no learner has any."""
     added = any(LEARNERS.origin(name) for name in config.learners)
     if config.ann.placement != "blocks" or not (with_adapters(config) or added):
         return {}

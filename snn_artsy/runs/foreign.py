@@ -1,4 +1,4 @@
-"""What a run directory that somebody else may have made decides: no code, no download, no place.
+"""Limits on run directories that somebody else made: they choose no code, download or place.
 
 A run is gone on with, or used, by what its own config.yaml says. That file names images and weights
 to read, which is what it is for; it does not make this program fetch anything or write outside the

@@ -45,7 +45,7 @@ def run_learner(
     torch.manual_seed(config.seed)
     learner = build_learner(name, features.setting(config, device, recorder))
     steps = [] if checkpointer is None else checkpointer.begin(name, learner, features)
-    # as if what was taken before an interruption had been taken just now
+    # times continue from those that the interrupted run had taken
     learning = 0.0 if checkpointer is None else checkpointer.latest.seconds_learning
     started = time.perf_counter() - (0.0 if checkpointer is None else checkpointer.latest.seconds)
     done = len(steps)
@@ -115,7 +115,7 @@ def run_controls(
     with progress_bar(console) as progress:
         bar = progress.add_task("controls", total=len(missing) * len(features.tasks))
         for name in list(missing):
-            learner = missing.pop(name)  # what one has learnt is let go before the next
+            learner = missing.pop(name)  # its memory is freed before the next one learns
             with _finite(learner, f"control {name}"):
                 for task, _ in features.tasks:
                     learner.learn(task)

@@ -1,4 +1,4 @@
-"""The bar of long work."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Progress]:
-    """Description, bar, count and times of the tasks that are added to it."""
+    """Progress display with description, bar, count and times of each task added to it."""
     with Progress(
         TextColumn("{task.description:<18}", markup=False),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""A run from its configuration to its summary: begun, gone on with, carried out."""
+"""Runs from their configuration to their summary: start, resume, carry out."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _carry_out(
     lock: WriterLock,
     console: Console,
 ) -> RunResult:
-    """Everything after the features."""
+    """Carry a run out once its features are there."""
     config = begun.config
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in features.stream.tasks]
     expected, free = check_disk(config, features.dim, sizes, directory)

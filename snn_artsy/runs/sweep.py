@@ -260,14 +260,14 @@ def summarise(cells: Sequence[GridCell], errors: Mapping[str, str]) -> dict[str,
 
 
 def _name(values: Mapping[str, Any]) -> str:
-    """Readable, and different for different values."""
+    """Readable name of a run, different for different values."""
     words = "-".join(f"{key.rpartition('.')[2]}_{value}" for key, value in values.items())
     digest = sha256([json.dumps(values, sort_keys=True).encode()])[:8]
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', words)[:80]}-{digest}"
 
 
 def _extract(cells: Sequence[GridCell], console: Console) -> None:
-    """Features into the cache, once for each data set and backbone, before workers ask for them."""
+    """Extract features into the cache, once for each data set and backbone, before workers do."""
     from snn_artsy.runs.features import choose_device, prepare
 
     extracted = set()
@@ -287,7 +287,7 @@ def run_one(given: Mapping[str, Any]) -> None:
 
     Raises:
         RuntimeError: Another process writes there, or a learner failed.
-        ConfigError: There is something else.
+        ConfigError: Its directory holds something else.
     """
     from snn_artsy.runs.run import execute
 
@@ -303,7 +303,7 @@ def run_one(given: Mapping[str, Any]) -> None:
 
 
 def _write_csv(summary: Mapping[str, Any], file: Path) -> None:
-    """One row a run and learner."""
+    """Write one row for each run and learner."""
     rows = [
         {"name": run["name"], **run["values"], "learner": learner, **measures}
         for run in summary["runs"]

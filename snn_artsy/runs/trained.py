@@ -1,4 +1,4 @@
-"""What a finished run has learnt, to predict with it."""
+"""Learners of finished runs, to predict with."""
 
 from __future__ import annotations
 

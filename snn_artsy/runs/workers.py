@@ -32,7 +32,7 @@ from snn_artsy.runs.on_ray import hand_on
 from snn_artsy.runs.progress import progress_bar
 
 RETRIES = 3
-"""So often a piece of work is begun again whose process died (killed, out of memory, node gone)."""
+"""How often a piece of work is begun again after its process died (killed, out of memory, ...)."""
 
 # How long a process may take to end by itself (s).
 _ENDING = 10.0
@@ -67,7 +67,7 @@ class Resources:
             )
 
     def slots(self) -> list[dict[str, str]]:
-        """What each of the processes that are here at a time has in its environment."""
+        """Environment variables of each process that may run here at the same time."""
         if self.address is not None:
             return [{}]
         n = self.workers or max(available_cores() // self.cpus_per_run, 1)
@@ -103,7 +103,7 @@ def carry_out(
     resources: Resources,
     console: Console,
 ) -> dict[str, WorkOutcome]:
-    """Have ``function`` called with each piece of ``work``, by name: what came of each.
+    """Call ``function`` with each piece of ``work`` in processes; returns outcomes by name.
 
     One that fails keeps no other from being carried out. All processes end before this returns or
     raises, and when this process dies, however that happens.
@@ -181,7 +181,7 @@ def _started(resources: Resources, slot: Mapping[str, str]) -> subprocess.Popen[
 
 
 def _talk(process: subprocess.Popen[str], asked: str, heard: SimpleQueue[Any]) -> None:
-    """Hear what it answers; at its end, an empty line."""
+    """Send a process its work and queue its answers; an empty line marks its end."""
     assert process.stdin is not None and process.stdout is not None
     with suppress(OSError, ValueError):  # it has died, or is no longer wanted
         process.stdin.write(asked + "\n")
@@ -193,7 +193,7 @@ def _talk(process: subprocess.Popen[str], asked: str, heard: SimpleQueue[Any]) -
 
 
 def _end(processes: Iterable[subprocess.Popen[str]]) -> None:
-    """They end when their standard input does, and what they started on a cluster with them."""
+    """End processes by closing their input; what they started on a cluster ends with them."""
     try:
         for process in processes:
             assert process.stdin is not None
@@ -231,7 +231,7 @@ def main() -> None:
 
 
 def _end_with_the_other() -> None:
-    """Standard input ends when the process that asked does, however it died."""
+    """Exit with the process that asked: standard input ends with it, however it died."""
     while os.read(0, 4096):
         pass
     os._exit(1)

@@ -350,6 +350,7 @@ LEARNERS = Registry(
             "artsy_ann_e0": "Artsy ANN, E_0 only",
             "artsy_ann_subnetworks": "Artsy ANN, without h_0",
             "artsy_ann_gate_alone": "Artsy ANN, gate alone",
+            "artsy_best": "Artsy (best gate)",
             "whitened_ncm": "whitened class mean",
             "binary_mean": "binary class mean",
             "nested_mean": "nested binary means",

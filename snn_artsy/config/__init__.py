@@ -16,6 +16,7 @@ from snn_artsy.checks import ConfigError, require
 from snn_artsy.config.data import BackboneConfig, DataConfig
 from snn_artsy.config.learners import (
     ANNConfig,
+    BestGateConfig,
     BinaryMeanConfig,
     DiscriminantConfig,
     EaseConfig,
@@ -47,6 +48,7 @@ __all__ = [
     "TRACE_VARIABLES",
     "ANNConfig",
     "BackboneConfig",
+    "BestGateConfig",
     "BinaryMeanConfig",
     "ConfigError",
     "ContactConfig",
@@ -98,6 +100,7 @@ class RunConfig:
         gate: Thresholds and replay of the gates, shared by both.
         artsy_lda: Artsy (ANN) with discriminant gates.
         artsy_ridge: Artsy (ANN) with gates from a ridge regression.
+        artsy_best: Artsy (ANN) with gates by class evidence, which the answer uses.
         finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
         joint: Linear probe trained on all data seen so far.
         binary_mean: Binarised class means of the spiking learner's code.
@@ -113,10 +116,10 @@ class RunConfig:
         learners: Methods to compare, separated by commas, of ``simplecil``, ``finetune_linear``,
             ``finetune_adapter``, ``joint``, ``aper_adapter``, ``ease``, ``ranpac``, ``artsy_ann``,
             ``artsy_ann_lda``, ``artsy_ann_ridge``, ``artsy_ann_no_gates``, ``artsy_ann_e0``,
-            ``artsy_ann_subnetworks``, ``artsy_ann_gate_alone``, ``whitened_ncm``, ``binary_mean``,
-            ``nested_mean``, ``mean_field`` and ``artsy_snn``; or of your own, as ``module:Class``,
-            which must be named on the command line (here or by ``--own``), registered, or
-            installed.
+            ``artsy_ann_subnetworks``, ``artsy_ann_gate_alone``, ``artsy_best``, ``whitened_ncm``,
+            ``binary_mean``, ``nested_mean``, ``mean_field`` and ``artsy_snn``; or of your own, as
+            ``module:Class``, which must be named on the command line (here or by ``--own``),
+            registered, or installed.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
@@ -129,6 +132,7 @@ class RunConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     artsy_lda: DiscriminantConfig = field(default_factory=DiscriminantConfig)
     artsy_ridge: RidgeGateConfig = field(default_factory=RidgeGateConfig)
+    artsy_best: BestGateConfig = field(default_factory=BestGateConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     binary_mean: BinaryMeanConfig = field(default_factory=BinaryMeanConfig)

@@ -139,6 +139,32 @@ class RidgeGateConfig:
 
 
 @dataclass(frozen=True)
+class BestGateConfig:
+    """Artsy (ANN) with gates by class evidence, which the answer uses (learner ``artsy_best``; our
+    definition).
+
+    Args:
+        shrinkage: Of discriminants' covariances, towards a multiple of the identity; null: what
+            their samples ask for (oracle approximating shrinkage; Chen et al. 2010).
+        open: How many gates open, those of the likeliest tasks.
+        gates: ``likeliest``; or a control: ``shuffled`` gives the tasks' probabilities to tasks in
+            an order drawn for each sample; ``open`` takes all sub-networks, and all tasks for
+            equally likely; ``shut`` takes none, so that the gates' evidence answers alone.
+    """
+
+    shrinkage: float | None = None
+    open: int = 2
+    gates: Literal["likeliest", "shuffled", "open", "shut"] = "likeliest"
+
+    def __post_init__(self) -> None:
+        take_types(self, "artsy_best.")
+        if self.shrinkage is not None:
+            require(0 < self.shrinkage <= 1, "artsy_best.shrinkage", self.shrinkage, "use (0, 1]")
+        within("artsy_best.open", self.open, 1, 1_000_000, "gates")
+        one_of("artsy_best.gates", self.gates, ("likeliest", "shuffled", "open", "shut"))
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """Sequential fine-tuning, of a linear head or of one shared adapter.
 

@@ -22,7 +22,7 @@ MLP_GATED = frozenset(("artsy_ann", "artsy_ann_subnetworks", "artsy_ann_gate_alo
 GATED = MLP_GATED | {"artsy_snn"}
 ADAPTED = MLP_GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
 REPLAYING = ADAPTED | {"artsy_snn", "mean_field"}
-TRAINING = ADAPTED | {"aper_adapter", "ease"}
+TRAINING = ADAPTED | {"aper_adapter", "artsy_best", "ease"}
 """Learners that train adapters by ``ann``; RanPAC and the spiking learner may."""
 CLASS_SCALED = frozenset(("artsy_ann_lda", "artsy_ann_ridge"))
 
@@ -289,6 +289,12 @@ WHERE_USED: tuple[Use, ...] = (
     _any(GATED, _in("gate", "threshold", "quantile")),
     _any(("artsy_ann_lda",), ("artsy_lda",)),
     _any(("artsy_ann_ridge",), ("artsy_ridge",)),
+    _any(("artsy_best",), ("artsy_best",)),
+    Use(
+        ("artsy_best.open",),
+        "with artsy_best.gates likeliest or shuffled",
+        lambda c: c.artsy_best.gates in ("likeliest", "shuffled"),
+    ),
     Use(
         ("artsy_lda.scale", "artsy_ridge.scale"),
         "with ann.placement head",

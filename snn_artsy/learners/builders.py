@@ -14,6 +14,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, RunConfig
 from snn_artsy.learners.aper import APERAdapter
 from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
+from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
 from snn_artsy.learners.code_means import BinaryMean, WhitenedNCM
@@ -131,6 +132,11 @@ def artsy_ann_ridge(s: Setting) -> ArtsyANN:
     generator = torch.Generator().manual_seed(s.seed)
     gates = RidgeGates(s.dim, s.config.artsy_ridge.projection, generator, s.device)
     return _with_class_gates(s, gates, s.config.artsy_ridge.scale)
+
+
+def artsy_best(s: Setting) -> ArtsyBest:
+    """Artsy (ANN) with gates by class evidence, which the answer uses."""
+    return ArtsyBest(s.config.artsy_best, s.config.ann, s.subnetworks(), s.device, s.seed)
 
 
 def whitened_ncm(s: Setting) -> WhitenedNCM:

@@ -12,7 +12,7 @@ from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
-from snn_artsy.synapses.encoding import shrunk
+from snn_artsy.synapses.encoding import oracle_shrinkage, shrunk
 
 
 class MLPGate(nn.Module):
@@ -103,10 +103,11 @@ class DiscriminantGates:
     Only sums are kept, which makes S_t the same whatever the order of tasks.
 
     Args:
-        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I (`shrunk`).
+        shrinkage: rho in (1 - rho) Sigma + rho tr(Sigma)/D I (`shrunk`); None: what the samples ask
+            for (`oracle_shrinkage`).
     """
 
-    def __init__(self, shrinkage: float) -> None:
+    def __init__(self, shrinkage: float | None) -> None:
         self.shrinkage = shrinkage
         self.means: list[Tensor] = []  # of each task's classes, float64 [n, D]
         self.scatter: Tensor | None = None
@@ -123,15 +124,26 @@ class DiscriminantGates:
         self.freedom += len(x) - len(classes)
         self.means.append(means)
 
-    def scores(self, features: Tensor) -> Tensor:
-        """S_t for every task so far, [B, D] -> [B, N]."""
+    def discriminant(self) -> tuple[Tensor, Tensor]:
+        """Sigma^-1 mu_c, float64 [D, C], and mu_c' Sigma^-1 mu_c / 2, [C]."""
         if self.scatter is None:
             raise RuntimeError("no gates yet: add a task first")
         means = torch.cat(self.means)
         covariance = self.scatter / max(self.freedom, 1)
-        covariance = shrunk(covariance, self.shrinkage, means.square().mean())
-        weights = torch.linalg.solve(covariance, means.T)
-        g = features.double() @ weights - 0.5 * (means.T * weights).sum(0)
+        shrinkage = self.shrinkage
+        if shrinkage is None:
+            shrinkage = oracle_shrinkage(covariance, self.freedom)
+        weights = torch.linalg.solve(shrunk(covariance, shrinkage, means.square().mean()), means.T)
+        return weights, 0.5 * (means.T * weights).sum(0)
+
+    def class_scores(self, features: Tensor) -> Tensor:
+        """g_c of every class so far, [B, D] -> float64 [B, C]."""
+        weights, offsets = self.discriminant()
+        return features.double() @ weights - offsets
+
+    def scores(self, features: Tensor) -> Tensor:
+        """S_t for every task so far, [B, D] -> [B, N]."""
+        g = self.class_scores(features)
         return margins(g, [len(m) for m in self.means]).to(features.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:

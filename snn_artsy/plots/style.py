@@ -45,6 +45,7 @@ LEARNER_COLOURS = {
     "binary_mean": SKY,
     "nested_mean": PURPLE,
     "mean_field": BLUE,
+    "artsy_best": ORANGE,
 }
 _OTHER_COLOURS = (GREEN, VERMILLION, PURPLE, SKY, YELLOW)
 

@@ -85,6 +85,8 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     # class means of h_0 and of each sub-network, a covariance, adapters, gates
     n_bytes = 8 * classes * dim * (n + 2) + 8 * dim**2 + n * (adapter + gate) + _HEADER
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
+    if name == "artsy_best":
+        n_bytes += 24 * dim**2  # its covariance is that of [h_0, h_0 + h_1]
     if name in wide:
         m = wide[name]
         n_bytes += 8 * m**2 + 4 * dim * m + 8 * classes * m

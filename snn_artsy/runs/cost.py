@@ -76,7 +76,7 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         sizes["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
     if name in _MLP_GATED:
         sizes["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
-    if name.startswith("artsy") and gate.replay == "gaussian":
+    if name.startswith("artsy") and name != "artsy_best" and gate.replay == "gaussian":
         old = classes - tasks[-1].n_classes
         sizes["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
     if name in ("ranpac", "artsy_ann_ridge"):

@@ -82,6 +82,7 @@ DIVERGES: dict[str, dict[str, Any]] = {
         )
     },
     "artsy_ann_lda": {"ann": ANNConfig(epochs=10, weight_decay=1e4)},
+    "artsy_best": {"ann": ANNConfig(epochs=10, weight_decay=1e4)},
     "artsy_ann_ridge": {"ann": ANNConfig(epochs=10, weight_decay=1e4)},
     "artsy_snn": {},
     "simplecil": {},

@@ -69,6 +69,7 @@ LEARNERS: dict[str, RunConfig] = {
     "artsy_ann": RunConfig(ann=ANNConfig(epochs=2)),
     "artsy_ann_lda": RunConfig(ann=ANNConfig(epochs=2)),
     "artsy_ann_ridge": RunConfig(ann=ANNConfig(epochs=2)),
+    "artsy_best": RunConfig(ann=ANNConfig(epochs=2)),
     "whitened_ncm": RunConfig(),
     "nested_mean": RunConfig(),
     "mean_field": RunConfig(),

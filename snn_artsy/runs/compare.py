@@ -155,7 +155,9 @@ def _carry_out(
     resources: Resources,
 ) -> dict[str, str]:
     """Make the cells of each configuration's seed and learners; of learners that failed, why."""
-    frozen = _prepared(seeded[0], facts, console)  # the features of other seeds are then kept, too
+    features = _prepared(
+        seeded[0], facts, console
+    )  # the features of other seeds are then kept, too
     file = Path(str(seeded[0].out)) / CONFIG_FILE
     if not file.exists():
         write_text(file, yaml_text(asdict(_shared(whole))))
@@ -164,8 +166,8 @@ def _carry_out(
         for config in seeded:
             say(console, f"seed {config.seed}")
             if config is not seeded[0]:
-                frozen = _prepared(config, facts, Console(quiet=True))
-            failed[config.seed] = _run_seed(config, frozen, facts, console)
+                features = _prepared(config, facts, Console(quiet=True))
+            failed[config.seed] = _run_seed(config, features, facts, console)
     else:
         work = {str(c.seed): {"config": asdict(c), "facts": facts.plain()} for c in seeded}
         own = [registry.origin(name) for registry, name in added(whole)]
@@ -194,20 +196,20 @@ def run_seed(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _prepared(config: RunConfig, facts: Facts, console: Console) -> FeatureStream:
-    frozen = prepare(config, facts.device, console)
-    if changed := differences(facts.of_config(config), frozen.facts(config, facts.device)):
+    features = prepare(config, facts.device, console)
+    if changed := differences(facts.of_config(config), features.facts(config, facts.device)):
         raise ConfigError("out", f"{'; '.join(changed)} while the comparison ran; start it anew")
-    return frozen
+    return features
 
 
 def _run_seed(
-    config: RunConfig, frozen: FeatureStream, facts: Facts, console: Console
+    config: RunConfig, features: FeatureStream, facts: Facts, console: Console
 ) -> dict[str, str]:
     failed = {}
     for name in config.learners:
         try:
             with computing_with(facts.threads):
-                cell = _run(name, config, frozen, facts, console)
+                cell = _run(name, config, features, facts, console)
         except NotFinite as error:
             failed[name] = str(error)
             continue
@@ -325,12 +327,12 @@ def _curve(values: list[list[float | None]]) -> dict[str, Any]:
 
 
 def _run(
-    name: str, config: RunConfig, frozen: FeatureStream, facts: Facts, console: Console
+    name: str, config: RunConfig, features: FeatureStream, facts: Facts, console: Console
 ) -> Cell:
     steps: list[StepAnswers] = []
-    measures = run_learner(name, config, frozen, facts.device, console, keep=steps)
+    measures = run_learner(name, config, features, facts.device, console, keep=steps)
     last = steps[-1]
-    image = join([test for _, test in frozen.tasks]).index.cpu().numpy()
+    image = join([test for _, test in features.tasks]).index.cpu().numpy()
     order = np.argsort(image)
     spikes = None
     if last.spike_predicted is not None:

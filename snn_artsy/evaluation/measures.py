@@ -24,7 +24,8 @@ class StepAnswers:
             gates.
         vit_passes: Passes of the ViT that each sample took, [n]; None: one each.
         operations: Synaptic operations that each sample took from h_0 on, [n]; None: not counted.
-        added_norm: |sum_t m_t h_t| / |h_0|, [n]; None without sub-networks that are added to h_0.
+        added_norm: ``|sum_t m_t h_t| / |h_0|``, [n]; None without sub-networks that are added to
+            h_0.
         shut_predicted: Class predicted with all gates shut, [n]; None without.
         seconds: Wall time of these answers; NaN: not measured.
     """

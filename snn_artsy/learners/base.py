@@ -84,8 +84,8 @@ class Prediction:
             sub-network the share of the blocks that it computes; None: the one for h_0.
         operations: Synaptic operations that each sample took from h_0 on, float [B]: accumulates in
             spiking learners, multiply-accumulates in others; None: not counted.
-        added_norm: |sum_t m_t h_t| / |h_0|, [B], and ``shut_predicted``, the class predicted with
-            all gates shut, [B]; None without sub-networks that are added to h_0.
+        added_norm: ``|sum_t m_t h_t| / |h_0|``, [B], and ``shut_predicted``, the class predicted
+            with all gates shut, [B]; None without sub-networks that are added to h_0.
     """
 
     scores: Tensor

@@ -102,8 +102,8 @@ class GatedPrototypes:
         return scores
 
     def effect(self, h0: Tensor, gates: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:
-        """What open gates do: |sum_t m_t h_t| / |h_0| and the class that would be predicted with
-        all of them shut, each [B]; arguments as in `scores`."""
+        """What open gates do: ``|sum_t m_t h_t| / |h_0|`` and the class that would be predicted
+        with all of them shut, each [B]; arguments as in `scores`."""
         assert self.base is not None
         added = (gained * gates[:, :, None]).sum(1) if self.gained else torch.zeros_like(h0)
         share = added.norm(dim=1) / h0.norm(dim=1).clamp_min(1e-12)

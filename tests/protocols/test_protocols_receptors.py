@@ -145,5 +145,5 @@ def test_standard_error_is_that_of_repeated_experiments() -> None:
         -70: (np.arange(1000) < 1000 * f70).astype(float),
         40: (np.arange(1000) < 1000 * f40).astype(float),
     }
-    formula = minimal.Estimate({}, failures, {}).standard_error
+    formula = minimal.Estimate({}, failures).standard_error
     assert formula == pytest.approx(float(shares.std()), rel=0.05)

@@ -170,8 +170,8 @@ class ArtsyBest(Learner):
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
-        found = sizes(n_parameters(self.networks), self.state_dict())
-        return found | {"temperature": self.temperature}
+        counted = sizes(n_parameters(self.networks), self.state_dict())
+        return counted | {"temperature": self.temperature}
 
     def _calibrate(self, seen: Tensor, by_own: Tensor, labels: Tensor, n_train: int) -> None:
         """Evidence fitted to the first ``n_train`` samples alone, tried on the others, which are

@@ -12,7 +12,7 @@ from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
 from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
-from snn_artsy.synapses.encoding import oracle_shrinkage, shrunk
+from snn_artsy.synapses.encoding import shrunk
 
 
 class MLPGate(nn.Module):
@@ -130,10 +130,9 @@ class DiscriminantGates:
             raise RuntimeError("no gates yet: add a task first")
         means = torch.cat(self.means)
         covariance = self.scatter / max(self.freedom, 1)
-        shrinkage = self.shrinkage
-        if shrinkage is None:
-            shrinkage = oracle_shrinkage(covariance, self.freedom)
-        weights = torch.linalg.solve(shrunk(covariance, shrinkage, means.square().mean()), means.T)
+        mean_square = means.square().mean()
+        covariance = shrunk(covariance, self.shrinkage, mean_square, self.freedom)
+        weights = torch.linalg.solve(covariance, means.T)
         return weights, 0.5 * (means.T * weights).sum(0)
 
     def class_scores(self, features: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.state import listed, number, numbered
 from snn_artsy.learners.tasks import join, take
 from snn_artsy.synapses.encoding import (
-    oracle_shrinkage,
     shrunk,
     within_class_covariance,
     within_class_scatter,
@@ -108,8 +107,8 @@ class ClassGaussians:
             self.freedom += max(len(x) - len(classes), 1)
             mean_square = x.square().mean()
             covariance = self.scatter / self.freedom
-            s = self.shrinkage or oracle_shrinkage(covariance, self.freedom)
-            self.factors = [cholesky(shrunk(covariance, s, mean_square))]
+            covariance = shrunk(covariance, self.shrinkage, mean_square, self.freedom)
+            self.factors = [cholesky(covariance)]
         else:
             covariance = within_class_covariance(x, train.labels, self.shrinkage)
             self.factors.append(cholesky(covariance))

@@ -19,7 +19,6 @@ from snn_artsy.synapses.encoding import (
     FeatureScaling,
     SpikeEncoder,
     fit_scaling,
-    oracle_shrinkage,
     whiten_classes,
 )
 from snn_artsy.synapses.expansion import build_expansion
@@ -153,9 +152,8 @@ def next_scaling(
         return now
     assert isinstance(replay, ClassGaussians)
     means, within, freedom = replay.joined_by(train)
-    s = config.encoding.shrinkage or oracle_shrinkage(within, freedom)
     mean_square = train.features.double().square().mean()
-    return whiten_classes(means, within, s, mean_square)
+    return whiten_classes(means, within, config.encoding.shrinkage, mean_square, freedom)
 
 
 def spiking_subnetwork(

@@ -7,6 +7,7 @@ negative part, as retinal ganglion cells do.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -92,31 +93,33 @@ def fit_scaling(features: Tensor, labels: Tensor, config: EncodingConfig) -> Fea
 
 
 def whiten_classes(
-    means: Tensor, within: Tensor, shrinkage: float, mean_square: Tensor
+    means: Tensor,
+    within: Tensor,
+    shrinkage: float | None,
+    mean_square: Tensor,
+    freedom: float = math.inf,
 ) -> FeatureScaling:
     """`fit_scaling` by ``whiten`` from what is known of classes of equal weight.
 
     Args:
         means: Of each class, [C, D].
         within: Covariance around them, [D, D].
-        shrinkage: Of that covariance.
+        shrinkage, freedom: Of that covariance, as for `shrunk`.
         mean_square: Of the features.
     """
     means, within = means.double(), within.double()
     mean = means.mean(0)
-    matrix = inverse_square_root(shrunk(within, shrinkage, mean_square))
+    matrix = inverse_square_root(shrunk(within, shrinkage, mean_square, freedom))
     between = (means - mean).T @ (means - mean) / len(means)
     variance = (matrix @ (within + between) @ matrix).diagonal().mean()
     return FeatureScaling(mean, matrix / variance.sqrt().clamp_min(1e-12))
 
 
 def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float | None) -> Tensor:
-    """Pooled covariance around the class means, `shrunk`; by `oracle_shrinkage` if not said.
-    x [n, D] -> [D, D]."""
+    """Pooled covariance around the class means, `shrunk`. x [n, D] -> [D, D]."""
     freedom = max(len(x) - len(labels.unique()), 1)
     covariance = within_class_scatter(x, labels) / freedom
-    s = oracle_shrinkage(covariance, freedom) if shrinkage is None else shrinkage
-    return shrunk(covariance, s, x.square().mean())
+    return shrunk(covariance, shrinkage, x.square().mean(), freedom)
 
 
 def within_class_scatter(x: Tensor, labels: Tensor) -> Tensor:
@@ -138,13 +141,16 @@ def oracle_shrinkage(covariance: Tensor, freedom: float) -> float:
     """
     d = len(covariance)
     trace, squares = float(covariance.trace()), float(covariance.square().sum())
-    away = (freedom + 1.0 - 2.0 / d) * (squares - trace**2 / d)
-    if away <= 0.0:  # a multiple of the identity already, or nothing at all
+    away = squares - trace**2 / d
+    samples = freedom + 1.0 - 2.0 / d
+    if away <= 0.0 or samples <= 0.0:  # a multiple of the identity, or nothing to go by
         return 1.0
-    return min(1.0, ((1.0 - 2.0 / d) * squares + trace**2) / away)
+    return min(1.0, ((1.0 - 2.0 / d) * squares + trace**2) / (samples * away))
 
 
-def shrunk(covariance: Tensor, shrinkage: float, mean_square: Tensor) -> Tensor:
+def shrunk(
+    covariance: Tensor, shrinkage: float | None, mean_square: Tensor, freedom: float = math.inf
+) -> Tensor:
     """(1 - s) C + s tr(C)/D I, positive definite whatever C comes from.
 
     Where tr(C)/D is below `LEAST_VARIANCE` of the features' mean square, what is missing is added
@@ -152,9 +158,12 @@ def shrunk(covariance: Tensor, shrinkage: float, mean_square: Tensor) -> Tensor:
 
     Args:
         covariance: C, float64 [D, D].
-        shrinkage: s in [0, 1].
+        shrinkage: s in [0, 1]; None: `oracle_shrinkage`.
         mean_square: Of the features.
+        freedom: Degrees of freedom that C was estimated from.
     """
+    if shrinkage is None:
+        shrinkage = oracle_shrinkage(covariance, freedom)
     identity = torch.eye(len(covariance)).to(covariance)
     # features that are zero throughout have a scale of 1
     least = LEAST_VARIANCE * (mean_square if mean_square > 0 else 1.0)

@@ -7,13 +7,12 @@ import sys
 
 import pytest
 import torch
-from engines import in_torch
+from engines import OwnFactors, in_torch
 from torch import Tensor
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.rules import PairSTDP, Signals, Traces
-from snn_artsy.rules.base import Factors
+from snn_artsy.rules import PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer
 
 # one pairing of 3 ms fills a contact to .7 exp(-3 / 20) = .60 > theta_up, one of the other order
@@ -63,19 +62,6 @@ class OwnBounds(PairSTDP):
 
     def dependence(self) -> Ones:  # type: ignore[override]
         return Ones()
-
-
-class OwnFactors(PairSTDP):
-    """The same numbers from factors that the compiled loop is given."""
-
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
-        x, y = traces
-        f = Factors(x, self.a_plus * seen.post, seen.pre, self.a_minus * y)
-        keep = math.exp(-dt_ms / self.tau_plus_ms)
-        return f, ((x + seen.pre) * keep, (y + seen.post) * keep)
-
-    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        return pre * 0.0, post * 0.0
 
 
 @pytest.fixture(params=["compiled", "own factors", "own bounds", "torch"], autouse=True)

@@ -98,6 +98,11 @@ def test_the_oracle_s_shrinkage_is_that_of_scikit_learn_and_nearly_the_best(n: i
 def test_the_oracle_s_shrinkage_of_a_sphere_is_one() -> None:
     assert oracle_shrinkage(3.0 * torch.eye(4, dtype=torch.float64), 10) == 1.0
     assert oracle_shrinkage(torch.zeros(4, 4, dtype=torch.float64), 10) == 1.0
+    assert oracle_shrinkage(torch.eye(4, dtype=torch.float64), math.inf) == 1.0
+
+
+def test_a_covariance_of_endless_samples_is_not_shrunk() -> None:
+    assert oracle_shrinkage(torch.diag(torch.arange(1.0, 5.0).double()), math.inf) == 0.0
 
 
 def test_within_class_covariance_without_a_given_shrinkage() -> None:

@@ -8,30 +8,15 @@ from typing import Literal
 
 import pytest
 import torch
-from engines import in_torch
-from torch import Tensor
+from engines import OwnFactors, in_torch
 
 from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.rules import PairSTDP, Signals, Traces
-from snn_artsy.rules.base import Factors
+from snn_artsy.rules import PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer
 
 N_PRE, N_POST, DT = 5, 4, 1.0
 A_PLUS, A_MINUS, TAU_MS = 0.2, 0.25, 20.0
-
-
-class OwnFactors(PairSTDP):
-    """The same numbers from factors that the compiled loop is given."""
-
-    def factors(self, traces: Traces, seen: Signals, dt_ms: float) -> tuple[Factors, Traces]:
-        x, y = traces
-        f = Factors(x, self.a_plus * seen.post, seen.pre, self.a_minus * y)
-        keep = math.exp(-dt_ms / self.tau_plus_ms)
-        return f, ((x + seen.pre) * keep, (y + seen.post) * keep)
-
-    def start(self, pre: Tensor, post: Tensor, private: bool = False) -> Traces:
-        return pre * 0.0, post * 0.0
 
 
 def single_contact(

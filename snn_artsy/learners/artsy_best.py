@@ -7,231 +7,59 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, BestGateConfig
-from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.gates import DiscriminantGates
-from snn_artsy.learners.state import number, numbered, set_generator
-from snn_artsy.learners.subnetworks import (
-    Build,
-    SubNetwork,
-    embed_training,
-    n_parameters,
-    rebuilt,
-    states,
-    train,
-)
-from snn_artsy.learners.tasks import take
-
-TEMPERATURES = tuple(2.0 ** (k / 2) for k in range(15))
-"""1 to 128: discriminants fitted to few samples are too sure of new ones, never too cautious."""
-SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Of a sub-network's evidence for a class, beside its gate's."""
-
-
-def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
-    """Summed over samples, at each of `TEMPERATURES`: logits [n, C], target [n] -> [K]."""
-    costs = [F.cross_entropy(logits / t, target, reduction="sum") for t in TEMPERATURES]
-    return torch.stack(costs)
-
-
-def pooled(own: Tensor, gate: Tensor, target: Tensor) -> tuple[float, float]:
-    """Weights (a, b) with which softmax(a own + b gate) tells classes best on validation samples.
-
-    A logarithmic opinion pool (Genest & Zidek 1986): a = w/T and b = (1 - w)/T with w of `SHARES`
-    and T of `TEMPERATURES`. Without samples a = 1 and b = 0.
-
-    Args:
-        own, gate: Evidence for a task's classes, [n, C_t].
-        target: Their places among them, int64 [n].
-    """
-    costs = [negative_log_likelihood(w * own + (1.0 - w) * gate, target) for w in SHARES]
-    share, k = divmod(int(torch.stack(costs).argmin()), len(TEMPERATURES))
-    w, t = SHARES[share], TEMPERATURES[k]
-    return w / t, (1.0 - w) / t
-
-
-def combined(gate: Tensor, within: Tensor, opened: Tensor, of_class: Tensor) -> Tensor:
-    """Class posteriors log P(c | x) = log P(t_c | x) + log P(c | t_c, x), [B, C].
-
-    Args:
-        gate: log P(c | x) by the gates, [B, C].
-        within: log P(c | t_c, x) by the sub-networks, [B, C]; read where they are open.
-        opened: bool [B, N]; elsewhere the gates' own evidence stands.
-        of_class: Task t_c of each class, int64 [C].
-    """
-    return torch.where(opened[:, of_class], of_tasks(gate, of_class)[:, of_class] + within, gate)
-
-
-def of_tasks(gate: Tensor, of_class: Tensor) -> Tensor:
-    """Task posteriors log P(t | x), summed over classes: log P(c | x) [B, C] -> [B, N]."""
-    counts = of_class.bincount().tolist()
-    return torch.stack([part.logsumexp(1) for part in gate.split(counts, 1)], dim=1)
+from snn_artsy.learners.opened_evidence import OpenedEvidence
+from snn_artsy.learners.subnetworks import Build
 
 
 class ArtsyBest(Learner):
     """Gates by class evidence on [h_0, h_0 + h_1], and the evidence of the opened sub-networks.
 
     The gates' discriminant (`DiscriminantGates`) sees h_0 and the first task's sub-network, the
-    only one that was there when any class was. Its likeliest tasks' gates open, and of these the
-    sub-networks are computed. Each has a discriminant of its own task's classes on h_0 + h_t, which
-    is pooled with the gates' (`pooled`) and weighed with the task's probability (`combined`). Kept
-    are class means, one scatter, discriminants and temperatures (our definition).
+    only one that was there when any class was. What it says of every class opens the likeliest
+    tasks' sub-networks and is combined with theirs (`OpenedEvidence`). Kept are class means, one
+    scatter, discriminants and temperatures (our definition).
     """
 
     def __init__(
         self, config: BestGateConfig, ann: ANNConfig, build: Build, device: str, seed: int
     ) -> None:
-        self.config, self.ann, self.build = config, ann, build
-        self.device, self.seed = device, seed
-        self.generator = torch.Generator().manual_seed(seed)
-        self.networks: list[SubNetwork] = []
         self.gates = DiscriminantGates(config.shrinkage)
-        self.own: list[tuple[Tensor, Tensor]] = []  # weights [D, C_t] and offsets [C_t]
-        self.pools: list[tuple[float, float]] = []
-        self.costs = torch.zeros(len(TEMPERATURES), dtype=torch.float64, device=device)
+        self.subnetworks = OpenedEvidence(config, ann, build, device, seed)
 
     def learn(self, task: Task) -> None:
-        network = self.build(self.generator)
-        train(network, task, self.ann, self.generator)
-        self.networks.append(network)
-        features, labels, _ = all_training(task)
-        by_first, by_own = embed_training([self.networks[0], network], task)[0].unbind(1)
-        seen = torch.cat([features, by_first], dim=1)
-        self._calibrate(seen, by_own, labels, len(task.train))
-        self.gates.add_task(seen, labels)
-        self.own.append(self._discriminant(by_own, labels))
+        self.subnetworks.train(task)
+        train, held = (self._seen(part) for part in (task.train, task.validation))
+        # evidence fitted to training samples alone is tried on the others
+        tried = deepcopy(self.gates)
+        tried.add_task(train, task.train.labels)
+        self.subnetworks.calibrate(task, tried.class_scores(held))
+        labels = torch.cat([task.train.labels, task.validation.labels])
+        self.gates.add_task(torch.cat([train, held]), labels)
 
     def predict(self, batch: Batch) -> Prediction:
-        of_class = self._task_of_class()
         seen = self._seen(batch)
-        evidence = self.gates.class_scores(seen)
-        gate = (evidence / self.temperature).log_softmax(1)
-        tasks = of_tasks(gate, of_class)
-        if self.config.gates == "shuffled":
-            # a shuffled task keeps what the gates say of its classes among themselves
-            among = gate - tasks[:, of_class]
-            tasks = tasks.gather(1, self._permutations(batch))
-            gate = tasks[:, of_class] + among
-        opened = self._opened(tasks, batch.true_task)
-        within = torch.zeros_like(gate)
-        for t, network in enumerate(self.networks):
-            rows = opened[:, t].nonzero()[:, 0]
-            if not len(rows):
-                continue  # a silent gate's sub-network is not computed
-            # the first one has been computed for the gates
-            h = seen.chunk(2, 1)[1][rows] if t == 0 else self._embedded(network, take(batch, rows))
-            mine = (of_class == t).nonzero()[:, 0]
-            a, b = self.pools[t]
-            pool = a * _evidence(self.own[t], h) + b * evidence[rows][:, mine]
-            within[rows[:, None], mine] = pool.log_softmax(1)
-        scores = combined(gate, within, opened, of_class)
-        if self.config.gates == "open":  # nothing is gated: all tasks are equally likely
-            scores = within
-        if batch.true_task is not None:
-            others = of_class != batch.true_task[:, None]
-            scores = within.masked_fill(others, torch.finfo(torch.float32).min)
-        dtype = batch.features.dtype
-        passes = self._passes(opened)
-        if self.config.gates in ("open", "shut"):
-            return Prediction(scores.to(dtype), vit_passes=passes)
-        odds = (tasks - torch.log1p(-tasks.exp().clamp_max(1.0 - 1e-15))).to(dtype)
-        return Prediction(scores.to(dtype), odds, opened, vit_passes=passes)
-
-    @property
-    def temperature(self) -> float:
-        """Of the gates' evidence: likeliest for the validation samples of all tasks, each asked
-        when its task came."""
-        return TEMPERATURES[int(self.costs.argmin())]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        pools = torch.tensor(self.pools, dtype=torch.float64).reshape(-1, 2)
-        return (
-            self.gates.state_dict()
-            | numbered("own.weights.", [weights for weights, _ in self.own])
-            | numbered("own.offsets.", [offsets for _, offsets in self.own])
-            | {"pools": pools, "temperature.costs": self.costs}
-            | states(self.networks)
-        )
-
-    def checkpoint(self) -> dict[str, Tensor]:
-        freedom = {"discriminant.freedom": number(self.gates.freedom)}
-        return self.state_dict() | freedom | {"generator": self.generator.get_state()}
-
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
-        self.networks = rebuilt(self.build, state)
-        self.gates.restore(state)
-        n = range(len(self.networks))
-        self.own = [(state[f"own.weights.{t}"], state[f"own.offsets.{t}"]) for t in n]
-        self.pools = [(a, b) for a, b in state["pools"].tolist()]
-        self.costs = state["temperature.costs"]
-        set_generator(self.generator, state["generator"])
-
-    def report(self) -> dict[str, Any]:
-        counted = sizes(n_parameters(self.networks), self.state_dict())
-        return counted | {"temperature": self.temperature}
-
-    def _calibrate(self, seen: Tensor, by_own: Tensor, labels: Tensor, n_train: int) -> None:
-        """Evidence fitted to the first ``n_train`` samples alone, tried on the others, which are
-        for validation."""
-        gates = deepcopy(self.gates)
-        gates.add_task(seen[:n_train], labels[:n_train])
-        evidence = gates.class_scores(seen[n_train:])
-        self.costs = self.costs + negative_log_likelihood(evidence, labels[n_train:])
-        own = _evidence(self._discriminant(by_own[:n_train], labels[:n_train]), by_own[n_train:])
-        before = evidence.shape[1] - own.shape[1]  # classes of earlier tasks
-        self.pools.append(pooled(own, evidence[:, before:], labels[n_train:] - before))
-
-    def _discriminant(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        own = DiscriminantGates(self.config.shrinkage)
-        own.add_task(features, labels)
-        return own.discriminant()
-
-    def _embedded(self, network: SubNetwork, batch: Batch) -> Tensor:
-        """h_0 + h_t, [B, D]."""
-        with torch.no_grad():
-            return batch.features + network.answer(batch)
+        # the first sub-network has been computed for the gates
+        return self.subnetworks.answer(batch, self.gates.class_scores(seen), seen.chunk(2, 1)[1])
 
     def _seen(self, batch: Batch) -> Tensor:
         """What the gates see: [h_0, h_0 + h_1], [B, 2D]."""
-        if not self.networks:
-            raise RuntimeError("no gates yet: learn a task first")
-        return torch.cat([batch.features, self._embedded(self.networks[0], batch)], dim=1)
+        return torch.cat([batch.features, self.subnetworks.first(batch)], dim=1)
 
-    def _task_of_class(self) -> Tensor:
-        counts = torch.tensor([len(offsets) for _, offsets in self.own], device=self.device)
-        return torch.arange(len(counts), device=self.device).repeat_interleave(counts)
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.gates.state_dict() | self.subnetworks.state_dict()
 
-    def _opened(self, tasks: Tensor, true_task: Tensor | None) -> Tensor:
-        """m_t, bool [B, N]: the likeliest tasks' gates, or as ``gates`` or an oracle says."""
-        n = tasks.shape[1]
-        if true_task is not None:
-            return true_task[:, None] == torch.arange(n, device=tasks.device)
-        if self.config.gates in ("open", "shut"):
-            return torch.full_like(tasks, self.config.gates == "open", dtype=torch.bool)
-        best = tasks.topk(min(self.config.open, n), dim=1).indices
-        return torch.zeros_like(tasks, dtype=torch.bool).scatter(1, best, True)
+    def checkpoint(self) -> dict[str, Tensor]:
+        return self.gates.checkpoint() | self.subnetworks.checkpoint()
 
-    def _permutations(self, batch: Batch) -> Tensor:
-        """An order of tasks for each sample, drawn with its number alone: int64 [B, N]."""
-        generator, n = torch.Generator(), len(self.networks)
-        orders = [
-            torch.randperm(n, generator=generator.manual_seed(self.seed * 1_000_003 + index))
-            for index in batch.index.tolist()
-        ]
-        return torch.stack(orders).to(self.device) if orders else batch.index.new_zeros(0, n)
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.gates.restore(state)
+        self.subnetworks.restore(state)
 
-    def _passes(self, opened: Tensor) -> Tensor:
-        """One for h_0, and a share for each sub-network that was computed; the first always is."""
-        own = torch.tensor([n.vit_passes for n in self.networks], device=opened.device)
-        computed = opened.clone()
-        computed[:, 0] = True
-        return 1 + (computed * own).sum(1)
-
-
-def _evidence(discriminant: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-    """Linear discriminants of classes: [B, D] -> float64 [B, C]."""
-    weights, offsets = discriminant
-    return x.double() @ weights - offsets
+    def report(self) -> dict[str, Any]:
+        counted = sizes(self.subnetworks.n_parameters, self.state_dict())
+        return counted | {"temperature": self.subnetworks.temperature}

@@ -12,18 +12,18 @@ import torch
 from synthetic_features import DIM, N_CLASSES, N_TASKS, PER_TASK, accuracy, gaussian_stream
 from torch import Tensor, nn
 
-import snn_artsy.learners.artsy_best
+import snn_artsy.learners.opened_evidence
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, BestGateConfig
-from snn_artsy.learners.artsy_best import (
+from snn_artsy.learners.artsy_best import ArtsyBest
+from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.opened_evidence import (
     SHARES,
     TEMPERATURES,
-    ArtsyBest,
     combined,
     of_tasks,
     pooled,
 )
-from snn_artsy.learners.base import LabelledBatch
 
 SHIFTS = 0.4 * torch.randn(N_TASKS, DIM, generator=torch.Generator().manual_seed(5))
 
@@ -62,7 +62,7 @@ class Telling(nn.Module):
 def learnt() -> ArtsyBest:
     numbers = iter(range(N_TASKS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snn_artsy.learners.artsy_best, "train", lambda *_: None)
+        patch.setattr(snn_artsy.learners.opened_evidence, "train", lambda *_: None)
         build: Any = lambda generator: Telling(next(numbers))  # noqa: E731
         learner = ArtsyBest(BestGateConfig(), ANNConfig(), build, "cpu", seed=3)
         for task in TASKS:
@@ -72,7 +72,7 @@ def learnt() -> ArtsyBest:
 
 def answered(gates: str = "likeliest", n_open: int = 2, oracle: bool = False) -> Any:
     learner = learnt()
-    learner.config = replace(learner.config, gates=gates, open=n_open)
+    learner.subnetworks.config = BestGateConfig(gates=gates, open=n_open)
     batch = replace(TEST, true_task=OF_CLASS[TEST.labels]) if oracle else TEST
     return learner.predict(batch)
 
@@ -104,7 +104,7 @@ def test_controls_of_the_gates_lower_the_score() -> None:
 
 
 def test_only_opened_sub_networks_are_computed_and_counted() -> None:
-    networks: Any = learnt().networks
+    networks: Any = learnt().subnetworks.networks
     for n_open in (1, 2):
         before = [network.asked for network in networks]
         answer = answered(n_open=n_open)
@@ -116,6 +116,22 @@ def test_only_opened_sub_networks_are_computed_and_counted() -> None:
         # the opened ones are those with the largest S_t, and S_t > 0 says P(t) > 1/2
         best = answer.gate_scores.topk(n_open, dim=1).indices
         assert bool(answer.gates.gather(1, best).all())
+
+
+def test_what_opened_sub_networks_add_and_change_is_told() -> None:
+    """Each adds a vector of length 5; with all gates shut the gates' own evidence answers."""
+    alone = answered("shut")
+    assert not bool(alone.added_norm.any())
+    assert torch.equal(alone.shut_predicted, alone.scores.argmax(1))
+    one, everything = answered(n_open=1), answered("open")
+    h0 = TEST.features.norm(dim=1)
+    torch.testing.assert_close(one.added_norm * h0, torch.full_like(h0, 5.0))
+    told = torch.stack([network.answer(TEST) for network in learnt().subnetworks.networks])
+    torch.testing.assert_close(everything.added_norm * h0, told.sum(0).norm(dim=1))
+    for answer in (one, everything):
+        assert torch.equal(answer.shut_predicted, alone.scores.argmax(1))
+    changed = one.scores.argmax(1) != one.shut_predicted
+    assert 0.05 < float(changed.float().mean()) < 0.6
 
 
 def test_an_oracle_rules_out_the_classes_of_other_tasks() -> None:

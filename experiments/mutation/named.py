@@ -84,9 +84,9 @@ MUTANTS = (
     ),
     Mutant(
         "recall means of the wrong class",
-        SNN,
-        "class_means(train.features, train.labels, task.classes) - self.scaling",
-        "class_means(train.features, train.labels, task.classes[::-1]) - self.scaling",
+        TEACHING,
+        "means = class_means(train.features, train.labels, task.classes)",
+        "means = class_means(train.features, train.labels, task.classes[::-1])",
         SNN_ANSWERS,
     ),
     Mutant(

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.base import (
-    Batch,
-    Learner,
-    Prediction,
-    Task,
-    all_training,
-    stored_bytes,
-)
-from snn_artsy.learners.probe import Probe
-from snn_artsy.learners.prototypes import GatedPrototypes, class_means
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training
+from snn_artsy.learners.prototypes import class_means
 from snn_artsy.learners.replay import build_replay
-from snn_artsy.learners.spiking_subnetworks import training_of
-from snn_artsy.learners.state import (
-    below,
-    listed,
-    modules,
-    number,
-    numbered,
-    set_generator,
-    under,
-)
+from snn_artsy.learners.state import modules, under
 from snn_artsy.learners.subnetworks import HeadAdapter
 from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.learners.thresholds import GateThresholds
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import SynapseObserver
-from snn_artsy.synapses.encoding import FeatureScaling
-
-# Plain numbers that a checkpoint holds, so that a resumed learner continues from them.
-_COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 
 
 class ArtsySNN(TaughtSubnetworks):
@@ -60,9 +38,7 @@ class ArtsySNN(TaughtSubnetworks):
         device: Where tensors live.
         seed: Of contacts, order of presentation and noise.
         observer: Receives reports of what happens; default: nobody does.
-        control: A control experiment instead of the model: contacts permuted within each neuron, or
-            placed at random at equal density, after learning; teacher labels shuffled; presynaptic
-            spikes shuffled in time inside each training presentation.
+        control: A control experiment instead of the model.
     """
 
     def __init__(
@@ -79,20 +55,14 @@ class ArtsySNN(TaughtSubnetworks):
         super().__init__(config, build_replay(gate, seed), dim, device, seed, observer, control)
         self.ann, self.gate = ann, gate
         self.adapters: list[HeadAdapter] = []
-        self.recall: list[Tensor] = []  # (mean_c - mean) of each task's classes, [n, D]
         self.thresholds = GateThresholds(gate)
-        self.prototypes = GatedPrototypes()
 
     # --- learning ---------------------------------------------------------------------------------
 
     def learn(self, task: Task) -> None:
-        t, train = task.number, training_of(task, self.config)
-        self._teach(task, train)
-        assert self.scaling is not None
+        t = task.number
+        self._teach(task)
         features, labels, index = all_training(task)
-        self.recall.append(
-            class_means(train.features, train.labels, task.classes) - self.scaling.mean.float()
-        )
         if self.config.mode == "gate":
             # a generator of its own, so that both modes draw the same contacts
             generator = torch.Generator().manual_seed(self.seed + t)
@@ -160,12 +130,7 @@ class ArtsySNN(TaughtSubnetworks):
         gained = self._gained(batch.features, responses)
         scores = self.prototypes.scores(batch.features, gates, gained)
         norm, shut = self.prototypes.effect(batch.features, gates, gained)
-        votes = torch.cat([v for v, _ in responses], dim=1)
-        silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
-        # a network that did not fire at all has decided nothing
-        votes[silent] = -torch.inf
-        fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
-        operations = torch.cat(shown) @ fan_out.float() + self.config.expansion.operations
+        votes, operations = self._decision(responses), self._operations(shown)
         return Prediction(scores, calibrated, gates, votes, None, operations, norm, shut)
 
     def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -208,108 +173,35 @@ class ArtsySNN(TaughtSubnetworks):
             [self.config.readout * r @ m for r, m in zip(rates, recall, strict=True)], dim=1
         )
 
-    def snapshot(self, moment: str) -> None:
-        """Tell the observer the occupancy and state of every contact."""
-        self.probe.snapshot(self.layers, moment)
-
-    def controls(self) -> dict[str, Learner]:
-        from snn_artsy.learners.shuffled import EQUAL_DENSITY, ShuffledAtEqualDensity
-
-        blocked = replace(self.config, plasticity=replace(self.config.plasticity, rule="none"))
+    def variant(self, config: SNNConfig, control: Control = "none") -> ArtsySNN:
         own = (self.ann, self.gate, self.dim, self.device, self.seed)
-        names = [name for name in get_args(Control) if name != "none"]
-        learners: dict[str, Learner] = {n: ArtsySNN(self.config, *own, control=n) for n in names}
-        learners["no_plasticity"] = ArtsySNN(blocked, *own)
-        if self.config.plasticity.rule != "none":
-            learners[EQUAL_DENSITY] = ShuffledAtEqualDensity(self.config, *own)
-        return learners
+        return ArtsySNN(config, *own, control=control)
 
     # --- what is kept and reported ----------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = self.prototypes.state_dict() | self.thresholds.state_dict()
-        if self.scaling is not None:
-            state |= {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
-        for t, layer in enumerate(self.layers):
-            state |= under(f"layers.{t}.", layer.state_dict())
+        state = super().state_dict() | self.thresholds.state_dict()
         for t, adapter in enumerate(self.adapters):
             state |= under(f"adapters.{t}.", adapter.state_dict())
-        return state | numbered("recall.", self.recall)
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what a learner of the same configuration has learnt, to predict with it.
-
-        Learning goes on from a `checkpoint` only, which has what stands in for old data.
-
-        Raises:
-            KeyError, RuntimeError: The state is not that of such a learner.
-        """
-        state = {name: value.to(self.device) for name, value in state.items()}
-        self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
-        self.layers, self.adapters, self.recall = [], [], listed(state, "recall.")
-        for own in modules(state, "layers."):
-            n_post = len(own["ampa"])
-            self._add_subnetwork(n_post // self.config.neuron.per_class)
-            self.layers[-1].load_state_dict(own)
+        super().load_state_dict(state)
+        self.adapters = []
         for own in modules(state, "adapters."):
             adapter = HeadAdapter(self.dim, self.ann, torch.Generator()).to(self.device)
             adapter.load_state_dict(own)
             self.adapters.append(adapter.requires_grad_(False))
-        self.prototypes.load_state_dict(state)
         self.thresholds.load_state_dict(state)
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """Also between the epochs of a task, from `after_epoch`."""
-        numbers = {name: number(getattr(self, name)) for name in _COUNTERS}
-        numbers |= {name: number(getattr(self.probe, name)) for name in Probe.COUNTERS}
-        return (
-            self.state_dict()
-            | self.thresholds.checkpoint()
-            | self.replay.checkpoint()
-            | under("counters.", numbers)
-            | {"generator": self.generator.get_state()}
-        )
+        return super().checkpoint() | self.thresholds.checkpoint()
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
-        self.load_state_dict(state)
+        super().restore(state, tasks)
         self.thresholds.restore(state)
-        self.replay.restore(state, [training_of(task, self.config) for task in tasks])
-        for name, value in below(state, "counters.").items():
-            plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
-            if plain in Probe.COUNTERS:
-                setattr(self.probe, plain, value.item())
-            else:
-                setattr(self, name, value.item())
-        # last: making the layers drew from it
-        set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:
-        counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
-        n_contacts = int(counts.sum())
-        share = float(counts[1:].sum()) / max(n_contacts, 1)
-        n_silent_born = sum(int(layer.born_silent.sum()) for layer in self.layers)
-        of_task = [int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers]
+        report = super().report()
         trained = [p.numel() for a in self.adapters for p in a.parameters()]
-        reason = self.layers[0].takes_reference() if self.layers else None
-        by_step = self.config.plasticity.update == "step" and self.config.plasticity.rule != "none"
-        return {
-            **({"reference_engine": reason} if by_step and reason else {}),
-            "n_contacts": n_contacts,
-            "n_silent": int(counts[0]),
-            "n_functional": int(counts[1]),
-            "n_consolidated": int(counts[2]),
-            "functional_share": share,
-            "n_born_silent": n_silent_born,
-            "converted_share": sum(of_task) / max(n_silent_born, 1),
-            "unconverted_tasks": [t for t, n in enumerate(of_task) if n == 0],
-            "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
-            "parameters": n_contacts + sum(trained),
-            "stored_parameters": sum(v.numel() for v in self.state_dict().values())
-            + self.replay.stored_parameters(),
-            "stored_bytes": stored_bytes(self.state_dict()) + self.replay.stored_bytes(),
-            "dt_ms": self.config.encoding.dt,
-            "n_steps": self.config.encoding.steps,
-            "test_steps": self.config.encoding.steps_shown,
-            "max_rate_hz": self.config.encoding.rate_hz,
-            "simulated_ms": self.probe.clock_ms,
-        }
+        return report | {"parameters": report["n_contacts"] + sum(trained)}

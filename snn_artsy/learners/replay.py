@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Replay(Protocol):
 
     def checkpoint(self) -> dict[str, Tensor]: ...
 
-    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Iterable[LabelledBatch]) -> None:
         """Take over `checkpoint`; ``training``: the samples of the tasks that were added."""
         ...
 
@@ -70,7 +70,7 @@ class NoReplay:
     def checkpoint(self) -> dict[str, Tensor]:
         return {}
 
-    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Iterable[LabelledBatch]) -> None:
         for train in training:
             self.add_task(train)
 
@@ -181,7 +181,7 @@ class ClassGaussians:
             | sums
         )
 
-    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Iterable[LabelledBatch]) -> None:
         self.classes = listed(state, "replay.classes.")
         self.means = listed(state, "replay.means.")
         self.factors = listed(state, "replay.factors.")
@@ -253,7 +253,7 @@ class Exemplars:
         """Numbers of the stored samples; features and images are read from the data again."""
         return numbered("replay.index.", [batch.index for batch in self.tasks])
 
-    def restore(self, state: dict[str, Tensor], training: Sequence[LabelledBatch]) -> None:
+    def restore(self, state: dict[str, Tensor], training: Iterable[LabelledBatch]) -> None:
         self.tasks = []
         for train, index in zip(training, listed(state, "replay.index."), strict=True):
             rows = {int(number): row for row, number in enumerate(train.index)}

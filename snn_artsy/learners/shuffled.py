@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.artsy_snn import ArtsySNN
-from snn_artsy.learners.base import Learner, Task
+from snn_artsy.config import SNNConfig
+from snn_artsy.learners.base import Batch, Learner, Prediction, Task
+from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.observer import FUNCTIONAL, SILENT
 from snn_artsy.synapses.layer import SilentSynapseLayer
 
@@ -46,62 +46,71 @@ def timing_indices(
     return indices
 
 
-class ShuffledAtEqualDensity(ArtsySNN):
+class ShuffledAtEqualDensity(Learner):
     """The shuffled control with as many functional contacts on each neuron as the model has.
 
     What holds contacts back (depression, presynaptic target) is first weakened or strengthened by
     one factor, found by bisection on the first task, until as many contacts convert as in the
     model, so that the occupancies tell contacts apart at that density. Then each neuron keeps its
     largest occupancies, as many as the model's neuron has functional contacts. The model learns
-    beside it.
+    beside it, and is in no checkpoint, so that a resumed run learns the tasks again.
+
+    Args:
+        like: An untaught learner; model and control are its variants.
     """
 
-    # the model beside it is in no checkpoint, so a resumed run learns the tasks again
-    checkpoint, restore = Learner.checkpoint, Learner.restore
-
-    def __init__(
-        self, config: SNNConfig, ann: ANNConfig, gate: GateConfig, dim: int, device: str, seed: int
-    ) -> None:
-        self._own = (ann, gate, dim, device, seed)
-        self.model: ArtsySNN = ArtsySNN(config, *self._own)
-        super().__init__(config, *self._own, control="shuffled_timing")
+    def __init__(self, like: TaughtSubnetworks) -> None:
+        self.like = like
+        self.model = like.variant(like.config)
+        self.shuffled: TaughtSubnetworks | None = None
 
     def learn(self, task: Task) -> None:
         self.model.learn(task)
-        if not self.layers:
-            self.config = self._at_the_density_of_the_model(task)
-        super().learn(task)
+        if self.shuffled is None:
+            config = self._at_the_density_of_the_model(task)
+            self.shuffled = self.like.variant(config, "shuffled_timing")
+            self.shuffled.after_teaching = self._match
+        self.shuffled.learn(task)
+
+    def predict(self, batch: Batch) -> Prediction:
+        return self._control().predict(batch)
 
     def _at_the_density_of_the_model(self, task: Task) -> SNNConfig:
-        share = self.model.report()["functional_share"]
+        share, config = self.model.report()["functional_share"], self.like.config
         low, high = 0.0, _MOST
         for _ in range(_HALVINGS):
-            tried = held_back(self.config, (low + high) / 2.0)
-            shuffled = ArtsySNN(tried, *self._own, control="shuffled_timing")
+            tried = held_back(config, (low + high) / 2.0)
+            shuffled = self.like.variant(tried, "shuffled_timing")
             shuffled.learn(task)
             if shuffled.report()["functional_share"] > share:
                 low = (low + high) / 2.0
             else:
                 high = (low + high) / 2.0
-        return held_back(self.config, (low + high) / 2.0)
+        return held_back(config, (low + high) / 2.0)
 
-    def _apply_contact_control(self) -> None:
+    def _match(self) -> None:
         """Match all densities before anything is measured; replay may change old contacts."""
-        for t, (layer, model) in enumerate(zip(self.layers, self.model.layers, strict=True)):
+        layers = zip(self._control().layers, self.model.layers, strict=True)
+        for t, (layer, model) in enumerate(layers):
             # one for each layer, so that a layer that did not change is matched as before
-            generator = torch.Generator().manual_seed(self.seed + t + 1)
+            generator = torch.Generator().manual_seed(self.like.seed + t + 1)
             match_density(layer, model.state != SILENT, generator)
 
-    def controls(self) -> dict[str, Learner]:
-        return {}
+    def _control(self) -> TaughtSubnetworks:
+        if self.shuffled is None:
+            raise RuntimeError("no contacts yet: learn a task first")
+        return self.shuffled
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._control().state_dict()
 
     def report(self) -> dict[str, Any]:
         changed = born = 0
-        for layer, model in zip(self.layers, self.model.layers, strict=True):
+        for layer, model in zip(self._control().layers, self.model.layers, strict=True):
             differs = (layer.state != SILENT) != (model.state != SILENT)
             changed += int(differs[layer.born_silent].sum())
             born += int(layer.born_silent.sum())
-        return super().report() | {"contacts_changed": changed / max(born, 1)}
+        return self._control().report() | {"contacts_changed": changed / max(born, 1)}
 
 
 def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from snn_artsy.config import SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch, Learner, Task
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.replay import ClassGaussians, Replay
+from snn_artsy.learners.state import modules, under
 from snn_artsy.learners.tasks import join
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
@@ -71,6 +73,10 @@ class SpikingSubnetworks(Learner):
         self._spikes_shown = 0.0
         self._images_shown = 0
 
+    def driven_by(self, batch: Batch) -> Tensor:
+        """What drives the silent synapses: h_0, [B, D]."""
+        return batch.features
+
     def _add_subnetwork(self, n_classes: int) -> None:
         layer = spiking_subnetwork(self.config, self.dim, n_classes, self.layers, self.generator)
         self.layers.append(layer.to(self.device))
@@ -81,7 +87,7 @@ class SpikingSubnetworks(Learner):
 
     def input_spikes(self, batch: Batch) -> Tensor:
         """What the sub-networks see of a batch when it is answered: spikes [T, B, n_inputs]."""
-        return self._encode(self.reader, batch.features, batch.index, batch.split)
+        return self._encode(self.reader, self.driven_by(batch), batch.index, batch.split)
 
     def _encode(
         self, encoder: SpikeEncoder, features: Tensor, index: Tensor, split: str, offset: int = 0
@@ -129,6 +135,74 @@ class SpikingSubnetworks(Learner):
         counts = response.counts.unflatten(1, (-1, k)).sum(2)
         # far above threshold a membrane is worth many spikes: softsign keeps the term below _TIE
         return counts + _TIE * F.softsign(response.final.unflatten(1, (-1, k)).mean(2))
+
+    def _decision(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Votes for every class so far, [B, C]; -inf where no neuron fired at all, and a network
+        that did not has decided nothing."""
+        silent = torch.stack([counts.sum(1) for _, counts in responses]).sum(0) == 0
+        return torch.cat([votes for votes, _ in responses], dim=1).masked_fill(
+            silent[:, None], -torch.inf
+        )
+
+    def _operations(self, shown: list[Tensor]) -> Tensor:
+        """Synaptic operations of each sample, [B], by the spikes of its input units."""
+        fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
+        return torch.cat(shown) @ fan_out.float() + self.config.expansion.operations
+
+    def snapshot(self, moment: str) -> None:
+        """Tell the observer the occupancy and state of every contact."""
+        self.probe.snapshot(self.layers, moment)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {}
+        if self.scaling is not None:
+            state = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
+        for t, layer in enumerate(self.layers):
+            state |= under(f"layers.{t}.", layer.state_dict())
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what a learner of the same configuration has learnt, to predict with it.
+
+        Learning goes on from a `checkpoint` only, which has what stands in for old data.
+
+        Args:
+            state: On the learner's device.
+
+        Raises:
+            KeyError, RuntimeError: The state is not that of such a learner.
+        """
+        self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
+        self.layers = []
+        for own in modules(state, "layers."):
+            self._add_subnetwork(len(own["ampa"]) // self.config.neuron.per_class)
+            self.layers[-1].load_state_dict(own)
+
+    def report(self) -> dict[str, Any]:
+        counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
+        n_contacts = int(counts.sum())
+        share = float(counts[1:].sum()) / max(n_contacts, 1)
+        n_silent_born = sum(int(layer.born_silent.sum()) for layer in self.layers)
+        of_task = [int((layer.born_silent & (layer.state > 0)).sum()) for layer in self.layers]
+        reason = self.layers[0].takes_reference() if self.layers else None
+        by_step = self.config.plasticity.update == "step" and self.config.plasticity.rule != "none"
+        return {
+            **({"reference_engine": reason} if by_step and reason else {}),
+            "n_contacts": n_contacts,
+            "n_silent": int(counts[0]),
+            "n_functional": int(counts[1]),
+            "n_consolidated": int(counts[2]),
+            "functional_share": share,
+            "n_born_silent": n_silent_born,
+            "converted_share": sum(of_task) / max(n_silent_born, 1),
+            "unconverted_tasks": [t for t, n in enumerate(of_task) if n == 0],
+            "spikes_per_image": self._spikes_shown / max(self._images_shown, 1),
+            "dt_ms": self.config.encoding.dt,
+            "n_steps": self.config.encoding.steps,
+            "test_steps": self.config.encoding.steps_shown,
+            "max_rate_hz": self.config.encoding.rate_hz,
+            "simulated_ms": self.probe.clock_ms,
+        }
 
 
 def training_of(task: Task, config: SNNConfig) -> LabelledBatch:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from snn_artsy.config import SNNConfig
-from snn_artsy.learners.base import LabelledBatch, Task
+from snn_artsy.learners.base import LabelledBatch, Learner, Task, stored_bytes
+from snn_artsy.learners.probe import Probe
+from snn_artsy.learners.prototypes import GatedPrototypes, class_means
 from snn_artsy.learners.replay import Replay
 from snn_artsy.learners.sleep import SLEEP, changing_asleep, foreseen, passes
 from snn_artsy.learners.spiking_subnetworks import (
@@ -17,7 +22,9 @@ from snn_artsy.learners.spiking_subnetworks import (
     STREAMS,
     SpikingSubnetworks,
     next_scaling,
+    training_of,
 )
+from snn_artsy.learners.state import below, listed, number, numbered, set_generator, under
 from snn_artsy.learners.windows import Shown
 from snn_artsy.observer import SynapseObserver, told_every
 from snn_artsy.synapses.noise import uniform
@@ -26,6 +33,8 @@ from snn_artsy.synapses.pairing import each_taught, shuffle_in_time, teaching_sp
 Control = Literal[
     "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
 ]
+# Plain numbers that a checkpoint holds, so that a resumed learner continues from them.
+_COUNTERS = ("epoch", "_batches", "_spikes_shown", "_images_shown")
 
 
 class TaughtSubnetworks(SpikingSubnetworks):
@@ -35,8 +44,18 @@ class TaughtSubnetworks(SpikingSubnetworks):
         config, dim, device, seed, observer: Of `SpikingSubnetworks`; the order of presentations is
             drawn from the seed, too.
         replay: What stands in for earlier tasks' samples.
-        control: A control experiment instead of the model (`ArtsySNN`).
+        control: A control experiment instead of the model: contacts permuted within each neuron, or
+            placed at random at equal density, after learning; teacher labels shuffled; presynaptic
+            spikes shuffled in time inside each training presentation.
+
+    Attributes:
+        recall: Mean of what drove the synapses for each class, less the code's mean, [n, D] for
+            each task.
+        prototypes: Of h_0.
     """
+
+    after_teaching: Callable[[], None] | None = None
+    """Called when a task's contacts have been taught and captured, before they are measured."""
 
     def __init__(
         self,
@@ -50,12 +69,20 @@ class TaughtSubnetworks(SpikingSubnetworks):
     ) -> None:
         super().__init__(config, dim, device, seed, observer)
         self.replay, self.control = replay, control
+        self.recall: list[Tensor] = []
+        self.prototypes = GatedPrototypes()
         self.epoch = 0  # finished epochs of the task that is being learnt
         self._batches = 0
 
-    def _teach(self, task: Task, train: LabelledBatch) -> None:
+    def _training(self, task: Task) -> LabelledBatch:
+        """What contacts learn a task from, with what drives them as features."""
+        train = training_of(task, self.config)
+        return replace(train, features=self.driven_by(train))
+
+    def _teach(self, task: Task) -> None:
         """A new sub-network learns its task; its contacts, and others that replay changed, are
         captured."""
+        train = self._training(task)
         if self.epoch == 0:  # else it was restored in the middle of this task
             if self.scaling is None:
                 self.probe.input_population(self.dim)
@@ -73,6 +100,11 @@ class TaughtSubnetworks(SpikingSubnetworks):
             for u in changing_asleep(len(self.layers), self.config.replay):
                 self.probe.change(u, self.layers[u], self.layers[u].capture())
         self._apply_contact_control()
+        if self.after_teaching is not None:
+            self.after_teaching()
+        assert self.scaling is not None
+        means = class_means(train.features, train.labels, task.classes)
+        self.recall.append(means - self.scaling.mean.float())
 
     def _pair(self, task: Task, train: LabelledBatch) -> None:
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
@@ -211,3 +243,64 @@ class TaughtSubnetworks(SpikingSubnetworks):
             layer.born_silent,
         ):
             values.copy_(values.flatten()[order].reshape(shape))
+
+    # --- controls ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def variant(self, config: SNNConfig, control: Control = "none") -> TaughtSubnetworks:
+        """An untaught learner that differs from this one in ``config`` or by a control."""
+
+    def controls(self) -> dict[str, Learner]:
+        from snn_artsy.learners.shuffled import EQUAL_DENSITY, ShuffledAtEqualDensity
+
+        blocked = replace(self.config, plasticity=replace(self.config.plasticity, rule="none"))
+        names = [name for name in get_args(Control) if name != "none"]
+        learners: dict[str, Learner] = {n: self.variant(self.config, n) for n in names}
+        learners["no_plasticity"] = self.variant(blocked)
+        if self.config.plasticity.rule != "none":
+            learners[EQUAL_DENSITY] = ShuffledAtEqualDensity(self)
+        return learners
+
+    # --- what is kept and reported ----------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return (
+            super().state_dict() | numbered("recall.", self.recall) | self.prototypes.state_dict()
+        )
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self.recall = listed(state, "recall.")
+        self.prototypes.load_state_dict(state)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Also between the epochs of a task, from `after_epoch`."""
+        numbers = {name: number(getattr(self, name)) for name in _COUNTERS}
+        numbers |= {name: number(getattr(self.probe, name)) for name in Probe.COUNTERS}
+        return (
+            self.state_dict()
+            | self.replay.checkpoint()
+            | under("counters.", numbers)
+            | {"generator": self.generator.get_state()}
+        )
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)
+        self.replay.restore(state, (self._training(task) for task in tasks))
+        for name, value in below(state, "counters.").items():
+            plain = name.removeprefix("_")  # as checkpoints before 0.1 have the probe's
+            if plain in Probe.COUNTERS:
+                setattr(self.probe, plain, value.item())
+            else:
+                setattr(self, name, value.item())
+        # last: making the layers drew from it
+        set_generator(self.generator, state["generator"])
+
+    def report(self) -> dict[str, Any]:
+        state, report = self.state_dict(), super().report()
+        stored = sum(v.numel() for v in state.values()) + self.replay.stored_parameters()
+        return report | {
+            "parameters": report["n_contacts"],
+            "stored_parameters": stored,
+            "stored_bytes": stored_bytes(state) + self.replay.stored_bytes(),
+        }

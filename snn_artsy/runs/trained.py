@@ -73,7 +73,7 @@ def load_trained(directory: str | Path) -> Trained:
         )
     learner = build_snn(features.setting(config, device))
     try:
-        learner.load_state_dict(state)
+        learner.load_state_dict({name: tensor.to(device) for name, tensor in state.items()})
         _check_fits(learner, state, features)
     except Exception as error:  # tensors of another name, shape or kind fail anywhere
         reason = " ".join(str(error).split()) or type(error).__name__

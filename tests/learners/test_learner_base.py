@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task
+from snn_artsy.learners.shuffled import ShuffledAtEqualDensity
 from snn_artsy.learners.simplecil import SimpleCIL
 
 STREAM = gaussian_stream(n_train=8, n_validation=4, n_test=4)
@@ -98,11 +99,13 @@ def test_controls_differ_in_one_thing() -> None:
         "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing",
         "no_plasticity", "shuffled_timing_equal_density",
     ]  # fmt: skip
+    matched = found.pop("shuffled_timing_equal_density")
+    assert isinstance(matched, ShuffledAtEqualDensity) and isinstance(matched.model, ArtsySNN)
+    assert (matched.model.seed, matched.model.control, matched.model.config) == (7, "none", c.snn)
     for name, learner in found.items():
         assert isinstance(learner, ArtsySNN) and learner.seed == 7
         blocked = name == "no_plasticity"
-        shown = name.removesuffix("_equal_density")
-        assert learner.control == ("none" if blocked else shown)
+        assert learner.control == ("none" if blocked else name)
         assert (learner.config.plasticity.rule == "none") == blocked
         assert (learner.config == c.snn) == (not blocked)
 

@@ -11,6 +11,7 @@ from snn_artsy.config import RunConfig, SNNConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
 from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.base import Learner
 from snn_artsy.learners.shuffled import ShuffledAtEqualDensity
 from snn_artsy.observer import SILENT
 from snn_artsy.synapses.pairing import make_schedule
@@ -49,7 +50,7 @@ def stream() -> Any:
     return gaussian_stream(n_train=80, distance=1.2)
 
 
-def learnt(learner: ArtsySNN, stream: Any) -> float:
+def learnt(learner: Learner, stream: Any) -> float:
     for task in stream.tasks:
         learner.learn(task)
     spikes = learner.predict(stream.test).spike_scores
@@ -66,11 +67,12 @@ def test_order_is_learnt_and_its_loss_is_not_one_of_density(stream: Any) -> None
     assert accuracy > 4 * CHANCE
     assert learnt(shuffled, stream) < accuracy - 2 * CHANCE
     assert shuffled.report()["functional_share"] < 0.3 * model.report()["functional_share"]
-    matched = ShuffledAtEqualDensity(timing(), *own)
+    matched = ShuffledAtEqualDensity(ArtsySNN(timing(), *own))
     learnt(matched, stream)
     report = matched.report()
+    assert matched.shuffled is not None
     assert report["functional_share"] == model.report()["functional_share"]
-    opened = [[layer.state != SILENT for layer in learner.layers] for learner in (model, matched)]
+    opened = [[layer.state != SILENT for layer in x.layers] for x in (model, matched.shuffled)]
     for a, b in zip(*opened, strict=True):
         assert torch.equal(a.sum(1), b.sum(1))
     differ = sum(float((a != b).sum()) for a, b in zip(*opened, strict=True))
@@ -85,10 +87,12 @@ def test_order_is_learnt_and_its_loss_is_not_one_of_density(stream: Any) -> None
 
 def test_old_contacts_that_go_on_changing_are_matched_again(stream: Any) -> None:
     own = (RunConfig().ann, RunConfig().gate, DIM, "cpu", 0)
-    matched = ShuffledAtEqualDensity(
-        timing(snn__plastic_old=True, snn__contacts__consolidation=False), *own
-    )
+    config = timing(snn__plastic_old=True, snn__contacts__consolidation=False)
+    matched = ShuffledAtEqualDensity(ArtsySNN(config, *own))
+    with pytest.raises(RuntimeError, match="learn a task first"):
+        matched.state_dict()
     for task in stream.tasks[:2]:
         matched.learn(task)
-    for layer, model in zip(matched.layers, matched.model.layers, strict=True):
+    assert matched.shuffled is not None
+    for layer, model in zip(matched.shuffled.layers, matched.model.layers, strict=True):
         assert torch.equal((layer.state != SILENT).sum(1), (model.state != SILENT).sum(1))

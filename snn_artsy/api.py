@@ -34,9 +34,10 @@ class Comparison(JupyterMixin):
     summary: dict[str, Any] = field(repr=False)
 
     def __rich__(self) -> Group:
-        from snn_artsy.runs.tables import comparison_table, pairs_table
+        from snn_artsy.runs.tables import comparison_table, domains_table, pairs_table
 
         tables = [comparison_table(self.summary)] if self.summary["learners"] else []
+        tables += domains_table(self.summary)
         return Group(*tables, *([pairs_table(self.summary)] if self.summary["pairs"] else []))
 
 

@@ -366,7 +366,7 @@ def _protocol(arguments: Namespace) -> int:
 
 def _info(arguments: Namespace) -> int:
     from snn_artsy.recording.about import read_summary, run_facts, run_integrity, run_sizes
-    from snn_artsy.runs.tables import controls_table, info_table, summary_table
+    from snn_artsy.runs.tables import controls_table, domains_table, info_table, summary_table
 
     console = make_console()
     with _opened(arguments.run) as run:
@@ -381,6 +381,8 @@ def _info(arguments: Namespace) -> int:
         show(console, info_table(str(run.path), facts, sizes))
     if summary is not None:
         show(console, summary_table(summary))
+        for table in domains_table(summary):
+            show(console, table)
         if summary.get("controls"):
             show(console, controls_table(summary))
     return 0

@@ -19,6 +19,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -180,6 +181,8 @@ def _describe(choice: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(str(argument) for argument in arguments)
     if origin in (list, tuple):
+        if dataclasses.is_dataclass(arguments[0]):
+            return f"a list, each of it {_describe(arguments[0])}"
         item = {int: "integers", float: "numbers", str: "names"}.get(arguments[0], "values")
         return f"a list of {item}, such as {'[a, b]' if item == 'names' else '[1, 2]'}"
     if dataclasses.is_dataclass(choice):
@@ -289,7 +292,9 @@ def _converted(choice: Any, value: Any, key: str) -> Any:
             for name, item in value.items()
         }
     elif origin is list or arguments[1:] == (Ellipsis,):
-        return origin(convert(arguments[0], item, key) for item in value)
+        # sections in a list are told apart by their place in it
+        keys = (f"{key}.{i}" if dataclasses.is_dataclass(arguments[0]) else key for i in count())
+        return origin(convert(arguments[0], item, k) for k, item in zip(keys, value, strict=False))
     elif origin is tuple:
         require(len(value) == len(arguments), key, list(value), f"give {len(arguments)} values")
         return tuple(convert(kind, item, key) for kind, item in zip(arguments, value, strict=True))

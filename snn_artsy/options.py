@@ -185,8 +185,11 @@ def _metavar(annotation: Any) -> str:
     for choice in choices_of(annotation):
         if choice in plain:
             return plain[choice]
-        if getattr(choice, "__args__", None) and choice.__args__[0].__class__ is str:
-            return "|".join(choice.__args__)
+        arguments = getattr(choice, "__args__", ())
+        if arguments and arguments[0].__class__ is str:
+            return "|".join(arguments)
+        if arguments and dataclasses.is_dataclass(arguments[0]):
+            return "YAML"
     return "A,B"
 
 

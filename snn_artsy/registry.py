@@ -368,6 +368,7 @@ DATA = Registry(
     {name: (f"snn_artsy.data.sources:{name}", "") for name in
      ("digits", "imagefolder", "tiny_imagenet", "cub200")}
     | {name: ("snn_artsy.data.sources:unsplit", "") for name in ("imagenet_a", "imagenet_r")}
+    | {"sequence": ("snn_artsy.data.sequence:sequence", "")}
     | {name: ("snn_artsy.data.sources:torchvision", "") for name in TORCHVISION},
 )  # fmt: skip
 """Called with a `snn_artsy.config.DataConfig`, gives a `snn_artsy.data.ImageSource`."""

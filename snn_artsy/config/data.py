@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from snn_artsy.checks import one_of, require, within
+from snn_artsy.checks import named, one_of, require, within
 from snn_artsy.config_builder import take_types
+
+SEQUENCE = "sequence"
+"""The data set that is made of others."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One data set of a sequence (``data.sources``); its classes make tasks of their own.
+
+    Args:
+        name: As ``data.name``, but for ``sequence``.
+        root: Directory of its images, below ``data.root`` unless absolute; default: ``data.root``.
+        domain: What it is called in results; default: the last part of ``root``, or ``name``.
+        class_range, class_order, n_tasks, increment, base: As in ``data``, of its own classes; one
+            task unless ``n_tasks`` or ``increment`` is given.
+        train_per_class, test_per_class: As in ``data``; default: those of ``data``.
+    """
+
+    name: str = "imagefolder"
+    root: str | None = None
+    domain: str | None = None
+    class_range: list[int] | None = None
+    class_order: list[int] | None = None
+    n_tasks: int | None = None
+    increment: int | None = None
+    base: int = 0
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        take_types(self, "sources.")
+        if self.n_tasks is None and self.increment is None:
+            object.__setattr__(self, "n_tasks", 1)
+        if self.domain is None:
+            folder = os.path.basename((self.root or "").rstrip("/" + os.sep))
+            object.__setattr__(self, "domain", folder or self.name)
 
 
 @dataclass(frozen=True)
@@ -17,9 +55,16 @@ class DataConfig:
         name: ``digits`` (scikit-learn's, no download), ``imagefolder`` (any directory with train/
             and test/ or val/, one folder a class), ``tiny_imagenet``, ``cub200``, ``imagenet_a``,
             ``imagenet_r`` (in their published layouts), or a torchvision data set: ``cifar10``,
-            ``cifar100``, ``fashion_mnist``, ``kmnist``, ``mnist``, ``svhn``.
-        root: Directory of the images (imagefolder) or of torchvision's files.
+            ``cifar100``, ``fashion_mnist``, ``kmnist``, ``mnist``, ``svhn``; or ``sequence``, tasks
+            from several of them (``sources``).
+        root: Directory of the images (imagefolder) or of torchvision's files; of a sequence, that
+            of its sources' directories.
         download: Let torchvision download what is missing in ``root``.
+        sources: Of a sequence: a list of data sets, each with a ``root``, how many tasks it makes
+            (``n_tasks``) and what else it needs (`SourceConfig`), as ``[{root: signs, n_tasks: 5},
+            {root: textures, n_tasks: 2}]``.
+        task_order: Of a sequence: ``listed``, one data set after the other, or ``mixed``, all tasks
+            in an order drawn from ``order_seed``.
         class_range: ``[start, stop]``: only these classes, counted in name order.
         class_order: Class indices (within the chosen classes) in order of arrival; default: a
             permutation drawn from ``order_seed``.
@@ -36,6 +81,8 @@ class DataConfig:
     name: str = "digits"
     root: str | None = None
     download: bool = False
+    sources: list[SourceConfig] | None = None
+    task_order: Literal["listed", "mixed"] = "listed"
     class_range: list[int] | None = None
     class_order: list[int] | None = None
     order_seed: int | None = None
@@ -49,7 +96,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         take_types(self, "data.")
-        if self.n_tasks is None and self.increment is None:
+        if self.n_tasks is None and self.increment is None and self.name != SEQUENCE:
             object.__setattr__(self, "n_tasks", 5)
         require(
             self.n_tasks is None or self.increment is None,
@@ -93,6 +140,68 @@ class DataConfig:
             self.test_per_class,
             "use 1 or more",
         )
+        require(
+            self.name != SEQUENCE or bool(self.sources),
+            "data.sources",
+            self.sources,
+            "list the data sets of the sequence, as [{root: DIR, n_tasks: 5}, ...]",
+        )
+        self._check_sources()
+
+    def alone(self, number: int) -> DataConfig:
+        """One source of a sequence (0, 1, ...) as a data set by itself, with the same images, the
+        same tasks and the same class order within it.
+
+        Raises:
+            ConfigError: A value cannot be used; its key is that of the source.
+        """
+        source = (self.sources or [])[number]
+        folders = [os.path.expanduser(each) for each in (self.root, source.root) if each]
+        with self.keys_of_source(number):
+            return DataConfig(
+                name=source.name,
+                root=os.path.join(*folders) if folders else None,
+                download=self.download,
+                class_range=source.class_range,
+                class_order=source.class_order,
+                order_seed=self.order_seed,
+                n_tasks=source.n_tasks,
+                increment=source.increment,
+                base=source.base,
+                validation_share=self.validation_share,
+                train_share=self.train_share,
+                train_per_class=_first(source.train_per_class, self.train_per_class),
+                test_per_class=_first(source.test_per_class, self.test_per_class),
+            )
+
+    @staticmethod
+    def keys_of_source(number: int) -> AbstractContextManager[None]:
+        """Name the keys of errors as those of a source."""
+        return named("data.", f"data.sources.{number}.")
+
+    def _check_sources(self) -> None:
+        domains: list[str] = []
+        for number, source in enumerate(self.sources or []):
+            key = f"data.sources.{number}"
+            require(
+                source.name != SEQUENCE,
+                f"{key}.name",
+                source.name,
+                "list the data sets of that sequence here",
+            )
+            self.alone(number)
+            assert source.domain is not None
+            require(
+                source.domain not in domains,
+                f"{key}.domain",
+                source.domain,
+                "another source is called so, too; give them different ones",
+            )
+            domains.append(source.domain)
+
+
+def _first(own: int | None, shared: int | None) -> int | None:
+    return shared if own is None else own
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
+from snn_artsy.config.data import SEQUENCE
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import keys_of, section_of, type_of
 from snn_artsy.registry import LEARNERS, RULES, TORCHVISION
@@ -105,6 +106,10 @@ def uses_of(key: str) -> list[Use]:
 def value_at(config: RunConfig, key: str) -> Any:
     """The value under a dotted key."""
     return attrgetter(key)(config)
+
+
+def _in_sequence(c: RunConfig) -> bool:
+    return c.data.name == SEQUENCE
 
 
 def _takes_part(*names: str) -> Callable[[RunConfig], bool]:
@@ -229,12 +234,25 @@ OF_SPIKING: tuple[Use, ...] = (
 )
 """Which learners use keys of ``snn`` at all; the others' conditions come on top."""
 
+_OF_EACH_SOURCE = "where data.name is not sequence, whose data.sources have one each"
+
 WHERE_USED: tuple[Use, ...] = (
     Use(("data.root",), "where data.name is not digits", lambda c: c.data.name != "digits"),
     Use(
         ("data.download",),
         "with data sets of torchvision (data.name)",
-        lambda c: c.data.name in TORCHVISION,
+        lambda c: bool({c.data.name, *(s.name for s in c.data.sources or [])} & set(TORCHVISION)),
+    ),
+    Use(("data.sources", "data.task_order"), "with data.name sequence", _in_sequence),
+    Use(
+        _in("data", "class_range", "class_order", "increment", "base"),
+        _OF_EACH_SOURCE,
+        lambda c: not _in_sequence(c),
+    ),
+    Use(
+        ("data.n_tasks",),
+        _OF_EACH_SOURCE,
+        lambda c: not _in_sequence(c) or c.data.n_tasks is None,
     ),
     Use(("data.order_seed",), "without data.class_order", lambda c: c.data.class_order is None),
     Use(
@@ -474,8 +492,7 @@ WHERE_USED: tuple[Use, ...] = (
 )
 
 ALWAYS: tuple[str, ...] = (
-    *_in("data", "name", "class_range", "class_order", "n_tasks", "increment", "base"),
-    *_in("data", "validation_share", "train_share", "train_per_class", "test_per_class"),
+    *_in("data", "name", "validation_share", "train_share", "train_per_class", "test_per_class"),
     *_in("backbone", "name", "checkpoint", "preprocessing", "precision", "batch_size"),
     *_in("backbone", "workers", "cache"),
     *_in("snn", "mode", "fidelity", "plastic_old"),

@@ -1,4 +1,4 @@
-"""Image data sets and the stream of class-incremental tasks cut from them."""
+"""Image data sets, alone and several as one, and the stream of tasks cut from them."""
 
 from snn_artsy.data.folders import FolderSplit
 from snn_artsy.data.sources import (

@@ -70,7 +70,8 @@ class ImageSplit(Protocol):
 class ImageSource:
     """A data set: its class names in the order of the class numbers, and its two splits.
 
-    ``notes``: lines about what was found beside the images, for whoever runs it.
+    ``notes``: lines about what was found beside the images, for whoever runs it. ``parts``: the
+    data sets that it is made of, one after the other; none, if it is one itself.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ImageSource:
     train: ImageSplit
     test: ImageSplit
     notes: tuple[str, ...] = ()
+    parts: tuple[ImageSource, ...] = ()
 
 
 class ArraySplit:

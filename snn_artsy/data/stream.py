@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import DataConfig
+from snn_artsy.config.data import SEQUENCE
 from snn_artsy.data.sources import ImageSource
 
 _TRAIN, _VALIDATION, _TEST = range(3)
@@ -39,6 +41,7 @@ class TaskSplit:
     Args:
         number: Counted from 0.
         classes: Labels of the task, contiguous positions in the class order.
+        domain: The data set that it comes from.
     """
 
     number: int
@@ -46,6 +49,7 @@ class TaskSplit:
     train: SampleSet
     validation: SampleSet
     test: SampleSet
+    domain: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,29 @@ class TaskStream:
         return np.repeat(np.arange(len(self.tasks)), [len(task.classes) for task in self.tasks])
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """The data sets that tasks come from, in order of arrival."""
+        return tuple(dict.fromkeys(task.domain for task in self.tasks))
+
+    def by_domain(self) -> list[dict[str, Any]]:
+        """Of each data set, in order of arrival: its ``name``, the numbers of its ``tasks``, their
+        ``labels`` and ``class_names``, and how many ``test_images`` it has."""
+        found = []
+        for name in self.domains:
+            tasks = [task for task in self.tasks if task.domain == name]
+            labels = [label for task in tasks for label in task.classes]
+            found.append(
+                {
+                    "name": name,
+                    "tasks": [task.number for task in tasks],
+                    "labels": labels,
+                    "class_names": [self.class_names[label] for label in labels],
+                    "test_images": sum(len(task.test) for task in tasks),
+                }
+            )
+        return found
+
+    @property
     def train_index(self) -> NDArray[np.int64]:
         """Every sample of the source's train split that is used, sorted; validation included."""
         parts = [s.index for task in self.tasks for s in (task.train, task.validation)]
@@ -80,22 +107,25 @@ class TaskStream:
 
 
 def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStream:
-    """Cut ``source`` into tasks.
+    """Cut ``source`` into tasks; a sequence into those of its sources, each as if it were alone, so
+    that a class has the same images there.
 
     The class order comes from ``config.class_order``, or is
     ``numpy.random.RandomState(s).permutation(n)`` with s = ``config.order_seed`` or else ``seed``:
     the legacy generator, so that the order is the one PyCIL and PILOT draw from the same seed
     (1993 there). Which images are kept and which validate depends on ``seed`` and the class alone,
-    not on the class order or on the other classes.
+    not on the class order or on the other classes. ``config.task_order`` mixed is drawn from the
+    same s.
 
     Raises:
         ConfigError: The classes do not divide as asked, or a class has too few images.
     """
+    if config.name == SEQUENCE:
+        return _joined_stream(config, source, seed)
     start, stop = _class_range(config, len(source.class_names))
     n_classes = stop - start
     sizes = _task_sizes(config, n_classes)
-    order_seed = seed if config.order_seed is None else config.order_seed
-    class_order = start + _class_order(config.class_order, n_classes, order_seed)
+    class_order = start + _class_order(config.class_order, n_classes, _order_seed(config, seed))
 
     tasks = []
     first = 0
@@ -119,10 +149,67 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
                 )
             chosen = _choose(test_images, config.test_per_class, seed, _TEST, class_number)
             test.append((label, chosen))
-        samples = [_sample_set(parts) for parts in (train, validation, test)]
-        tasks.append(TaskSplit(number, tuple(labels), *samples))
+        samples = (_sample_set(train), _sample_set(validation), _sample_set(test))
+        tasks.append(TaskSplit(number, tuple(labels), *samples, source.name))
     names = tuple(source.class_names[number] for number in class_order)
     return TaskStream(class_order, names, tuple(tasks))
+
+
+def _joined_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStream:
+    """Streams of a sequence's sources, in one row: classes, images and tasks are numbered anew."""
+    assert config.sources is not None
+    tasks: list[TaskSplit] = []
+    class_numbers: list[NDArray[np.int64]] = []  # of each task
+    first_class = first_train = first_test = 0
+    for number, part in enumerate(source.parts):
+        with config.keys_of_source(number):
+            stream = build_stream(config.alone(number), part, seed)
+        for task in stream.tasks:
+            class_numbers.append(first_class + stream.class_order[list(task.classes)])
+            tasks.append(
+                replace(
+                    task,
+                    domain=str(config.sources[number].domain),
+                    train=replace(task.train, index=first_train + task.train.index),
+                    validation=replace(task.validation, index=first_train + task.validation.index),
+                    test=replace(task.test, index=first_test + task.test.index),
+                )
+            )
+        first_class += len(part.class_names)
+        first_train += len(part.train)
+        first_test += len(part.test)
+    order = np.arange(len(tasks))
+    if config.task_order == "mixed":
+        order = np.random.RandomState(_order_seed(config, seed)).permutation(len(tasks))
+    arriving: list[TaskSplit] = []
+    n_classes = 0
+    for number, place in enumerate(order):
+        arriving.append(_renumbered(tasks[place], number, n_classes))
+        n_classes += len(tasks[place].classes)
+    class_order = np.concatenate([class_numbers[place] for place in order])
+    names = tuple(source.class_names[number] for number in class_order)
+    return TaskStream(class_order, names, tuple(arriving))
+
+
+def _renumbered(task: TaskSplit, number: int, first_label: int) -> TaskSplit:
+    """The task as task ``number``, whose labels begin with ``first_label``."""
+    more = first_label - task.classes[0]
+
+    def labelled(samples: SampleSet) -> SampleSet:
+        return replace(samples, labels=samples.labels + more)
+
+    return replace(
+        task,
+        number=number,
+        classes=tuple(label + more for label in task.classes),
+        train=labelled(task.train),
+        validation=labelled(task.validation),
+        test=labelled(task.test),
+    )
+
+
+def _order_seed(config: DataConfig, seed: int) -> int:
+    return seed if config.order_seed is None else config.order_seed
 
 
 def _class_range(config: DataConfig, n_classes: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,4 +122,38 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "forgetting_spikes_only": metrics.forgetting_max_last(spike_acc),
             "no_decision_share": float(np.mean(last.spike_predicted < 0)),
         }
+    return measures
+
+
+def measure_domains(
+    last: StepAnswers, task_of_label: NDArray[np.int64], domain_of_task: Sequence[str]
+) -> dict[str, float]:
+    """Measures of tasks from several data sets, over all test samples and over those of a domain
+    (``a_last:signs``).
+
+    ======================= =======================================================================
+    ``a_last:DOMAIN``       accuracy on the domain's test samples
+    ``domain_predicted``    share of samples whose predicted class is of their own domain
+    ``domain_identified``   the same of the gate with the largest score; with gates only
+    ``domain_opened``       share of samples for which a gate of their own domain is open; with
+                            gates only
+    ======================= =======================================================================
+
+    Args:
+        last: Answers after the last task.
+        task_of_label: Task of each label, int64 [C].
+        domain_of_task: Name of each task's domain.
+    """
+    names = list(dict.fromkeys(domain_of_task))
+    of_task = np.array([names.index(name) for name in domain_of_task])
+    true = of_task[task_of_label[last.labels]]
+    shares = {"domain_predicted": of_task[task_of_label[last.predicted]] == true}
+    if last.gates is not None and last.gate_scores is not None:
+        shares["domain_identified"] = of_task[last.gate_scores.argmax(1)] == true
+        shares["domain_opened"] = (last.gates & (of_task[None, :] == true[:, None])).any(1)
+    measures = {key: float(np.mean(share)) for key, share in shares.items()}
+    shares = {"a_last": last.predicted == last.labels} | shares
+    for number, name in enumerate(names):
+        of_domain = {key: float(np.mean(share[true == number])) for key, share in shares.items()}
+        measures |= {f"{key}:{name}": value for key, value in of_domain.items()}
     return measures

@@ -20,7 +20,7 @@ from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.registry import FIGURES
 from snn_artsy.report.marks import marks
-from snn_artsy.runs.tables import LEARNER_CAPTION, learner_cells
+from snn_artsy.runs.tables import DOMAIN_CAPTION, LEARNER_CAPTION, domain_cells, learner_cells
 
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure
@@ -54,6 +54,7 @@ def write_report(runs: Sequence[Run], out: Path, overwrite: bool = False) -> Pat
         runs=shown,
         comparison={"headings": headings, "rows": rows, "figures": _comparison(runs)},
         caption=LEARNER_CAPTION,
+        domain_caption=DOMAIN_CAPTION,
     )
     write_outputs({out: page.encode("utf-8")}, overwrite)
     return out
@@ -89,6 +90,7 @@ def _section(run: Run) -> dict[str, Any]:
         "measures": measures,
         "headings": headings,
         "rows": rows,
+        "domains": domain_cells(measures),
         "figures": figures,
         "absent": absent,
         "config": run.config,

@@ -73,12 +73,16 @@ def compare(
         )
     if config.record != RecordConfig():
         raise ConfigError("record", "a comparison records nothing; leave the section out")
-    if config.data.test_per_class is not None:
-        raise ConfigError(
-            "data.test_per_class",
-            "a comparison resamples test images, which must be the same for "
-            "every seed; leave it out",
-        )
+    data = config.data
+    shares = [("data", data.test_per_class)]
+    shares += [(f"data.sources.{i}", s.test_per_class) for i, s in enumerate(data.sources or [])]
+    for section, share in shares:
+        if share is not None:
+            raise ConfigError(
+                f"{section}.test_per_class",
+                "a comparison resamples test images, which must be the same for "
+                "every seed; leave it out",
+            )
     require(
         config.seed + n_seeds <= 2**31,
         "seeds",

@@ -7,6 +7,7 @@ this record, so that none of them is taken for a part of another run.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -23,6 +24,7 @@ NO_DIFFERENCE = frozenset(
         # where results and images lie; of images and weights, what is in them counts
         "out",
         "data.root",
+        "data.sources.root",
         "data.download",
         "backbone.pretrained",
         "backbone.checkpoint",
@@ -36,7 +38,8 @@ NO_DIFFERENCE = frozenset(
         "threads",
     )
 )
-"""Keys of the configuration that cannot change a number."""
+"""Keys of the configuration that cannot change a number; of a section in a list, without its place
+there."""
 
 FILES_ONLY = frozenset(("h5py", "safetensors"))
 """Packages that read and write, and compute nothing."""
@@ -206,6 +209,7 @@ def added(config: RunConfig) -> list[tuple[Registry, str]]:
     named = [(LEARNERS, name) for name in config.learners]
     named += [(RULES, snn.plasticity.rule), (RULES, snn.plasticity.base)]
     named += [(DATA, config.data.name), (ENCODERS, snn.encoding.code)]
+    named += [(DATA, source.name) for source in config.data.sources or []]
     named.append((NEURONS, snn.neuron.model))
     return [(registry, name) for registry, name in named if registry.origin(name)]
 
@@ -228,9 +232,11 @@ def _that_matter(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             continue
         if isinstance(value, Mapping):
             yield from _that_matter(value, f"{key}.")
+        elif isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+            yield from _that_matter({str(i): each for i, each in enumerate(value)}, f"{key}.")
         elif key == "learners" and isinstance(value, list):
             yield key, sorted(map(str, value))
-        elif key not in NO_DIFFERENCE:
+        elif re.sub(r"\.[0-9]+\.", ".", key) not in NO_DIFFERENCE:
             yield key, value
 
 

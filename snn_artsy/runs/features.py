@@ -17,6 +17,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import with_adapters
 from snn_artsy.data import build_stream, load_source
+from snn_artsy.data.joined import by_part, parts_of
 from snn_artsy.data.sources import ImageSource, ImageSplit
 from snn_artsy.data.stream import TaskStream
 from snn_artsy.files import sha256
@@ -115,30 +116,33 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
             build(name, Setting(config, backbone.dim, device, backbone=shared))
     before = backbone.weights_sha256()
     first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
-    trunks = _trunks(
-        config,
-        backbone,
-        {"train": (source.train, every), "test": (source.test, stream.test_index)},
-        console,
-    )
+    used = {"train": (source.train, every), "test": (source.test, stream.test_index)}
+    trunks = _trunks(config, backbone, used, console)
     features: dict[str, NDArray[np.float32]] = {}
     with progress_bar(console) as progress:
-        for name, split, index in (
-            ("train", source.train, every),
-            ("test", source.test, stream.test_index),
-        ):
+        for name, (split, index) in used.items():
             bar = progress.add_task(f"features ({name})", total=len(index))
+            pieces: list[NDArray[np.float32]] = []
+            # part by part, so that the cache is shared with a part that is used alone
+            for number, rows, own in by_part(split, index):
 
-            def tell(done: int, total: int, bar: TaskID = bar) -> None:
-                progress.update(bar, completed=done, total=total)
+                def tell(done: int, total: int, bar: TaskID = bar, begun: int = rows[0]) -> None:
+                    progress.update(bar, completed=begun + done)
 
-            features[name] = (
-                trunks[name].features(tell)
-                if trunks
-                else extract_features(
-                    backbone, split, index, config.backbone, tell, config.threads, first
+                pieces.append(
+                    trunks[name][number].features(tell)
+                    if trunks
+                    else extract_features(
+                        backbone,
+                        parts_of(split)[number],
+                        own,
+                        config.backbone,
+                        tell,
+                        config.threads,
+                        first,
+                    )
                 )
-            )
+            features[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
             progress.update(bar, completed=len(index))
     if backbone.weights_sha256() != before:
         raise RuntimeError("the frozen backbone changed while features were extracted")
@@ -148,7 +152,8 @@ def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
         return backbone.load_images(source.test if split == "test" else source.train, index)
 
     def load_tokens(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
-        return trunks["test" if split == "test" else "train"].tokens(index)
+        name = "test" if split == "test" else "train"
+        return _tokens(trunks[name], used[name][0], index)
 
     tasks = list(
         feature_task_stream(
@@ -170,30 +175,46 @@ def _trunks(
     backbone: FrozenBackbone,
     splits: dict[str, tuple[ImageSplit, NDArray[np.int64]]],
     console: Console,
-) -> dict[str, Trunk]:
-    """Trunk of each split, for sub-networks in the blocks; none where no learner has any."""
+) -> dict[str, dict[int, Trunk]]:
+    """Trunks of each split's parts, for sub-networks in the blocks; none where no learner has
+    any."""
     added = any(LEARNERS.origin(name) for name in config.learners)
     if config.ann.placement != "blocks" or not (with_adapters(config) or added):
         return {}
     first = backbone.first_adapted(config.ann.blocks)
-    room, trunks = int(1e9 * config.backbone.cache_gb), {}
+    room = int(1e9 * config.backbone.cache_gb)
+    trunks: dict[str, dict[int, Trunk]] = {name: {} for name in splits}
     for name, (split, index) in splits.items():
-        trunk = Trunk(backbone, split, index, first, config.backbone, room, config.threads)
-        room = max(room - trunk.bytes, 0)
-        trunks[name] = trunk
-    needed, most = sum(t.bytes for t in trunks.values()), 1e9 * config.backbone.cache_gb
+        for number, _, own in by_part(split, index):
+            part = parts_of(split)[number]
+            trunk = Trunk(backbone, part, own, first, config.backbone, room, config.threads)
+            room = max(room - trunk.bytes, 0)
+            trunks[name][number] = trunk
+    every = [trunk for parts in trunks.values() for trunk in parts.values()]
+    needed, most = sum(t.bytes for t in every), 1e9 * config.backbone.cache_gb
     where = f'"{cache_directory(config.backbone)}"' if config.backbone.cache else "a temporary file"
     if needed <= most:
         storage = f"kept in {where}"
     else:
-        part = f"of which backbone.cache_gb keeps {in_words(most)}"
-        storage = f"{part}; the others are computed again"
-    n = sum(len(t.index) for t in trunks.values())
+        kept = f"of which backbone.cache_gb keeps {in_words(most)}"
+        storage = f"{kept}; the others are computed again"
+    n = sum(len(t.index) for t in every)
     say(
         console,
         f"tokens at block {first + 1} of {n} images: {in_words(needed)}, {storage}",
     )
     return trunks
+
+
+def _tokens(trunks: dict[int, Trunk], split: ImageSplit, index: NDArray[np.int64]) -> torch.Tensor:
+    """Tokens of a split's images (`Trunk.tokens`), whatever part they are of."""
+    pieces = [(rows, trunks[number].tokens(own)) for number, rows, own in by_part(split, index)]
+    if len(pieces) == 1:
+        return pieces[0][1]
+    tokens = torch.empty(len(index), *pieces[0][1].shape[1:], dtype=pieces[0][1].dtype)
+    for rows, piece in pieces:
+        tokens[torch.from_numpy(rows)] = piece
+    return tokens
 
 
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from snn_artsy.checks import NotFinite, require_finite
 from snn_artsy.config import RunConfig
-from snn_artsy.evaluation.measures import StepAnswers, measure
+from snn_artsy.evaluation.measures import StepAnswers, measure, measure_domains
 from snn_artsy.learners import build as build_learner
 from snn_artsy.learners import build_snn
 from snn_artsy.learners.base import Learner
@@ -93,7 +93,11 @@ def run_learner(
             checkpointer.latest.states[name] = digest
     if keep is not None:
         keep += steps
-    measures = measure(steps, features.stream.task_of_label)
+    stream = features.stream
+    measures = measure(steps, stream.task_of_label)
+    if len(stream.domains) > 1:
+        domains = [task.domain for task in stream.tasks]
+        measures |= measure_domains(steps[-1], stream.task_of_label, domains)
     measures |= learner.report()
     measures |= {"seconds": elapsed(), "seconds_learning": learning}
     if recorder is not None:

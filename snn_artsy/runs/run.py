@@ -35,7 +35,7 @@ from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.loop import run_controls, run_learner
-from snn_artsy.runs.tables import controls_table, summary_table
+from snn_artsy.runs.tables import controls_table, domains_table, summary_table
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
 
@@ -52,7 +52,7 @@ class RunResult(JupyterMixin):
         return open_run(self.directory)
 
     def __rich__(self) -> Group:
-        tables = [summary_table(self.summary)]
+        tables = [summary_table(self.summary), *domains_table(self.summary)]
         if self.summary.get("controls"):
             tables.append(controls_table(self.summary))
         failed = self.summary.get("failed", {}).values()
@@ -235,6 +235,8 @@ def _carry_out(
         "states": latest.states,
         "feature_seconds": features.seconds,
     }
+    if len(features.stream.domains) > 1:
+        summary["domains"] = features.stream.by_domain()
     if controls:
         summary["controls"] = controls
     if failed:

@@ -88,6 +88,18 @@ LEARNER_CAPTION = (
 )
 
 
+DOMAIN_COLUMNS = {
+    "domain_predicted": "class",
+    "domain_identified": "gate",
+    "domain_opened": "open",
+}
+DOMAIN_CAPTION = (
+    "Percent. Share of test images for which the right data set was found: class: the predicted "
+    "class is one of its own; gate: the gate with the largest score is; open: one of its gates is "
+    "open."
+)
+
+
 class _Table(Table):
     """Its numbers stay on a line and nothing is cut, if it has the room that it measures
     (`snn_artsy.printing.show`)."""
@@ -139,6 +151,45 @@ def learner_cells(
         for name, measures in learners.items()
     ]
     return [COLUMNS[key].title if page else COLUMNS[key].short for key in used], rows
+
+
+def domain_cells(
+    learners: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Headings, and the cells of each learner's row: the domains, A_last of each, and how often the
+    right one was found. Nothing where tasks are from one data set."""
+    keys = {key: None for measures in learners.values() for key in measures}
+    domains = [key.partition(":")[2] for key in keys if key.startswith("a_last:")]
+    if not domains:
+        return [], []
+    used = [f"a_last:{domain}" for domain in domains]
+    used += [key for key in DOMAIN_COLUMNS if key in keys]
+    rows = [
+        (name, [MeasureColumn("", "").cell(measures.get(key)) for key in used])
+        for name, measures in learners.items()
+    ]
+    return [*domains, *(DOMAIN_COLUMNS[key] for key in used[len(domains) :])], rows
+
+
+def domains_table(summary: Mapping[str, Any]) -> list[Table]:
+    """One row a learner, one column a domain; none where tasks are from one data set."""
+    headings, rows = domain_cells(summary["learners"])
+    if not headings:
+        return []
+    table = _Table(
+        title="A_last by data set",
+        title_justify="left",
+        caption=DOMAIN_CAPTION,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0),
+    )
+    table.add_column("learner", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    return [table]
 
 
 def markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

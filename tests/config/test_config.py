@@ -256,7 +256,8 @@ def test_checks_of_a_run(values: dict[str, Any], message: str) -> None:
 def test_the_experiments_are_valid(path: Path) -> None:
     config = build(RunConfig, complete(yaml.safe_load(path.read_text(encoding="utf-8"))))
     assert config.seed == 1993
-    assert config.data.name == "imagefolder"
+    sources = config.data.sources or [config.data]
+    assert {source.name for source in sources} == {"imagefolder"}
 
 
 def test_published_parameter_sets_are_chosen_by_name() -> None:

@@ -49,6 +49,8 @@ def test_nothing_is_refused_in_a_default_run_and_in_its_own_file() -> None:
             check_used(build(RunConfig, asdict(config)))
 
 
+IN_SEQUENCE = {"data.name": "sequence", "data.sources": [{"name": "digits"}]}
+
 CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     # what is given; what would use it (None: no such setting); words of the refusal
     ({"snn.receptors.g_ampa_nS": 1.0}, {"snn.fidelity": "conductance"}, "snn.fidelity conductance"),
@@ -134,6 +136,24 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"nested_mean.levels": 5}, {"learners": ["nested_mean"]}, "nested_mean"),
     ({"data.root": "images"}, {"data.name": "imagefolder"}, "not digits"),
     ({"data.download": True}, {"data.name": "mnist"}, "torchvision"),
+    (
+        {"data.download": True, **IN_SEQUENCE},
+        {"data.sources": [{"name": "digits"}, {"name": "mnist"}]},
+        "torchvision",
+    ),
+    ({"data.sources": [{"name": "digits"}]}, {"data.name": "sequence"}, "sequence"),
+    ({"data.task_order": "mixed"}, IN_SEQUENCE, "sequence"),
+    ({"data.n_tasks": 3, **IN_SEQUENCE}, {"data.name": "digits", "data.sources": None}, "sources"),
+    (
+        {"data.increment": 5, **IN_SEQUENCE},
+        {"data.name": "digits", "data.sources": None},
+        "sources",
+    ),
+    (
+        {"data.class_range": [0, 5], **IN_SEQUENCE},
+        {"data.name": "digits", "data.sources": None},
+        "sources",
+    ),
     (
         {"data.order_seed": 3, "data.class_order": list(range(10))},
         {"data.class_order": None},

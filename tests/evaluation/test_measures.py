@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from snn_artsy.evaluation.measures import StepAnswers, measure
+from snn_artsy.evaluation.measures import StepAnswers, measure, measure_domains
 
 TASK_OF_LABEL = np.array([0, 0, 1, 1])
 
@@ -132,3 +134,36 @@ def test_measures_that_do_not_apply_are_left_out() -> None:
     assert np.isnan(found["inference_ms_per_image"])
     assert not any("gate" in name or "spike" in name or "operations" in name for name in found)
     assert "no_decision_share" not in found and "all_silent_share" not in found
+
+
+def test_measures_of_domains_by_hand() -> None:
+    """Three tasks of one class each, the first and the last of them signs; six samples."""
+    gates = np.array(
+        [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]], dtype=np.bool_
+    )
+    gate_scores = np.array(
+        [[3, 1, 2], [1, 2, 3], [1, 3, 2], [1, 2, 3], [3, 1, 2], [2, 3, 1]], dtype=np.float32
+    )
+    last = StepAnswers(
+        labels=np.array([0, 0, 0, 1, 1, 2]),
+        predicted=np.array([0, 2, 1, 1, 2, 0]),
+        scores=np.zeros((6, 3), dtype=np.float32),
+    )
+    found = measure_domains(last, np.arange(3), ["signs", "hands", "signs"])
+    assert found == {
+        "a_last:signs": 1 / 4,  # the first sample of four
+        "a_last:hands": 1 / 2,
+        "domain_predicted": 4 / 6,  # the second and the last are another class of the right domain
+        "domain_predicted:signs": 3 / 4,
+        "domain_predicted:hands": 1 / 2,
+    }
+    gated = replace(last, gates=gates, gate_scores=gate_scores)
+    more = measure_domains(gated, np.arange(3), ["signs", "hands", "signs"])
+    assert {key: more[key] for key in more if key not in found} == {
+        "domain_identified": 2 / 6,  # the first two
+        "domain_identified:signs": 2 / 4,
+        "domain_identified:hands": 0.0,
+        "domain_opened": 4 / 6,  # beside others, too: the fourth and the last
+        "domain_opened:signs": 3 / 4,
+        "domain_opened:hands": 1 / 2,
+    }

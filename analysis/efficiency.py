@@ -45,7 +45,7 @@ def of_snn(trained: Trained) -> list[Row]:
     samples = join([test for _, test in trained.features.tasks])
     pre = learner.input_spikes(samples).cpu().numpy()
     scaling = learner.scaling
-    centred = (samples.features.double() - scaling.mean).cpu().numpy()
+    centred = (learner.driven_by(samples).double() - scaling.mean).cpu().numpy()
     matrix = scaling.matrix.cpu().numpy()
     kept = footprint_bytes([scaling.mean.cpu().numpy(), matrix])
     whitening = synaptic_operations(matrix.T, centred)

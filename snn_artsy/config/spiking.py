@@ -380,6 +380,8 @@ class SNNConfig:
             plain pair STDP without a presynaptic target).
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
+        tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``, or
+            ``first``: [h_0, h_0 + h_1] with h_1 of the first task's sub-network, twice the units.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
@@ -391,6 +393,7 @@ class SNNConfig:
 
     preset: str = "default"
     mode: Literal["full", "gate"] = "full"
+    tap: Literal["h0", "first"] = "h0"
     fidelity: Literal["current", "conductance"] = "current"
     receptors: Receptors = field(default_factory=Receptors)
     readout: float = 0.05
@@ -407,6 +410,7 @@ class SNNConfig:
         take_types(self, "snn.")
         one_of("snn.preset", self.preset, tuple(SNN_PRESETS))
         one_of("snn.mode", self.mode, ("full", "gate"))
+        one_of("snn.tap", self.tap, ("h0", "first"))
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         if self.fidelity == "conductance":
             require(
@@ -452,6 +456,10 @@ class SNNConfig:
             "(docs/model.md, Plasticity rule); snn.plasticity.update step integrates them"
         )
 
+    def tapped(self, dim: int) -> int:
+        """Size of what drives the silent synapses, for an h_0 of size ``dim``."""
+        return 2 * dim if self.tap == "first" else dim
+
     def n_inputs(self, dim: int) -> int:
-        """Presynaptic units of every sub-network, for features of size ``dim``."""
+        """Presynaptic units of every sub-network that features of size ``dim`` drive."""
         return self.expansion.units or 2 * dim

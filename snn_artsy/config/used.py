@@ -120,6 +120,20 @@ def _spiking(c: RunConfig) -> bool:
     return "artsy_snn" in c.learners or c.controls
 
 
+def _spiking_gates(c: RunConfig) -> bool:
+    """Silent synapses open adapters in the blocks."""
+    return _spiking(c) and c.snn.mode == "gate" and c.ann.placement == "blocks"
+
+
+def _calibrates(c: RunConfig) -> bool:
+    """A learner's gates have thresholds."""
+    return _takes_part(*MLP_GATED)(c) or ("artsy_snn" in c.learners and not _spiking_gates(c))
+
+
+def _opens_likeliest(c: RunConfig) -> bool:
+    return "artsy_best" in c.learners or _spiking_gates(c)
+
+
 def _pairs(c: RunConfig) -> bool:
     return _spiking(c) or "mean_field" in c.learners
 
@@ -224,7 +238,7 @@ OF_SPIKING: tuple[Use, ...] = (
     ),
     Use(
         (
-            *_in("snn", "mode", "readout", "fidelity", "receptors"),
+            *_in("snn", "mode", "tap", "readout", "fidelity", "receptors"),
             *("snn.neuron.floor", "snn.teacher.current"),
         ),
         "by artsy_snn (learners) and its controls",
@@ -304,10 +318,20 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.gate.replay == "exemplars",
     ),
     # the quantile also opens gates that have nothing yet to be balanced against
-    _any(GATED, _in("gate", "threshold", "quantile")),
+    Use(
+        _in("gate", "threshold", "quantile"),
+        f"{_listed(GATED)}, which has none in snn.mode gate with ann.placement blocks",
+        _calibrates,
+        of_learners=True,
+    ),
     _any(("artsy_ann_lda",), ("artsy_lda",)),
     _any(("artsy_ann_ridge",), ("artsy_ridge",)),
-    _any(("artsy_best",), ("artsy_best",)),
+    Use(
+        ("artsy_best",),
+        "by artsy_best, and artsy_snn in snn.mode gate with ann.placement blocks (learners)",
+        _opens_likeliest,
+        of_learners=True,
+    ),
     Use(
         ("artsy_best.open",),
         "with artsy_best.gates likeliest or shuffled",
@@ -335,6 +359,7 @@ WHERE_USED: tuple[Use, ...] = (
         ),
     ),
     Use(("snn.readout",), "with snn.mode full", lambda c: c.snn.mode == "full"),
+    Use(("snn.tap",), "with snn.mode gate and ann.placement blocks", _spiking_gates),
     Use(
         ("snn.receptors",),
         "with snn.fidelity conductance",

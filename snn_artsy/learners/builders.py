@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, RunConfig
 from snn_artsy.learners.aper import APERAdapter
 from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
@@ -23,11 +22,13 @@ from snn_artsy.learners.finetune import Finetune
 from snn_artsy.learners.gates import ClassGates, DiscriminantGates, RidgeGates
 from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.mean_field import MeanField
+from snn_artsy.learners.opened_evidence import OpenedEvidence
 from snn_artsy.learners.ranpac import RanPAC
 from snn_artsy.learners.replay import Replay, build_replay
 from snn_artsy.learners.simplecil import SimpleCIL
+from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.subnetworks import Build, builder
-from snn_artsy.learners.wake_and_sleep import Control
+from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.registry import LEARNERS
 
@@ -84,19 +85,13 @@ def joint(s: Setting) -> JointProbe:
     return JointProbe(s.config.joint, s.dim, s.device)
 
 
-def build_snn(s: Setting, control: Control = "none") -> ArtsySNN:
-    """Artsy (SNN), or one of its controls.
-
-    Raises:
-        ConfigError: ``snn.mode: gate`` with adapters in the blocks.
-    """
-    if s.config.snn.mode == "gate" and s.config.ann.placement != "head":
-        raise ConfigError(
-            "ann.placement",
-            f"{s.config.ann.placement!r} does not go with snn.mode 'gate', whose "
-            "spiking gates open adapters on h_0; use 'head', or snn.mode 'full'",
-        )
+def build_snn(s: Setting, control: Control = "none") -> TaughtSubnetworks:
+    """Artsy (SNN), with spiking gates of adapters in the blocks where it is asked for, or one of
+    its controls."""
     c = s.config
+    if c.snn.mode == "gate" and c.ann.placement == "blocks":
+        opened = OpenedEvidence(c.artsy_best, c.ann, s.subnetworks(), s.device, s.seed)
+        return SpikingGates(c.snn, c.gate, opened, s.dim, s.device, s.seed, s.observer, control)
     return ArtsySNN(c.snn, c.ann, c.gate, s.dim, s.device, s.seed, s.observer, control)
 
 

@@ -96,10 +96,18 @@ class OpenedEvidence:
         self.pools: list[tuple[float, float]] = []
         self.costs = torch.zeros(len(TEMPERATURES), dtype=torch.float64, device=device)
 
+    def sharing(self) -> OpenedEvidence:
+        """Another one for a learner with other gates: what either trains serves both."""
+        other = OpenedEvidence(self.config, self.ann, self.build, self.device, self.seed)
+        other.networks, other.generator = self.networks, self.generator
+        return other
+
     # --- learning ---------------------------------------------------------------------------------
 
     def train(self, task: Task) -> None:
-        """A new sub-network learns its task; `calibrate` must follow."""
+        """A new sub-network learns its task, if none has; `calibrate` must follow."""
+        if task.number < len(self.networks):
+            return
         network = self.build(self.generator)
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
@@ -113,7 +121,7 @@ class OpenedEvidence:
         Args:
             evidence: Of the gates for the task's validation samples, [n, C].
         """
-        by_own, labels = embed_training(self.networks[-1:], task)
+        by_own, labels = embed_training([self.networks[task.number]], task)
         by_own, n_train = by_own[:, 0], len(task.train)
         held = labels[n_train:]
         self.costs = self.costs + negative_log_likelihood(evidence, held)
@@ -135,12 +143,19 @@ class OpenedEvidence:
             raise RuntimeError("no gates yet: learn a task first")
         return embed(self.networks[:1], batch)[:, 0]
 
-    def answer(self, batch: Batch, evidence: Tensor, first: Tensor | None = None) -> Prediction:
+    def answer(
+        self,
+        batch: Batch,
+        evidence: Tensor,
+        first: Tensor | None = None,
+        driven: Tensor | None = None,
+    ) -> Prediction:
         """The answer of gates and opened sub-networks.
 
         Args:
             evidence: Of the gates for every class so far, float64 [B, C].
             first: `first`, where the gates have seen it: then it took a pass of each sample.
+            driven: Gates that can open by themselves, bool [B, N]; default: all.
         """
         of_class = self._task_of_class()
         gate = (evidence / self.temperature).log_softmax(1)
@@ -150,9 +165,9 @@ class OpenedEvidence:
             among = gate - tasks[:, of_class]
             tasks = tasks.gather(1, self._permutations(batch))
             gate = tasks[:, of_class] + among
-        opened = self._opened(tasks, batch.true_task)
+        opened = self._opened(tasks, batch.true_task, driven)
         within, added = torch.zeros_like(gate), torch.zeros_like(batch.features)
-        for t, network in enumerate(self.networks):
+        for t, (network, own) in enumerate(zip(self.networks, self.own, strict=False)):
             rows = opened[:, t].nonzero()[:, 0]
             if not len(rows):
                 continue  # a silent gate's sub-network is not computed
@@ -161,7 +176,7 @@ class OpenedEvidence:
             added[rows] += h - batch.features[rows]
             mine = (of_class == t).nonzero()[:, 0]
             a, b = self.pools[t]
-            pool = a * _evidence(self.own[t], h) + b * evidence[rows][:, mine]
+            pool = a * _evidence(own, h) + b * evidence[rows][:, mine]
             within[rows[:, None], mine] = pool.log_softmax(1)
         scores = combined(gate, within, opened, of_class)
         if self.config.gates == "open":  # nothing is gated: all tasks are equally likely
@@ -191,7 +206,7 @@ class OpenedEvidence:
         counts = torch.tensor([len(offsets) for _, offsets in self.own], device=self.device)
         return torch.arange(len(counts), device=self.device).repeat_interleave(counts)
 
-    def _opened(self, tasks: Tensor, true_task: Tensor | None) -> Tensor:
+    def _opened(self, tasks: Tensor, true_task: Tensor | None, driven: Tensor | None) -> Tensor:
         """m_t, bool [B, N]: the likeliest tasks' gates, or as ``gates`` or an oracle says."""
         n = tasks.shape[1]
         if true_task is not None:
@@ -199,11 +214,12 @@ class OpenedEvidence:
         if self.config.gates in ("open", "shut"):
             return torch.full_like(tasks, self.config.gates == "open", dtype=torch.bool)
         best = tasks.topk(min(self.config.open, n), dim=1).indices
-        return torch.zeros_like(tasks, dtype=torch.bool).scatter(1, best, True)
+        likeliest = torch.zeros_like(tasks, dtype=torch.bool).scatter(1, best, True)
+        return likeliest if driven is None else likeliest & driven
 
     def _permutations(self, batch: Batch) -> Tensor:
         """An order of tasks for each sample, drawn with its number alone: int64 [B, N]."""
-        generator, n = torch.Generator(), len(self.networks)
+        generator, n = torch.Generator(), len(self.own)
         orders = [
             torch.randperm(n, generator=generator.manual_seed(self.seed * 1_000_003 + index))
             for index in batch.index.tolist()
@@ -212,7 +228,8 @@ class OpenedEvidence:
 
     def _passes(self, opened: Tensor, with_first: bool) -> Tensor:
         """One for h_0, and a share for each sub-network that was computed."""
-        own = torch.tensor([n.vit_passes for n in self.networks], device=opened.device)
+        networks = self.networks[: len(self.own)]
+        own = torch.tensor([n.vit_passes for n in networks], device=opened.device)
         computed = opened.clone()
         computed[:, 0] |= with_first
         return 1 + (computed * own).sum(1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
@@ -67,7 +67,7 @@ def lesion(session: Session) -> Outcome:
     return Outcome("lesion", checks, data, figure, (f"run: {directory.name}",))
 
 
-def _drive(learner: ArtsySNN, t: int) -> Tensor:
+def _drive(learner: TaughtSubnetworks, t: int) -> Tensor:
     """Mean drive of every contact by its neuron's class, [n_post, n_pre]."""
     assert learner.scaling is not None
     means = learner.recall[t] + learner.scaling.mean.float()

@@ -10,9 +10,9 @@ import numpy as np
 
 from snn_artsy.config import PlasticityConfig, RunConfig, SNNConfig
 from snn_artsy.learners import build_snn
-from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
 from snn_artsy.learners.tasks import join
+from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.protocols.base import Session
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.run import execute
@@ -39,7 +39,7 @@ def trained_run(session: Session) -> tuple[Trained, Path]:
     return load_trained(directory), directory
 
 
-def score(trained: Trained, learner: ArtsySNN | None = None) -> Scores:
+def score(trained: Trained, learner: TaughtSubnetworks | None = None) -> Scores:
     """Accuracies on all classes' test samples after the last task."""
     samples = test_set(trained)
     task_of = trained.features.stream.task_of_label
@@ -59,7 +59,7 @@ def test_set(trained: Trained) -> LabelledBatch:
     return join([test for _, test in trained.features.tasks])
 
 
-def relearn(trained: Trained, snn: SNNConfig) -> ArtsySNN:
+def relearn(trained: Trained, snn: SNNConfig) -> TaughtSubnetworks:
     """The same tasks learnt anew under another configuration of the spiking learner."""
     config = replace(trained.config, snn=snn)
     learner = build_snn(trained.features.setting(config, trained.device))

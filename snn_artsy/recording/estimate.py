@@ -91,7 +91,9 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
         m = wide[name]
         n_bytes += 8 * m**2 + 4 * dim * m + 8 * classes * m
     if name in ("artsy_snn", "mean_field"):
-        n_bytes += _CONTACT * sum(_contacts(config, dim, task) for task in tasks)
+        seen = config.snn.tapped(dim)  # whose means and whitening are kept as well
+        n_bytes += _CONTACT * sum(_contacts(config, seen, task) for task in tasks)
+        n_bytes += 8 * (seen**2 + classes * seen)
     return n_bytes
 
 
@@ -100,6 +102,8 @@ def _continued(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]
     old data, scores of the gates, a second solution of a ridge regression."""
     n, classes = len(tasks), sum(task.n_classes for task in tasks)
     n_bytes = _HEADER
+    if name == "artsy_snn":
+        dim = config.snn.tapped(dim)
     if name.startswith("artsy"):
         scores = n * (sum(task.n_train for task in tasks) + config.gate.pseudo_per_class * classes)
         n_bytes += 4 * n * dim**2 + 8 * classes * dim + 8 * scores
@@ -164,6 +168,7 @@ def _contacts(config: RunConfig, dim: int, task: TaskSize) -> int:
 
 def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[str, int]:
     plan, snn = config.record, config.snn
+    dim = snn.tapped(dim)
     rule, k = snn.plasticity, snn.neuron.per_class
     contacts = [_contacts(config, dim, task) for task in tasks]
     n_bytes = dict.fromkeys(

@@ -68,7 +68,7 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     sizes = {"data (its images)": 8 * samples * dim}
     if LEARNERS.origin(name):  # what a learner takes that was added is not known
         return sum(sizes.values()), "data (its images)"
-    if name not in ("finetune_linear", *_WITHOUT_ADAPTERS):
+    if _adapts(name, config) and name != "finetune_linear":
         networks = len(tasks) if name.startswith(("artsy", "ease")) else 1
         # weights and biases; the one that is trained has gradients and momenta, too
         sizes["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
@@ -85,12 +85,12 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         # the sums and what is factorised, in double precision; P; a task's features
         sizes[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
     if name in _PAIRED:
-        k = snn.neuron.per_class
-        inputs = snn.n_inputs(dim)
+        k, seen = snn.neuron.per_class, _seen(name, config, dim)
+        inputs = snn.n_inputs(seen)
         contacts = [inputs * k * task.n_classes for task in tasks]
         # occupancy, state, clock, existence; the change of the last ones and what it is made of
         key = "snn.expansion.units" if snn.expansion.units else "snn.neuron.per_class"
-        sizes[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * dim * snn.expansion.units
+        sizes[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * seen * snn.expansion.units
         batch = min(snn.plasticity.batch_size, shown)
         steps = max(
             snn.encoding.steps * batch,
@@ -114,7 +114,7 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
         else:
             first_only = name in ("aper_adapter", "ranpac") and number > 0
             epochs, batch = (0 if first_only else ann.epochs), ann.batch_size
-        if name not in _WITHOUT_ADAPTERS:
+        if _adapts(name, config):
             passes += epochs * -(-n // batch)
             products += epochs * n * 4 * dim * ann.bottleneck
         if name in _MLP_GATED:
@@ -127,7 +127,8 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             # L-BFGS ends by itself, often much sooner: count what one of a hundred would take
             passes += config.joint.max_iterations * len(config.joint.l2) / 100
         if name in _PAIRED:
-            contacts = snn.n_inputs(dim) * snn.neuron.per_class * task.n_classes
+            seen = _seen(name, config, dim)
+            contacts = snn.n_inputs(seen) * snn.neuron.per_class * task.n_classes
             shown = snn.plasticity.epochs * n * snn.encoding.steps
             passes += shown / min(snn.plasticity.batch_size, n)
             n_answers = sum(other.n_test for other in tasks[: number + 1])
@@ -136,9 +137,19 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
             passes += replayed * snn.encoding.steps / snn.replay.batch_size
             products += replayed * contacts
             products += (
-                (snn.plasticity.epochs * n + n_answers + replayed) * 2 * dim * snn.expansion.units
+                (snn.plasticity.epochs * n + n_answers + replayed) * 2 * seen * snn.expansion.units
             )
     return products / PER_SECOND + passes * PER_PASS
+
+
+def _adapts(name: str, config: RunConfig) -> bool:
+    """Whether a learner trains something by gradient descent."""
+    return name not in _WITHOUT_ADAPTERS or (name == "artsy_snn" and config.snn.mode == "gate")
+
+
+def _seen(name: str, config: RunConfig, dim: int) -> int:
+    """Size of what drives a learner's silent synapses."""
+    return config.snn.tapped(dim) if name == "artsy_snn" else dim
 
 
 def free_memory() -> int | None:

@@ -14,8 +14,8 @@ from snn_artsy.checks import ConfigError, in_short, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.learners import build_snn
-from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.tasks import take
+from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.checkpoint import state_path
@@ -31,7 +31,7 @@ class Trained:
 
     config: RunConfig
     features: FeatureStream
-    learner: ArtsySNN
+    learner: TaughtSubnetworks
     device: str
 
 
@@ -86,7 +86,7 @@ def load_trained(directory: str | Path) -> Trained:
 
 
 def _check_fits(
-    learner: ArtsySNN, state: Mapping[str, torch.Tensor], features: FeatureStream
+    learner: TaughtSubnetworks, state: Mapping[str, torch.Tensor], features: FeatureStream
 ) -> None:
     """A learner took over all that a state holds, has learnt all tasks, and can answer."""
     taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}

@@ -180,6 +180,26 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "ranpac",
     ),
     ({"ann.lr": 0.1, "learners": ["artsy_snn"]}, {"snn.mode": "gate"}, "snn.mode gate"),
+    (
+        {"snn.tap": "first", "snn.mode": "gate"},
+        {"ann.placement": "blocks"},
+        "snn.mode gate and ann.placement blocks",
+    ),
+    (
+        {"artsy_best.open": 1, "learners": ["artsy_snn"], "snn.mode": "gate"},
+        {"ann.placement": "blocks"},
+        "artsy_snn in snn.mode gate",
+    ),
+    (
+        {
+            "gate.quantile": 0.1,
+            "learners": ["artsy_snn"],
+            "snn.mode": "gate",
+            "ann.placement": "blocks",
+        },
+        {"ann.placement": "head"},
+        "has none in snn.mode gate with ann.placement blocks",
+    ),
     ({"ann.scale": 0.5, "learners": ["artsy_ann_lda"]}, {"learners": ["artsy_ann"]}, "artsy_ann"),
     ({"ann.bottleneck": 8, "learners": ["simplecil"]}, {"learners": ["finetune_adapter"]}, "ease"),
     ({"artsy_lda.scale": 1.0}, {"learners": ["artsy_ann_lda"]}, "artsy_ann_lda"),

@@ -11,7 +11,6 @@ import torch
 
 from snn_artsy.config import (
     ANNConfig,
-    ConfigError,
     DiscriminantConfig,
     EaseConfig,
     FinetuneConfig,
@@ -23,8 +22,10 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.learners import Setting, build, build_snn
+from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.gates import DiscriminantGates, RidgeGates
 from snn_artsy.learners.replay import ClassGaussians, Exemplars, NoReplay, build_replay
+from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.observer import NullObserver
 from snn_artsy.registry import LEARNERS
 
@@ -158,11 +159,18 @@ def test_the_spiking_learner_and_its_controls() -> None:
     assert plain.control == "none" and isinstance(plain.probe.observer, NullObserver)
 
 
-def test_spiking_gates_do_not_go_with_adapters_in_the_blocks() -> None:
+def test_spiking_gates_of_adapters_in_the_blocks() -> None:
     blocks = replace(CONFIG, ann=replace(CONFIG.ann, placement="blocks"))
     backbone: Any = SimpleNamespace(input_size=(3, 4, 2))
-    with pytest.raises(ConfigError, match=r"ann\.placement: 'blocks' .* 'gate'.*use 'head'"):
-        build_snn(
-            Setting(replace(blocks, snn=SNNConfig(mode="gate")), DIM, "cpu", backbone=backbone)
-        )
-    assert build_snn(Setting(blocks, DIM, "cpu", backbone=backbone)).config.mode == "full"
+    snn = SNNConfig(mode="gate", tap="first")
+    observer = NullObserver()
+    setting = Setting(replace(blocks, snn=snn), DIM, "cpu", observer, backbone)
+    learner = build_snn(setting, "shuffled_labels")
+    assert isinstance(learner, SpikingGates) and learner.control == "shuffled_labels"
+    assert learner.config == snn and learner.gate == CONFIG.gate
+    assert (learner.dim, learner.size, learner.device, learner.seed) == (2 * DIM, DIM, "cpu", 17)
+    assert learner.probe.observer is observer and learner.replay.seed == 17  # type: ignore[attr-defined]
+    opened = learner.subnetworks
+    assert (opened.config, opened.ann, opened.seed) == (CONFIG.artsy_best, blocks.ann, 17)
+    full = build_snn(Setting(blocks, DIM, "cpu", backbone=backbone))
+    assert isinstance(full, ArtsySNN) and full.config.mode == "full"

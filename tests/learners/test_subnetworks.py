@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig, SNNConfig
+from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Prediction, Task
 from snn_artsy.learners.subnetworks import ANSWER_BATCH, BlockAdapters, HeadAdapter, builder, train
@@ -330,12 +330,6 @@ def test_gaussians_complete_and_exemplars_measure_old_prototypes() -> None:
             answers[old.labels == c].mean(0), atol=1e-5, rtol=0,
         )  # fmt: skip
     assert learner.replay.stored_bytes() == 4 * 12 * (4 * DIM + 3 * 16 * 16)
-
-
-def test_spiking_gates_of_adapters_sit_on_h0() -> None:
-    config = RunConfig(ann=BLOCKS, snn=SNNConfig(mode="gate"))
-    with pytest.raises(ConfigError, match=r"ann\.placement"):
-        build("artsy_snn", Setting(config, DIM, "cpu", backbone=small_vit()))
 
 
 def test_joined_batches_keep_their_images() -> None:

@@ -76,7 +76,8 @@ def learnt(features: FeatureStream, config: RunConfig, device: str, sd_ms: float
 def accuracy(learner: ArtsySNN, features: FeatureStream) -> float:
     """From spikes alone after the last task."""
     seen = join([test for _, test in features.tasks])
-    answers = evaluate(learner, seen, features.stream.task_of_label, oracle=False)
+    stream = features.stream
+    answers = evaluate(learner, seen, stream.task_of_label, False, stream.class_of_label)
     return float(np.mean(answers.spike_predicted == answers.labels))
 
 

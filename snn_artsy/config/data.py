@@ -65,6 +65,8 @@ class DataConfig:
             {root: textures, n_tasks: 2}]``.
         task_order: Of a sequence: ``listed``, one data set after the other, or ``mixed``, all tasks
             in an order drawn from ``order_seed``.
+        scenario: Of a sequence: ``class``, every data set has classes of its own, or ``domain``,
+            each is one task and all have the same classes, which are told apart by their names.
         class_range: ``[start, stop]``: only these classes, counted in name order.
         class_order: Class indices (within the chosen classes) in order of arrival; default: a
             permutation drawn from ``order_seed``.
@@ -83,6 +85,7 @@ class DataConfig:
     download: bool = False
     sources: list[SourceConfig] | None = None
     task_order: Literal["listed", "mixed"] = "listed"
+    scenario: Literal["class", "domain"] = "class"
     class_range: list[int] | None = None
     class_order: list[int] | None = None
     order_seed: int | None = None
@@ -189,6 +192,17 @@ class DataConfig:
                 source.name,
                 "list the data sets of that sequence here",
             )
+            several = {
+                "n_tasks": source.n_tasks not in (None, 1),
+                "increment": bool(source.increment),
+            }
+            for name, given in several.items():
+                require(
+                    self.scenario == "class" or not given,
+                    f"{key}.{name}",
+                    getattr(source, name),
+                    "leave it out: with data.scenario domain each data set is one task",
+                )
             self.alone(number)
             assert source.domain is not None
             require(

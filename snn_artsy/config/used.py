@@ -257,7 +257,7 @@ WHERE_USED: tuple[Use, ...] = (
         "with data sets of torchvision (data.name)",
         lambda c: bool({c.data.name, *(s.name for s in c.data.sources or [])} & set(TORCHVISION)),
     ),
-    Use(("data.sources", "data.task_order"), "with data.name sequence", _in_sequence),
+    Use(_in("data", "sources", "task_order", "scenario"), "with data.name sequence", _in_sequence),
     Use(
         _in("data", "class_range", "class_order", "increment", "base"),
         _OF_EACH_SOURCE,

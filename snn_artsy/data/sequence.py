@@ -19,7 +19,8 @@ def sequence(config: DataConfig) -> ImageSource:
     the domain's and a slash where several data sets have one of this name.
 
     Raises:
-        ConfigError: A data set cannot be read, or two of them have classes in common.
+        ConfigError: A data set cannot be read, two of them have images in common, or not the same
+            classes in a domain-incremental sequence.
     """
     sources = []
     alone = [config.alone(number) for number in range(len(config.sources or []))]
@@ -27,6 +28,8 @@ def sequence(config: DataConfig) -> ImageSource:
         with config.keys_of_source(number):
             sources.append(load_source(each))
     _refuse_overlap(alone, sources)
+    if config.scenario == "domain":
+        _require_same_classes(alone, sources)
     domains = [str(source.domain) for source in config.sources or []]
     n_classes = [len(source.class_names) for source in sources]
     starts = np.cumsum([0, *n_classes])
@@ -55,7 +58,7 @@ def _refuse_overlap(configs: Sequence[DataConfig], sources: Sequence[ImageSource
     seen: list[tuple[tuple[str, str | None], set[int]]] = []
     for number, (config, source) in enumerate(zip(configs, sources, strict=True)):
         place = config.name, None if config.root is None else os.path.realpath(config.root)
-        chosen = set(range(*(config.class_range or (0, len(source.class_names)))))
+        chosen = set(_chosen(config, source))
         for other, (where, classes) in enumerate(seen):
             if where == place and chosen & classes:
                 raise ConfigError(
@@ -64,3 +67,24 @@ def _refuse_overlap(configs: Sequence[DataConfig], sources: Sequence[ImageSource
                     f"data.sources.{other}, which has the same images; give each its own",
                 )
         seen.append((place, chosen))
+
+
+def _require_same_classes(configs: Sequence[DataConfig], sources: Sequence[ImageSource]) -> None:
+    names = [
+        {source.class_names[i] for i in _chosen(config, source)}
+        for config, source in zip(configs, sources, strict=True)
+    ]
+    for number, own in enumerate(names):
+        if different := sorted(own ^ names[0]):
+            shown = ", ".join(different[:5]) + (", ..." if len(different) > 5 else "")
+            raise ConfigError(
+                f"data.sources.{number}",
+                f"{len(different)} of its classes and of those of data.sources.0 are not in both "
+                f"({shown}); with data.scenario domain all data sets have the same class names",
+            )
+
+
+def _chosen(config: DataConfig, source: ImageSource) -> range:
+    """Class numbers that a source gives; how many there are is checked with its tasks."""
+    start, stop = config.class_range or (0, len(source.class_names))
+    return range(start, min(stop, len(source.class_names)))

@@ -60,11 +60,20 @@ class TaskStream:
         class_order: The source's class number of each label, int64 [C].
         class_names: The name of each label.
         tasks: The tasks.
+        class_of_label: Domain-incremental: the class that each label stands for, int64 [C]; a class
+            has a label in every task, so that learners see new labels in each. None: labels are
+            classes.
     """
 
     class_order: NDArray[np.int64]
     class_names: tuple[str, ...]
     tasks: tuple[TaskSplit, ...]
+    class_of_label: NDArray[np.int64] | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """How many different answers there are."""
+        return len(self.class_order if self.class_of_label is None else set(self.class_of_label))
 
     @property
     def task_of_label(self) -> NDArray[np.int64]:
@@ -188,7 +197,11 @@ def _joined_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskSt
         n_classes += len(tasks[place].classes)
     class_order = np.concatenate([class_numbers[place] for place in order])
     names = tuple(source.class_names[number] for number in class_order)
-    return TaskStream(class_order, names, tuple(arriving))
+    shared = None
+    if config.scenario == "domain":
+        own = np.concatenate([part.class_names for part in source.parts])[class_order]
+        shared = np.unique(own, return_inverse=True)[1].astype(np.int64)
+    return TaskStream(class_order, names, tuple(arriving), shared)
 
 
 def _renumbered(task: TaskSplit, number: int, first_label: int) -> TaskSplit:

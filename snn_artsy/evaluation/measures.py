@@ -17,7 +17,8 @@ class StepAnswers:
     """Answers for all test samples of the tasks seen so far.
 
     Args:
-        labels, predicted: int64 [n].
+        labels, predicted: int64 [n]. Domain-incremental: of the labels that stand for the predicted
+            class, the one of the sample's own task.
         scores: Class scores [n, C].
         gates: m, bool [n, N], and calibrated gate scores [n, N]; None without gates.
         spike_predicted: Class decided from spikes alone, -1 where nothing fired, [n]; None if none.
@@ -28,6 +29,8 @@ class StepAnswers:
         added_norm: ``|sum_t m_t h_t| / |h_0|``, [n]; None without sub-networks that are added to
             h_0.
         shut_predicted: Class predicted with all gates shut, [n]; None without.
+        chosen: The label with the largest score, [n], where ``predicted`` can be another one that
+            stands for the same class; None: it is not.
         seconds: Wall time of these answers; NaN: not measured.
     """
 
@@ -42,7 +45,13 @@ class StepAnswers:
     operations: NDArray[np.float32] | None = None
     added_norm: NDArray[np.float32] | None = None
     shut_predicted: NDArray[np.int64] | None = None
+    chosen: NDArray[np.int64] | None = None
     seconds: float = float("nan")
+
+    @property
+    def largest(self) -> NDArray[np.int64]:
+        """The label with the largest score, [n]; tells of which task a sample was taken to be."""
+        return self.predicted if self.chosen is None else self.chosen
 
 
 def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         "old_accuracy": metrics.old_accuracy(acc, counts),
         "accuracy_matrix": acc,
         "task_identification": metrics.task_identification(
-            last.predicted, last.labels, task_of_label
+            last.largest, last.labels, task_of_label
         ),
         "oracle_task_accuracy": til[-1],
         "til_a_t": np.array(til),
@@ -133,7 +142,7 @@ def measure_domains(
 
     ======================= =======================================================================
     ``a_last:DOMAIN``       accuracy on the domain's test samples
-    ``domain_predicted``    share of samples whose predicted class is of their own domain
+    ``domain_predicted``    share of samples whose label with the largest score is of their domain
     ``domain_identified``   the same of the gate with the largest score; with gates only
     ``domain_opened``       share of samples for which a gate of their own domain is open; with
                             gates only
@@ -147,7 +156,7 @@ def measure_domains(
     names = list(dict.fromkeys(domain_of_task))
     of_task = np.array([names.index(name) for name in domain_of_task])
     true = of_task[task_of_label[last.labels]]
-    shares = {"domain_predicted": of_task[task_of_label[last.predicted]] == true}
+    shares = {"domain_predicted": of_task[task_of_label[last.largest]] == true}
     if last.gates is not None and last.gate_scores is not None:
         shares["domain_identified"] = of_task[last.gate_scores.argmax(1)] == true
         shares["domain_opened"] = (last.gates & (of_task[None, :] == true[:, None])).any(1)

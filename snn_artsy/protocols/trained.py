@@ -42,8 +42,9 @@ def trained_run(session: Session) -> tuple[Trained, Path]:
 def score(trained: Trained, learner: TaughtSubnetworks | None = None) -> Scores:
     """Accuracies on all classes' test samples after the last task."""
     samples = test_set(trained)
-    task_of = trained.features.stream.task_of_label
-    answers = evaluate(learner or trained.learner, samples, task_of, oracle=False)
+    stream = trained.features.stream
+    task_of = stream.task_of_label
+    answers = evaluate(learner or trained.learner, samples, task_of, False, stream.class_of_label)
     spikes = answers.spike_predicted
     assert spikes is not None
     # -1: no neuron fired, no decision

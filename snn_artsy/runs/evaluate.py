@@ -17,11 +17,23 @@ from snn_artsy.learners.tasks import take
 # Test samples given to a learner at a time; no answer depends on it.
 TEST_BATCH = 500
 
+_PREDICTED = {"predicted", "spike_predicted", "oracle_gate_predicted", "shut_predicted"}
+
 
 def evaluate(
-    learner: Learner, samples: LabelledBatch, task_of_label: NDArray[np.int64], oracle: bool
+    learner: Learner,
+    samples: LabelledBatch,
+    task_of_label: NDArray[np.int64],
+    oracle: bool,
+    class_of_label: NDArray[np.int64] | None = None,
 ) -> StepAnswers:
-    """A learner's answers for test samples; ``oracle``: also with the true task's gate.
+    """A learner's answers for test samples.
+
+    Args:
+        task_of_label: Task of each label, int64 [C].
+        oracle: Ask also with the true task's gate.
+        class_of_label: Class of each label where several stand for one
+            (`TaskStream.class_of_label`): any of them is the right answer then.
 
     Raises:
         NotFinite: A score is not finite.
@@ -56,6 +68,14 @@ def evaluate(
         "shut_predicted": prediction.shut_predicted,
     }
     arrays = {name: c.cpu().numpy() for name, c in columns.items() if c is not None}
+    if class_of_label is not None:
+        own = np.full((task_of_label.max() + 1, class_of_label.max() + 1), -1)
+        own[task_of_label, class_of_label] = np.arange(len(task_of_label))
+        tasks = task_of_label[arrays["labels"]]
+        arrays["chosen"] = arrays["predicted"]
+        for name in arrays.keys() & _PREDICTED:
+            of_class = own[tasks, class_of_label[arrays[name]]]
+            arrays[name] = np.where(arrays[name] < 0, -1, of_class)
     return StepAnswers(**arrays, seconds=seconds)
 
 

@@ -53,6 +53,7 @@ def run_learner(
     def elapsed() -> float:
         return time.perf_counter() - started
 
+    stream = features.stream
     with progress_bar(console) as progress:
         bar = progress.add_task(name, total=len(features.tasks), completed=done)
         for step, (task, _) in enumerate(features.tasks[done:], start=done):
@@ -70,7 +71,9 @@ def run_learner(
             samples = join([test for _, test in features.tasks[: step + 1]])
             last = step == len(features.tasks) - 1
             with _finite(learner, f"{name}, task {step}"):
-                answers = evaluate(learner, samples, features.stream.task_of_label, oracle=last)
+                answers = evaluate(
+                    learner, samples, stream.task_of_label, last, stream.class_of_label
+                )
             steps.append(answers)
             if recorder is not None:
                 recorder.evaluation(
@@ -93,7 +96,6 @@ def run_learner(
             checkpointer.latest.states[name] = digest
     if keep is not None:
         keep += steps
-    stream = features.stream
     measures = measure(steps, stream.task_of_label)
     if len(stream.domains) > 1:
         domains = [task.domain for task in stream.tasks]
@@ -125,7 +127,10 @@ def run_controls(
                     learner.learn(task)
                     progress.advance(bar)
                 samples = join([test for _, test in features.tasks])
-                answers = evaluate(learner, samples, features.stream.task_of_label, oracle=False)
+                stream = features.stream
+                answers = evaluate(
+                    learner, samples, stream.task_of_label, False, stream.class_of_label
+                )
             assert answers.spike_predicted is not None
             right = float(np.mean(answers.spike_predicted == answers.labels))
             measures = {"a_last_spikes_only": right} | learner.report()

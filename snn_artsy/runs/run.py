@@ -229,7 +229,7 @@ def _carry_out(
             learners["artsy_snn"] |= timing_indices(accuracy, controls)
     summary = {
         "learners": learners,
-        "chance": 1.0 / len(features.stream.class_order),
+        "chance": 1.0 / features.stream.n_classes,
         "class_order": features.stream.class_order.tolist(),
         **facts.plain(),
         "states": latest.states,

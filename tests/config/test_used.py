@@ -143,6 +143,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"data.sources": [{"name": "digits"}]}, {"data.name": "sequence"}, "sequence"),
     ({"data.task_order": "mixed"}, IN_SEQUENCE, "sequence"),
+    ({"data.scenario": "domain"}, IN_SEQUENCE, "sequence"),
     ({"data.n_tasks": 3, **IN_SEQUENCE}, {"data.name": "digits", "data.sources": None}, "sources"),
     (
         {"data.increment": 5, **IN_SEQUENCE},

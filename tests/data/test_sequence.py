@@ -100,6 +100,54 @@ def test_each_data_set_gives_the_tasks_and_images_that_it_gives_alone(
                 np.testing.assert_array_equal(classes, joined.labels[samples.index])
 
 
+def test_domains_share_their_classes(root: Path) -> None:
+    """Labels are new in every task, and say which class they stand for by its name."""
+    sources = [
+        {"root": "signs", "class_range": [0, 2], "class_order": [1, 0]},
+        {"root": "hands", "class_order": [0, 1]},
+        {"name": "digits", "class_range": [0, 2], "class_order": [1, 0], "train_per_class": 4},
+    ]
+    _, stream = opened(config_of(root, sources, scenario="domain"))
+    assert [list(task.classes) for task in stream.tasks] == [[0, 1], [2, 3], [4, 5]]
+    assert stream.class_names == (
+        "signs/1",
+        "signs/0",
+        "hands/0",
+        "hands/1",
+        "digits/1",
+        "digits/0",
+    )
+    assert stream.class_of_label is not None and stream.n_classes == 2
+    assert stream.class_of_label.tolist() == [1, 0, 0, 1, 1, 0]
+    _, of_classes = opened(config_of(root, sources))
+    assert of_classes.class_of_label is None and of_classes.n_classes == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"root": "hands", "n_tasks": 2}, "data.sources.1.n_tasks: 2 cannot be used; leave it out"),
+        ({"root": "hands", "increment": 2}, "data.sources.1.increment: 2 cannot be used; leave it"),
+        (
+            {"name": "digits", "class_range": [1, 3]},
+            "data.sources.1: 2 of its classes and of those",
+        ),
+        (
+            {"root": "signs", "domain": "more", "class_range": [0, 3]},
+            "data.sources.1.class_range: 2",
+        ),
+    ],
+)
+def test_domains_that_do_not_share_their_classes_are_refused(
+    root: Path, source: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        opened(
+            config_of(root, [{"root": "signs", "class_range": [0, 2]}, source], scenario="domain")
+        )
+    assert str(raised.value).startswith(message)
+
+
 def test_mixed_tasks_follow_the_order_seed_alone(root: Path) -> None:
     def domains(**values: Any) -> list[str]:
         _, stream = opened(config_of(root, task_order="mixed", order_seed=4, **values), seed=5)

@@ -157,6 +157,12 @@ def test_measures_of_domains_by_hand() -> None:
         "domain_predicted:signs": 3 / 4,
         "domain_predicted:hands": 1 / 2,
     }
+    # domain-incremental: what is predicted is of the own domain, what was chosen need not be
+    shared = replace(last, predicted=np.array([0, 0, 0, 1, 1, 2]), chosen=last.predicted)
+    assert measure_domains(shared, np.arange(3), ["signs", "hands", "signs"]) == found | {
+        "a_last:signs": 1.0,
+        "a_last:hands": 1.0,
+    }
     gated = replace(last, gates=gates, gate_scores=gate_scores)
     more = measure_domains(gated, np.arange(3), ["signs", "hands", "signs"])
     assert {key: more[key] for key in more if key not in found} == {

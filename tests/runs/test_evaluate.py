@@ -97,3 +97,20 @@ def test_every_answer_is_handed_on() -> None:
     assert answers.vit_passes.tolist() == [1 + b for b in range(N)]
     assert answers.operations.tolist() == [2.0 * b for b in range(N)]
     assert 0 <= answers.seconds < 60
+
+
+def test_any_label_of_the_right_class_is_the_right_answer() -> None:
+    """Labels 0 and 3 stand for class 0, labels 1 and 2 for class 1; tasks are [0, 1] and [2, 3]."""
+    classes = np.array([0, 1, 1, 0])
+    answers = module.evaluate(Scripted(), seen_samples(), TASK_OF_LABEL, True, classes)  # type: ignore[arg-type]
+    # samples 0 to 6 have the labels 3 0 1 2 2 0 3, and answer 0 1 2 3 0 1 2
+    assert answers.labels.tolist() == LABELS.tolist()
+    assert answers.largest.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert answers.predicted.tolist() == [3, 1, 1, 3, 3, 1, 2]
+    # spikes answer 1 2 3 0 1 nothing 3
+    assert answers.spike_predicted is not None and answers.oracle_gate_predicted is not None
+    assert answers.spike_predicted.tolist() == [2, 1, 0, 3, 2, -1, 3]
+    # told its task, a sample is answered by that task's last class, which is its own task's
+    assert answers.oracle_gate_predicted.tolist() == [3, 1, 1, 3, 3, 1, 3]
+    alone = evaluated(Scripted(), oracle=False)
+    assert alone.chosen is None and alone.largest is alone.predicted

@@ -24,14 +24,16 @@ from snn_artsy.runs.run import execute, resume
 
 @pytest.fixture(scope="module")
 def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Two folders with 4 and 2 classes of noise around colours, in mixed order."""
+    """Two folders with 4 and 2 classes of noise around colours, in mixed order; copies/ has classes
+    of the same colours as signs/."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    for domain, names in {"signs": "abcd", "hands": "ab"}.items():
+    colours = {name: rng.integers(0, 200, 3) for name in "abcd"}
+    for domain, names in {"signs": "abcd", "hands": "ab", "copies": "ab"}.items():
         for name in names:
+            colour = rng.integers(0, 200, 3) if domain == "hands" else colours[name]
             for split, n in (("train", 6), ("test", 3)):
                 (root / domain / split / name).mkdir(parents=True)
-                colour = rng.integers(0, 200, 3)
                 for i in range(n):
                     pixels = colour + rng.integers(0, 50, (8, 8, 3))
                     image = Image.fromarray(pixels.astype(np.uint8))
@@ -153,3 +155,35 @@ def test_a_comparison_refuses_test_images_that_seeds_would_draw(
         sources[1]["test_per_class"] = 2  # type: ignore[assignment]
     with pytest.raises(ValueError, match=f"^{source}: a comparison resamples"):
         compare(configured(values | given), 2, Console(quiet=True))
+
+
+def test_domains_with_the_same_classes(values: dict[str, Any], tmp_path: Path) -> None:
+    """Whichever domain's class is answered, the class counts: checked beside a nearest mean."""
+    sources = [{"root": "signs", "class_range": [0, 2]}, {"root": "copies"}]
+    given = values | {
+        "data.sources": sources,
+        "data.scenario": "domain",
+        "data.task_order": "listed",
+    }
+    config = configured(given, {"out": str(tmp_path / "run")})
+    summary = execute(config).summary
+    features = prepared(config)
+    means, classes, names = [], [], features.stream.class_names
+    for task, _ in features.tasks:
+        x = np.concatenate([task.train.features, task.validation.features])
+        y = np.concatenate([task.train.labels, task.validation.labels])
+        means += [x[y == c].mean(0) for c in task.classes]
+        classes += [names[c][-1] for c in task.classes]
+    unit = np.stack(means) / np.linalg.norm(means, axis=1, keepdims=True)
+    right, own = [], []
+    for number, (_, test) in enumerate(features.tasks):
+        answers = (np.asarray(test.features) @ unit.T).argmax(1)
+        right += [
+            classes[a] == names[int(c)][-1] for a, c in zip(answers, test.labels, strict=True)
+        ]
+        own += [features.stream.task_of_label[a] == number for a in answers]
+    measures = summary["learners"]["simplecil"]
+    assert measures["a_last"] == pytest.approx(np.mean(right))
+    assert measures["domain_predicted"] == pytest.approx(np.mean(own)) and not all(own)
+    assert np.mean(right) > np.mean([r and o for r, o in zip(right, own, strict=True)])
+    assert summary["chance"] == 0.5

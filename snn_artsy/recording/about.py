@@ -47,7 +47,12 @@ def run_facts(run: Run) -> dict[str, str]:
 
 def _name(config: Mapping[str, Any], section: str) -> Any:
     chosen = config.get(section)
-    return chosen.get("name") if isinstance(chosen, Mapping) else None
+    if not isinstance(chosen, Mapping):
+        return None
+    sources = chosen.get("sources")  # of a sequence
+    listed = sources if isinstance(sources, list) else []
+    domains = [str(each.get("domain")) for each in listed if isinstance(each, Mapping)]
+    return f"{chosen.get('name')}: {', '.join(domains)}" if domains else chosen.get("name")
 
 
 def read_summary(directory: Path) -> dict[str, Any] | None:

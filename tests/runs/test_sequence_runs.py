@@ -127,7 +127,7 @@ def test_results_of_each_data_set_are_kept_and_shown(
     printed = capsys.readouterr().out
     page = (whole / "report.html").read_text(encoding="utf-8")
     for text in (printed, page):
-        assert "A_last by data set" in text and "hands" in text
+        assert "A_last by data set" in text and "sequence: signs, hands" in text
 
 
 def test_a_run_that_is_cut_off_goes_on_with_the_same_numbers(

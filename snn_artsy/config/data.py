@@ -42,9 +42,10 @@ class SourceConfig:
         take_types(self, "sources.")
         if self.n_tasks is None and self.increment is None:
             object.__setattr__(self, "n_tasks", 1)
-        if self.domain is None:
-            folder = os.path.basename((self.root or "").rstrip("/" + os.sep))
-            object.__setattr__(self, "domain", folder or self.name)
+        folder = os.path.basename((self.root or "").rstrip("/" + os.sep))
+        # a folder's name can have bytes that are no text, which names of measures must be
+        domain = (self.domain or folder or self.name).encode("utf-8", "replace").decode()
+        object.__setattr__(self, "domain", domain)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.config.data import SourceConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
 from snn_artsy.data import ImageSource, TaskStream, build_stream, load_source
@@ -290,3 +292,5 @@ def test_a_sequence_survives_its_own_file_and_typed_text() -> None:
     config = build(RunConfig, complete({"data.name": "sequence", "data.sources": text}))
     assert build(RunConfig, asdict(config)) == config
     assert [source.domain for source in config.data.sources or []] == ["signs", "digits"]
+    odd = SourceConfig(root=os.fsdecode(b"images/\xffsigns/"))
+    assert odd.domain == "?signs" and os.fsencode(str(odd.root)) == b"images/\xffsigns/"

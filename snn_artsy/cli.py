@@ -41,6 +41,7 @@ from snn_artsy.registry import (
 )
 from snn_artsy.runs.directory import check_out, claim, give_back
 from snn_artsy.signals import Terminated, exit_code, interruptible
+from snn_artsy.yaml_file import yaml_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,6 +173,11 @@ def _sweep(arguments: Namespace) -> int:
         raise ConfigError("grid", "not given; for example --grid 'seed=1993,1994;learners=[ease]'")
     resources = _resources(arguments)
     values, typed = read_grid(grid), _typed(arguments)
+    if arguments.print_config:
+        grid_cells(base, values, Path("runs"), typed)
+        config = build(RunConfig, complete(base))
+        print(as_file(config, base), yaml_text({"grid": values}), sep="", end="")
+        return 0
     made: list[Path] = []
     if base.get("out") is None:  # all is checked before a directory is made
         grid_cells(base, values, Path("runs"), typed)

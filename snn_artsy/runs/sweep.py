@@ -18,7 +18,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
-from snn_artsy.config_sources import complete
+from snn_artsy.config_sources import complete, flat
 from snn_artsy.evaluation.statistics import spread
 from snn_artsy.files import sha256
 from snn_artsy.recording.guard import read_attributes
@@ -320,9 +320,10 @@ def _write_csv(summary: Mapping[str, Any], file: Path) -> None:
 
 
 def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
-    """``key=v1,v2;key=v3`` or a mapping -> dotted keys with lists of values, read as YAML."""
+    """``key=v1,v2;key=v3``, read as YAML, or a mapping, nested or with dotted keys -> dotted keys
+    with lists of values."""
     if isinstance(text, Mapping):
-        return dict(text)
+        return dict(flat(text))
     grid: dict[str, list[Any]] = {}
     for part in filter(None, (p.strip() for p in text.split(";"))):
         key, equals, values = (word.strip() for word in part.partition("="))

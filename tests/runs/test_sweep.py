@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from processes import command_line, listening, marked, marked_environment
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.cli import main
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.learners.artsy_ann import ArtsyANN
 from snn_artsy.recording.lock import WriterLock
@@ -68,6 +70,24 @@ def test_what_is_refused_before_anything_runs(
     with pytest.raises(ConfigError, match=message):
         grid_cells(BASE, grid, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_in_a_file_has_dotted_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = {"seed": [1, 2], "snn.plasticity.rule": ["gated", "pair"]}
+    nested = {"seed": [1, 2], "snn": {"plasticity": {"rule": ["gated", "pair"]}}}
+    assert read_grid(grid) == read_grid(nested) == grid
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump({"learners": ["artsy_snn"], "grid": grid}))
+    for _ in range(2):  # what it prints is such a file again, and nothing is run
+        with pytest.raises(SystemExit) as done:
+            main(["sweep", "--config", str(file), "--print_config"])
+        assert done.value.code == 0 and list(tmp_path.iterdir()) == [file]
+        file.write_text(printed := capsys.readouterr().out)
+        assert yaml.safe_load(printed)["grid"] == grid
+        assert yaml.safe_load(printed)["learners"] == ["artsy_snn"]
 
 
 def test_grids_as_text() -> None:

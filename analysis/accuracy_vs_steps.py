@@ -10,18 +10,20 @@ deviation. ``--runs``: runs whose SimpleCIL and Artsy (ANN) are drawn for refere
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from snn_artsy.cli import script
 from snn_artsy.plots.style import BLUE, GREY, ORANGE, VERMILLION, learner_name, new_figure, styled
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from figure4 import Cells, read
+from results_table import summary_of
 
 COLOURS = {"fast": VERMILLION, "physiological": BLUE}
 
@@ -81,17 +83,15 @@ def draw(cells: Cells, summaries: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--runs", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    summaries = [
-        json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in given.runs
-    ]
+    given = parser.parse_args(words)
+    summaries = [summary_of(run) for run in given.runs]
     draw(read(given.study), summaries).savefig(given.out, dpi=200)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -8,14 +8,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import insert
+from results_table import insert, summary_of
 
+from snn_artsy.cli import script
 from snn_artsy.runs.tables import learner_cells, markdown, pair_cells
 
 KEYS = (
@@ -55,14 +56,14 @@ def tables(summary: dict[str, Any], against: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("comparison", type=Path)
     parser.add_argument("--against", default="simplecil,ease")
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="comparison")
-    given = parser.parse_args()
-    summary = json.loads((given.comparison / "summary.json").read_text(encoding="utf-8"))
+    given = parser.parse_args(words)
+    summary = summary_of(given.comparison, comparison=True)
     text = tables(summary, given.against.split(","))
     print(text)
     if given.into is not None:
@@ -70,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

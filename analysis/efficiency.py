@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from snn_artsy.cli import script
 from snn_artsy.evaluation.efficiency import (
     Operations,
     activation_sparsity,
@@ -113,12 +115,12 @@ def of_ann(trained: Trained) -> Row:
     return "artsy_ann", footprint_bytes(kept), connection_sparsity(weights), sparsity, total
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="efficiency")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     trained = load_trained(given.run)
     lines = ["| | footprint, kB | zero connections, % | zero activations, % | dense operations | "
              "effective MACs | effective ACs |", "|---|" + "---:|" * 6]  # fmt: skip
@@ -139,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

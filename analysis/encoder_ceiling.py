@@ -18,19 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from torch import Tensor
 
-from snn_artsy.api import COMPARED
+from snn_artsy.api import COMPARED, MOST_SEEDS
+from snn_artsy.checks import ConfigError, within
+from snn_artsy.cli import script
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import complete, read_config
+from snn_artsy.config_sources import assignments, complete, read_config
 from snn_artsy.evaluation.statistics import mean_interval, spread
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.joint import JointProbe
@@ -43,7 +45,7 @@ from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.pairing import reading_schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import insert
+from results_table import insert, page_with
 
 INPUTS = {"h_0": "h_0", "p": "code p", "counts": "spike counts"}
 LOSSES = {"encoding loses (h_0 - p)": ("h_0", "p"), "spikes lose (p - counts)": ("p", "counts")}
@@ -152,7 +154,7 @@ def table(each: list[dict[str, dict[str, float]]]) -> str:
     return "\n".join(markdown(["ridge", "95 %", "softmax", "95 %"], rows))
 
 
-def main(words: list[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", help="of a run; default: that of a run without options")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -162,10 +164,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--name", default="encoder_ceiling")
     given = parser.parse_args(words)
     base: dict[str, Any] = read_config(given.config) if given.config else {}
-    pairs = (each.split("=", 1) for each in given.set)
-    config = build(RunConfig, complete(COMPARED, base, {k: yaml.safe_load(v) for k, v in pairs}))
+    config = build(RunConfig, complete(COMPARED, base, assignments(given.set)))
+    within("seeds", given.seeds, 1, MOST_SEEDS)
     if given.out.exists():
-        raise SystemExit(f"{given.out} is there; give another name")
+        raise ConfigError("out", f'"{given.out}" is there; give another name')
+    if given.into is not None:
+        page_with(given.into, given.name)
     device, console = choose_device(config.device), Console(quiet=True)
     seeds = list(range(config.seed, config.seed + given.seeds))
     each = []
@@ -195,4 +199,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

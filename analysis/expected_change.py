@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 
+from snn_artsy.cli import script
 from snn_artsy.config import EncodingConfig, RunConfig, TeacherConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
@@ -75,10 +77,10 @@ def slow_average(
     return factors.gain_pre.mean((0, 1))
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--into", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     text = table()
     print(text)
     if given.into is not None:
@@ -86,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

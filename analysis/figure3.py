@@ -9,18 +9,19 @@ Mean over the seeds of a comparison (`snn-artsy compare`), bands of one standard
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from snn_artsy.cli import script
 from snn_artsy.plots.style import learner_colour, learner_name, new_figure, styled
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import cell, insert
+from results_table import cell, insert, summary_of
 
 PANELS = (
     ("a_t", "all classes seen"),
@@ -71,15 +72,15 @@ def table(summary: dict[str, Any], learners: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("comparison", type=Path)
     parser.add_argument("--learners", default="ease,artsy_ann,artsy_ann_ridge")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="figure3")
-    given = parser.parse_args()
-    summary = json.loads((given.comparison / "summary.json").read_text(encoding="utf-8"))
+    given = parser.parse_args(words)
+    summary = summary_of(given.comparison, comparison=True)
     learners = given.learners.split(",")
     draw(summary, learners).savefig(given.out, dpi=200)
     text = table(summary, learners)
@@ -89,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

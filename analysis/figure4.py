@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 from snn_artsy.plots.style import BLUE, ORANGE, new_figure, styled
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from results_table import by_name
 
 PANELS = (
     ("gate_identification", "own gate scores highest (%)", 100),
@@ -28,9 +35,17 @@ Cells = dict[str, dict[str, list[float]]]
 
 
 def read(directory: Path) -> Cells:
-    """A study's cells, setting by setting in the study's order."""
-    study = json.loads((directory / "study.json").read_text(encoding="utf-8"))
-    cells: Cells = {name: {} for name in study["study"]}
+    """A study's cells, setting by setting in the study's order.
+
+    Raises:
+        ConfigError: There is no study.
+    """
+    file = directory / "study.json"
+    try:
+        study = json.loads(file.read_text(encoding="utf-8"))
+        cells: Cells = {name: {} for name in study["study"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError("study", f'"{file}" is none ({error}); make it again') from error
     for key, measures in study["cells"].items():
         for measure, value in measures.items():
             cells[key.rsplit("/", 1)[0]].setdefault(measure, []).append(value)
@@ -64,14 +79,14 @@ def draw(studies: dict[str, Cells]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("studies", nargs="+", metavar="NAME=DIR")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    pairs = (item.split("=", 1) for item in given.studies)
-    draw({name: read(Path(folder)) for name, folder in pairs}).savefig(given.out, dpi=200)
+    given = parser.parse_args(words)
+    folders = by_name(given.studies)
+    draw({name: read(folder) for name, folder in folders.items()}).savefig(given.out, dpi=200)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

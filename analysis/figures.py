@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 from snn_artsy.plots import FIGURES, save_figures
 from snn_artsy.plots.comparison import differences
 from snn_artsy.plots.protocols import lesion_curves
@@ -79,12 +81,15 @@ FROM_RECORDED: dict[str, Callable[[], Figure]] = {
 ELSEWHERE = ("pretrain_curve.svg", "cost_model.png")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--default", type=Path, help="directory of the default run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
     parser.add_argument("--error", type=Path, help="directory of a run with the error preset")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
+    for directory in (given.default, given.error):
+        if directory is not None:
+            open_run(directory).close()  # one that is not there is no matter of minutes
     given.out.mkdir(parents=True, exist_ok=True)
     for name, draw in FROM_RECORDED.items():
         draw().savefig(given.out / f"{name}.png", dpi=150)
@@ -99,8 +104,9 @@ def main() -> None:
             for path in save_figures(run, given.out, ("png",), names, skipped):
                 print(path)
         if skipped:
-            sys.exit(f"the run lacks what these need: {', '.join(skipped)}")
+            lacking = ", ".join(skipped)
+            raise ConfigError(str(directory), f"lacks what {lacking} need; give another run")
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

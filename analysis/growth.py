@@ -9,19 +9,21 @@ From comparisons (`snn-artsy compare --data.n_tasks N`) of the same classes; mea
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from snn_artsy.cli import script
+from snn_artsy.config_builder import convert
 from snn_artsy.plots.style import learner_colour, learner_name, new_figure, styled
 from snn_artsy.runs.tables import COLUMNS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import cell, insert
+from results_table import by_name, cell, insert, summary_of
 
 KEYS = (
     "parameters", "n_contacts", "stored_bytes", "inference_ms_per_image", "seconds_learning",
@@ -83,18 +85,18 @@ def table(summaries: dict[int, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("comparisons", nargs="+", metavar="TASKS=DIR")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="growth")
-    given = parser.parse_args()
-    summaries = {}
-    for item in given.comparisons:
-        n_tasks, folder = item.split("=", 1)
-        file = Path(folder) / "summary.json"
-        summaries[int(n_tasks)] = json.loads(file.read_text(encoding="utf-8"))
+    given = parser.parse_args(words)
+    folders = by_name(given.comparisons)
+    summaries = {
+        convert(int, n_tasks, "comparisons"): summary_of(folder, comparison=True)
+        for n_tasks, folder in folders.items()
+    }
     draw(summaries).savefig(given.out, dpi=200)
     text = table(summaries)
     print(text)
@@ -103,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

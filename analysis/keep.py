@@ -13,8 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 
 RECORDED = Path(__file__).resolve().parents[1] / "experiments" / "recorded"
 JSON = ("summary.json", "study.json", "spike_timing.json")
@@ -31,8 +35,14 @@ def without_paths(value: Any) -> Any:
 
 
 def keep(directory: Path, target: Path) -> list[Path]:
-    """The files kept from one directory."""
+    """The files kept from one directory.
+
+    Raises:
+        ConfigError: It has none of them.
+    """
     kept = []
+    if not any((directory / name).is_file() for name in (*JSON, *HDF5)):
+        raise ConfigError("directories", f'nothing to keep in "{directory}"; give a finished run')
     target.mkdir(parents=True, exist_ok=True)
     for name in JSON:
         if (directory / name).is_file():
@@ -48,10 +58,10 @@ def keep(directory: Path, target: Path) -> list[Path]:
     return kept
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("directories", nargs="+", type=Path)
-    for directory in parser.parse_args().directories:
+    for directory in parser.parse_args(words).directories:
         parts = directory.resolve().parts
         below = parts[parts.index("runs") + 1 :] if "runs" in parts else parts[-1:]
         for file in keep(directory, RECORDED.joinpath(*below)):
@@ -59,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 from snn_artsy.plots.protocols import lesion_curves, pharmacology_bars
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -29,11 +32,23 @@ from results_table import cell, insert
 MEASURES = ("with_h0", "spikes_only", "task_identified")
 
 
+def data_of(directory: Path, protocol: str) -> h5py.File:
+    """What a protocol left.
+
+    Raises:
+        ConfigError: It left nothing there.
+    """
+    file = directory / f"{protocol}.h5"
+    if not h5py.is_hdf5(file):
+        raise ConfigError("directories", f'no data of {protocol} in "{directory}"; run it first')
+    return h5py.File(file)
+
+
 def lesions(directories: list[Path]) -> dict[str, NDArray[np.float64]]:
     """``<kind>/<measure>`` [runs, shares]: each run's mean over its repeats."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     for directory in directories:
-        with h5py.File(directory / "lesion.h5") as file:
+        with data_of(directory, "lesion") as file:
             share = file["data/share_cut"][()]
             for kind in ("random", "targeted"):
                 for measure in MEASURES:
@@ -46,7 +61,7 @@ def pharmacology(directories: list[Path]) -> tuple[tuple[str, ...], NDArray[np.f
     """Names of the conditions; accuracies [runs, conditions, measures]."""
     found = []
     for directory in directories:
-        with h5py.File(directory / "pharmacology.h5") as file:
+        with data_of(directory, "pharmacology") as file:
             names = tuple(name.decode() for name in file["data/condition"][()])
             found.append(file["data/accuracy"][()])
     return names, np.stack(found)
@@ -72,21 +87,21 @@ def table(directories: list[Path]) -> str:
     for k, name in enumerate(names):
         cells = [cell(list(accuracy[:, k, m]), 100) for m in range(2)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    with h5py.File(directories[0] / "lesion.h5") as file:
+    with data_of(directories[0], "lesion") as file:
         commit = file.attrs["git_commit"][:10]
     lines += ["", f"Percent of test samples right, mean ± sd over {len(directories)} runs, "
               f"commit {commit}."]  # fmt: skip
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("directories", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, help="figure of the lesions")
     parser.add_argument("--pharmacology", type=Path, help="figure of the blocked receptors")
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="lesion")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     if given.out is not None:
         lesion_curves(lesions(given.directories)).savefig(given.out, dpi=200)
     if given.pharmacology is not None:
@@ -98,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

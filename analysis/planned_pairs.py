@@ -11,16 +11,18 @@ that was asked beforehand is corrected for its own tests.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from snn_artsy.checks import ConfigError, require
+from snn_artsy.cli import script
 from snn_artsy.evaluation.statistics import holm
 from snn_artsy.runs.tables import shown_p
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import insert
+from results_table import by_name, insert, summary_of
 
 
 def found(summary: dict[str, Any], a: str, b: str) -> tuple[float, tuple[float, float], float]:
@@ -33,7 +35,8 @@ def found(summary: dict[str, Any], a: str, b: str) -> tuple[float, tuple[float, 
             sign = 1 if pair["a"] == a else -1
             low, high = sorted(sign * 100 * bound for bound in pair["interval_95"])
             return sign * 100 * pair["difference"], (low, high), pair["p"]
-    raise SystemExit(f"no pair of {a} and {b}; there are {', '.join(summary['learners'])}")
+    known = ", ".join(summary["learners"])
+    raise ConfigError("pairs", f"there is none of {a} and {b}; choose from {known}")
 
 
 def table(pairs: list[tuple[str, str]], summaries: dict[str, dict[str, Any]]) -> str:
@@ -50,19 +53,20 @@ def table(pairs: list[tuple[str, str]], summaries: dict[str, dict[str, Any]]) ->
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pairs", help="a:b, separated by commas")
     parser.add_argument("comparisons", nargs="+", metavar="NAME=DIR")
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="planned")
-    given = parser.parse_args()
-    summaries = {}
-    for item in given.comparisons:
-        name, folder = item.split("=", 1)
-        file = Path(folder) / "summary.json"
-        summaries[name] = json.loads(file.read_text(encoding="utf-8"))
-    pairs = [(a, b) for a, b in (pair.split(":") for pair in given.pairs.split(","))]
+    given = parser.parse_args(words)
+    folders = by_name(given.comparisons)
+    summaries = {name: summary_of(folder, comparison=True) for name, folder in folders.items()}
+    pairs = []
+    for pair in given.pairs.split(","):
+        a, _, b = pair.partition(":")
+        require(bool(a and b), "pairs", given.pairs, "give a:b, separated by commas")
+        pairs.append((a, b))
     text = table(pairs, summaries)
     print(text)
     if given.into is not None:
@@ -70,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -10,12 +10,15 @@ that no number is typed by hand.
 from __future__ import annotations
 
 import argparse
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 from snn_artsy.evaluation.statistics import spread
+from snn_artsy.recording.about import read_summary
 from snn_artsy.runs.tables import MeasureColumn, learner_cells, markdown
 
 KEYS = (
@@ -59,26 +62,60 @@ def results(summaries: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", caption])
 
 
-def insert(file: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's markers."""
+def summary_of(directory: Path, comparison: bool = False) -> dict[str, Any]:
+    """``summary.json`` of a finished run, or of a comparison.
+
+    Raises:
+        ConfigError: There is none, or of the other kind.
+    """
+    found = read_summary(directory)
+    kind = "comparison" if comparison else "run"
+    if found is None or ("pairs" in found) != comparison:
+        raise ConfigError("summary", f'no {kind} in "{directory}"; give the directory of one')
+    return found
+
+
+def by_name(words: Sequence[str]) -> dict[str, Path]:
+    """Directories that are given as NAME=DIR.
+
+    Raises:
+        ConfigError: A word is no such pair.
+    """
+    pairs = [word.partition("=") for word in words]
+    for word, (name, _, directory) in zip(words, pairs, strict=True):
+        if not (name and directory):
+            raise ConfigError("directories", f"{word!r} cannot be used; give NAME=DIR")
+    return {name: Path(directory) for name, _, directory in pairs}
+
+
+def page_with(file: Path, name: str) -> tuple[str, re.Pattern[str]]:
+    """A page, and its part with the markers of this name.
+
+    Raises:
+        ConfigError: They are not there.
+    """
     start, stop = f"<!-- {name} -->", f"<!-- /{name} -->"
     page = file.read_text(encoding="utf-8")
     pattern = re.compile(re.escape(start) + ".*?" + re.escape(stop), re.DOTALL)
     if not pattern.search(page):
-        raise SystemExit(f"{file}: no {start} ... {stop} in it")
-    file.write_text(pattern.sub(lambda _: f"{start}\n{text}\n{stop}", page), encoding="utf-8")
+        raise ConfigError("into", f'no {start} ... {stop} in "{file}"; put them where it belongs')
+    return page, pattern
 
 
-def main() -> None:
+def insert(file: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's markers."""
+    page, pattern = page_with(file, name)
+    part = f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+    file.write_text(pattern.sub(lambda _: part, page), encoding="utf-8")
+
+
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="results")
-    arguments = parser.parse_args()
-    summaries = [
-        json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in arguments.runs
-    ]
-    text = results(summaries)
+    arguments = parser.parse_args(words)
+    text = results([summary_of(run) for run in arguments.runs])
     if arguments.into is None:
         print(text)
         return
@@ -86,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -14,18 +14,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from snn_artsy.checks import ConfigError
+from snn_artsy.cli import script
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import complete
+from snn_artsy.config_sources import assignments, complete, read_config
 from snn_artsy.learners import ArtsySNN, Setting, Task
 from snn_artsy.learners.tasks import join
 from snn_artsy.observer import SILENT
@@ -86,8 +88,7 @@ def lead_and_state(learner: ArtsySNN, task: Task) -> tuple[np.ndarray, np.ndarra
     mean change by the STDP window in one presentation, and whether it converted."""
     layer, dt = learner.layers[task.number], learner.config.encoding.dt
     rule = layer.rule
-    if not isinstance(rule, PairSTDP):
-        raise SystemExit("snn.plasticity.rule: the window is read for the pair rule; use pair")
+    assert isinstance(rule, PairSTDP)
     k, columns = learner.config.neuron.per_class, []
     step = torch.arange(len(learner.schedule.teach))
     for c, label in enumerate(task.classes):
@@ -188,22 +189,25 @@ def draw(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("--config")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
-    pairs = (item.split("=", 1) for item in given.set)
-    config = build(RunConfig, complete(base, {k: yaml.safe_load(v) for k, v in pairs}))
-    given.out.mkdir(parents=True)
+    given = parser.parse_args(words)
+    base = read_config(given.config) if given.config else {}
+    config = build(RunConfig, complete(base, assignments(given.set)))
+    if config.snn.plasticity.rule != "pair":
+        raise ConfigError("snn.plasticity.rule", "the window is read for the pair rule; use pair")
+    if given.out.exists():
+        raise ConfigError("out", f'"{given.out}" is there; give another name')
     device = choose_device(config.device)
     found = measured(config, prepare(config, device, Console()), device)
+    given.out.mkdir(parents=True)
     text = json.dumps(found, indent=1)
     (given.out / FILE).write_text(text + "\n", encoding="utf-8")
     draw(found).savefig(given.out / "spike_timing.png", dpi=150)
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -23,20 +23,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
+from snn_artsy.api import MOST_SEEDS
+from snn_artsy.checks import ConfigError, require, within
+from snn_artsy.cli import script
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import complete, layered
+from snn_artsy.config_sources import assignments, complete, layered, read_config
 from snn_artsy.evaluation.statistics import mean_interval
 from snn_artsy.learners.shuffled import EQUAL_DENSITY, timing_indices
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.compare import compare
 from snn_artsy.runs.workers import Resources
+from snn_artsy.yaml_file import read_yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "analysis"))
-from results_table import insert
+from results_table import insert, page_with
 from results_table import table as markdown_table
 
 TIMING = (
@@ -55,7 +58,7 @@ OF_SHUFFLED = ("a_last_spikes_only", "contacts_changed")
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
-    parser.add_argument("--config", type=Path)
+    parser.add_argument("--config")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=1993)
@@ -68,10 +71,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--columns", help="columns of the table, separated by commas")
     given = parser.parse_args(words)
-    settings = yaml.safe_load(given.study.read_text(encoding="utf-8"))
-    base = yaml.safe_load(given.config.read_text(encoding="utf-8")) if given.config else {}
-    pairs = (item.split("=", 1) for item in given.set)
-    base = layered(base, {key: yaml.safe_load(value) for key, value in pairs})
+    settings = read_yaml(given.study, "study", f'"{given.study}"')
+    named = isinstance(settings, dict) and settings
+    require(bool(named), "study", str(given.study), "give a file of settings, NAME: {key: value}")
+    base = read_config(given.config) if given.config else {}
+    base = layered(base, assignments(given.set))
+    within("seeds", given.seeds, 1, MOST_SEEDS)
+    if given.into is not None:
+        page_with(given.into, given.name)
     found = carry_out(settings, base, given)
     text = table(found, given)
     print(text)
@@ -90,7 +97,9 @@ def carry_out(
         configs[name] = build(RunConfig, complete(base, own, over or {}))
     file = given.out / "study.json"
     if file.is_file() and not any(Path(str(config.out)).is_dir() for config in configs.values()):
-        raise SystemExit(f"{file}: has no cells beside it to go on from; choose another --out")
+        raise ConfigError(
+            "out", f'"{file}" has no cells beside it to go on from; choose another --out'
+        )
     if given.timing:
         for control in ("ShuffledTiming", "ShuffledTimingEqualDensity"):
             LEARNERS.load(f"shuffled_timing:{control}")
@@ -157,4 +166,4 @@ def table(found: dict[str, Any], given: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

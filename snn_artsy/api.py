@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, Group
 from rich.jupyter import JupyterMixin
 
-from snn_artsy.checks import ConfigError, one_of, require
+from snn_artsy.checks import ConfigError, one_of, require, within
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
-from snn_artsy.config_builder import build
+from snn_artsy.config_builder import build, convert
 from snn_artsy.config_sources import complete, flat, read_config
 from snn_artsy.printing import make_console
 from snn_artsy.registry import KINDS
@@ -130,13 +130,16 @@ def compare(
     Raises:
         ConfigError: A key or a value cannot be used, or the directory holds something else.
     """
-    require(seeds >= 1, "seeds", seeds, "use 1 or more")
+    within("seeds", convert(int, seeds, "seeds"), 1, MOST_SEEDS)
     chosen = configured(config, options, **COMPARED)
     from snn_artsy.runs.compare import compare
     from snn_artsy.runs.workers import Resources
 
     return Comparison(*compare(chosen, seeds, _console(verbose), Resources(workers=workers)))
 
+
+MOST_SEEDS = 10_000
+"""More are a slip; every one of them trains all learners."""
 
 COMPARED = {"data.train_share": 0.9}
 """Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all."""

@@ -19,8 +19,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from snn_artsy.api import COMPARED, Comparison
-from snn_artsy.checks import ConfigError, one_of, require
+from snn_artsy.api import COMPARED, MOST_SEEDS, Comparison
+from snn_artsy.checks import ConfigError, one_of, within
 from snn_artsy.commands import PROG, build_parsers
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
@@ -68,46 +68,76 @@ _NAMING = {
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    _carry_out(_dispatch, PROG, list(sys.argv[1:] if argv is None else argv))
+
+
+def script(work: Callable[[list[str]], None]) -> NoReturn:
+    """Carry out a script beside the package, which is given its arguments, as commands are: what
+    goes wrong is one line, with their exit codes."""
+
+    def done(arguments: list[str]) -> int:
+        from snn_artsy.recording.schema import RecordingError
+
+        try:
+            work(arguments)
+        except RecordingError as error:  # of a run that it was given
+            raise ConfigError("run", str(error)) from error
+        return 0
+
+    _carry_out(done, Path(sys.argv[0]).name, sys.argv[1:])
+
+
+def _carry_out(work: Callable[[list[str]], int], prog: str, arguments: list[str]) -> NoReturn:
+    """Do what the arguments ask for, and exit."""
     # Accepted before and after the command's name; it is no part of a run's configuration.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     with safe_streams() as out:
         try:
-            code = _outcome(arguments, debug)
+            code, failure = _outcome(lambda: work(arguments), debug)
+            if failure is not None:
+                complain(f"{prog}: {failure}")
         except KeyboardInterrupt as error:  # one more, while the first was being said
             code = exit_code(error)
         out.flush()
         if out.lost is not None and not isinstance(out.lost, BrokenPipeError):
-            complain(f"{PROG}: standard output was lost ({out.lost})")
+            complain(f"{prog}: standard output was lost ({out.lost})")
             if not _PRINTS.isdisjoint(arguments):
                 code = code or 1
     sys.exit(code)
 
 
-def _outcome(arguments: list[str], debug: bool) -> int:
-    """Carry a command out; its exit code."""
+def _outcome(work: Callable[[], int], debug: bool) -> tuple[int, str | None]:
+    """Exit code of some work, and what went wrong."""
     try:
         with interruptible():
-            return _dispatch(arguments)
+            return work(), None
     except SystemExit as error:  # --help and its like
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    except ConfigError as error:
-        return _fail(str(error), 2, debug)
+        return (error.code if isinstance(error.code, int) else int(error.code is not None)), None
     except KeyboardInterrupt as error:
+        _traceback(debug)
         how = "terminated" if isinstance(error, Terminated) else "interrupted"
-        return _fail(f"{how}{error}", exit_code(error), debug)
-    except OSError as error:
-        return _fail(*_of_system(error), debug)
-    except MemoryError as error:
-        why = f" ({error})" if str(error) else ""
-        return _fail(f"memory: not enough{why}; close other programs, or use less data", 1, debug)
+        return exit_code(error), f"{how}{error}"
     except Exception as error:
-        from snn_artsy.recording.schema import RecordingError
+        _traceback(debug)
+        return _said(error, debug)
 
-        known = isinstance(error, RecordingError)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
-        return _fail(text if debug or known else f"{text} (--debug shows the traceback)", 1, debug)
+
+def _said(error: Exception, debug: bool) -> tuple[int, str]:
+    """Exit code of a failure, and the failure in words."""
+    if isinstance(error, ConfigError):
+        return 2, str(error)
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, MemoryError):
+        why = f" ({error})" if str(error) else ""
+        return 1, f"memory: not enough{why}; close other programs, or use less data"
+    from snn_artsy.recording.schema import RecordingError
+
+    if isinstance(error, RecordingError):
+        return 1, str(error)
+    text = f"{type(error).__name__}: {error}"
+    return 1, text if debug else f"{text} (--debug shows the traceback)"
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -268,7 +298,7 @@ def _compare(arguments: Namespace) -> int:
     if arguments.print_config:
         print(as_file(config, values), end="")
         return 0
-    require(arguments.seeds >= 1, "seeds", arguments.seeds, "use 1 or more")
+    within("seeds", arguments.seeds, 1, MOST_SEEDS)
     resources = _resources(arguments)
 
     from snn_artsy.runs.compare import compare
@@ -419,25 +449,23 @@ def _opened(path: str) -> Iterator[Run]:
 # --- failures -------------------------------------------------------------------------------------
 
 
-def _of_system(error: OSError) -> tuple[str, int]:
+def _of_system(error: OSError) -> tuple[int, str]:
     """The system's error in words, and 2 as exit code if a place is the cause, not its disk."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
-        return f"system: {reason} (--debug shows where)", 1
+        return 1, f"system: {reason} (--debug shows where)"
     place = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
     if error.errno in _DISK:
-        return f'"{place}": {reason}; make room there, or use another disk', 1
-    return f'"{place}": {reason}; give another place, or mend this one', 2
+        return 1, f'"{place}": {reason}; make room there, or use another disk'
+    return 2, f'"{place}": {reason}; give another place, or mend this one'
 
 
-def _fail(text: str, code: int, debug: bool) -> int:
+def _traceback(debug: bool) -> None:
     if debug:
         import traceback
 
         for line in traceback.format_exc().splitlines():
             complain(line, indent=True)
-    complain(f"{PROG}: {text}")
-    return code
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ beside it in the same source remains.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_origin
@@ -73,6 +73,23 @@ def place(tree: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     for section in sections:
         tree = tree.setdefault(section, {})
     return tree, name
+
+
+def assignments(words: Iterable[str]) -> dict[str, Any]:
+    """Dotted keys and values of ``KEY=VALUE``, read as YAML.
+
+    Raises:
+        ConfigError: A word is none, a key stands there twice, or a value is no YAML.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ConfigError("set", f"{word!r} cannot be used; give KEY=VALUE")
+        if key in found:
+            raise ConfigError(key, "given twice; give it once")
+        found[key] = read_yaml(value, key, "its value")
+    return found
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_artsy.checks import between
+from snn_artsy.config import check_threads
+
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure
 
@@ -83,3 +86,7 @@ class Session:
     run: Path | None = None
     scratch: Path | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        between("seed", self.seed, 0, 2**31 - 1)
+        check_threads(self.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
@@ -32,6 +33,9 @@ from snn_artsy.yaml_file import read_mapping, read_yaml
 
 # How long a run waits for a worker that is lost to Ray, but still writes (s).
 PATIENCE = 60.0
+
+MOST_RUNS = 10_000
+"""More are a slip; each is checked before the first one runs."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def grid_cells(
             raise ConfigError("grid", f"{key} cannot be swept over; name single keys")
         if not isinstance(values, list | tuple) or not values:
             raise ConfigError("grid", f"{key} has no list of values ({values!r}); give [a, b, ...]")
+    count = math.prod(len(values) for values in grid.values())
+    most = f"use at most {MOST_RUNS:,} combinations of values"
+    require(count <= MOST_RUNS, "grid", count, most)
     cells = []
     for combination in itertools.product(*grid.values()):
         chosen = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import runpy
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -66,3 +68,67 @@ def test_what_is_not_there_is_found() -> None:
         "import snn_artsy.run\nfrom study import nested\nfrom snn_artsy.runs.run import execute, x"
     )
     assert list(missing(source)) == ["snn_artsy.run", "study.nested", "snn_artsy.runs.run.x"]
+
+
+# --- wrong paths ----------------------------------------------------------------------------------
+
+NOWHERE: dict[str, list[str]] = {
+    "analysis/accuracy_vs_steps.py": ["nowhere", "--out", "made.png"],
+    "analysis/ann_vs_snn.py": ["nowhere"],
+    "analysis/comparison_table.py": ["nowhere"],
+    "analysis/conversion_dynamics.py": ["nowhere"],
+    "analysis/efficiency.py": ["nowhere"],
+    "analysis/encoder_ceiling.py": ["--config", "nowhere.yaml", "--out", "made.json"],
+    "analysis/figure3.py": ["nowhere", "--out", "made.png"],
+    "analysis/figure4.py": ["X=nowhere", "--out", "made.png"],
+    "analysis/figures.py": ["--default", "nowhere", "--out", "made"],
+    "analysis/growth.py": ["5=nowhere", "--out", "made.png"],
+    "analysis/keep.py": ["nowhere"],
+    "analysis/lesion.py": ["nowhere"],
+    "analysis/planned_pairs.py": ["a:b", "X=nowhere"],
+    "analysis/results_table.py": ["nowhere"],
+    "analysis/spike_timing.py": ["--config", "nowhere.yaml", "--out", "made"],
+    "experiments/study.py": ["nowhere.yaml", "--out", "made"],
+}
+WRONG: list[tuple[str, list[str], str]] = [
+    *((script, words, "nowhere") for script, words in NOWHERE.items()),
+    ("analysis/encoder_ceiling.py", ["--out", "there"], "there"),
+    ("analysis/encoder_ceiling.py", ["--out", "made", "--seeds", "0"], "seeds: 0"),
+    ("analysis/encoder_ceiling.py", ["--out", "made", "--set", "seed"], "set: 'seed'"),
+    ("analysis/encoder_ceiling.py", ["--out", "made", "--set", "sed=1"], "sed: unknown key"),
+    ("analysis/encoder_ceiling.py", ["--out", "made", "--set", "seed=[1"], "seed: its value"),
+    ("analysis/encoder_ceiling.py", ["--out", "made", "--into", "there"], "into: no <!--"),
+    ("analysis/spike_timing.py", ["--out", "there"], "snn.plasticity.rule: "),
+    ("analysis/spike_timing.py", ["--out", "there", "--set", "snn.preset=timing"], "out: "),
+    ("analysis/growth.py", ["five=there", "--out", "made.png"], "comparisons: 'five'"),
+    ("analysis/growth.py", ["nowhere", "--out", "made.png"], "give NAME=DIR"),
+    ("analysis/planned_pairs.py", ["ab", "X=there"], "no comparison in"),
+    ("experiments/study.py", ["there", "--out", "made"], "study: "),
+]
+
+
+@pytest.mark.parametrize(("script", "words", "said"), WRONG, ids=str)
+def test_wrong_arguments_are_one_line(
+    script: str,
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").write_text("[]")
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.count("\n") == 1, message
+    assert message.startswith(f"{Path(script).name}: ") and said in message
+    assert {path.name for path in tmp_path.iterdir()} == {"there"}
+    assert Path("there").read_text() == "[]"
+
+
+def test_every_analysis_is_tried() -> None:
+    scripts = {f"analysis/{path.name}" for path in (ROOT / "analysis").glob("*.py")}
+    assert scripts - {"analysis/expected_change.py"} == {*NOWHERE} - {"experiments/study.py"}

@@ -90,6 +90,9 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["retention", "--run", str(tmp_path)], "leave --run out"),
         (["lesion", "--run", str(tmp_path / "no")], "no directory"),
         (["lesion", "--run", str(tmp_path)], "no trained artsy_snn"),
+        (["mg-block", "--seed", "-1"], "seed: -1 cannot be used; use 0 to 2,147,483,647"),
+        (["all", "--seed", "9" * 12], "seed: "),
+        (["mg-block", "--threads", "0"], "threads: 0"),
     ):
         assert run(*arguments) == 2
         assert text in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
@@ -77,7 +78,7 @@ def test_every_setting_is_a_comparison(
 def test_a_study_of_an_earlier_version_is_left_alone(study: Any, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "study.json").write_text("{}")
-    with pytest.raises(SystemExit, match="choose another --out"):
+    with pytest.raises(ConfigError, match="choose another --out"):
         study("--out", str(tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.json"]
     assert (tmp_path / "out" / "study.json").read_text() == "{}"

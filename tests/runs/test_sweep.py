@@ -62,6 +62,10 @@ def test_every_combination_once(tmp_path: Path) -> None:
         ({"seed": 3}, "no list of values"),
         ({"seed": [1, -1]}, r"seed: -1 .* \(in the combination"),
         ({"seed": [1, 1]}, "stands twice"),
+        (
+            {"seed": [*range(2000)], "ann.epochs": [*range(1, 2001)]},
+            "grid: 4000000 cannot be used; use at most 10,000",
+        ),
     ],
 )
 def test_what_is_refused_before_anything_runs(

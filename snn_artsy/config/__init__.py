@@ -179,6 +179,12 @@ class RunConfig:
             "they follow the Gaussians' shared covariance: use gate.replay gaussian and "
             "gate.covariance pooled",
         )
+        require(
+            self.snn.replay.epochs == 0 or self.gate.replay != "none",
+            "snn.replay.epochs",
+            self.snn.replay.epochs,
+            "gate.replay is none, so that nothing is replayed: use gaussian or exemplars",
+        )
         require(0 <= self.seed < 2**31, "seed", self.seed, "use 0 to 2147483647")
         check_threads(self.threads)
         require(

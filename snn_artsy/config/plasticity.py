@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from snn_artsy.checks import ConfigError, named, one_of, require, within
 from snn_artsy.config_builder import take_types
@@ -18,6 +18,7 @@ from snn_artsy.rules import (
     TripletSTDP,
     VoltageSTDP,
 )
+from snn_artsy.rules.base import require_rule
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ class PlasticityConfig:
             chosen[name] = _published(name, self.published)
         elif name not in chosen:
             chosen[name] = _own(name, self.parameters)
+        base = sped_up(chosen[name], self.speed, "snn.plasticity.speed")
         if self.rule != "gated":
-            return chosen[name].sped_up(self.speed)
+            return base
         with named("gating.", "snn.plasticity."):
             gating = Gating(
                 nmda=self.nmda,
@@ -186,11 +188,27 @@ class PlasticityConfig:
             return GatedSTDP(chosen[name], gating).sped_up(self.speed)
 
 
+def sped_up(rule: Rule, speed: float, key: str) -> Rule:
+    """The rule with every change ``speed`` times as large.
+
+    Raises:
+        ConfigError: Under ``key``: the changes are then too large, or a rule that was added gives
+            no rule.
+    """
+    try:
+        faster: object = rule.sped_up(speed)
+        require_rule("sped_up", faster)
+    except Exception as error:  # whatever a function of somebody else's does
+        reason = f"does not fit {type(rule).__name__} ({error}); use another speed or rule"
+        raise ConfigError(key, reason, speed) from error
+    return cast(Rule, faster)
+
+
 def _own(name: str, parameters: dict[str, float]) -> Rule:
     """A rule that was added, with its parameters."""
     try:
         rule: Rule = RULES[name](**parameters)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever a class of somebody else's does
         raise ConfigError(
             "snn.plasticity.parameters", f"{parameters!r} do not fit {name} ({error}); give its own"
         ) from error

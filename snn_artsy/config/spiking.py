@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from snn_artsy.checks import one_of, require, within
-from snn_artsy.config.plasticity import PlasticityConfig
+from snn_artsy.config.plasticity import PlasticityConfig, sped_up
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
@@ -432,6 +432,8 @@ class SNNConfig:
             self.replay.epochs,
             "contacts change by the error in replay: use snn.plasticity.rule error",
         )
+        if self.replay.epochs and (rule := self.plasticity.build()) is not None:
+            sped_up(rule, self.replay.speed, "snn.replay.speed")
         base = self._base()
         for name, kind in (("voltage", VoltageSTDP), ("calcium", CalciumRule)):
             if isinstance(base, kind):

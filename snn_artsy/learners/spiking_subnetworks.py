@@ -15,6 +15,7 @@ from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.replay import ClassGaussians, Replay
 from snn_artsy.learners.state import modules, under
 from snn_artsy.learners.tasks import join
+from snn_artsy.learners.trial import try_added
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.encoding import (
@@ -51,6 +52,9 @@ class SpikingSubnetworks(Learner):
         device: Where tensors live.
         seed: Of contacts and noise.
         observer: Receives reports of what happens; default: nobody does.
+
+    Raises:
+        ConfigError: A code, neuron or rule that was added cannot be used.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class SpikingSubnetworks(Learner):
         expansion = build_expansion(config.expansion, 2 * dim, seed)
         self.encoder = SpikeEncoder(config.encoding, self.schedule, expansion)
         self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding), expansion)
+        try_added(config, dim, self.encoder)
         self.generator = torch.Generator().manual_seed(seed)
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []

@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
-from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_spikes
-from snn_artsy.checks import duration, require
+from snn_artsy.arrays import LARGEST, Sizes, check_range, check_same_kind, check_spikes
+from snn_artsy.checks import between, duration, require
 from snn_artsy.rules.nmda import insertion_event
 
 if TYPE_CHECKING:
@@ -131,18 +131,47 @@ def check_signals(
 
 
 def check_traces(
-    rule: Rule | ProductRule, traces: Traces, signals: Signals, private: bool = False
+    rule: Rule | ProductRule,
+    traces: Traces,
+    signals: Signals,
+    private: bool = False,
+    name: str = "traces",
 ) -> None:
     """Whether traces have the shapes that the rule's `start` gives them for such a step; what a
-    rule appends to them later is its own.
+    rule with functions of its own appends to them later is its own.
 
     Raises:
         ValueError: They were started for other sizes, or by another rule.
     """
     expected = [list(trace.shape) for trace in rule.start(signals.pre, signals.post, private)]
-    given = [list(trace.shape) for trace in traces[: len(expected)]]
+    given = [list(trace.shape) for trace in traces]
+    if not getattr(getattr(rule, "base", rule), "is_data", False):
+        given = given[: len(expected)]
     if given != expected:
-        raise ValueError(f"traces: expected shapes {expected} as start gives them, given {given}")
+        raise ValueError(f"{name}: expected shapes {expected} as start gives them, given {given}")
+
+
+def check_start(rule: Rule, n_pre: int, n_post: int) -> Traces:
+    """Traces of a rule at rest for one presentation, as whoever holds contacts keeps them.
+
+    Raises:
+        TypeError: `start` gives no tensors, or `slow` is no tuple of names.
+        ValueError: There are more slow traces than traces.
+    """
+    import torch
+
+    name = type(rule).__name__
+    traces = rule.start(torch.zeros(1, n_pre), torch.zeros(1, n_post))
+    if not isinstance(traces, tuple) or not all(isinstance(x, torch.Tensor) for x in traces):
+        raise TypeError(f"rule: {name}.start: expected a tuple of tensors, given {traces!r}")
+    slow: object = rule.slow
+    if not isinstance(slow, tuple) or not all(
+        isinstance(x, str) and x.isidentifier() for x in slow
+    ):
+        raise TypeError(f"rule: {name}.slow: expected a tuple of names, given {slow!r}")
+    if len(slow) > len(traces):
+        raise ValueError(f"rule: {name}.slow: {len(slow)} names of {len(traces)} traces")
+    return traces
 
 
 class Factors(NamedTuple):
@@ -169,6 +198,9 @@ class Trace:
     tau_ms: float
     nearest: bool = False
 
+    def __post_init__(self) -> None:
+        duration("trace.tau_ms", self.tau_ms)
+
 
 @dataclass(frozen=True)
 class SpikeTerms:
@@ -193,11 +225,17 @@ class SpikeTerms:
     def __post_init__(self) -> None:
         for side in ("pre", "post"):
             traces = getattr(self, side)
+            known = isinstance(traces, tuple) and all(isinstance(each, Trace) for each in traces)
+            require(known, f"terms.{side}", traces, "give a tuple of Trace")
             require(len(traces) <= 2, f"terms.{side}", len(traces), "use at most two traces")
             for name in (f"gain_{side}", f"loss_{side}"):
                 given = getattr(self, name)
+                require(isinstance(given, tuple), f"terms.{name}", given, "give a tuple of numbers")
                 most = f"use at most {1 + len(traces)} coefficients, one for each trace of {side}"
                 require(1 <= len(given) <= 1 + len(traces), f"terms.{name}", given, most)
+                for each in given:  # loops are compiled for finite numbers
+                    between(f"terms.{name}", each, -LARGEST, LARGEST)
+                object.__setattr__(self, name, tuple(float(each) for each in given))
 
 
 @dataclass(frozen=True)
@@ -217,6 +255,14 @@ class WeightDependence:
     power: float | None = None
     mu: float = 0.0
     floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("up", "down_0", "down", "mu", "floor"):
+            between(f"dependence.{name}", getattr(self, name), -LARGEST, LARGEST)
+        if self.power is not None:
+            between("dependence.power", self.power, -LARGEST, LARGEST)
+            least = "0 has no such power: use a mu of 0 or more, or a floor above 0"
+            require(self.mu >= 0 or self.floor > 0, "dependence.mu", self.mu, least)
 
     def of(self, w: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """up(w) and down(w)."""
@@ -294,11 +340,40 @@ class ProductRule:
             *(advance(v, signals.post, dt_ms, *_of(k)) for v, k in zip(y, terms.post, strict=True)),
         )
 
+    def checked_factors(
+        self, traces: Traces, signals: Signals, dt_ms: float
+    ) -> tuple[Factors, Traces]:
+        """`factors`, whose shapes are looked at where a subclass makes them by a function of its
+        own: sums over a batch would take others for what they are not, and compiled loops trust
+        them.
+
+        Raises:
+            TypeError, ValueError: They are no factors of such a step.
+        """
+        made: object = self.factors(traces, signals, dt_ms)
+        name = f"rule: {type(self).__name__}.factors"
+        if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], Factors):
+            raise TypeError(f"{name}: expected Factors and the traces after them, given {made!r}")
+        f, after = made
+        if not self.is_data:
+            sizes: Sizes = {}
+            like = signals.pre
+            check_same_kind("signals.pre", like, "B n_pre", sizes, like)
+            sizes["n_post"] = signals.post.shape[1]
+            for part, values in zip(Factors._fields, f, strict=True):
+                axes = "B n_pre" if part.endswith("_pre") else "B n_post"
+                check_same_kind(f"{name}: {part}", values, axes, sizes, like)
+        return f, tuple(after)
+
     def _terms(self) -> SpikeTerms:
-        terms = self.terms()
+        terms: object = self.terms()
         if terms is None:
             raise NotImplementedError(
                 f"{type(self).__name__}: give terms(), or start() and factors()"
+            )
+        if not isinstance(terms, SpikeTerms):
+            raise TypeError(
+                f"rule: {type(self).__name__}.terms: expected SpikeTerms, given {terms!r}"
             )
         return terms
 
@@ -307,7 +382,7 @@ class ProductRule:
     ) -> tuple[Tensor, Traces]:
         check_signals(w, signals, dt_ms)
         check_traces(self, traces, signals, w.ndim == 3)
-        f, traces = self.factors(traces, signals, dt_ms)
+        f, traces = self.checked_factors(traces, signals, dt_ms)
         up, down = self.dependence().of(w)
         private = w.ndim == 3
         gain = outer(f.gain_post, f.gain_pre, private)
@@ -357,7 +432,7 @@ def all_factors(
 
     steps = []
     for t in range(len(signals.pre)):
-        f, traces = rule.factors(traces, signals.at(t), dt_ms)
+        f, traces = rule.checked_factors(traces, signals.at(t), dt_ms)
         steps.append(f)
     return Factors(*(torch.stack(parts) for parts in zip(*steps, strict=True))), traces
 

@@ -168,7 +168,7 @@ class GatedSTDP:
         private), and the traces after it; for a product rule as base."""
         assert isinstance(self.base, ProductRule)
         total, weight, age, base = self._parts(traces)
-        f, base = self.base.factors(base, self.gated(signals), dt_ms)
+        f, base = self.base.checked_factors(base, self.gated(signals), dt_ms)
         observed = f.gain_pre if private else f.gain_pre.mean(0)
         elapsed_ms = dt_ms * (1 if private else len(signals.pre))
         total, weight = self._average(total, weight, observed, elapsed_ms)

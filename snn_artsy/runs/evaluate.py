@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from snn_artsy.arrays import check_tensor
 from snn_artsy.checks import require_finite
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
@@ -37,9 +38,18 @@ def evaluate(
 
     Raises:
         NotFinite: A score is not finite.
+        TypeError, ValueError: `Learner.predict` gives something else than scores of all classes.
     """
     at = time.perf_counter()
     prediction = predict(learner, samples)
+    n_classes = int(samples.labels.max()) + 1
+    for name in ("scores", "spike_scores"):
+        scored = getattr(prediction, name)
+        if scored is not None and scored.shape[1] != n_classes:
+            raise ValueError(
+                f"{type(learner).__name__}.predict: {scored.shape[1]} {name} for the "
+                f"{n_classes} classes seen so far"
+            )
     if samples.features.is_cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - at
@@ -80,6 +90,17 @@ def evaluate(
 
 
 def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
-    """`Learner.predict` in parts, so that memory does not grow with the test set."""
-    rows = torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH)
-    return Prediction.concatenate([learner.predict(take(batch, r)) for r in rows])
+    """`Learner.predict` in parts, so that memory does not grow with the test set.
+
+    Raises:
+        TypeError, ValueError: It gives something else than a row of scores for each sample.
+    """
+    parts = []
+    for rows in torch.arange(len(batch), device=batch.index.device).split(TEST_BATCH):
+        part: object = learner.predict(take(batch, rows))
+        name = f"{type(learner).__name__}.predict"
+        if not isinstance(part, Prediction):
+            raise TypeError(f"{name}: expected a Prediction, given {type(part).__name__}")
+        check_tensor(f"{name}: scores", part.scores, "B C", {"B": len(rows)}, part.scores)
+        parts.append(part)
+    return Prediction.concatenate(parts)

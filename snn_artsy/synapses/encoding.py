@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_tensor
+from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_spikes, check_tensor
 from snn_artsy.config import EncodingConfig
 from snn_artsy.registry import ENCODERS
 from snn_artsy.synapses.expansion import Expansion
@@ -280,8 +280,8 @@ class SpikeEncoder:
             sample: Sample numbers, int64 [B]; with ``poisson`` they key the noise.
 
         Raises:
-            TypeError, ValueError: Shapes or devices do not fit, ``z`` is not finite, or ``sample``
-                no int64.
+            TypeError, ValueError: Shapes or devices do not fit, ``z`` is not finite, ``sample`` no
+                int64, or a code that was added makes no spikes of such a presentation.
         """
         sizes: Sizes = {}
         check_tensor("z", z, "B D", sizes, z)
@@ -291,6 +291,11 @@ class SpikeEncoder:
         on_off = self.expansion is None
         shown = Presentation(self.drive(z), self.schedule, rate, seed, stream, sample, on_off)
         spikes: Tensor = ENCODERS[self.config.code](shown)
+        if ENCODERS.origin(self.config.code):
+            sizes |= {"T": len(self.schedule.volley), "n": shown.drive.shape[1]}
+            name = f"code {self.config.code!r}: its spikes"
+            check_same_kind(name, spikes, "T B n", sizes, shown.drive)
+            check_spikes(name, spikes)
         return spikes
 
 

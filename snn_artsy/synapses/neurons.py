@@ -25,9 +25,14 @@ def make_neuron(neuron: NeuronConfig, dt_ms: float, threshold: Tensor) -> nn.Mod
     The reset is the layer's: with reset_delay=True snnTorch subtracts it one step late, and with
     False a membrane that is still above threshold after its reset fires again only beyond twice the
     threshold. Neither is the textbook LIF.
+
+    Raises:
+        TypeError, ValueError: What was added to the registry makes none that the layer can use.
     """
     unit: nn.Module = NEURONS[neuron.model](neuron, dt_ms, threshold)
     forget(unit)
+    if NEURONS.origin(neuron.model):
+        check_added(neuron.model, unit, len(threshold))
     return unit.to(threshold.device)
 
 
@@ -88,6 +93,21 @@ def check_unit(unit: object, n_post: int) -> None:
         # what is a positive number in ordinary use and would divide by zero otherwise
         smallest = 0.0 if name in ("beta", "alpha") else 1e-6
         check_range(f"neuron.{name}", value, smallest, 1.0 if smallest == 0.0 else 1e6)
+
+
+def check_added(model: str, unit: object, n_post: int) -> None:
+    """Whether a function that was added to the registry makes what the layer integrates.
+
+    Raises:
+        TypeError, ValueError: As `check_unit`; or it resets itself.
+    """
+    check_unit(unit, n_post)
+    assert isinstance(unit, snntorch.SpikingNeuron)
+    if unit.reset_mechanism != "none":
+        raise ValueError(
+            f"neuron: {model!r} has the reset {unit.reset_mechanism!r}, and the layer resets "
+            "membranes itself; use reset_mechanism='none'"
+        )
 
 
 def check_time_constant(unit: nn.Module) -> None:

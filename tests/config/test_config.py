@@ -336,3 +336,11 @@ def test_an_error_is_a_record(
     assert str(error).startswith(f"{key}: ") and str(error).endswith(error.reason)
     if text is not None:
         assert str(error) == text
+
+
+def test_replay_needs_something_to_replay() -> None:
+    error = {"plasticity": {"rule": "error"}, "replay": {"epochs": 1}}
+    for replay in ("gaussian", "exemplars"):
+        build(RunConfig, {"snn": error, "gate": {"replay": replay}})
+    with pytest.raises(ConfigError, match=r"^snn\.replay\.epochs: 1 .* gate\.replay is none"):
+        build(RunConfig, {"snn": error, "gate": {"replay": "none"}})

@@ -114,3 +114,29 @@ def test_any_label_of_the_right_class_is_the_right_answer() -> None:
     assert answers.oracle_gate_predicted.tolist() == [3, 1, 1, 3, 3, 1, 3]
     alone = evaluated(Scripted(), oracle=False)
     assert alone.chosen is None and alone.largest is alone.predicted
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "Odd.predict: expected a Prediction, given NoneType"),
+        (torch.zeros(N, 4), "Odd.predict: expected a Prediction, given Tensor"),
+        (Prediction(None), "Odd.predict: scores: expected a torch tensor"),  # type: ignore[arg-type]
+        (Prediction(torch.zeros(N)), r"Odd.predict: scores: expected shape .*\[7\]"),
+        (Prediction(torch.zeros(N - 1, 4)), "Odd.predict: scores: expected shape"),
+        # of the newest task's classes alone: every one of them would be a class of another task
+        (Prediction(torch.zeros(N, 2)), "Odd.predict: 2 scores for the 4 classes seen so far"),
+        (
+            Prediction(torch.zeros(N, 4), spike_scores=torch.zeros(N, 3)),
+            "Odd.predict: 3 spike_scores for the 4 classes",
+        ),
+    ],
+)
+def test_an_answer_is_a_score_for_each_sample_and_class(answer: Any, message: str) -> None:
+    class Odd(Scripted):
+        def predict(self, batch: Batch) -> Prediction:
+            result: Prediction = answer
+            return result
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        evaluated(Odd(), oracle=False)

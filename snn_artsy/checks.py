@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,13 @@ def _is_number(value: object) -> bool:
         return isinstance(value, Real) and math.isfinite(value)
     except OverflowError:  # a whole number beyond every float
         return False
+
+
+def whole_number(key: str, value: Any, least: int) -> int:
+    """A whole number of at least ``least``, of any type that can count."""
+    whole = hasattr(value, "__index__")
+    require(whole and index(value) >= least, key, value, f"use a whole number of {least} or more")
+    return index(value)
 
 
 def positive(key: str, value: float) -> None:

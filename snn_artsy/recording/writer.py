@@ -278,6 +278,10 @@ class RunRecorder:
             self._keep({f"{group}/synapse": synapse})
         elif not np.array_equal(self._traced[task], synapse):
             raise ValueError(f"task {task}: traced synapses differ from those of the first call")
+        given = {f"{group}/{name}" for name in (*variables, "synapse", "time_ms")}
+        told_before = {path for path in self._recorded if path.startswith(f"{group}/")}
+        if f"{group}/time_ms" in told_before and given != told_before:
+            raise ValueError(f"task {task}: traced variables differ from those of the first call")
         self._table(group, {"time_ms": time_ms, **variables})
 
     def pairings(self, task: int, time_ms: float, batch: Pairings) -> None:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn_artsy.arrays import Sizes, check_array, check_computed
+from snn_artsy.arrays import check_computed
 from snn_artsy.observer import FUNCTIONAL
 from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
@@ -79,7 +79,7 @@ def _only_spikes_count(circuit: Circuit) -> bool:
 
 def _terms(circuit: Circuit) -> Any:
     base = _base(circuit.rule)
-    return base.terms() if base is not None and base.is_data else None
+    return base._terms() if base is not None and base.is_data else None
 
 
 # --- two calls ------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def _learn_from(
         if isinstance(rule, GatedSTDP):
             f, reference, traces = rule.factors(traces, signals.at(t), circuit.dt_ms)
         else:
-            f, traces = base.factors(traces, signals.at(t), circuit.dt_ms)
+            f, traces = base.checked_factors(traces, signals.at(t), circuit.dt_ms)
             reference = signals.pre.new_zeros(n_pre)
         steps.append(f)
         references.append(reference)
@@ -398,7 +398,7 @@ def _run(
 
     exists, ampa, state, functional_ms = circuit.contacts
     n_steps, n_batch = spikes.dense.shape[:2]
-    if since is None:
+    if since is None or not _still(since, circuit, elapsed_ms):
         since = torch.zeros_like(ampa), functional_ms
     clock, at = since[1].clone().contiguous(), since[0].clone().contiguous()
     occupancy, codes = ampa.contiguous(), state.to(torch.float32)
@@ -415,7 +415,10 @@ def _run(
             loss[loss != 0.0],
         )  # fmt: skip
         plasticity = plasticity._replace(given=True)
-    check_arrays(contacts, population, spikes, traces if factors is None else None)
+    if factors is None:
+        records.check_arrays(contacts, population, spikes, traces)
+    else:
+        records.check_arrays(contacts, population, spikes, given=given)
     dynamics = _dynamics(circuit, elapsed_ms, n_batch)
     started = [traces.x.copy(), traces.slow.copy(), traces.weight.copy()]
 
@@ -437,50 +440,12 @@ def _run(
     return (at - n_steps, clock), _sorted(np.concatenate(tables))
 
 
-def check_arrays(
-    contacts: records.ContactArrays,
-    population: records.Population,
-    spikes: records.InputSpikes,
-    traces: records.TraceArrays | None = None,
-) -> None:
-    """Whether arrays have the types and fit together as the loop trusts them to.
-
-    Args:
-        traces: None: factors are given, and there is no population but its targets.
-
-    Raises:
-        TypeError: An array is not C-contiguous, or not of its type.
-        ValueError: Shapes do not fit together.
-    """
-    sizes: Sizes = {}
-    check_array("spikes.dense", spikes.dense, "float32", "T B n_pre", sizes)
-    check_array(
-        "spikes.start", spikes.start, "int64", "rows", {"rows": sizes["T"] * sizes["B"] + 1}
-    )
-    check_array("spikes.where", spikes.where, "uint32", "spikes", {"spikes": spikes.start[-1]})
-    for name, values in zip(contacts._fields, contacts, strict=True):
-        check_array(name, values, "float32", "n_post n_pre", sizes)
-    check_array("target", population.target, "float32", "n_post", sizes)
-    if traces is None:
-        return
-    for name in ("v", "current"):
-        check_array(name, getattr(population, name), "float32", "B n_post", sizes)
-    for name in ("threshold", "balance"):
-        check_array(name, getattr(population, name), "float32", "n_post", sizes)
-    one = {**sizes, "each": sizes["n_post"]}
-    if population.afferents.ndim == 3 and population.afferents.shape[2] == 1:
-        one["each"] = 1
-    check_array("afferents", population.afferents, "float32", "T B each", one)
-    for name in ("injected", "spikes", "membrane"):
-        values = getattr(population, name)
-        if name != "injected" or values.size:
-            check_array(name, values, "float32", "T B n_post", sizes)
-    sizes["sides"] = 2
-    check_array("traces.x", traces.x, "float32", "sides B n_pre", sizes)
-    check_array("traces.y", traces.y, "float32", "sides B n_post", sizes)
-    if len(traces.slow) > 0:  # there is a presynaptic target
-        check_array("traces.slow", traces.slow, "float32", "n_pre", sizes)
-    check_array("traces.weight", traces.weight, "float32", "one", {"one": 1})
+def _still(since: tuple[Tensor, Tensor], circuit: Circuit, elapsed_ms: float) -> bool:
+    """Whether the contacts' clocks are those of the last step: between two pieces of a simulation
+    contacts can be captured, made labile or loaded."""
+    at, clock = since
+    _, _, state, functional_ms = circuit.contacts
+    return torch.equal((clock - at * elapsed_ms) * (state == FUNCTIONAL), functional_ms)
 
 
 def _sorted(events: NDArray[np.int32]) -> StateEvents:

@@ -17,6 +17,7 @@ from snn_artsy.arrays import (
 )
 from snn_artsy.checks import duration
 from snn_artsy.rules import Signals
+from snn_artsy.rules.base import check_traces
 from snn_artsy.synapses import engine_numba, engine_torch, neurons
 from snn_artsy.synapses.circuit import (
     Ongoing,
@@ -227,10 +228,23 @@ class SilentSynapseLayer(ContactPopulation):
             TypeError, ValueError: As for `respond`; ``state`` is another layer's, or of a batch of
                 another size.
         """
+        return self._simulated(*self._checked_piece(pre, current, state))
+
+    def _checked_piece(
+        self, pre: Tensor, current: Tensor | None, state: Ongoing | None
+    ) -> tuple[Tensor, Tensor | None, Ongoing | None]:
+        """What `simulate` is given."""
         pre, current = self._checked(pre, current)
         _check_shown(pre)
+        return pre, current, None if state is None else self._checked_state(state, pre)
+
+    @torch.no_grad()
+    def _simulated(
+        self, pre: Tensor, current: Tensor | None, state: Ongoing | None
+    ) -> tuple[Response, Ongoing, StateEvents]:
+        """`simulate` without its checks."""
         n_batch = pre.shape[1]
-        state = self._begun(n_batch) if state is None else self._checked_state(state, n_batch)
+        state = self._begun(n_batch) if state is None else state
         if self.training and self.rule is not None:
             response, state, events = self._learnt(state, pre, current, n_batch * self.dt_ms)
             self._keep_slow(state.traces)
@@ -240,7 +254,7 @@ class SilentSynapseLayer(ContactPopulation):
         codes = nothing.to(torch.uint8)
         return response, state, StateEvents(nothing, nothing, codes, codes, nothing)
 
-    def _checked_state(self, state: object, n_batch: int) -> Ongoing:
+    def _checked_state(self, state: object, pre: Tensor) -> Ongoing:
         check_kind("state", state, Ongoing)
         assert isinstance(state, Ongoing)
         n_variables = len(neurons.at_rest(self._unit(), self.ampa))
@@ -249,11 +263,19 @@ class SilentSynapseLayer(ContactPopulation):
                 f"state: expected {n_variables} state variables of each neuron, given "
                 f"{len(state.neuron)}; it is that of another kind of neuron"
             )
-        dendrite = () if state.dendrite is None else (state.dendrite,)
-        for values in (*state.neuron, *dendrite, state.threshold):
-            sizes: Sizes = {"B": n_batch, "n_post": self.n_post}
-            axes = "n_post" if values is state.threshold else "B n_post"
-            check_same_kind("state", values, axes, sizes, self.ampa)
+        opened = [x for receptors in state.opened or () for x in receptors]
+        dendrite = [] if state.dendrite is None else [state.dendrite]
+        sizes: Sizes = {"B": pre.shape[1], "n_pre": self.n_pre, "n_post": self.n_post}
+        for axes, parts in (
+            ("B n_post", (*state.neuron, *opened, *dendrite)),
+            ("n_post", (state.balance, state.threshold)),
+            ("n_post n_pre", state.since or ()),
+        ):
+            for values in parts:
+                check_same_kind("state", values, axes, sizes, self.ampa)
+        if self.rule is not None and state.traces is not None:
+            post = state.neuron[-1]
+            check_traces(self.rule, state.traces, Signals(pre[0], post, post), name="state")
         return state
 
     @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from operator import index
 from typing import Any, Literal
 
 import snntorch
@@ -14,16 +13,17 @@ from snn_artsy.arrays import (
     LARGEST,
     Sizes,
     axes_like,
+    check_computed,
     check_range,
     check_same_kind,
     check_tensor,
 )
-from snn_artsy.checks import duration, one_of, positive, require
+from snn_artsy.checks import duration, one_of, positive, require, whole_number
 from snn_artsy.config import ContactConfig, NeuronConfig, PlasticityConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.physiology import Receptors
 from snn_artsy.rules import ErrorDriven, GatedSTDP, Rule, Traces
-from snn_artsy.rules.base import require_rule
+from snn_artsy.rules.base import check_start, require_rule
 from snn_artsy.synapses import engine_numba, engine_torch, neurons, states
 from snn_artsy.synapses.circuit import (
     Circuit,
@@ -78,9 +78,7 @@ class ContactPopulation(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (("n_pre", n_pre), ("n_post", n_post)):
-            whole = hasattr(size, "__index__")
-            require(whole and index(size) >= 1, name, size, "use a whole number of 1 or more")
+        self.n_pre, self.n_post = whole_number("n_pre", n_pre, 1), whole_number("n_post", n_post, 1)
         duration("dt_ms", dt_ms)
         one_of("update", update, ("presentation", "step"))
         one_of("batch_reduction", batch_reduction, ("sum", "mean"))
@@ -93,7 +91,7 @@ class ContactPopulation(nn.Module):
             str(generator and generator.device),
             "use one on the CPU, so that contacts are the same on every device",
         )
-        self.n_pre, self.n_post, self.dt_ms = index(n_pre), index(n_post), float(dt_ms)
+        self.dt_ms = float(dt_ms)
         self.rule = rule.build() if isinstance(rule, PlasticityConfig) else rule
         if self.rule is not None:
             require_rule("rule", self.rule)
@@ -146,10 +144,11 @@ class ContactPopulation(nn.Module):
         self.register_buffer("slow_sum", torch.zeros(self.n_pre))
         self.register_buffer("slow_weight", torch.zeros(()))
         if self.rule is not None:  # slow state of a rule of one's own
-            start = self.rule.start(torch.zeros(1, self.n_pre), torch.zeros(1, self.n_post))
+            start = check_start(self.rule, self.n_pre, self.n_post)
             for name, trace in zip(self.rule.slow, start, strict=False):
                 if f"slow_{name}" not in self._buffers:
                     self.register_buffer(f"slow_{name}", trace.clone())
+                self._check_slow(name, trace)
         self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
         if target_factor is None:
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
@@ -275,8 +274,18 @@ class ContactPopulation(nn.Module):
         return [getattr(self, f"slow_{name}") for name in names]
 
     def _keep_slow(self, traces: Traces | None) -> None:
-        for buffer, trace in zip(self._slow_buffers(), traces or (), strict=False):
-            buffer.copy_(trace)
+        if self.rule is None or traces is None:
+            return
+        for name, trace in zip(self.rule.slow, traces, strict=False):
+            self._check_slow(name, trace)
+            getattr(self, f"slow_{name}").copy_(trace)
+
+    def _check_slow(self, name: str, trace: Tensor) -> None:
+        """Slow state has the shape that it is kept in, and is finite: NaN would stay for good."""
+        shown = f"rule: slow trace {name!r} of {type(self.rule).__name__}"
+        axes = axes_like(kept := getattr(self, f"slow_{name}"))
+        check_tensor(shown, trace, axes, dict(zip(axes.split(), kept.shape, strict=True)), kept)
+        check_computed(shown, trace)
 
     def _with_slow(self, traces: Traces) -> Traces:
         """Fast traces as they are, slow ones as the layer keeps them."""

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snn_artsy.checks import require
+from snn_artsy.checks import whole_number
 from snn_artsy.observer import Conversions, SynapseObserver
 from snn_artsy.synapses.circuit import Ongoing, Response, StateChange
 from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.synapses.population import check_kind
 from snn_artsy.synapses.tracing import check_contacts, signals_of
 
 
@@ -37,8 +38,8 @@ class StreamedSimulation:
         task: Number of the sub-network under which the layer is told.
 
     Raises:
-        ConfigError: ``every`` is below 1.
-        TypeError, ValueError: ``contacts`` are none of the layer's.
+        ConfigError: ``every`` or ``task`` is no such number.
+        TypeError, ValueError: ``layer`` is none, or ``contacts`` are none of the layer's.
     """
 
     def __init__(
@@ -49,15 +50,17 @@ class StreamedSimulation:
         every: int = 100,
         task: int = 0,
     ) -> None:
-        require(every >= 1, "every", every, "use 1 or more steps from sample to sample")
-        self.layer, self.observer, self.every, self.task = layer, observer, every, task
+        check_kind("layer", layer, SilentSynapseLayer)
+        self.every = whole_number("every", every, 1)
+        self.layer, self.observer, self.task = layer, observer, whole_number("task", task, 0)
+        self.training = layer.training
         if contacts is not None:
             check_contacts(layer, contacts)
         self.contacts = contacts
         self.state: Ongoing | None = None
         observer.population("retina", np.zeros(layer.n_pre, np.int64))
-        observer.population(f"task{task}", np.full(layer.n_post, -1))
-        observer.counts(task, 0.0, layer.counts().cpu().numpy())
+        observer.population(f"task{self.task}", np.full(layer.n_post, -1))
+        observer.counts(self.task, 0.0, layer.counts().cpu().numpy())
 
     @property
     def step(self) -> int:
@@ -70,11 +73,19 @@ class StreamedSimulation:
 
         Raises:
             TypeError, ValueError: As for `SilentSynapseLayer.simulate`; there is more than one
-                presentation.
+                presentation, or sampled contacts were in another mode when the simulation began.
         """
-        if pre.ndim != 3 or pre.shape[1] != 1 or not len(pre):
+        # all of a piece is looked at before the first of its steps is simulated and told
+        pre, current, _ = self.layer._checked_piece(pre, current, self.state)
+        if pre.shape[1] != 1:
             raise ValueError(
                 f"pre: expected steps of one presentation, [T, 1, n_pre], given {list(pre.shape)}"
+            )
+        if self.contacts is not None and self.layer.training != self.training:
+            mode = "train" if self.training else "eval"
+            raise ValueError(
+                f"layer: expected one in {mode} mode, as when the simulation began, given another: "
+                "what is sampled of contacts differs; begin a new simulation"
             )
         responses, at = [], 0
         while at < len(pre):
@@ -96,7 +107,7 @@ class StreamedSimulation:
         """Steps of which the first one is sampled, or none."""
         layer, plan, first = self.layer, self.observer.plan, self.step
         before = None if self.state is None else self.state.traces
-        response, self.state, events = layer.simulate(pre, current, self.state)
+        response, self.state, events = layer._simulated(pre, current, self.state)
         for name, spikes in (("retina", pre), (f"task{self.task}", response.spikes)):
             step, _, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
             self.observer.spikes(name, (first + step) * layer.dt_ms, node)
@@ -106,7 +117,7 @@ class StreamedSimulation:
         if sampled:
             assert self.contacts is not None
             post_index, pre_index = self.contacts.T
-            signals = signals_of(layer, self.contacts, pre.to(layer.ampa), response, before)
+            signals = signals_of(layer, self.contacts, pre, response, before)
             if not layer.training:  # traces rest where nothing learns
                 signals = {"membrane_mV": signals["membrane_mV"]}
             variables = {

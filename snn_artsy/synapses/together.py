@@ -75,10 +75,14 @@ def simulate_apart(
     if states is not None and len(states) != n:
         raise ValueError(f"states: expected {n}, one for each layer, given {len(states)}")
 
-    def one(b: int) -> tuple[Response, Ongoing, StateEvents]:
+    pieces = []  # all are looked at before a layer learns
+    for b, layer in enumerate(layers):
         shown, state = slice(b, b + 1), None if states is None else states[b]
         at_b = None if current is None else current[:, shown]
-        return layers[b].simulate(pre[:, shown], at_b, state)
+        pieces.append(layer._checked_piece(pre[:, shown], at_b, state))
+
+    def one(b: int) -> tuple[Response, Ongoing, StateEvents]:
+        return layers[b]._simulated(*pieces[b])
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(one, range(n)))

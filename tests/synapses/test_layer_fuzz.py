@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snn_artsy.config import ContactConfig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
-from snn_artsy.synapses import SilentSynapseLayer, engine_numba
+from snn_artsy.synapses import SilentSynapseLayer
 from snn_artsy.synapses.loops import records
 
 N_PRE, N_POST = 4, 3
@@ -184,13 +184,13 @@ def test_compiled_entries_take_one_set_of_sizes(
             np.zeros(N_PRE, np.float32), np.zeros(1, np.float32),
         ),
     }  # fmt: skip
-    engine_numba.check_arrays(**arrays_of)
+    records.check_arrays(**arrays_of)
     fields = arrays_of[record]._fields
     name = fields[which % len(fields)]
     right = getattr(arrays_of[record], name)
     other = np.ones(shape[: right.ndim], kind)
     arrays_of[record] = arrays_of[record]._replace(**{name: other})
-    result = outcome(lambda: engine_numba.check_arrays(**arrays_of))
+    result = outcome(lambda: records.check_arrays(**arrays_of))
     fits = other.shape == right.shape and other.dtype == right.dtype
     # afferents may be each neuron's own; an empty current is none
     fits |= name == "afferents" and other.shape == (5, 2, N_POST) and kind == np.float32

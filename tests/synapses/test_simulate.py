@@ -182,3 +182,49 @@ def test_slow_state_that_is_not_finite_is_refused() -> None:
     stored = {**layer.state_dict(), "slow_activity": torch.full((N_PRE,), float("nan"))}
     with pytest.raises(RuntimeError, match="slow_activity: expected numbers"):
         layer.load_state_dict(stored)
+
+
+def test_a_state_of_another_rule_or_other_inputs_is_refused() -> None:
+    pre = activity()[:20]
+    states = {name: layer_of(name, 1.0).simulate(pre)[1] for name in ("pair", "gated", "triplet")}
+    more = SilentSynapseLayer(N_PRE + 2, N_POST, rule=FAST)
+    states["more inputs"] = more.simulate(torch.cat([pre, pre[..., :2]], 2))[1]
+    for name in ("gated", "triplet", "more inputs"):
+        layer = layer_of("pair", 1.0)
+        before = layer.ampa.clone()
+        with pytest.raises(ValueError, match="state: expected shape"):
+            layer.simulate(pre, state=states[name])
+        assert torch.equal(layer.ampa, before)
+    # as many inputs as neurons: shapes alone do not tell two traces from one
+    square = [
+        SilentSynapseLayer(N_POST, N_POST, rule=KINDS[n]["rule"]) for n in ("pair", "triplet")
+    ]
+    _, state, _ = square[1].simulate(pre[..., :N_POST])
+    with pytest.raises(ValueError, match="state: expected shapes"):
+        square[0].simulate(pre[..., :N_POST], state=state)
+
+
+@pytest.mark.parametrize("between", ["capture", "load", "labilise"])
+def test_contacts_that_change_between_pieces_go_on_with_their_own_clocks(
+    between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiled loop updates the timer of a functional contact lazily; what is done to it in
+    between counts. The reference keeps no timer but the contact's."""
+    pre, layers = activity(), []
+    for engine in ("compiled", "torch"):
+        if engine == "torch":
+            in_torch(monkeypatch)
+        layer = layer_of("pair", 1.0)
+        first = {name: x.clone() for name, x in layer.state_dict().items()}
+        _, state, _ = layer.simulate(pre[:50])
+        if between == "load":
+            layer.load_state_dict(first)
+        else:
+            layer.capture()
+            if between == "labilise":
+                layer.labilise()
+        layer.simulate(pre[50:90], state=state)
+        layers.append(layer)
+    assert (layers[0].functional_ms > 0).any()
+    for name in ("functional_ms", "state"):
+        assert torch.equal(getattr(layers[0], name), getattr(layers[1], name)), name

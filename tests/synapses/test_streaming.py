@@ -112,7 +112,7 @@ def test_traces_that_are_not_advanced_or_not_known_are_left_out(kind: str, tmp_p
 
 def test_what_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
     with RunRecorder(tmp_path, "", {}, RecordConfig()) as recorder:
-        with pytest.raises(ConfigError, match="every: 0 cannot be used; use 1 or more"):
+        with pytest.raises(ConfigError, match="every: 0 cannot be used; use a whole number of 1"):
             StreamedSimulation(layer_of(), recorder, every=0)
         with pytest.raises(ValueError, match="contacts"):
             StreamedSimulation(layer_of(), recorder, torch.tensor([[N_POST, 0]]))
@@ -121,3 +121,69 @@ def test_what_cannot_be_streamed_is_refused(tmp_path: Path) -> None:
             ValueError, match=r"pre: expected steps of one presentation, \[T, 1, n_pre\]"
         ):
             simulation.simulate(activity().expand(T, 2, N_PRE))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("NaN at the end", "pre: expected spikes"),
+        ("fewer steps taught", "current: expected shape"),
+        ("no tensor", "pre: expected a torch tensor"),
+        ("no step", "pre: expected at least one time step"),
+        ("other inputs", "pre: expected shape"),
+    ],
+)
+def test_a_piece_is_looked_at_before_any_of_it_is_told(
+    wrong: str, message: str, tmp_path: Path
+) -> None:
+    pre: Any = activity()
+    current = torch.zeros(T, 1, N_POST)
+    if wrong == "NaN at the end":
+        pre[-1, 0, 0] = float("nan")
+    elif wrong == "fewer steps taught":
+        current = current[:-1]
+    elif wrong == "no tensor":
+        pre = pre.numpy()
+    elif wrong == "no step":
+        pre, current = pre[:0], current[:0]
+    else:
+        pre = pre[..., 1:]
+    layer = layer_of()
+    before = layer.ampa.clone()
+    with RunRecorder(tmp_path, "", {}, RecordConfig()) as recorder:
+        simulation = StreamedSimulation(layer, recorder, CONTACTS, every=7)
+        told = recorder.recorded
+        with pytest.raises((TypeError, ValueError), match=message):
+            simulation.simulate(pre, current)
+        assert recorder.recorded == told and simulation.step == 0
+    assert torch.equal(layer.ampa, before)
+
+
+@pytest.mark.parametrize("every", [2.5, "5", float("nan"), -1])
+def test_steps_from_sample_to_sample_are_a_whole_number(every: Any, tmp_path: Path) -> None:
+    with RunRecorder(tmp_path, "", {}, RecordConfig()) as recorder:
+        with pytest.raises(ConfigError, match=r"every: .* use a whole number of 1 or more"):
+            StreamedSimulation(layer_of(), recorder, CONTACTS, every)
+        with pytest.raises(ConfigError, match="task: -1 cannot be used"):
+            StreamedSimulation(layer_of(), recorder, task=-1)
+        with pytest.raises(TypeError, match="layer: expected a SilentSynapseLayer"):
+            StreamedSimulation(None, recorder)  # type: ignore[arg-type]
+
+
+def test_sampled_variables_are_the_same_all_the_time(tmp_path: Path) -> None:
+    """In eval mode traces rest, and are left out: columns would have different lengths."""
+    with RunRecorder(tmp_path, "", {}, RecordConfig()) as recorder:
+        layer = layer_of()
+        simulation = StreamedSimulation(layer, recorder, CONTACTS, every=7)
+        simulation.simulate(activity()[:20])
+        with pytest.raises(ValueError, match="layer: expected one in train mode"):
+            layer.eval()
+            simulation.simulate(activity()[20:])
+        synapse = np.zeros((3, 3), np.int64)
+        synapse[:, :2] = CONTACTS.flip(1)
+        with pytest.raises(ValueError, match="task 0: traced variables differ"):
+            recorder.trace(0, np.array([40.0]), synapse, {"ampa": np.zeros((1, 3), np.float32)})
+        without = StreamedSimulation(layer, recorder, task=1)
+        without.simulate(activity()[:20])
+        layer.train()
+        without.simulate(activity()[20:])

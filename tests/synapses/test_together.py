@@ -99,3 +99,19 @@ def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ValueError, match="states: expected 5, one for each layer, given 0"):
         simulate_apart(layers, pre, None, [])
     assert simulate_apart([], pre) == []
+
+
+@pytest.mark.parametrize("wrong", ["NaN", "other inputs", "a state of another rule"])
+def test_no_layer_learns_when_a_later_one_cannot(wrong: str) -> None:
+    layers, (pre, current) = layers_of(RULES["pair"]), trains()
+    states = [layer.simulate(pre[:3, :1])[1] for layer in layers_of(RULES["pair"])]
+    if wrong == "NaN":
+        pre[-1, -1, 0] = float("nan")
+    elif wrong == "other inputs":
+        layers[-1] = SilentSynapseLayer(N_PRE + 1, N_POST, rule=RULES["pair"])
+    else:
+        states[-1] = layers_of(RULES["triplet"])[0].simulate(pre[:3, :1])[1]
+    before = [layer.ampa.clone() for layer in layers]
+    with pytest.raises(ValueError, match=r"pre: |state: "):
+        simulate_apart(layers, pre, current, states)
+    assert all(torch.equal(x, layer.ampa) for x, layer in zip(before, layers, strict=True))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from snn_artsy.arrays import Sizes, check_array
+
 Floats = NDArray[np.float32]
 # unsigned, so that no index is looked at for being negative
 Indices = NDArray[np.uint32]
@@ -168,3 +170,57 @@ class Population(NamedTuple):
     injected: Floats
     spikes: Floats
     membrane: Floats
+
+
+def check_arrays(
+    contacts: ContactArrays,
+    population: Population,
+    spikes: InputSpikes,
+    traces: TraceArrays | None = None,
+    given: Given | None = None,
+) -> None:
+    """Whether arrays have the types and fit together as the loop trusts them to.
+
+    Args:
+        traces: None: factors are ``given``, and there is no population but its targets.
+
+    Raises:
+        TypeError: An array is not C-contiguous, or not of its type.
+        ValueError: Shapes do not fit together.
+    """
+    sizes: Sizes = {}
+    check_array("spikes.dense", spikes.dense, "float32", "T B n_pre", sizes)
+    check_array(
+        "spikes.start", spikes.start, "int64", "rows", {"rows": sizes["T"] * sizes["B"] + 1}
+    )
+    check_array("spikes.where", spikes.where, "uint32", "spikes", {"spikes": spikes.start[-1]})
+    for name, values in zip(contacts._fields, contacts, strict=True):
+        check_array(name, values, "float32", "n_post n_pre", sizes)
+    check_array("target", population.target, "float32", "n_post", sizes)
+    if given is not None:
+        check_array("given.gain_pre", given.gain_pre, "float32", "T B n_pre", sizes)
+        for name in ("gain_post", "loss_post"):
+            check_array(f"given.{name}", getattr(given, name), "float32", "T B n_post", sizes)
+        check_array("given.reference", given.reference, "float32", "T n_pre", sizes)
+        n_spikes = {"spikes": len(spikes.where)}
+        check_array("given.loss_pre", given.loss_pre, "float32", "spikes", n_spikes)
+    if traces is None:
+        return
+    for name in ("v", "current"):
+        check_array(name, getattr(population, name), "float32", "B n_post", sizes)
+    for name in ("threshold", "balance"):
+        check_array(name, getattr(population, name), "float32", "n_post", sizes)
+    one = {**sizes, "each": sizes["n_post"]}
+    if population.afferents.ndim == 3 and population.afferents.shape[2] == 1:
+        one["each"] = 1
+    check_array("afferents", population.afferents, "float32", "T B each", one)
+    for name in ("injected", "spikes", "membrane"):
+        values = getattr(population, name)
+        if name != "injected" or values.size:
+            check_array(name, values, "float32", "T B n_post", sizes)
+    sizes["sides"] = 2
+    check_array("traces.x", traces.x, "float32", "sides B n_pre", sizes)
+    check_array("traces.y", traces.y, "float32", "sides B n_post", sizes)
+    if len(traces.slow) > 0:  # there is a presynaptic target
+        check_array("traces.slow", traces.slow, "float32", "n_pre", sizes)
+    check_array("traces.weight", traces.weight, "float32", "one", {"one": 1})

@@ -204,6 +204,12 @@ class DataConfig:
                     getattr(source, name),
                     "leave it out: with data.scenario domain each data set is one task",
                 )
+            require(
+                source.name != "digits" or source.root is None,
+                f"{key}.root",
+                source.root,
+                "it does nothing here: digits have no folder; leave it out",
+            )
             self.alone(number)
             assert source.domain is not None
             require(

@@ -16,9 +16,10 @@ from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config.data import SourceConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
-from snn_artsy.data import ImageSource, TaskStream, build_stream, load_source
+from snn_artsy.data import ArraySplit, ImageSource, TaskStream, build_stream, load_source
 from snn_artsy.data.joined import by_part, parts_of
-from snn_artsy.runs.facts import config_differences
+from snn_artsy.registry import DATA
+from snn_artsy.runs.facts import added, config_differences
 
 SOURCES: list[dict[str, Any]] = [
     {"root": "signs", "n_tasks": 2},
@@ -219,6 +220,7 @@ def test_shares_that_a_source_does_not_give_are_those_of_all(root: Path) -> None
             "data.sources.1.train_per_class: 0 cannot be used",
         ),
         ({"sources": [{"base": 2}]}, "data.sources.0.base: 2 cannot be used"),
+        ({"sources": [{"name": "digits", "root": "x"}]}, "data.sources.0.root: 'x' cannot be used"),
         ({"task_order": "shuffled"}, "data.task_order: 'shuffled' cannot be used; give one of"),
     ],
 )
@@ -264,6 +266,19 @@ def test_unreadable_images_are_named_by_the_sources_key(root: Path, tmp_path: Pa
     for read in (lambda: source.train.check(np.array([0, 12])), lambda: source.train.load(12)):
         with pytest.raises(ConfigError, match=r"^data\.sources\.1\.root: cannot read the image"):
             read()
+
+
+def test_a_data_source_of_ones_own_takes_part_and_is_recorded() -> None:
+    @DATA.register("mine")
+    def mine(config: DataConfig) -> ImageSource:
+        split = ArraySplit(np.zeros((8, 2, 2), dtype=np.uint8), np.arange(8) % 4)
+        return ImageSource("mine", tuple("abcd"), split, split)
+
+    sources = [{"name": "mine", "n_tasks": 2}, {"name": "digits"}]
+    config = build(RunConfig, {"data": {"name": "sequence", "sources": sources}})
+    _, stream = opened(config.data)
+    assert [task.domain for task in stream.tasks] == ["mine", "mine", "digits"]
+    assert (DATA, "mine") in added(config)
 
 
 def test_the_same_folder_may_give_different_classes(root: Path) -> None:

@@ -39,7 +39,11 @@ def sequence(config: DataConfig) -> ImageSource:
         _names(domains, sources),
         JoinedSplit([source.train for source in sources], numbers),
         JoinedSplit([source.test for source in sources], numbers),
-        tuple(f"{d}: {note}" for d, s in zip(domains, sources, strict=True) for note in s.notes),
+        tuple(
+            f"data ({domain}): {note.removeprefix('data: ')}"
+            for domain, source in zip(domains, sources, strict=True)
+            for note in source.notes
+        ),
         tuple(sources),
     )
 

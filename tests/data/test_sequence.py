@@ -262,7 +262,9 @@ def test_unreadable_images_are_named_by_the_sources_key(root: Path, tmp_path: Pa
     for split in ("train", "test"):
         (tmp_path / "mine" / split / "a").mkdir(parents=True)
         (tmp_path / "mine" / split / "a" / "x.png").write_bytes(b"no image")
+    (tmp_path / "mine" / "test" / "a" / "notes.txt").write_text("no image")
     source = load_source(config_of(tmp_path, [{"root": "hands"}, {"root": "mine"}]))
+    assert source.notes[0] == "data (mine): left out 1 files of other kinds: .txt 1"
     for read in (lambda: source.train.check(np.array([0, 12])), lambda: source.train.load(12)):
         with pytest.raises(ConfigError, match=r"^data\.sources\.1\.root: cannot read the image"):
             read()

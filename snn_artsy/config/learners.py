@@ -149,19 +149,20 @@ class BestGateConfig:
         open: How many gates open, those of the likeliest tasks.
         gates: ``likeliest``; or a control: ``shuffled`` gives the tasks' probabilities to tasks in
             an order drawn for each sample; ``open`` takes all sub-networks, and all tasks for
-            equally likely; ``shut`` takes none, so that the gates' evidence answers alone.
+            equally likely; ``first`` opens none, so that the gates' evidence answers alone; with
+            ``shut`` gates do not see the first sub-network either, only h_0.
     """
 
     shrinkage: float | None = None
     open: int = 2
-    gates: Literal["likeliest", "shuffled", "open", "shut"] = "likeliest"
+    gates: Literal["likeliest", "shuffled", "open", "first", "shut"] = "likeliest"
 
     def __post_init__(self) -> None:
         take_types(self, "artsy_best.")
         if self.shrinkage is not None:
             require(0 < self.shrinkage <= 1, "artsy_best.shrinkage", self.shrinkage, "use (0, 1]")
         within("artsy_best.open", self.open, 1, 1_000_000, "gates")
-        one_of("artsy_best.gates", self.gates, ("likeliest", "shuffled", "open", "shut"))
+        one_of("artsy_best.gates", self.gates, ("likeliest", "shuffled", "open", "first", "shut"))
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,18 @@ class ArtsyBest(Learner):
     def predict(self, batch: Batch) -> Prediction:
         seen = self._seen(batch)
         # the first sub-network has been computed for the gates
-        return self.subnetworks.answer(batch, self.gates.class_scores(seen), seen.chunk(2, 1)[1])
+        first = None if self._shut else seen.chunk(2, 1)[1]
+        return self.subnetworks.answer(batch, self.gates.class_scores(seen), first)
 
     def _seen(self, batch: Batch) -> Tensor:
-        """What the gates see: [h_0, h_0 + h_1], [B, 2D]."""
+        """What the gates see: [h_0, h_0 + h_1], [B, 2D]; h_0 where no sub-network may answer."""
+        if self._shut:
+            return batch.features
         return torch.cat([batch.features, self.subnetworks.first(batch)], dim=1)
+
+    @property
+    def _shut(self) -> bool:
+        return self.subnetworks.config.gates == "shut"
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.gates.state_dict() | self.subnetworks.state_dict()

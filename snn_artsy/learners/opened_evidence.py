@@ -6,14 +6,17 @@ every class, log P(c | x) up to a factor and a constant, and the rest is the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, BestGateConfig
-from snn_artsy.learners.base import Batch, Prediction, Task
+from snn_artsy.learners.base import Batch, Prediction, Task, all_training
 from snn_artsy.learners.gates import DiscriminantGates
-from snn_artsy.learners.state import listed, numbered, set_generator
+from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
@@ -38,32 +41,37 @@ def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
     return torch.stack(costs)
 
 
-def pooled(own: Tensor, gate: Tensor, target: Tensor) -> tuple[float, float]:
-    """Weights (a, b) with which softmax(a own + b gate) tells classes best on validation samples.
+def pool_costs(own: Tensor, gate: Tensor, target: Tensor) -> Tensor:
+    """Cost of each pool of a sub-network's evidence and the gates' on validation samples.
 
-    A logarithmic opinion pool (Genest & Zidek 1986): a = w/T and b = (1 - w)/T with w of `SHARES`
-    and T of `TEMPERATURES`. Without samples a = 1 and b = 0.
-
-    Args:
-        own, gate: Evidence for a task's classes, [n, C_t].
-        target: Their places among them, int64 [n].
-    """
-    costs = [negative_log_likelihood(w * own + (1.0 - w) * gate, target) for w in SHARES]
-    share, k = divmod(int(torch.stack(costs).argmin()), len(TEMPERATURES))
-    w, t = SHARES[share], TEMPERATURES[k]
-    return w / t, (1.0 - w) / t
-
-
-def combined(gate: Tensor, within: Tensor, opened: Tensor, of_class: Tensor) -> Tensor:
-    """Class posteriors log P(c | x) = log P(t_c | x) + log P(c | t_c, x), [B, C].
+    A logarithmic opinion pool softmax((w own + (1 - w) gate) / T) (Genest & Zidek 1986), w of
+    `SHARES` and T of `TEMPERATURES`: summed negative log-likelihoods [S, K].
 
     Args:
-        gate: log P(c | x) by the gates, [B, C].
-        within: log P(c | t_c, x) by the sub-networks, [B, C]; read where they are open.
-        opened: bool [B, N]; elsewhere the gates' own evidence stands.
-        of_class: Task t_c of each class, int64 [C].
+        own, gate: Evidence for some classes, [n, C].
+        target: The samples' places among them, int64 [n].
     """
-    return torch.where(opened[:, of_class], of_tasks(gate, of_class)[:, of_class] + within, gate)
+    pools = [w * own + (1.0 - w) * gate for w in SHARES]
+    return torch.stack([negative_log_likelihood(pool, target) for pool in pools])
+
+
+def chained(splits: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Class posteriors log P(c | x) from a chain of nested dichotomies (Frank & Kramer 2004).
+
+    Each task is told from those that came later, given that the sample is of none before:
+    log P(c) = log q_t(c) + sum_{u < t} log q_u(later than u) for a class c of task t.
+
+    Args:
+        splits: log q_t of the classes of task t and of all later ones, [B, C - C_{<t}] each.
+        counts: Classes of each task.
+    """
+    reached = splits[0].new_zeros(len(splits[0]))
+    parts = []
+    for split, n in zip(splits, counts, strict=True):
+        parts.append(reached[:, None] + split[:, :n])
+        if n < split.shape[1]:
+            reached = reached + split[:, n:].logsumexp(1)
+    return torch.cat(parts, dim=1)
 
 
 def of_tasks(gate: Tensor, of_class: Tensor) -> Tensor:
@@ -73,10 +81,13 @@ def of_tasks(gate: Tensor, of_class: Tensor) -> Tensor:
 
 
 class OpenedEvidence:
-    """One sub-network a task, each with a discriminant of its own task's classes on h_0 + h_t.
+    """One sub-network a task, each with a discriminant of its task's classes and all later ones.
 
-    The likeliest tasks' gates open, and of these the sub-networks are computed. Their evidence is
-    pooled with the gates' (`pooled`) and weighed with the task's probability (`combined`).
+    A discriminant sees [h_0, h_0 + h_1, h_0 + h_t]. Samples of later tasks pass the sub-networks
+    that are there already, whereas those of earlier tasks are gone when a sub-network comes. The
+    likeliest tasks' gates open, and of these the sub-networks are computed: a second look. Each
+    tells its task from later ones and its classes from each other, by its evidence and the gates'
+    together (`pool_costs`); where a sub-network is silent the gates' own stands. All is `chained`.
 
     Args:
         config: How many gates open, or which control of them is made.
@@ -92,9 +103,11 @@ class OpenedEvidence:
         self.device, self.seed = device, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.networks: list[SubNetwork] = []
-        self.own: list[tuple[Tensor, Tensor]] = []  # weights [D, C_t] and offsets [C_t]
-        self.pools: list[tuple[float, float]] = []
-        self.costs = torch.zeros(len(TEMPERATURES), dtype=torch.float64, device=device)
+        self.own: list[DiscriminantGates] = []
+        self.fitted: list[tuple[Tensor, Tensor]] = []  # weights [3D, C_{>=t}] and offsets
+        n = len(TEMPERATURES)
+        self.costs = torch.zeros(n, dtype=torch.float64, device=device)
+        self.pools = torch.zeros(len(SHARES), n, dtype=torch.float64, device=device)
 
     def sharing(self) -> OpenedEvidence:
         """Another one for a learner with other gates: what either trains serves both."""
@@ -113,27 +126,31 @@ class OpenedEvidence:
         self.networks.append(network)
 
     def calibrate(self, task: Task, evidence: Tensor) -> None:
-        """Fit the newest sub-network's discriminant, and find out how far evidence can be trusted.
+        """All sub-networks see the task, and find out how far they and the gates can be trusted.
 
         Temperatures and pools are tried on validation samples, with evidence that training samples
-        alone gave; the discriminant that is kept is then fitted to both.
+        alone gave; the discriminants that are kept are then fitted to both.
 
         Args:
             evidence: Of the gates for the task's validation samples, [n, C].
         """
-        by_own, labels = embed_training([self.networks[task.number]], task)
-        by_own, n_train = by_own[:, 0], len(task.train)
+        networks = self.networks[: task.number + 1]
+        (features, labels, _), told = all_training(task), embed_training(networks, task)[0]
+        n_train = len(task.train)
         held = labels[n_train:]
         self.costs = self.costs + negative_log_likelihood(evidence, held)
-        own = _evidence(self._discriminant(by_own[:n_train], labels[:n_train]), by_own[n_train:])
-        before = evidence.shape[1] - own.shape[1]  # classes of earlier tasks
-        self.pools.append(pooled(own, evidence[:, before:], held - before))
-        self.own.append(self._discriminant(by_own, labels))
-
-    def _discriminant(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        own = DiscriminantGates(self.config.shrinkage)
-        own.add_task(features, labels)
-        return own.discriminant()
+        self.own.append(DiscriminantGates(self.config.shrinkage))
+        for t, discriminant in enumerate(self.own):
+            first = told[:, 0]
+            seen = _seen(features, first, told[:, t] if t else first)
+            tried = deepcopy(discriminant)
+            tried.add_task(seen[:n_train], labels[:n_train])
+            own = tried.class_scores(seen[n_train:])
+            before = evidence.shape[1] - own.shape[1]  # classes of earlier tasks
+            costs = pool_costs(own, evidence[:, before:], held - before)
+            self.pools = self.pools + costs
+            discriminant.add_task(seen, labels)
+        self.fitted = [discriminant.discriminant() for discriminant in self.own]
 
     # --- prediction -------------------------------------------------------------------------------
 
@@ -154,10 +171,10 @@ class OpenedEvidence:
 
         Args:
             evidence: Of the gates for every class so far, float64 [B, C].
-            first: `first`, where the gates have seen it: then it took a pass of each sample.
+            first: `first`, where the gates have seen it; else it is computed if any gate opens.
             driven: Gates that can open by themselves, bool [B, N]; default: all.
         """
-        of_class = self._task_of_class()
+        of_class, counts = self._task_of_class(), [len(own.means[0]) for own in self.own]
         gate = (evidence / self.temperature).log_softmax(1)
         tasks = of_tasks(gate, of_class)
         if self.config.gates == "shuffled":
@@ -166,32 +183,40 @@ class OpenedEvidence:
             tasks = tasks.gather(1, self._permutations(batch))
             gate = tasks[:, of_class] + among
         opened = self._opened(tasks, batch.true_task, driven)
-        within, added = torch.zeros_like(gate), torch.zeros_like(batch.features)
-        for t, (network, own) in enumerate(zip(self.networks, self.own, strict=False)):
+        looked = opened.any(1) if first is None else torch.ones_like(opened[:, 0])
+        if first is None:
+            first, rows = batch.features.clone(), looked.nonzero()[:, 0]
+            first[rows] = self.first(take(batch, rows))
+        (w, temperature), added, splits = self._pool(), torch.zeros_like(batch.features), []
+        for t, fitted in enumerate(self.fitted):
+            later = slice(sum(counts[:t]), None)
+            # a silent gate's sub-network is not computed: the gates' own evidence stands
+            split = gate[:, later].log_softmax(1)
             rows = opened[:, t].nonzero()[:, 0]
-            if not len(rows):
-                continue  # a silent gate's sub-network is not computed
-            known = first if t == 0 else None
-            h = embed([network], take(batch, rows))[:, 0] if known is None else known[rows]
-            added[rows] += h - batch.features[rows]
-            mine = (of_class == t).nonzero()[:, 0]
-            a, b = self.pools[t]
-            pool = a * _evidence(own, h) + b * evidence[rows][:, mine]
-            within[rows[:, None], mine] = pool.log_softmax(1)
-        scores = combined(gate, within, opened, of_class)
+            if len(rows):
+                h, h1 = batch.features[rows], first[rows]
+                own = embed([self.networks[t]], take(batch, rows))[:, 0] if t else h1
+                added[rows] += own - h
+                # gates as shuffled as they are, in units of their evidence
+                by_gate = self.temperature * gate[rows, later]
+                pool = w * _evidence(fitted, _seen(h, h1, own)) + (1.0 - w) * by_gate
+                split[rows] = (pool / temperature).log_softmax(1)
+            splits.append(split)
+        scores = chained(splits, counts)
+        within = [split[:, :n].log_softmax(1) for split, n in zip(splits, counts, strict=True)]
         if self.config.gates == "open":  # nothing is gated: all tasks are equally likely
-            scores = within
+            scores = torch.cat(within, dim=1)
         if batch.true_task is not None:
             others = of_class != batch.true_task[:, None]
-            scores = within.masked_fill(others, torch.finfo(torch.float32).min)
+            scores = torch.cat(within, 1).masked_fill(others, torch.finfo(torch.float32).min)
         dtype = batch.features.dtype
         odds = (tasks - torch.log1p(-tasks.exp().clamp_max(1.0 - 1e-15))).to(dtype)
-        gated = self.config.gates not in ("open", "shut")
+        gated = self.config.gates in ("likeliest", "shuffled")
         return Prediction(
             scores.to(dtype),
             odds if gated else None,
             opened if gated else None,
-            vit_passes=self._passes(opened, first is not None),
+            vit_passes=self._passes(opened, looked),
             added_norm=added.norm(dim=1) / batch.features.norm(dim=1).clamp_min(1e-12),
             shut_predicted=gate.argmax(1),
         )
@@ -202,8 +227,14 @@ class OpenedEvidence:
         when its task came."""
         return TEMPERATURES[int(self.costs.argmin())]
 
+    def _pool(self) -> tuple[float, float]:
+        """Share w of sub-networks' evidence beside the gates', and temperature of both: one pair
+        for all sub-networks, since validation samples are few."""
+        share, k = divmod(int(self.pools.argmin()), len(TEMPERATURES))
+        return SHARES[share], TEMPERATURES[k]
+
     def _task_of_class(self) -> Tensor:
-        counts = torch.tensor([len(offsets) for _, offsets in self.own], device=self.device)
+        counts = torch.tensor([len(own.means[0]) for own in self.own], device=self.device)
         return torch.arange(len(counts), device=self.device).repeat_interleave(counts)
 
     def _opened(self, tasks: Tensor, true_task: Tensor | None, driven: Tensor | None) -> Tensor:
@@ -211,7 +242,7 @@ class OpenedEvidence:
         n = tasks.shape[1]
         if true_task is not None:
             return true_task[:, None] == torch.arange(n, device=tasks.device)
-        if self.config.gates in ("open", "shut"):
+        if self.config.gates in ("open", "first", "shut"):
             return torch.full_like(tasks, self.config.gates == "open", dtype=torch.bool)
         best = tasks.topk(min(self.config.open, n), dim=1).indices
         likeliest = torch.zeros_like(tasks, dtype=torch.bool).scatter(1, best, True)
@@ -226,7 +257,7 @@ class OpenedEvidence:
         ]
         return torch.stack(orders).to(self.device) if orders else batch.index.new_zeros(0, n)
 
-    def _passes(self, opened: Tensor, with_first: bool) -> Tensor:
+    def _passes(self, opened: Tensor, with_first: Tensor) -> Tensor:
         """One for h_0, and a share for each sub-network that was computed."""
         networks = self.networks[: len(self.own)]
         own = torch.tensor([n.vit_passes for n in networks], device=opened.device)
@@ -241,20 +272,21 @@ class OpenedEvidence:
         return n_parameters(self.networks)
 
     def state_dict(self) -> dict[str, Tensor]:
-        pools = torch.tensor(self.pools, dtype=torch.float64).reshape(-1, 2)
-        return (
-            numbered("own.weights.", [weights for weights, _ in self.own])
-            | numbered("own.offsets.", [offsets for _, offsets in self.own])
-            | {"pools": pools, "temperature.costs": self.costs}
-            | states(self.networks)
-        )
+        own = {
+            name: tensor
+            for t, discriminant in enumerate(self.own)
+            for name, tensor in under(f"own.{t}.", discriminant.checkpoint()).items()
+        }
+        return own | {"pools": self.pools, "temperature.costs": self.costs} | states(self.networks)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.networks = rebuilt(self.build, state)
-        weights, offsets = (listed(state, f"own.{name}.") for name in ("weights", "offsets"))
-        self.own = list(zip(weights, offsets, strict=True))
-        self.pools = [(a, b) for a, b in state["pools"].tolist()]
-        self.costs = state["temperature.costs"]
+        self.own = []
+        for own in modules(state, "own."):
+            self.own.append(DiscriminantGates(self.config.shrinkage))
+            self.own[-1].restore(own)
+        self.fitted = [discriminant.discriminant() for discriminant in self.own]
+        self.pools, self.costs = state["pools"], state["temperature.costs"]
 
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
@@ -268,3 +300,9 @@ def _evidence(discriminant: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
     """Linear discriminants of classes: [B, D] -> float64 [B, C]."""
     weights, offsets = discriminant
     return x.double() @ weights - offsets
+
+
+def _seen(h: Tensor, first: Tensor, own: Tensor) -> Tensor:
+    """What a sub-network's discriminant is fitted to: [h_0, h_0 + h_1, h_0 + h_t], [B, 3D]; of the
+    first sub-network without the repetition, [B, 2D]."""
+    return torch.cat([h, first] if own is first else [h, first, own], dim=1)

@@ -91,6 +91,8 @@ class SpikingGates(TaughtSubnetworks):
         votes = torch.cat([votes for votes, _ in responses], dim=1).double()
         assert self.prototypes.base is not None
         without = cosine_scores(batch.features, self.prototypes.base).double()
+        if self.subnetworks.config.gates == "shut":
+            return without
         return torch.where(self._fired(responses).any(1)[:, None], votes, without)
 
     @staticmethod

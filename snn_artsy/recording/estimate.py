@@ -87,6 +87,9 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
     if name == "artsy_best":
         n_bytes += 24 * dim**2  # its covariance is that of [h_0, h_0 + h_1]
+    if name == "artsy_best" or (name == "artsy_snn" and config.ann.placement == "blocks"):
+        # scatter and class means of [h_0, h_0 + h_1, h_0 + h_t] for each sub-network
+        n_bytes += n * 8 * (9 * dim**2 + 3 * classes * dim)
     if name in wide:
         m = wide[name]
         n_bytes += 8 * m**2 + 4 * dim * m + 8 * classes * m

@@ -16,13 +16,14 @@ import snn_artsy.learners.opened_evidence
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, BestGateConfig
 from snn_artsy.learners.artsy_best import ArtsyBest
-from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.base import LabelledBatch, all_training
+from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.opened_evidence import (
     SHARES,
     TEMPERATURES,
-    combined,
+    chained,
     of_tasks,
-    pooled,
+    pool_costs,
 )
 
 SHIFTS = 0.4 * torch.randn(N_TASKS, DIM, generator=torch.Generator().manual_seed(5))
@@ -82,7 +83,7 @@ def score(*args: Any, **values: Any) -> float:
 
 
 def test_the_answer_is_not_worse_than_the_gates_alone() -> None:
-    alone = score("shut")
+    alone = score("first")
     assert 1.5 / N_CLASSES < alone < 0.85
     for n_open in (1, 2, 3):
         assert score(n_open=n_open) > alone + 0.05
@@ -119,8 +120,8 @@ def test_only_opened_sub_networks_are_computed_and_counted() -> None:
 
 
 def test_what_opened_sub_networks_add_and_change_is_told() -> None:
-    """Each adds a vector of length 5; with all gates shut the gates' own evidence answers."""
-    alone = answered("shut")
+    """Each adds a vector of length 5; with no gate open the gates' own evidence answers."""
+    alone = answered("first")
     assert not bool(alone.added_norm.any())
     assert torch.equal(alone.shut_predicted, alone.scores.argmax(1))
     one, everything = answered(n_open=1), answered("open")
@@ -139,52 +140,75 @@ def test_an_oracle_rules_out_the_classes_of_other_tasks() -> None:
     assert torch.equal(OF_CLASS[predicted], OF_CLASS[TEST.labels])
 
 
-def test_combined_evidence_by_loops() -> None:
+def test_a_chain_of_splits_by_loops() -> None:
     generator = torch.Generator().manual_seed(0)
-    of_class = torch.tensor([0, 0, 1, 1, 1, 2])
-    gate = torch.randn(7, 6, generator=generator).double().log_softmax(1)
-    raw = torch.randn(7, 6, generator=generator).double()
-    within = torch.cat([part.log_softmax(1) for part in raw.split([2, 3, 1], 1)], 1)
-    opened = torch.rand(7, 3, generator=generator) < 0.5
-    assert 0 < int(opened.sum()) < opened.numel()
-    found = combined(gate, within, opened, of_class)
+    counts = [2, 3, 1]
+    splits = [
+        torch.randn(7, n, generator=generator).double().log_softmax(1) for n in (6, 4, 1)
+    ]  # of tasks 0, 1 and 2, of 1 and 2, of 2
+    found = chained(splits, counts).exp()
     for b in range(7):
-        for c in range(6):
-            t = int(of_class[c])
-            mine = [k for k in range(6) if int(of_class[k]) == t]
-            task = sum(np.exp(float(gate[b, k])) for k in mine)
-            e = [np.exp(float(raw[b, k])) for k in mine]
-            share = e[mine.index(c)] / sum(e)
-            expected = task * share if opened[b, t] else np.exp(float(gate[b, c]))
-            assert np.exp(float(found[b, c])) == pytest.approx(expected, rel=1e-9)
-            assert np.exp(float(of_tasks(gate, of_class)[b, t])) == pytest.approx(task, rel=1e-9)
-    # probabilities, whichever gates are open
-    torch.testing.assert_close(found.exp().sum(1), torch.ones(7).double())
+        q = [split[b].exp().tolist() for split in splits]
+        later = [sum(q[0][2:]), sum(q[1][3:])]
+        expected = q[0][:2] + [later[0] * x for x in q[1][:3]] + [later[0] * later[1] * q[2][0]]
+        assert found[b].tolist() == pytest.approx(expected, rel=1e-9)
+    torch.testing.assert_close(found.sum(1), torch.ones(7).double())
 
 
-def test_the_pool_has_the_least_cost_by_loops() -> None:
+def test_a_chain_of_one_evidence_is_that_evidence() -> None:
+    """Where no sub-network is open, the gates' posteriors come back."""
+    gate = torch.randn(5, 6, generator=torch.Generator().manual_seed(2)).double().log_softmax(1)
+    splits = [gate[:, first:].log_softmax(1) for first in (0, 2, 5)]
+    torch.testing.assert_close(chained(splits, [2, 3, 1]), gate)
+    of_class = torch.tensor([0, 0, 1, 1, 1, 2])
+    tasks = torch.stack([gate[:, of_class == t].exp().sum(1) for t in range(3)], dim=1)
+    torch.testing.assert_close(of_tasks(gate, of_class).exp(), tasks)
+
+
+def test_pools_cost_what_loops_say() -> None:
     generator = torch.Generator().manual_seed(1)
     target = torch.randint(3, (40,), generator=generator)
     own = torch.randn(40, 3, generator=generator).double()
     gate = torch.randn(40, 3, generator=generator).double()
-    own[torch.arange(40), target] += 1.5
-    gate[torch.arange(40), target] += 0.7
-    own, gate = 3.0 * own, 3.0 * gate  # too sure
-    costs = {}
-    for w in SHARES:
-        for t in TEMPERATURES:
+    found = pool_costs(own, gate, target)
+    for i, w in enumerate(SHARES):
+        for k, t in enumerate(TEMPERATURES):
             cost = 0.0
             for x, g, c in zip(own.numpy(), gate.numpy(), target.tolist(), strict=True):
                 logits = (w * x + (1 - w) * g) / t
                 cost -= logits[c] - np.log(np.exp(logits).sum())
-            costs[w / t, (1 - w) / t] = cost
-    best = min(costs, key=lambda pair: costs[pair])
-    assert pooled(own, gate, target) == pytest.approx(best)
-    assert 0 < best[1] < best[0] < 1
-    # nothing to choose on: the sub-network's evidence as it is; noise is left out
-    assert pooled(own[:0], gate[:0], target[:0]) == (1.0, 0.0)
-    noise = 10.0 * torch.randn(40, 3, generator=generator).double()
-    assert pooled(noise, gate, target)[0] == 0.0
+            assert float(found[i, k]) == pytest.approx(cost)
+    # nothing to choose on
+    assert not bool(pool_costs(own[:0], gate[:0], target[:0]).any())
+
+
+def test_a_sub_network_tells_its_task_from_later_ones() -> None:
+    """Gates that know nothing, and a first sub-network that marks its own task: all others shut,
+    the task of every sample is told, whichever it is."""
+    learner = learnt().subnetworks
+    nothing = torch.zeros(len(TEST), N_CLASSES, dtype=torch.float64)
+    learner.config = BestGateConfig(open=N_TASKS)
+    tasks = of_tasks(learner.answer(TEST, nothing).scores.double().log_softmax(1), OF_CLASS)
+    told = tasks.argmax(1) == OF_CLASS[TEST.labels]
+    assert float(told.float().mean()) > 0.75
+
+
+def test_shut_gates_leave_h0_alone() -> None:
+    """Then it is a discriminant of h_0, with a single pass."""
+    numbers = iter(range(N_TASKS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snn_artsy.learners.opened_evidence, "train", lambda *_: None)
+        build: Any = lambda generator: Telling(next(numbers))  # noqa: E731
+        shut = ArtsyBest(BestGateConfig(gates="shut"), ANNConfig(), build, "cpu", seed=3)
+        alone = DiscriminantGates(None)
+        for task in TASKS:
+            shut.learn(task)
+            features, labels, _ = all_training(task)
+            alone.add_task(features, labels)
+    answer = shut.predict(TEST)
+    assert torch.equal(answer.scores.argmax(1), alone.class_scores(TEST.features).argmax(1))
+    assert answer.vit_passes is not None
+    assert bool((answer.vit_passes == 1).all())
 
 
 def test_wrong_values_are_refused() -> None:

@@ -223,7 +223,6 @@ def test_old_parts_are_unchanged_by_later_tasks(name: str) -> None:
                     f"adapters.{t}.",
                     f"subnetworks.{t}.",
                     f"recall.{t}",
-                    f"own.weights.{t}",
                     "scaling.",
                 )
             ):

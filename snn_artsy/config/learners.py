@@ -68,6 +68,9 @@ class ANNConfig:
             its norm, 1 by about 10 %.
         dropout: Share of the adapter's hidden units that is set to 0 while a sub-network is trained
             (0.1 in LAMDA-PILOT's EASE).
+        patch_dropout: With ``blocks``, share of the image's patches that a sub-network does not see
+            in a training step, drawn anew in each (PatchDropout; Liu et al. 2023): an augmentation
+            of tokens that are computed once, and as much less work.
         optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
         epochs, lr, batch_size, weight_decay: Of the optimiser, with a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
@@ -78,6 +81,7 @@ class ANNConfig:
     bottleneck: int = 64
     scale: float = 0.1
     dropout: float = 0.0
+    patch_dropout: float = 0.0
     optimiser: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
     lr: float = 0.05
@@ -92,7 +96,9 @@ class ANNConfig:
         one_of("ann.placement", self.placement, ("head", "blocks"))
         within("ann.blocks", self.blocks, 1, 1000)
         one_of("ann.optimiser", self.optimiser, ("sgd", "adamw"))
-        require(0 <= self.dropout < 1, "ann.dropout", self.dropout, "use a share in [0, 1)")
+        for name in ("dropout", "patch_dropout"):
+            share = getattr(self, name)
+            require(0 <= share < 1, f"ann.{name}", share, "use a share in [0, 1)")
         for name in ("bottleneck", "epochs", "batch_size", "gate_hidden", "gate_epochs"):
             within(f"ann.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("scale", "lr", "gate_lr"):
@@ -154,7 +160,7 @@ class BestGateConfig:
     """
 
     shrinkage: float | None = None
-    open: int = 2
+    open: int = 3
     gates: Literal["likeliest", "shuffled", "open", "first", "shut"] = "likeliest"
 
     def __post_init__(self) -> None:

@@ -276,7 +276,7 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     Use(("backbone.cache_dir",), "with backbone.cache true", lambda c: c.backbone.cache),
     Use(
-        ("ann.blocks", "backbone.cache_gb"),
+        ("ann.blocks", "ann.patch_dropout", "backbone.cache_gb"),
         "with ann.placement blocks",
         lambda c: c.ann.placement == "blocks",
     ),

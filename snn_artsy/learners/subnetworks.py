@@ -75,15 +75,19 @@ class BlockAdapters(nn.Module):
 
     Attributes:
         vit_passes: Share of the ViT's blocks that an answer computes.
+        noise: Draws which patches are left out in training; None: none are.
 
     Raises:
         ConfigError: The backbone has no transformer blocks with ``norm2`` and ``mlp``, or fewer.
     """
 
+    noise: torch.Generator | None = None
+
     def __init__(
         self, backbone: FrozenBackbone, config: ANNConfig, generator: torch.Generator
     ) -> None:
         super().__init__()
+        self.patch_dropout = config.patch_dropout
         self.first = backbone.first_adapted(config.blocks)
         depth = len(backbone.vit.blocks)  # type: ignore[arg-type]
         self.vit_passes = (depth - self.first) / depth
@@ -97,6 +101,12 @@ class BlockAdapters(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """E_t(x) from the tokens at the first adapter: [B, 2, T, D] -> [B, D]."""
         (backbone,) = self._shared
+        if self.noise is not None and self.patch_dropout:
+            # class and register tokens stay; a batch's images lose the same patches
+            kept = int(backbone.vit.num_prefix_tokens)  # type: ignore[arg-type]
+            n = tokens.shape[2] - kept
+            seen = torch.randperm(n, generator=self.noise)[: n - int(self.patch_dropout * n)]
+            tokens = tokens[:, :, torch.cat([torch.arange(kept), kept + seen])]
         return backbone.tail(tokens.to(backbone.device).float(), self.first, list(self.adapters))
 
     def answer(self, batch: Batch) -> Tensor:
@@ -145,13 +155,13 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
         scores = cosine_scores(part.features + network.answer(part), weight)
         return F.cross_entropy(sigma * scores, target[rows])
 
-    adapters = [module for module in network.modules() if isinstance(module, Bottleneck)]
-    for adapter in adapters:
-        adapter.noise = generator
+    noisy = [m for m in network.modules() if isinstance(m, (Bottleneck, BlockAdapters))]
+    for module in noisy:
+        module.noise = generator
     parameters = [*network.parameters(), weight, sigma]
     minimise(loss, parameters, len(data), config, generator, config.optimiser)
-    for adapter in adapters:
-        adapter.noise = None
+    for module in noisy:
+        module.noise = None
     network.requires_grad_(False)
 
 

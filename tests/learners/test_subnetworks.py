@@ -227,6 +227,32 @@ def test_hidden_units_drop_out_in_training_alone() -> None:
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
 
 
+def test_patches_drop_out_in_training_alone() -> None:
+    """A training step sees the class token and half of the patches, others in each step."""
+    config = replace(BLOCKS, patch_dropout=0.5, scale=1.0)
+    network = builder(config, DIM, "cpu", small_vit())(torch.Generator().manual_seed(3))
+    assert isinstance(network, BlockAdapters)
+    for adapter in network.adapters:
+        randomised(adapter)
+    tokens = stream()[1].tokens
+    assert tokens.shape[2] == 5  # a class token and four patches
+    with torch.no_grad():
+        whole = network(tokens)
+        halves = {
+            (a, b): network(tokens[:, :, [0, a, b]]) for a in range(1, 5) for b in range(a + 1, 5)
+        }
+        network.noise = torch.Generator().manual_seed(2)
+        drawn = set()
+        for _ in range(12):
+            seen = network(tokens)
+            alike = [k for k, half in halves.items() if torch.allclose(seen, half, atol=1e-5)]
+            assert len(alike) == 1 and not torch.allclose(seen, whole, atol=1e-3)
+            drawn.update(alike)
+    assert len(drawn) > 3
+    train(network, stream()[0][0], config, torch.Generator().manual_seed(0))
+    assert network.noise is None
+
+
 def test_a_backbone_without_blocks_is_refused() -> None:
     vit = nn.Sequential(nn.Flatten(), nn.Linear(768, DIM))
     vit.num_features = DIM  # type: ignore[assignment]

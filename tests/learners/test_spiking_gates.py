@@ -130,7 +130,7 @@ def test_ablations_of_the_gates_are_those_of_the_best_ann_gate() -> None:
     given = learner.predict(TEST)
     config, answers = learner.subnetworks.config, {}
     for gates in ("shuffled", "open", "first", "shut"):
-        learner.subnetworks.config = BestGateConfig(gates=gates)  # type: ignore[arg-type]
+        learner.subnetworks.config = BestGateConfig(gates=gates, open=1)  # type: ignore[arg-type]
         answers[gates] = learner.predict(TEST)
     learner.subnetworks.config = config
     assert given.spike_scores is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -124,18 +125,22 @@ class VoltageSTDP(ProductRule):
         a filter that goes from ``start`` to ``end`` (above rest) under a constant potential."""
         import torch
 
-        # ubar_plus - theta_minus = level + slope q, with q = exp(-s/tau_plus) from 1 to kept
-        decayed, rest = decay(dt_ms, self.tau_plus_ms), self.v_rest_mV - self.theta_minus_mV
-        slope = (start - end) / (1.0 - decayed)
-        level = start + rest - slope
-        crossing = (-level / torch.where(slope == 0.0, 1.0, slope)).clamp(decayed, 1.0)
-        first = torch.where(start + rest > 0.0, 1.0, crossing)
-        last = torch.where(end + rest > 0.0, decayed, crossing)
-        x = self.tau_plus_ms / self.tau_x_ms
-        both = 1.0 + x
-        return level * self.tau_x_ms * (first**x - last**x) + slope * self.tau_plus_ms / both * (
-            first**both - last**both
-        )
+        # In a step that is short for the filter, level and slope are large and cancel: float64.
+        begun, ended = start.double(), end.double()
+        rest, tau_ms = self.v_rest_mV - self.theta_minus_mV, self.tau_plus_ms
+        # ubar_plus - theta_minus = level + slope exp(-s/tau_plus) at the time s of the step
+        slope = (begun - ended) / -math.expm1(-dt_ms / tau_ms)
+        level = begun + rest - slope
+        share = (-level / torch.where(slope == 0.0, 1.0, slope)).clamp(0.0, 1.0)
+        crossing = (-tau_ms * share.log()).clamp(0.0, dt_ms)
+        first = torch.where(begun + rest > 0.0, 0.0, crossing)
+        last = torch.where(ended + rest > 0.0, dt_ms, crossing)
+
+        def weight(tau_ms: float) -> Tensor:
+            return tau_ms * ((-first / tau_ms).exp() - (-last / tau_ms).exp())
+
+        both_ms = 1.0 / (1.0 / self.tau_x_ms + 1.0 / tau_ms)
+        return (level * weight(self.tau_x_ms) + slope * weight(both_ms)).to(start.dtype)
 
     def _delayed(
         self, values: list[Tensor], dt_ms: float

@@ -358,3 +358,20 @@ def test_adex_converges_and_batches() -> None:
         assert float((coarse[:1] - fine[:1]).abs().max()) < 0.25
     with pytest.raises(ConfigError, match=r"adex\.tau_w_ms"):
         AdEx(tau_w_ms=0.0)
+
+
+@pytest.mark.parametrize("dt_ms", [0.1, 1.0, 25.0])
+@pytest.mark.parametrize("tau_plus_ms", [7.0, 1e3, 1e6, 1e9, 1e15])
+def test_single_precision_holds_for_any_filter(tau_plus_ms: float, dt_ms: float) -> None:
+    """In a step that is short for the filter large numbers cancel: up to a quarter was lost."""
+    generator = torch.Generator().manual_seed(0)
+    pre, post, v = (torch.rand(40, 2, n, generator=generator) for n in (5, 3, 3))
+    pre, post, v = (pre < 0.3).float(), (post < 0.2).float(), -70.0 + 90.0 * v
+    rule, changes = VoltageSTDP(tau_plus_ms=tau_plus_ms, spike_ms=None), []
+    for kind in (torch.float32, torch.float64):
+        signals = Signals(pre.to(kind), post.to(kind), v.to(kind))
+        start = rule.start(signals.pre[0], signals.post[0])
+        w = torch.zeros(3, 5, dtype=kind)
+        changes.append(rule.presentation(w, start, signals, dt_ms)[0].double())
+    found, exact = changes
+    assert (found - exact).abs().max() < 1e-4 * exact.abs().max()

@@ -93,7 +93,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_learnt(
 
 
 @pytest.mark.parametrize("update", ["presentation", "step"])
-@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bool, torch.int64])
+@pytest.mark.parametrize(
+    "kind", [torch.float64, torch.float16, torch.float8_e5m2, torch.bool, torch.int64, torch.uint16]
+)
 def test_any_real_type_is_taken_in_the_contacts_own(kind: torch.dtype, update: str) -> None:
     found = []
     for pre, current in ((PRE, CURRENT), (PRE.to(kind), CURRENT.to(torch.float64))):

@@ -86,12 +86,14 @@ def _check_summary(summary: object) -> None:
     """Types of what the tables read."""
     if not isinstance(summary, dict):
         raise ValueError("no names with values")
+    # a comparison has mean, sd and values of each measure
+    measured = (str, list) if "pairs" in summary else (str, list, dict)
     for name in ("learners", "controls"):
         tables = summary.get(name, {})
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise ValueError(f"{name} holds no measures")
         for table in tables.values():
-            if isinstance(table.get("a_last_spikes_only", 0.0), (str, list, dict)):
+            if isinstance(table.get("a_last_spikes_only", 0.0), measured):
                 raise ValueError("a_last_spikes_only is no number")
     if "learners" not in summary:
         raise ValueError("no learners")

@@ -82,6 +82,7 @@ NOWHERE: dict[str, list[str]] = {
     "analysis/figure3.py": ["nowhere", "--out", "made.png"],
     "analysis/figure4.py": ["X=nowhere", "--out", "made.png"],
     "analysis/figures.py": ["--default", "nowhere", "--out", "made"],
+    "analysis/gate_ablations.py": ["--config", "nowhere.yaml", "--out", "made.json"],
     "analysis/growth.py": ["5=nowhere", "--out", "made.png"],
     "analysis/keep.py": ["nowhere"],
     "analysis/lesion.py": ["nowhere"],

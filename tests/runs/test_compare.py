@@ -22,6 +22,7 @@ from rich.console import Console
 import snn_artsy.runs.facts
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.recording.about import read_summary
 from snn_artsy.recording.lock import WriterLock
 from snn_artsy.runs import compare as module
 from snn_artsy.runs.cells import cell_file, read_cell
@@ -452,3 +453,15 @@ def test_the_preamble_is_printed_once(
         assert text.count("features (train)") == text.count("features (test)") == 1
         if workers == 1:
             assert [text.count(f"seed {seed}") for seed in (1993, 1994, 1995)] == [1, 1, 1]
+
+
+def test_measures_of_a_comparison_are_no_single_numbers(tmp_path: Path) -> None:
+    """A comparison's summary is read with mean and sd of what spikes alone decide; a run's has a
+    number there."""
+    learners = {"artsy_snn": {"a_last_spikes_only": {"mean": 0.5, "sd": 0.1}}}
+    file = tmp_path / "summary.json"
+    file.write_text(json.dumps({"learners": learners, "pairs": []}), encoding="utf-8")
+    assert read_summary(tmp_path) == {"learners": learners, "pairs": []}
+    file.write_text(json.dumps({"learners": learners}), encoding="utf-8")
+    with pytest.raises(ConfigError, match="a_last_spikes_only is no number"):
+        read_summary(tmp_path)

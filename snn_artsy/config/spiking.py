@@ -381,7 +381,7 @@ class SNNConfig:
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
         tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``, or
-            ``first``: [h_0, h_0 + h_1] with h_1 of the first task's sub-network, twice the units.
+            ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes

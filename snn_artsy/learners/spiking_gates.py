@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch import Tensor
 from snn_artsy.config import GateConfig, SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training
 from snn_artsy.learners.opened_evidence import OpenedEvidence
+from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.replay import build_replay
 from snn_artsy.learners.state import below, under
+from snn_artsy.learners.tasks import join, take
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
-from snn_artsy.observer import SynapseObserver
+from snn_artsy.observer import NullObserver, SynapseObserver
+from snn_artsy.synapses.encoding import NEGLIGIBLE, within_class_scatter
 
 
 class SpikingGates(TaughtSubnetworks):
@@ -53,32 +57,58 @@ class SpikingGates(TaughtSubnetworks):
         replay, driving = build_replay(gate, seed), config.tapped(dim)
         super().__init__(config, replay, driving, device, seed, observer, control)
         self.gate, self.subnetworks, self.size = gate, subnetworks, dim
+        self.beta = torch.ones((), device=device)
+        self.tried: Tensor | None = None  # `_of_new_samples`, while their task is learnt
 
     def learn(self, task: Task) -> None:
         self.subnetworks.train(task)
-        self._teach(task)
+        if self.config.tap == "first" and task.number == 0:
+            added = self.subnetworks.first(task.train) - task.train.features
+            self.beta = _ratio(task.train.features, added, task.train.labels)
         features, labels, _ = all_training(task)
-        self.prototypes.add(class_means(features, labels, task.classes), [])
-        held = task.validation
-        responses = self._responses(self.driven_by(held), held.index, held.split)
-        self.subnetworks.calibrate(task, self._evidence(held, responses))
+        means = class_means(features, labels, task.classes)
+        if self.tried is None:  # else it was restored in the middle of this task
+            self.tried = self._of_new_samples(task, means)
+        self._teach(task)
+        self.prototypes.add(means, [])
+        self.subnetworks.calibrate(task, self.tried)
+        self.tried = None
         self.probe.wait_for_spikes("test")
 
     def _training(self, task: Task) -> LabelledBatch:
-        """Training samples alone: the evidence of the others must be that of new ones."""
-        return replace(task.train, features=self.driven_by(task.train))
+        """All of a task's samples: those for validation have been asked before."""
+        whole = join([task.train, replace(task.validation, split="train")])
+        return replace(whole, features=self.driven_by(whole))
+
+    def _of_new_samples(self, task: Task, means: Tensor) -> Tensor:
+        """Evidence for the task's validation samples, float64 [n, C], by contacts that training
+        samples alone have taught: a copy of the network is tried, of which nobody is told."""
+        tried = copy(self)
+        for name in ("layers", "replay", "recall", "prototypes"):
+            setattr(tried, name, deepcopy(getattr(self, name)))
+        tried.generator = torch.Generator().set_state(self.generator.get_state())
+        tried.probe = Probe(NullObserver(), self.config, self.seed)
+        tried.after_epoch = tried.after_teaching = None
+        held = task.validation
+        tried.prototypes.add(means, [])
+        tried._teach(replace(task, validation=take(held, held.index[:0])))
+        responses = tried._responses(self.driven_by(held), held.index, held.split)
+        return tried._evidence(held, responses)
 
     def driven_by(self, batch: Batch) -> Tensor:
-        """What drives the silent synapses: h_0 [B, D], or [h_0, h_0 + h_1], [B, 2D]."""
+        """What drives the silent synapses: h_0 [B, D], or [h_0, beta h_1], [B, 2D]."""
         if self.config.tap == "h0":
             return batch.features
-        return torch.cat([batch.features, self.subnetworks.first(batch)], dim=1)
+        return self._with_first(batch, self.subnetworks.first(batch))
+
+    def _with_first(self, batch: Batch, first: Tensor) -> Tensor:
+        return torch.cat([batch.features, self.beta * (first - batch.features)], dim=1)
 
     def predict(self, batch: Batch) -> Prediction:
         shown: list[Tensor] = []
-        seen = self.driven_by(batch)
+        first = None if self.config.tap == "h0" else self.subnetworks.first(batch)
+        seen = batch.features if first is None else self._with_first(batch, first)
         responses = self._responses(seen, batch.index, batch.split, record=batch, shown=shown)
-        first = None if self.config.tap == "h0" else seen[:, self.size :]
         answer = self.subnetworks.answer(
             batch, self._evidence(batch, responses), first, self._fired(responses)
         )
@@ -108,20 +138,35 @@ class SpikingGates(TaughtSubnetworks):
     # --- what is kept and reported ----------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        return super().state_dict() | under("opened.", self.subnetworks.state_dict())
+        opened = under("opened.", self.subnetworks.state_dict())
+        return super().state_dict() | opened | {"tap.beta": self.beta}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
+        self.beta = state["tap.beta"]
         self.subnetworks.load_state_dict(below(state, "opened."))
 
     def checkpoint(self) -> dict[str, Tensor]:
-        return super().checkpoint() | under("opened.", self.subnetworks.checkpoint())
+        tried = {} if self.tried is None else {"tried": self.tried}
+        return super().checkpoint() | under("opened.", self.subnetworks.checkpoint()) | tried
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         super().restore(state, tasks)
         self.subnetworks.restore(below(state, "opened."))
+        self.tried = state.get("tried")
 
     def report(self) -> dict[str, Any]:
         report, opened = super().report(), self.subnetworks
         parameters = report["n_contacts"] + opened.n_parameters
         return report | {"parameters": parameters, "temperature": opened.temperature}
+
+
+def _ratio(h0: Tensor, added: Tensor, labels: Tensor) -> Tensor:
+    """Of the standard deviations of h_0 and h_1 within classes, [n, D] each; 1 where either is 0,
+    as with one sample a class or a sub-network that says nothing."""
+    of_h0, of_h1 = (
+        within_class_scatter(x.double(), labels).diagonal().mean().sqrt() for x in (h0, added)
+    )
+    least = NEGLIGIBLE * h0.double().square().mean().sqrt()
+    usable = (of_h0 > least) & (of_h1 > least)
+    return torch.where(usable, of_h0 / of_h1, torch.ones_like(of_h0)).float()

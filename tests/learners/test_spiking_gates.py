@@ -14,6 +14,7 @@ from test_subnetworks import BLOCKS, DIM, N_TASKS, PER_TASK, small_vit, stream
 from torch import Tensor
 
 import snn_artsy.learners.opened_evidence
+import snn_artsy.learners.spiking_gates
 from snn_artsy.config import (
     BestGateConfig,
     EncodingConfig,
@@ -29,6 +30,7 @@ from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.opened_evidence import of_tasks
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.learners.spiking_gates import SpikingGates
+from snn_artsy.learners.tasks import join, take
 from snn_artsy.observer import SILENT
 
 TASKS, TEST = stream()
@@ -42,7 +44,8 @@ QUICK = SNNConfig(
 
 
 def setting(snn: SNNConfig = QUICK, observer: Any = None, **values: Any) -> Setting:
-    config = RunConfig(ann=BLOCKS, snn=snn, seed=5, **values)
+    two = {"artsy_best": BestGateConfig(open=2)}  # of three
+    config = RunConfig(ann=BLOCKS, snn=snn, seed=5, **two | values)
     return Setting(config, DIM, "cpu", observer, small_vit())
 
 
@@ -96,7 +99,10 @@ def test_the_answer_is_that_of_the_best_ann_gate_with_other_evidence() -> None:
     assert torch.equal(learner.subnetworks.fitted[1][0], best.subnetworks.fitted[1][0])
     answer = learner.predict(TEST)
     assert answer.spike_scores is not None
-    given = learner.subnetworks.answer(TEST, answer.spike_scores.double())
+    responses = learner._responses(TEST.features, TEST.index, "test")
+    driven = torch.stack([counts.sum(1) > 0 for _, counts in responses], dim=1)
+    votes = answer.spike_scores.double()
+    given = learner.subnetworks.answer(TEST, votes, driven=driven)
     for name in ("scores", "gate_scores", "gates", "added_norm", "shut_predicted"):
         assert torch.equal(getattr(answer, name), getattr(given, name)), name
 
@@ -149,32 +155,37 @@ def test_a_tap_of_the_first_sub_network_doubles_the_units() -> None:
     assert torch.equal(driving[:, :DIM], TEST.features)
     with torch.no_grad():
         added = learner.subnetworks.networks[0].answer(TEST)
-    torch.testing.assert_close(driving[:, DIM:], TEST.features + added)
-    assert float(added.norm(dim=1).mean()) > 0.05
+    train, spread = TASKS[0].train, []
+    with torch.no_grad():
+        for x in (train.features, learner.subnetworks.networks[0].answer(train)):
+            rest = torch.cat([x[train.labels == c] - x[train.labels == c].mean(0) for c in (0, 1)])
+            spread.append(float(rest.square().mean().sqrt()))
+    torch.testing.assert_close(driving[:, DIM:], spread[0] / spread[1] * added)
+    assert spread[0] > 3 * spread[1] > 0.01  # whatever the scale of adapters
     assert learner.input_spikes(TEST).shape == (8, len(TEST), 4 * DIM)
     assert learner.layers[2].n_pre == 4 * DIM == QUICK.n_inputs(2 * DIM)
     # what stands in for old tasks is of the same features
     stand_ins = learner.replay.batch([0, 2], purpose=0)
     assert stand_ins.features.shape[1] == 2 * DIM
-    with torch.no_grad():
-        own = learner.driven_by(TASKS[2].train)
-    mean = own[TASKS[2].train.labels == 4].mean(0)
+    whole = join([TASKS[2].train, TASKS[2].validation])
+    mean = learner.driven_by(whole)[whole.labels == 4].mean(0)
     torch.testing.assert_close(learner.replay.means[2][0], mean)  # type: ignore[attr-defined]
     assert learnt().driven_by(TEST) is TEST.features
 
 
-def test_contacts_are_taught_training_samples_and_calibrated_with_the_others() -> None:
-    """With every preset: evidence of samples that were taught is too sure."""
-    listener = Listener()
+def test_calibration_is_with_samples_that_contacts_were_not_taught() -> None:
+    """Afterwards all are taught, and of the first time nobody is told."""
     values = {"snn.preset": "error", "snn.mode": "gate", "snn.replay.epochs": 2}
     config = build_config(RunConfig, complete(values | {"ann.placement": "blocks"}))
     config = replace(config, ann=BLOCKS, seed=5)
+    listener = Listener()
     learner: Any = build_snn(Setting(config, DIM, "cpu", listener, small_vit()))
-    asked: list[Any] = []
+    other: Any = build_snn(Setting(config, DIM, "cpu", None, small_vit()))
+    given: list[Tensor] = []
     calibrate = learner.subnetworks.calibrate
 
     def told(task: Any, evidence: Tensor) -> None:
-        asked.append((task.number, evidence.shape, evidence.dtype))
+        given.append(evidence)
         calibrate(task, evidence)
 
     learner.subnetworks.calibrate = told
@@ -183,10 +194,18 @@ def test_contacts_are_taught_training_samples_and_calibrated_with_the_others() -
     shown = [args[0] for name, args in listener.told if name == "presentations"]
     taught = [p for p in shown if p.split != "replay"]
     assert {p.split for p in taught} == {"train"} and len(taught) < len(shown)
-    n = sum(len(p.index) for p in taught)
-    assert n == sum(len(task.train) for task in TASKS[:2]) * config.snn.plasticity.epochs
-    held = [len(task.validation) for task in TASKS[:2]]
-    assert asked == [(t, (held[t], PER_TASK * (t + 1)), torch.float64) for t in (0, 1)]
+    n = [len(p.index) for p in taught]
+    assert sum(n) == sum(len(task.train) + len(task.validation) for task in TASKS[:2])
+    # the second task, after the first was learnt as a whole
+    other.learn(TASKS[0])
+    held = TASKS[1].validation
+    other._teach(replace(TASKS[1], validation=take(held, held.index[:0])))
+    responses = other._responses(held.features, held.index, "validation")
+    votes = torch.cat([votes for votes, _ in responses], 1)
+    assert torch.equal(given[1], votes.double()) and bool((votes.max(1).values > 1).all())
+    # what was taught in the end is something else
+    states = [layer.state for layer in learner.layers]
+    assert not all(torch.equal(a, b.state) for a, b in zip(states, other.layers, strict=True))
     assert share_right(learner.predict(TEST).scores) > 0.4  # of four of six classes
 
 
@@ -236,6 +255,14 @@ def test_controls_share_the_sub_networks_and_nothing_else(monkeypatch: pytest.Mo
     votes = plain.predict(TEST).spike_scores
     assert votes is not None
     assert max(accuracy["permuted_contacts"], accuracy["no_plasticity"]) < share_right(votes) - 0.1
+
+
+def test_a_first_sub_network_that_says_nothing_is_not_scaled() -> None:
+    h0, labels = torch.randn(6, 4), torch.tensor([0, 0, 0, 1, 1, 1])
+    ratio = snn_artsy.learners.spiking_gates._ratio
+    assert float(ratio(h0, torch.zeros(6, 4), labels)) == 1.0
+    assert float(ratio(h0[:2], h0[:2], torch.tensor([0, 1]))) == 1.0
+    assert float(ratio(h0, h0 / 3, labels)) == pytest.approx(3.0)
 
 
 def test_what_it_reports_and_keeps() -> None:

@@ -351,3 +351,40 @@ def test_an_installed_package_is_imported_when_it_is_asked_for(
     assert "ease" in keys_of(RunConfig)  # the broken one is in nobody's way
     with pytest.raises(ConfigError, match="'no_such:x' cannot be imported"):
         RunConfig(learners=["broken"])
+
+
+def test_what_is_added_gives_what_its_kind_does(tmp_path: Path) -> None:
+    """Functions of somebody else's that give nothing, or labels without a class."""
+    import numpy as np
+    from rich.console import Console
+
+    from snn_artsy.config import DataConfig
+    from snn_artsy.data import ArraySplit, ImageSource, load_source
+    from snn_artsy.plots import save_figures
+    from snn_artsy.protocols import Session
+    from snn_artsy.protocols.run_all import run_protocols
+
+    @DATA.register("mine")
+    def mine(config: DataConfig) -> Any:
+        return sources.pop()
+
+    split = ArraySplit(np.zeros((4, 8, 8), np.uint8), np.arange(4))
+    names = tuple("abcd")
+    negative = ArraySplit(np.zeros((4, 8, 8), np.uint8), np.arange(-1, 3))
+    sources: list[Any] = [None, ImageSource("mine", names[:3], split, split)]
+    sources += [
+        ImageSource("mine", names, split, negative),
+        ImageSource("mine", names, split, split),
+    ]
+    assert load_source(DataConfig(name="mine")).class_names == names
+    for message in ("labels from -1 to 2 for 4", "labels from 0 to 3 for 3 class", "a NoneType;"):
+        with pytest.raises(ConfigError, match=f"^data.name: 'mine' .*{message}"):
+            load_source(DataConfig(name="mine"))
+    FIGURES.register("mine")(lambda run: None)
+    failed: dict[str, str] = {}
+    assert save_figures(None, tmp_path, names=["mine"], failed=failed) == []  # type: ignore[arg-type]
+    assert failed == {"mine": "TypeError: expected a matplotlib Figure, given NoneType"}
+    PROTOCOLS.register("mine")(lambda session: None)
+    with pytest.raises(TypeError, match="protocol mine: expected an Outcome, given NoneType"):
+        run_protocols(["mine"], Session(), tmp_path, Console(quiet=True), go_on=False)
+    assert list(tmp_path.iterdir()) == []

@@ -114,8 +114,27 @@ class ArraySplit:
 
 def load_source(config: DataConfig) -> ImageSource:
     """The data set that ``config`` names; :class:`ConfigError` if it is unknown or not there."""
-    source: ImageSource = DATA[DATA.require("data.name", config.name)](config)
+    name = DATA.require("data.name", config.name)
+    source: ImageSource = DATA[name](config)
+    if DATA.origin(name):
+        _check_added(name, source)
     return source
+
+
+def _check_added(name: str, source: object) -> None:
+    """Whether a function that was added to the registry gives images with classes."""
+    if not isinstance(source, ImageSource):
+        given = type(source).__name__
+        raise ConfigError("data.name", f"{name!r} gives a {given}; give an ImageSource")
+    n = len(source.class_names)
+    for split in (source.train, source.test):
+        labels = np.asarray(split.labels)
+        if len(labels) and not (labels.min() >= 0 and labels.max() < n):
+            raise ConfigError(
+                "data.name",
+                f"{name!r} has labels from {labels.min()} to {labels.max()} for {n} class names; "
+                f"number the classes 0 to {n - 1}",
+            )
 
 
 def digits(config: DataConfig) -> ImageSource:

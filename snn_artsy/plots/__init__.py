@@ -9,6 +9,8 @@ from pathlib import Path
 from snn_artsy.plots import own_matplotlib  # noqa: F401  # before matplotlib itself
 
 # isort: split
+from matplotlib.figure import Figure
+
 from snn_artsy.output import write_outputs
 from snn_artsy.plots.accuracy import accuracy_matrix, accuracy_per_step, ann_minus_snn
 from snn_artsy.plots.contact import contact_series, contact_trace
@@ -94,7 +96,9 @@ def save_figures(
     files: dict[Path, bytes] = {}
     for name in FIGURES if names is None else names:
         try:
-            figure = FIGURES[name](run)
+            figure: object = FIGURES[name](run)
+            if not isinstance(figure, Figure):
+                raise TypeError(f"expected a matplotlib Figure, given {type(figure).__name__}")
             for kind in formats:
                 files[Path(directory) / f"{name}.{kind}"] = rendered(figure, kind, dpi=200)
         except NothingRecorded as reason:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from snn_artsy.protocols.base import Session
+from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
 from snn_artsy.registry import PROTOCOLS
 from snn_artsy.threads import computing_with
@@ -43,7 +43,10 @@ def run_protocols(
                 console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"),
                 computing_with(session.threads or 1),
             ):
-                outcome = PROTOCOLS[name](session)
+                outcome: object = PROTOCOLS[name](session)
+                if not isinstance(outcome, Outcome):
+                    given = type(outcome).__name__
+                    raise TypeError(f"protocol {name}: expected an Outcome, given {given}")
                 save(outcome, out, session.seed)
             entries += rows(outcome, time.perf_counter() - started)
         except Exception as error:

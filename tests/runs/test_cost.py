@@ -11,7 +11,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import layered
-from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.recording.estimate import TaskSize, expected_bytes
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.cost import check_cost, free_memory, memory, seconds
 from snn_artsy.runs.run import execute
@@ -53,6 +53,30 @@ def test_worked_out_by_hand() -> None:
         contacts * (5 * 270 * 100 + (1 + 2 + 3 + 4 + 5) * 90 * 10) / 1e12
         + 5 * 270 * 100 / 50 * 5e-5
     )
+
+
+def test_spiking_gates_train_adapters_and_a_tap_doubles_the_units() -> None:
+    """By hand: 2 D units more for 8 neurons a class, and adapters of every task beside them."""
+    full = config_of(record__snapshots=True)
+    values = {"ann__placement": "blocks", "snn__mode": "gate", "record__snapshots": True}
+    gate, tapped = config_of(**values), config_of(**values, snn__tap="first")
+    ann, steps = gate.ann, gate.snn.encoding.steps
+    passes = ann.epochs * -(-270 // ann.batch_size) * 5
+    products = ann.epochs * 5 * 270 * 4 * DIM * ann.bottleneck
+    times = [seconds("artsy_snn", config, DIM, TASKS) for config in (full, gate, tapped)]
+    assert times[1] - times[0] == pytest.approx(passes * 5e-5 + products / 1e12)
+    contacts = 2 * DIM * 8 * 2
+    shown = (5 * 270 + (1 + 2 + 3 + 4 + 5) * 90) * steps
+    assert times[2] - times[1] == pytest.approx(contacts * shown / 1e12)
+    sizes = [memory("artsy_snn", config, DIM, TASKS)[0] for config in (full, gate, tapped)]
+    adapters = 4 * (5 + 2) * 2 * DIM * ann.bottleneck
+    assert sizes[1] - sizes[0] == adapters + 8 * ann.batch_size * (DIM + ann.bottleneck)
+    assert sizes[2] - sizes[1] == (14 * 5 + 16) * contacts + 8 * steps * 90 * 2 * DIM
+    recorded = [expected_bytes(config, DIM, TASKS) for config in (gate, tapped)]
+    assert recorded[1]["snapshots"] == 2 * recorded[0]["snapshots"] > 0
+    assert recorded[1]["populations"] - recorded[0]["populations"] == 8 * 2 * DIM
+    # of the mean field, which sees h_0 whatever the tap, nothing changes
+    assert memory("mean_field", tapped, DIM, TASKS) == memory("mean_field", gate, DIM, TASKS)
 
 
 def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:

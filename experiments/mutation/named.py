@@ -132,6 +132,20 @@ MUTANTS = (
         SNN_ANSWERS,
     ),
     Mutant(
+        "spiking gates are calibrated on samples that their contacts were taught",
+        "learners/spiking_gates.py",
+        "validation=take(held, held.index[:0])",
+        "validation=held",
+        ("tests/learners/test_spiking_gates.py",),
+    ),
+    Mutant(
+        "a sub-network opens though its neurons are silent",
+        "learners/spiking_gates.py",
+        "first, self._fired(responses)",
+        "first",
+        ("tests/learners/test_spiking_gates.py",),
+    ),
+    Mutant(
         "thresholds of ANN gates are not updated with later tasks",
         ANN,
         "for u, scores in own.items() if u != gate]",

@@ -114,6 +114,8 @@ class FromTasks:
     def stream(self) -> Any:
         class Labels:
             task_of_label = np.array([0, 0, 1, 1])
+            class_of_label = None
+            domains: tuple[str, ...] = ()
 
         return Labels
 

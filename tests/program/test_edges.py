@@ -18,13 +18,13 @@ SCRIPT = ROOT / "experiments" / "robustness" / "edges.py"
 def test_a_sample_ends_well(tmp_path: Path) -> None:
     out = tmp_path / "edges.json"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--n", "14", "--seed", "3", "--out", str(out)],
+        [sys.executable, str(SCRIPT), "--n", "8", "--seed", "3", "--out", str(out)],
         capture_output=True, text=True, cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(out.read_text("utf-8"))
-    assert found["campaign"] == "edges" and found["n"] == sum(found["outcomes"].values()) == 14
+    assert found["campaign"] == "edges" and found["n"] == sum(found["outcomes"].values()) == 8
     assert found["bad"] == [] and set(found["outcomes"]) >= {"done", "refused"}
 
 

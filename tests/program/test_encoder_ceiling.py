@@ -15,6 +15,7 @@ import torch
 from sklearn.linear_model import Ridge
 from synthetic_features import DIM, N_CLASSES, PER_TASK, gaussian_stream, pick
 
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.learners import Setting, build
 
@@ -93,5 +94,5 @@ def test_it_prints_and_writes(script: Any, tmp_path: Path, capsys: Any) -> None:
     for seed in accuracy:
         for name in ("ridge", "softmax"):
             assert 0.5 < seed["counts"][name] <= seed["h_0"][name] + 0.05 < 1.05
-    with pytest.raises(SystemExit, match="give another name"):
+    with pytest.raises(ConfigError, match="give another name"):
         script.main(words)

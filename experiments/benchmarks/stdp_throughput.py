@@ -298,9 +298,11 @@ def markdown(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the results there")
-    parser.add_argument("--into", type=Path, help="a page with <!-- stdp_throughput --> markers")
+    parser.add_argument("--into", type=Path, help="a page with <!-- NAME --> markers")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.03], help="spikes a step")
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--batch", type=int, help="only layers with so many presentations at once")
+    parser.add_argument("--name", default="stdp_throughput", help="of the markers")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -323,6 +325,7 @@ def main() -> None:
     gemm, memory = hardware(arguments.threads, device)
     rows = []
     cases = CASES if device == "cpu" else CUDA_CASES
+    cases = tuple(case for case in cases if arguments.batch in (None, case.batch))
     for case, rate, mode in itertools.product(cases, arguments.rates, MODES):
         if arguments.quick:
             case = case._replace(n_steps=max(20, case.n_steps // 10))
@@ -351,7 +354,7 @@ def main() -> None:
     if arguments.into is not None:
         from results_table import insert
 
-        insert(arguments.into, f"stdp_throughput{'_cuda' * (device == 'cuda')}", markdown(result))
+        insert(arguments.into, f"{arguments.name}{'_cuda' * (device == 'cuda')}", markdown(result))
 
 
 if __name__ == "__main__":

@@ -16,36 +16,29 @@ page.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from snn_artsy.api import COMPARED, MOST_SEEDS
-from snn_artsy.checks import ConfigError, within
 from snn_artsy.cli import script
 from snn_artsy.config import RunConfig
-from snn_artsy.config_builder import build
-from snn_artsy.config_sources import assignments, complete, read_config
 from snn_artsy.evaluation.statistics import mean_interval, spread
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.tasks import join
-from snn_artsy.provenance import provenance
-from snn_artsy.runs.features import FeatureStream, choose_device, prepare
+from snn_artsy.runs.features import FeatureStream, prepare
 from snn_artsy.runs.tables import markdown
 from snn_artsy.synapses.encoding import SpikeEncoder, fit_scaling
 from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.pairing import reading_schedule
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import insert, page_with
+from over_seeds import asked
 
 INPUTS = {"h_0": "h_0", "p": "code p", "counts": "spike counts"}
 LOSSES = {"encoding loses (h_0 - p)": ("h_0", "p"), "spikes lose (p - counts)": ("p", "counts")}
@@ -156,46 +149,16 @@ def table(each: list[dict[str, dict[str, float]]]) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", help="of a run; default: that of a run without options")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, required=True, help="file of all values (JSON)")
-    parser.add_argument("--into", type=Path)
-    parser.add_argument("--name", default="encoder_ceiling")
-    given = parser.parse_args(words)
-    base: dict[str, Any] = read_config(given.config) if given.config else {}
-    config = build(RunConfig, complete(COMPARED, base, assignments(given.set)))
-    within("seeds", given.seeds, 1, MOST_SEEDS)
-    if given.out.exists():
-        raise ConfigError("out", f'"{given.out}" is there; give another name')
-    if given.into is not None:
-        page_with(given.into, given.name)
-    device, console = choose_device(config.device), Console(quiet=True)
-    seeds = list(range(config.seed, config.seed + given.seeds))
-    each = []
-    for seed in seeds:
-        own = replace(config, seed=seed)
-        each.append(accuracies(own, prepare(own, device, console)))
-    kept = {
-        "data": config.data.name,
-        "backbone": config.backbone.name,
-        "encoding": vars(config.snn.encoding),
-        "seeds": seeds,
-        "accuracy": each,
-        **provenance(torch.get_num_threads()),
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    caption = (
-        f"{config.data.name}, {config.backbone.name}, seeds {seeds[0]}-{seeds[-1]} (class order, "
-        f"images for validation, {100 * config.data.train_share:.0f} % of the training images, "
-        f"noise), code {config.snn.encoding.code}, T {config.snn.encoding.steps_shown}. Percent of "
-        "test images, mean ± sd and t interval over seeds; losses are paired by seed."
+    of = asked(parser, words, "encoder_ceiling")
+    console = Console(quiet=True)
+    each = [accuracies(own, prepare(own, of.device, console)) for own in of.configs()]
+    encoding = of.config.snn.encoding
+    of.keep({"encoding": vars(encoding), "accuracy": each})
+    of.tell(
+        table(each),
+        f"code {encoding.code}, T {encoding.steps_shown}. Percent of "
+        "test images, mean ± sd and t interval over seeds; losses are paired by seed.",
     )
-    text = f"{table(each)}\n\n{caption}"
-    print(text)
-    if given.into is not None:
-        insert(given.into, given.name, text)
 
 
 if __name__ == "__main__":

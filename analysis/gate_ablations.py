@@ -13,7 +13,6 @@ Markdown table over seeds and writes every value; ``--into`` puts the table into
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,29 +22,24 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from snn_artsy.api import COMPARED, MOST_SEEDS
-from snn_artsy.checks import ConfigError, require, within
+from snn_artsy.checks import require
 from snn_artsy.cli import script
 from snn_artsy.config import BestGateConfig, RunConfig
-from snn_artsy.config_builder import build
-from snn_artsy.config_sources import assignments, complete, read_config
 from snn_artsy.evaluation.statistics import mean_interval, spread
 from snn_artsy.learners import build as build_learner
 from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.base import Prediction
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.tasks import join
-from snn_artsy.provenance import provenance
 from snn_artsy.runs.evaluate import predict
-from snn_artsy.runs.features import FeatureStream, choose_device, prepare
+from snn_artsy.runs.features import FeatureStream, prepare
 from snn_artsy.runs.tables import markdown
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import insert, page_with
+from over_seeds import asked
 
 GATED = "gated"
 LEARNERS = {"best": "best ANN gate", "spiking": "spiking gates"}
-MEASURES = ("accuracy", "task", "open", "passes")
 
 
 def settings(given: BestGateConfig, n_tasks: int) -> dict[str, BestGateConfig]:
@@ -172,52 +166,25 @@ def _average(of: list[dict[str, float]], measure: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--controls", action="store_true", help="of what contacts learn, too")
-    parser.add_argument("--out", type=Path, required=True, help="file of all values (JSON)")
-    parser.add_argument("--into", type=Path)
-    parser.add_argument("--name", default="gate_ablations")
-    given = parser.parse_args(words)
-    base = read_config(given.config)
-    config = build(RunConfig, complete(COMPARED, base, assignments(given.set)))
-    within("seeds", given.seeds, 1, MOST_SEEDS)
-    if given.out.exists():
-        raise ConfigError("out", f'"{given.out}" is there; give another name')
-    if given.into is not None:
-        page_with(given.into, given.name)
-    device, console = choose_device(config.device), Console(quiet=True)
-    seeds = list(range(config.seed, config.seed + given.seeds))
+    of = asked(parser, words, "gate_ablations")
     each: list[dict[str, dict[str, dict[str, float]]]] = []
-    for seed in seeds:
-        own = replace(config, seed=seed, learners=["artsy_best", "artsy_snn"])
-        frozen = prepare(own, device, console)
+    for config in of.configs():
+        own = replace(config, learners=["artsy_best", "artsy_snn"])
+        frozen = prepare(own, of.device, Console(quiet=True))
         labels = join([test for _, test in frozen.tasks]).labels
         each.append({key: {} for key in LEARNERS})
-        for key, name, answer in answers(own, frozen, device, given.controls):
+        for key, name, answer in answers(own, frozen, of.device, of.given.controls):
             each[-1][key][name] = measured(answer, labels, of_task(frozen))
             found = 100 * each[-1][key][name]["accuracy"]
-            print(f"seed {seed}, {LEARNERS[key]}: {name} {found:.1f}", file=sys.stderr, flush=True)
-    kept = {
-        "data": config.data.name,
-        "backbone": config.backbone.name,
-        "seeds": seeds,
-        "measures": each,
-        **provenance(torch.get_num_threads()),
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    caption = (
-        f"{config.data.name}, {config.backbone.name}, seeds {seeds[0]}-{seeds[-1]} (class order, "
-        f"images for validation, {100 * config.data.train_share:.0f} % of the training images, "
-        f"noise), {config.artsy_best.open} gates open. Percent of test images, mean ± sd over "
-        "seeds; differences with t intervals."
+            said = f"seed {own.seed}, {LEARNERS[key]}: {name} {found:.1f}"
+            print(said, file=sys.stderr, flush=True)
+    of.keep({"measures": each})
+    of.tell(
+        table(each),
+        f"{of.config.artsy_best.open} gates open. Percent of test images, mean ± sd over seeds; "
+        "differences with t intervals.",
     )
-    text = f"{table(each)}\n\n{caption}"
-    print(text)
-    if given.into is not None:
-        insert(given.into, given.name, text)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,13 @@ from snn_artsy.config import GateConfig, SNNConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.replay import NoReplay, build_replay
 from snn_artsy.learners.sleep import SLEEP, changing_asleep, passes
-from snn_artsy.learners.spiking_subnetworks import next_scaling, spiking_subnetwork, training_of
-from snn_artsy.learners.state import modules, set_generator, under
+from snn_artsy.learners.spiking_subnetworks import (
+    next_scaling,
+    spiking_subnetwork,
+    state_of,
+    training_of,
+)
+from snn_artsy.learners.state import modules, set_generator
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
 from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear
@@ -139,12 +144,7 @@ class MeanField(Learner):
         return Prediction(torch.cat(scores), operations=operations)
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {}
-        if self.scaling is not None:
-            state = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
-        for t, layer in enumerate(self.layers):
-            state |= under(f"layers.{t}.", layer.state_dict())
-        return state
+        return state_of(self.scaling, self.layers)
 
     def checkpoint(self) -> dict[str, Tensor]:
         generator = {"generator": self.generator.get_state()}

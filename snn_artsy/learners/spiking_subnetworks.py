@@ -159,12 +159,7 @@ class SpikingSubnetworks(Learner):
         self.probe.snapshot(self.layers, moment)
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {}
-        if self.scaling is not None:
-            state = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
-        for t, layer in enumerate(self.layers):
-            state |= under(f"layers.{t}.", layer.state_dict())
-        return state
+        return state_of(self.scaling, self.layers)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what a learner of the same configuration has learnt, to predict with it.
@@ -208,6 +203,18 @@ class SpikingSubnetworks(Learner):
             "max_rate_hz": self.config.encoding.rate_hz,
             "simulated_ms": self.probe.clock_ms,
         }
+
+
+def state_of(
+    scaling: FeatureScaling | None, layers: Sequence[SilentSynapseLayer]
+) -> dict[str, Tensor]:
+    """Tensors of the code and of all contacts."""
+    state = {}
+    if scaling is not None:
+        state = {"scaling.mean": scaling.mean, "scaling.matrix": scaling.matrix}
+    for t, layer in enumerate(layers):
+        state |= under(f"layers.{t}.", layer.state_dict())
+    return state
 
 
 def training_of(task: Task, config: SNNConfig) -> LabelledBatch:

@@ -15,7 +15,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +28,7 @@ from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, complete, layered, read_config
 from snn_artsy.printing import complain, make_console, safe_streams, say, show
 from snn_artsy.protocols import ON_A_RUN
+from snn_artsy.protocols.parameters import NoParameters, parameters_of
 from snn_artsy.registry import (
     DATA,
     ENCODERS,
@@ -155,9 +156,13 @@ def _dispatch(arguments: list[str]) -> int:
     if command not in commands:
         raise ConfigError(command, f"unknown command; choose from {', '.join(commands)}")
     words = _load_own(words)
-    takes_keys = command in ("run", "compare", "sweep")
-    keys: Any = RunConfig.whole() if takes_keys else None
-    _, parsers = build_parsers(command, keys)
+    keys: type | None = None
+    of_protocol = ""
+    if command in ("run", "compare", "sweep"):
+        keys = RunConfig.whole()
+    elif command == "protocol" and (of_protocol := _named_protocol(words)):
+        keys = _parameters(of_protocol)
+    _, parsers = build_parsers(command, keys, of_protocol)
     return commands[command](parsers[command].read(words))
 
 
@@ -368,12 +373,34 @@ def _check_is_no_run(out: Path, runs: Sequence[Run]) -> None:
             raise ConfigError("out", f'"{out}" is the run that is read; give another place')
 
 
+def _named_protocol(words: Sequence[str]) -> str:
+    """The protocol of this command line, which is asked for before its options are looked at,
+    since they are its parameters; empty if there is none."""
+    flags = ("--overwrite", "--print_config", "--help", "-h")
+    for before, word in zip(["", *words], words, strict=False):
+        is_value = before.startswith("--") and "=" not in before and before not in flags
+        if not (word.startswith("-") or is_value or word.lower() in ("true", "false")):
+            return word if word == "all" else _chosen(PROTOCOLS, "protocol", word, "all")
+    return ""
+
+
+def _parameters(protocol: str) -> type:
+    return NoParameters if protocol == "all" else parameters_of(protocol)
+
+
 def _protocol(arguments: Namespace) -> int:
     name, names = arguments.name, list(PROTOCOLS)
     if name is None:
         raise ConfigError("protocol", f"none given; choose from {', '.join(names)}, all")
     if name != "all":
         name = _chosen(PROTOCOLS, "protocol", name, "all")
+    cls = _parameters(name)
+    files = [read_config(file, cls=cls) for file in arguments.config]
+    typed = {key: value for key, value in vars(arguments).items() if key in keys_of(cls)}
+    parameters: Any = build(cls, layered(*files, typed, cls=cls))
+    if arguments.print_config:
+        print(yaml_text(asdict(parameters)), end="")
+        return 0
     if arguments.run is not None:
         if name not in ON_A_RUN:
             raise ConfigError("run", f"{name!r} works on no run; leave --run out")
@@ -392,12 +419,13 @@ def _protocol(arguments: Namespace) -> int:
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
     session = Session(arguments.seed, run, threads=threads)
-    rows = run_protocols(chosen, session, out, console, name == "all", arguments.overwrite)
+    given = None if name == "all" else parameters
+    rows = run_protocols(chosen, session, out, console, name == "all", arguments.overwrite, given)
     show(console, protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         say(console, f"Figure: {out / figure}")
     say(console, f"Data, figures, protocols.json: {out}")
-    return 0 if all(row["pass"] for row in rows) else 3
+    return 3 if any(row["pass"] is False for row in rows) else 0
 
 
 def _info(arguments: Namespace) -> int:

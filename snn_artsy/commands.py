@@ -22,12 +22,17 @@ _OVERWRITE = "Replace files that are there already and differ."
 
 @lru_cache(maxsize=8)
 def build_parsers(
-    command: str | None, keys: type[RunConfig] | None = RunConfig
+    command: str | None, keys: type | None = None, protocol_name: str = ""
 ) -> tuple[ArgumentParser, dict[str, Parser]]:
-    """All commands; a run's ``keys`` for the command that takes them: there are two hundred."""
+    """All commands, the one that is given with its keys: a run has two hundred.
+
+    Args:
+        keys: Class of its keys; default: of a run's.
+        protocol_name: Of ``command`` protocol: the protocol whose parameters ``keys`` are.
+    """
 
     def configuration(name: str) -> type | None:
-        return keys if name == command else None
+        return (keys or RunConfig) if name == command else None
 
     run = Parser(
         prog=f"{PROG} run",
@@ -63,7 +68,8 @@ def build_parsers(
         parser.option("address", str | None, None, where)
         parser.option("cpus_per_run", int, 1, "Cores of each of these processes.")
         parser.option("gpus_per_run", float, 0.0, "GPUs of each; fractions share one.")
-    for parser in (run, compare, sweep):
+    protocol = _protocol(protocol_name, keys)
+    for parser in (run, compare, sweep, protocol):
         parser.option("own", str | None, None, _OWN, "MODULE:NAME,..")
         parser.add_argument(
             "--config", action="append", default=[], metavar="FILE",
@@ -117,22 +123,6 @@ def build_parsers(
         "out", str | None, None, "File (nwb) or directory (sonata); default: beside run.h5.", "PATH"
     )
     export.option("overwrite", bool, False, _OVERWRITE)
-    protocol = Parser(
-        prog=f"{PROG} protocol",
-        description="Run virtual experiments beside reference values: "
-        + "; ".join(f"{name}: {PROTOCOLS.label(name)}" for name in PROTOCOLS)
-        + "; all: every one of them.",
-    )
-    protocol.add_argument("name", nargs="?", metavar="NAME", help="A protocol, or all.")
-    protocol.option("out", str, "protocols", "Directory of data, figures, protocols.json.", "DIR")
-    protocol.option(
-        "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
-    )
-    protocol.option("own", str | None, None, _OWN, "MODULE:NAME,..")
-    protocol.option("overwrite", bool, False, _OVERWRITE)
-    protocol.option("seed", int, 1993, "Of everything random.")
-    protocol.option("threads", int | None, None, "Threads to compute with (default: one).")
-
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
     helps = {
@@ -156,3 +146,30 @@ def build_parsers(
     for name in parsers:
         names.add_parser(name, help=helps[name])
     return top, parsers
+
+
+def _protocol(name: str, parameters: type | None) -> Parser:
+    """The command of virtual experiments; of the one that is named, with its parameters."""
+    shown = (
+        f"{name}: {PROTOCOLS.label(name)}."
+        if name
+        else "Run virtual experiments beside reference values: "
+        + "; ".join(f"{each}: {PROTOCOLS.label(each)}" for each in PROTOCOLS)
+        + f"; all: every one of them. `{PROG} protocol NAME --help` lists a protocol's parameters."
+    )
+    parser = Parser(
+        prog=f"{PROG} protocol",
+        usage=f"{PROG} protocol {name or 'NAME'} [--KEY VALUE ...]",
+        description=shown,
+        configuration=parameters if name else None,
+        title="parameters",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="A protocol, or all.")
+    parser.option("out", str, "protocols", "Directory of data, figures, protocols.json.", "DIR")
+    parser.option(
+        "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
+    )
+    parser.option("overwrite", bool, False, _OVERWRITE)
+    parser.option("seed", int, 1993, "Of everything random.")
+    parser.option("threads", int | None, None, "Threads to compute with (default: one).")
+    return parser

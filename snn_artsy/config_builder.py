@@ -38,17 +38,18 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         ConfigError: For an unknown key, a value of the wrong type, or a failed check.
     """
     annotations = hints(cls)
+    declared = {field.name: field for field in dataclasses.fields(_whole(cls))}
     for key in values:
         if key not in annotations:
             # an option of a learner that is not known: say that, rather than something of its key
             getattr(cls, "check_names", lambda _: None)(values)
             raise unknown_key(f"{prefix}{key}", values[key], keys_of(cls, prefix))
     given = {
-        name: convert(annotation, values[name], f"{prefix}{name}")
+        name: convert(annotation, _upon(declared[name], values[name]), f"{prefix}{name}")
         for name, annotation in annotations.items()
         if name in values
     }
-    for field in dataclasses.fields(_whole(cls)):
+    for field in declared.values():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.name not in given:
             remedy = wanted(annotations[field.name])
@@ -65,6 +66,17 @@ def build(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
             if name not in annotations:
                 raise ConfigError(section, str(error)) from error
             raise ConfigError(f"{prefix}{name}", reason) from error
+
+
+def _upon(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Values of a section, with what they leave out where its default is not its class's own."""
+    factory: Any = field.default_factory
+    if factory is dataclasses.MISSING or not isinstance(value, Mapping):
+        return value
+    default = None if isinstance(factory, type) else factory()
+    if not dataclasses.is_dataclass(default):
+        return value
+    return {f.name: getattr(default, f.name) for f in dataclasses.fields(default)} | dict(value)
 
 
 def take_types(instance: Any, prefix: str = "") -> None:
@@ -152,12 +164,11 @@ def defaults_of(cls: type) -> dict[str, Any]:
         factory: Any = field.default_factory
         if section is not None and factory is section:
             values[field.name] = defaults_of(section)
-        elif factory is not dataclasses.MISSING:
-            value = factory()
-            is_section = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            continue
+        value = field.default if factory is dataclasses.MISSING else factory()
+        is_section = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        if value is not dataclasses.MISSING:
             values[field.name] = dataclasses.asdict(value) if is_section else value
-        elif field.default is not dataclasses.MISSING:
-            values[field.name] = field.default
     return values
 
 

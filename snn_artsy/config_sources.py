@@ -37,15 +37,15 @@ STANDS_FOR: dict[str, tuple[str, ...]] = {
 """Keys that are given in place of others."""
 
 
-def layered(*sources: Mapping[str, Any]) -> dict[str, Any]:
+def layered(*sources: Mapping[str, Any], cls: type = RunConfig) -> dict[str, Any]:
     """One nested tree of the values of all sources, the last one first in rank.
 
     Args:
-        sources: Values of `RunConfig`, nested or under dotted keys.
+        sources: Values of ``cls``, nested or under dotted keys.
     """
     tree: dict[str, Any] = {}
     for source in sources:
-        given = dict(flat(source))
+        given = dict(flat(source, cls=cls))
         for key, others in STANDS_FOR.items():
             if given.get(key) not in (None, "null"):
                 for other in others:
@@ -92,14 +92,17 @@ def assignments(words: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values; a mapping with keys of the user's own is a value."""
+def flat(
+    values: Mapping[str, Any], prefix: str = "", cls: type = RunConfig
+) -> Iterator[tuple[str, Any]]:
+    """Dotted keys of ``cls`` and their values; a mapping with keys of the user's own is a
+    value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if not value and type_of(RunConfig, key) is None:  # an empty section that nobody knows
+        if not value and type_of(cls, key) is None:  # an empty section that nobody knows
             yield key, value
-        elif isinstance(value, Mapping) and get_origin(type_of(RunConfig, key)) is not dict:
-            yield from flat(value, f"{key}.")
+        elif isinstance(value, Mapping) and get_origin(type_of(cls, key)) is not dict:
+            yield from flat(value, f"{key}.", cls)
         else:
             yield key, value
 
@@ -116,11 +119,12 @@ def as_file(config: RunConfig, values: Mapping[str, Any]) -> str:
     return yaml_text(filled)
 
 
-def read_config(name: str, also: Collection[str] = ()) -> dict[str, Any]:
+def read_config(name: str, also: Collection[str] = (), cls: type = RunConfig) -> dict[str, Any]:
     """Values of a configuration file, whose keys exist.
 
     Args:
         also: Keys that a command has besides those of a configuration.
+        cls: Whose keys they are.
 
     Raises:
         ConfigError: No such file, no YAML, or an unknown key.
@@ -133,15 +137,16 @@ def read_config(name: str, also: Collection[str] = ()) -> dict[str, Any]:
     content = read_yaml(path, "config", f'"{name}"')
     if not isinstance(content, dict):
         raise ConfigError(
-            "config", f'"{name}" holds no keys with values; see `snn-artsy run --print_config`'
+            "config", f'"{name}" holds no keys with values; see what --print_config shows'
         )
-    known = [*keys_of(RunConfig), *also]
-    for key, value in flat({key: value for key, value in content.items() if key not in also}):
+    known = [*keys_of(cls), *also]
+    own = {key: value for key, value in content.items() if key not in also}
+    for key, value in flat(own, cls=cls):
         if key not in known:
-            RunConfig.check_names(content)
+            getattr(cls, "check_names", lambda _: None)(content)
             raise unknown_key(key, value, known)
-        if value is None and section_of(type_of(RunConfig, key)):
+        if value is None and section_of(type_of(cls, key)):
             raise ConfigError(key, f'nothing follows it in "{name}"; give its keys or leave it out')
-        if section_of(type_of(RunConfig, key)):
-            build(RunConfig, {key: value})
+        if section_of(type_of(cls, key)):
+            build(cls, {key: value})
     return content

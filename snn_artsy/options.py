@@ -34,18 +34,24 @@ class Parser(argparse.ArgumentParser):
     Args:
         configuration: The class whose keys are options, too; each is kept as it is written, under
             its dotted key, and left out of the result if it is not given.
+        title: What its help calls the keys of no section.
     """
 
     def __init__(
-        self, *, configuration: type | None = None, skip: Collection[str] = (), **given: Any
+        self,
+        *,
+        configuration: type | None = None,
+        skip: Collection[str] = (),
+        title: str = "run",
+        **given: Any,
     ) -> None:
         if configuration is not None:  # of two hundred options, usage would fill a page
-            given["usage"] = f"{given['prog']} [--KEY VALUE ...]"
+            given.setdefault("usage", f"{given['prog']} [--KEY VALUE ...]")
         super().__init__(allow_abbrev=False, **given)
         self.configuration = configuration
         self.annotations: dict[str, Any] = {}
         if configuration is not None:
-            self._add_section(configuration, "", skip)
+            self._add_section(configuration, "", skip, title, defaults_of(configuration))
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(self.prog.split()[-1], f"{message}; see `{self.prog} --help`")
@@ -71,11 +77,12 @@ class Parser(argparse.ArgumentParser):
             setattr(parsed, name, convert(annotation, getattr(parsed, name), name))
         return parsed
 
-    def _add_section(self, cls: type, prefix: str, skip: Collection[str]) -> None:
+    def _add_section(
+        self, cls: type, prefix: str, skip: Collection[str], title: str, defaults: dict[str, Any]
+    ) -> None:
         docs = descriptions(cls)
         own = {n: a for n, a in hints(cls).items() if section_of(a) is None and n not in skip}
-        group = self.add_argument_group(prefix.rstrip(".") or "run", docs[""])
-        defaults = defaults_of(cls)
+        group = self.add_argument_group(title, docs[""])
         for name, annotation in own.items():
             default = defaults.get(name, dataclasses.MISSING)
             shown = (
@@ -86,7 +93,8 @@ class Parser(argparse.ArgumentParser):
         for name, annotation in hints(cls).items():
             section = section_of(annotation)
             if section is not None:
-                self._add_section(section, f"{prefix}{name}.", skip)
+                key, known = f"{prefix}{name}", defaults.get(name) or defaults_of(section)
+                self._add_section(section, f"{key}.", skip, key, known)
 
     @staticmethod
     def _add(
@@ -196,4 +204,4 @@ def _metavar(annotation: Any) -> str:
 def _text(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
-    return ",".join(map(str, default)) if isinstance(default, list) else f"{default}"
+    return ",".join(map(str, default)) if isinstance(default, (list, tuple)) else f"{default}"

@@ -37,13 +37,13 @@ class Entry:
     Args:
         target: The thing; of what the package brings, ``module:name``.
         label: What figures call it, or one line about it.
-        config: Class of its options.
+        config: Class of its options; of what the package brings, ``module:name``.
         origin: ``module:name`` of what was added; empty for what the package brings.
     """
 
     target: Any
     label: str = ""
-    config: type | None = None
+    config: type | str | None = None
     origin: str = ""
 
 
@@ -61,7 +61,7 @@ class Registry(Mapping[str, Any]):
         self,
         kind: str,
         one: str,
-        entries: Mapping[str, tuple[str, str]],
+        entries: Mapping[str, tuple[str, ...]],
         parts: tuple[str, ...] = (),
     ) -> None:
         self.kind, self.one, self.parts = kind, one, parts
@@ -152,16 +152,17 @@ class Registry(Mapping[str, Any]):
             return "unknown"
 
     def options(self, name: str) -> type | None:
-        """The class of options of something that was added; None without."""
-        entry = self.entries.get(name)
-        return entry.config if entry else None
+        """The class of options of something; None without."""
+        entry = self.entries.get(self._spelled.get(name, name))
+        config = entry.config if entry else None
+        return _imported(config) if isinstance(config, str) else config
 
     def all_options(self) -> dict[str, type]:
         """Classes of options of all that was added or is installed, by name."""
         for point in self._installed():
             with suppress(ConfigError):  # a broken package is in the way when it is asked for
                 self.name_of(point.name)
-        return {name: e.config for name, e in self.entries.items() if e.config is not None}
+        return {name: cls for name in self.entries if (cls := self.options(name)) is not None}
 
     # --- adding
 
@@ -174,7 +175,7 @@ class Registry(Mapping[str, Any]):
             name: Letters, digits, ``_`` and ``-``; it is part of file names.
             label: What figures call it, or one line about it.
             config: Dataclass of its options, all with defaults; they are keys of a configuration,
-                in a section that is called ``name``.
+                in a section that is called ``name``; of a protocol, its parameters.
 
         Raises:
             ConfigError: The name is taken or cannot be used, or it is no such thing.
@@ -422,11 +423,16 @@ PROTOCOLS = Registry(
     "protocols",
     "protocol",
     {
-        name.replace("_", "-"): (f"snn_artsy.protocols.{name}:{name}", label)
+        name.replace("_", "-"): (
+            f"snn_artsy.protocols.{name}:{name}",
+            label,
+            f"snn_artsy.protocols.{name}:Parameters",
+        )
         for name, label in _SHOWN.items()
     },
-)
-"""Called with a `snn_artsy.protocols.Session`, gives a `snn_artsy.protocols.Outcome`."""
+)  # fmt: skip
+"""Called with a `snn_artsy.protocols.Session`, and with an instance of the class of its parameters
+where it has one, gives a `snn_artsy.protocols.Outcome`."""
 
 FIGURES = Registry(
     "figures",

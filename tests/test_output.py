@@ -24,6 +24,7 @@ from snn_artsy.plots.style import new_figure, styled
 from snn_artsy.protocols.base import Check, Outcome, Session
 from snn_artsy.protocols.run_all import run_protocols
 from snn_artsy.recording import RunRecorder, open_run
+from snn_artsy.registry import Registry
 from snn_artsy.report import write_report
 
 
@@ -138,7 +139,10 @@ def test_protocols_in_one_directory_keep_both(
     fakes = {
         name: partial(lambda name, _: _protocol(name), name.replace("-", "_")) for name in names
     }
-    monkeypatch.setattr("snn_artsy.protocols.run_all.PROTOCOLS", fakes)
+    known = Registry("protocols", "protocol", {})
+    for name in names:
+        known.register(name)(fakes[name])
+    monkeypatch.setattr("snn_artsy.protocols.parameters.PROTOCOLS", known)
 
     def run(name: str, **options: bool) -> None:
         run_protocols([name], Session(), tmp_path, console, go_on=False, **options)

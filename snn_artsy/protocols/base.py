@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_artsy.checks import between
 from snn_artsy.config import check_threads
+from snn_artsy.config_builder import take_types
 
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure
@@ -30,6 +31,8 @@ class Check:
         independent: The reference's number is that of a paper or of another simulator. Others
             follow from equations or definitions that the measured value is made of, too, or are
             bounds of ours.
+        not_compared: Why the reference does not hold for what was measured, such as ``n_inputs
+            differs from the published``; empty: it does, and both are compared.
     """
 
     name: str
@@ -40,14 +43,27 @@ class Check:
     unit: str = "--"
     kind: Literal["within", "at_most", "at_least"] = "within"
     independent: bool = False
+    not_compared: str = ""
 
     @property
     def passed(self) -> bool:
+        """Whether the reference is met; True, too, where there is nothing to compare."""
+        if self.not_compared:
+            return True
         if self.kind == "at_most":
             return self.measured <= self.published
         if self.kind == "at_least":
             return self.measured >= self.published
         return abs(self.measured - self.published) <= self.tolerance
+
+
+def unlike_published(parameters: Any, *names: str) -> str:
+    """Why a published value is not compared: which of these parameters are not those of the
+    publication, their defaults. Empty if all are."""
+    published = type(parameters)()
+    other = [n for n in names if getattr(parameters, n) != getattr(published, n)]
+    verb = "differs" if len(other) == 1 else "differ"
+    return f"{', '.join(other)} {verb} from the published" if other else ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a protocol found. ``data`` names may contain one "/" for a group."""
+    """What a protocol found, and with which parameters (which whoever runs it fills in). ``data``
+    names may contain one "/" for a group."""
 
     protocol: str
     checks: tuple[Check, ...]
@@ -69,6 +86,7 @@ class Outcome:
     figure: Figure
     # what a reader must know beside the numbers (what was fitted, what is our definition)
     notes: tuple[str, ...] = field(default=())
+    parameters: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,5 +106,6 @@ class Session:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        take_types(self)
         between("seed", self.seed, 0, 2**31 - 1)
         check_threads(self.threads)

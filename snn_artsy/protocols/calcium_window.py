@@ -7,28 +7,72 @@ correction (doi 10.1073/pnas.1220044110).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from snn_artsy.checks import duration, require, within
+from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, VERMILLION, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
 from snn_artsy.rules.base import Signals
 from snn_artsy.rules.calcium import CalciumRule, expected_change
 
-N_PAIRS, RATE_HZ, LARGEST_LAG_MS = 60, 1.0, 100
-B, BETA = 5.0, 0.5
 PUBLISHED = {-100: 1.0, -20: 0.765, 5: 1.241, 100: 1.0}
 TOLERANCE = 0.01
-SIMULATED_LAGS_MS = (-100, -60, -40, -30, -20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 100)
-CONTACTS = 10_000  # from each well
-LONGEST_STEP_MS = 2.0  # while calcium is above a threshold
 Z_99 = 2.576
 
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Pairings, contacts and rule.
+
+    Args:
+        n_pairs: Pairings.
+        rate_hz: Of pairings (Hz).
+        largest_lag_ms: The prediction is drawn for lags of this size and less (ms).
+        lags_ms: Postsynaptic less presynaptic spike times (ms) that are simulated.
+        contacts: Simulated from each well.
+        longest_step_ms: Longest step (ms) while calcium is above a threshold.
+        strength_ratio: Of the upper well to the lower one, b.
+        lower_share: Of contacts that start in the lower well, beta.
+        calcium: The rule.
+    """
+
+    n_pairs: int = 60
+    rate_hz: float = 1.0
+    largest_lag_ms: int = 100
+    lags_ms: tuple[int, ...] = (
+        -100, -60, -40, -30, -20, -10, -5, 0, 5, 10, 15, 20, 30, 40, 60, 100
+    )  # fmt: skip
+    contacts: int = 10_000
+    longest_step_ms: float = 2.0
+    strength_ratio: float = 5.0
+    lower_share: float = 0.5
+    calcium: CalciumRule = field(default_factory=CalciumRule)
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        within("n_pairs", self.n_pairs, 1, 100_000)
+        within("largest_lag_ms", self.largest_lag_ms, 1, 10_000, "ms")
+        different = 1 <= len(set(self.lags_ms)) == len(self.lags_ms)
+        require(different, "lags_ms", self.lags_ms, "use different lags, one or more")
+        within("contacts", self.contacts, 1, 10_000_000)
+        duration("longest_step_ms", self.longest_step_ms)
+        within("strength_ratio", self.strength_ratio, 1e-6, 1e6)
+        within("lower_share", self.lower_share, 0, 1)
+        # calcium of one pair is gone when the next one comes
+        largest = max(self.largest_lag_ms, *(abs(lag) for lag in self.lags_ms))
+        period_ms = largest + self.calcium.delay_ms + 10.0 * self.calcium.tau_ca_ms
+        within("rate_hz", self.rate_hz, 1e-6, 1000.0 / period_ms, "Hz")
+
+
+DEFAULTS = Parameters()
 
 
 @dataclass(frozen=True)
@@ -43,26 +87,28 @@ class CalciumWindow:
     standard_error: Values
 
 
-def calcium_window(session: Session) -> Outcome:
+def calcium_window(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     """The authors' prediction, and a Monte Carlo of the rule's own steps."""
-    window = measure(CalciumRule(), session.seed)
+    window = measure(session.seed, p)
     source = "Graupner & Brunel 2012, set DP"
+    other = unlike_published(p, "n_pairs", "rate_hz", "strength_ratio", "lower_share", "calcium")
     checks = []
     for lag, published in PUBLISHED.items():
-        predicted = expected_change(lag, N_PAIRS, RATE_HZ, CalciumRule(), B, BETA)
-        at = window.simulated_lag_ms == lag
-        simulated, error = float(window.simulated[at][0]), float(window.standard_error[at][0])
-        name = f"change of strength at {lag:+d} ms"
-        checks += [
-            Check(f"{name}, predicted", predicted, published, TOLERANCE, source),
-            Check(
-                f"{name}, simulated",
-                simulated,
-                unaveraged_change(CalciumRule(), lag),
-                Z_99 * error,
-                "the same process without averaging over a period (our definition)",
-            ),
-        ]
+        name, at = f"change of strength at {lag:+d} ms", window.simulated_lag_ms == lag
+        predicted = predicted_change(p, lag)
+        checks.append(
+            Check(f"{name}, predicted", predicted, published, TOLERANCE, source, not_compared=other)
+        )
+        if at.any():
+            checks.append(
+                Check(
+                    f"{name}, simulated",
+                    float(window.simulated[at][0]),
+                    unaveraged_change(p, lag),
+                    Z_99 * float(window.standard_error[at][0]),
+                    "the same process without averaging over a period (our definition)",
+                )
+            )
     meaning = "strength after / before"
     data = {
         "lag_ms": Column(window.lag_ms, "ms", "postsynaptic minus presynaptic spike time"),
@@ -75,8 +121,9 @@ def calcium_window(session: Session) -> Outcome:
         "simulated/standard_error": Column(window.standard_error, "--", "of the Monte Carlo"),
     }
     notes = (
-        f"{N_PAIRS} pairs at {RATE_HZ:g} Hz; {CONTACTS} contacts from each well; strength {B:g} in "
-        "the upper well, 1 in the lower one; a contact is up if its occupancy ends above rho_star.",
+        f"{p.n_pairs} pairs at {p.rate_hz:g} Hz; {p.contacts} contacts from each well; strength "
+        f"{p.strength_ratio:g} in the upper well, 1 in the lower one; a contact is up if its "
+        "occupancy ends above rho_star.",
         "The authors' prediction averages both drives over a period. Each period ends in "
         "depression, so that the process itself comes out about 0.01 lower; simulated values must "
         "be within their 99 % interval of the process without averaging. The curves leave out the "
@@ -86,60 +133,62 @@ def calcium_window(session: Session) -> Outcome:
     return Outcome("calcium_window", tuple(checks), data, draw_calcium_window(window), notes)
 
 
-def measure(
-    rule: CalciumRule, seed: int, lags_ms: tuple[int, ...] = SIMULATED_LAGS_MS
-) -> CalciumWindow:
+def measure(seed: int, p: Parameters = DEFAULTS) -> CalciumWindow:
     """Predicted and simulated windows of a rule."""
-    lag_ms = np.arange(-LARGEST_LAG_MS, LARGEST_LAG_MS + 1, dtype=np.float64)
-    expected = [expected_change(lag, N_PAIRS, RATE_HZ, rule, B, BETA) for lag in lag_ms]
-    unaveraged = [unaveraged_change(rule, lag) for lag in lag_ms]
+    lag_ms = np.arange(-p.largest_lag_ms, p.largest_lag_ms + 1, dtype=np.float64)
+    expected = [predicted_change(p, lag) for lag in lag_ms]
+    unaveraged = [unaveraged_change(p, lag) for lag in lag_ms]
     source = torch.Generator().manual_seed(seed)
-    runs = [simulate(rule, lag, source) for lag in lags_ms]
+    runs = [simulate(p, lag, source) for lag in p.lags_ms]
     change, error = np.array(runs, dtype=np.float64).T
     return CalciumWindow(
         lag_ms,
         np.array(expected),
         np.array(unaveraged),
-        np.array(lags_ms, dtype=np.float64),
+        np.array(p.lags_ms, dtype=np.float64),
         change,
         error,
     )
 
 
-def simulate(
-    rule: CalciumRule, lag_ms: float, source: torch.Generator, contacts: int = CONTACTS
-) -> tuple[float, float]:
+def predicted_change(p: Parameters, lag_ms: float) -> float:
+    """The authors' prediction of the strength after pairings over the strength before."""
+    return expected_change(lag_ms, p.n_pairs, p.rate_hz, p.calcium, p.strength_ratio, p.lower_share)
+
+
+def simulate(p: Parameters, lag_ms: float, source: torch.Generator) -> tuple[float, float]:
     """Strength after pairings over strength before, and its standard error, by Monte Carlo.
 
     Every contact has noise of its own. Shares above the thresholds are exact in steps of any
-    length, so steps go from event to event, no longer than `LONGEST_STEP_MS` while a threshold is
+    length, so steps go from event to event, no longer than ``longest_step_ms`` while a threshold is
     exceeded, since the occupancy takes Euler steps.
     """
-    steps = schedule(rule, lag_ms - rule.delay_ms)
-    rule = replace(rule, delay_ms=0.0)
-    w = torch.cat([torch.zeros(contacts), torch.ones(contacts)]).view(-1, 1, 1)
+    steps = schedule(p, lag_ms - p.calcium.delay_ms)
+    rule, b, beta = replace(p.calcium, delay_ms=0.0), p.strength_ratio, p.lower_share
+    w = torch.cat([torch.zeros(p.contacts), torch.ones(p.contacts)]).view(-1, 1, 1)
     off, on = torch.zeros(len(w), 1), torch.ones(len(w), 1)
     traces = rule.start(off, off, private=True)
-    for _ in range(N_PAIRS):
+    for _ in range(p.n_pairs):
         for dt_ms, pre, post in steps:
             signals = Signals(on if pre else off, on if post else off, off)
             noise = torch.randn(w.shape, generator=source)
             dw, traces = rule.step(w, traces, signals, dt_ms, noise)
             w = w + dw
-    upper = (w > rule.rho_star).view(2, contacts).double()
-    share = BETA * upper[0].mean() + (1.0 - BETA) * upper[1].mean()
-    guess = (upper.sum(1) + 1.0) / (contacts + 2.0)  # never 0 or 1, so that the error is not 0
-    variance = guess * (1.0 - guess) / contacts
-    error = (BETA**2 * variance[0] + (1.0 - BETA) ** 2 * variance[1]).sqrt()
-    before = BETA + (1.0 - BETA) * B
-    return float((1.0 + (B - 1.0) * share) / before), float((B - 1.0) * error / before)
+    upper = (w > rule.rho_star).view(2, p.contacts).double()
+    share = beta * upper[0].mean() + (1.0 - beta) * upper[1].mean()
+    guess = (upper.sum(1) + 1.0) / (p.contacts + 2.0)  # never 0 or 1, so that the error is not 0
+    variance = guess * (1.0 - guess) / p.contacts
+    error = (beta**2 * variance[0] + (1.0 - beta) ** 2 * variance[1]).sqrt()
+    before = beta + (1.0 - beta) * b
+    return float((1.0 + (b - 1.0) * share) / before), float(abs(b - 1.0) * error / before)
 
 
-def unaveraged_change(rule: CalciumRule, lag_ms: float) -> float:
+def unaveraged_change(p: Parameters, lag_ms: float) -> float:
     """`expected_change` without averaging over a period (our definition): mean and variance of the
     Ornstein-Uhlenbeck process, exactly, from threshold crossing to threshold crossing."""
+    rule, b, beta = p.calcium, p.strength_ratio, p.lower_share
     calcium, pieces = 0.0, []  # time (ms), potentiation on, depression on
-    for dt_ms, pre, post in schedule(rule, lag_ms - rule.delay_ms):
+    for dt_ms, pre, post in schedule(p, lag_ms - rule.delay_ms):
         calcium += rule.c_pre * pre + rule.c_post * post
         above_p, above_d = (
             min(rule.tau_ca_ms * math.log(max(calcium / theta, 1.0)), dt_ms)
@@ -149,9 +198,9 @@ def unaveraged_change(rule: CalciumRule, lag_ms: float) -> float:
         pieces += [(both, 1, 1), (above_p - both, 1, 0), (above_d - both, 0, 1)]
         calcium *= math.exp(-dt_ms / rule.tau_ca_ms)
     upper = 0.0
-    for start, weight in ((0.0, BETA), (1.0, 1.0 - BETA)):
+    for start, weight in ((0.0, beta), (1.0, 1.0 - beta)):
         mean, variance = start, 0.0
-        for ms, up, down in pieces * N_PAIRS:
+        for ms, up, down in pieces * p.n_pairs:
             if ms > 0.0:
                 rate = rule.gamma_p * up + rule.gamma_d * down
                 keep = math.exp(-rate * ms / rule.tau_ms)
@@ -161,13 +210,14 @@ def unaveraged_change(rule: CalciumRule, lag_ms: float) -> float:
         off = mean - rule.rho_star
         z = off / math.sqrt(2.0 * variance) if variance > 0.0 else math.copysign(math.inf, off)
         upper += weight * 0.5 * (1.0 + math.erf(z))
-    return (1.0 + (B - 1.0) * upper) / (BETA + (1.0 - BETA) * B)
+    return (1.0 + (b - 1.0) * upper) / (beta + (1.0 - beta) * b)
 
 
-def schedule(rule: CalciumRule, lag_ms: float) -> list[tuple[float, bool, bool]]:
+def schedule(p: Parameters, lag_ms: float) -> list[tuple[float, bool, bool]]:
     """Steps of one period that starts at the first transient: length (ms), and whether a pre- and
     a postsynaptic transient come at its start."""
-    period, lowest = 1000.0 / RATE_HZ, min(rule.theta_d, rule.theta_p)
+    rule, period = p.calcium, 1000.0 / p.rate_hz
+    lowest = min(rule.theta_d, rule.theta_p)
     if lag_ms == 0.0:
         events = [(period, True, True)]
     else:
@@ -177,9 +227,9 @@ def schedule(rule: CalciumRule, lag_ms: float) -> list[tuple[float, bool, bool]]
     for until_next, pre, post in events:
         calcium += rule.c_pre * pre + rule.c_post * post
         above = rule.tau_ca_ms * math.log(max(calcium / lowest, 1.0))
-        # what earlier periods left is below e^(-40) of a transient
+        # what earlier periods left is below e^(-10) of a transient, by default below e^(-40)
         above = min(above, until_next)
-        n = max(math.ceil(above / LONGEST_STEP_MS), 1)
+        n = max(math.ceil(above / p.longest_step_ms), 1)
         lengths = [above / n] * n if above > 0.0 else []
         if until_next > above:
             lengths.append(until_next - above)

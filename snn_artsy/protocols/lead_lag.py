@@ -8,7 +8,7 @@ spikes of the same number at any time convert neither. The protocol is our defin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -16,18 +16,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_artsy.checks import duration, one_of, within
+from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
-from snn_artsy.rules import GatedSTDP, PairSTDP, Rule, TripletSTDP
+from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
 from snn_artsy.rules.base import SpikeTerms
 from snn_artsy.synapses.expectation import expected_change
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule
 
-DT_MS, PERIOD, TEACHER, REACH = 1.0, 80, 40, 15  # in steps: of a volley, its teacher, a group
-N_INPUTS, N_VOLLEYS, EARLY = 200, 120, 30
-SPEED = 4.0  # compressed time: minutes of pairing in seconds
 GROUPS = ("leading", "lagging", "shuffled")
 COLOURS = (GREEN, ORANGE, GREY)
 
@@ -44,8 +43,78 @@ class OrderBlind(PairSTDP):
         )  # fmt: skip
 
 
-WRONG: PairSTDP = OrderBlind()
-RULES: dict[str, Rule] = {"pair": PairSTDP(), "triplet": TripletSTDP(), "gated": GatedSTDP()}
+@dataclass(frozen=True)
+class Parameters:
+    """Inputs, their times around the teacher's spike, and the rules.
+
+    Args:
+        n_inputs: Inputs of each group.
+        n_volleys: Volleys, in each of which every input fires once.
+        early_volleys: Volleys after which the occupancy is compared with its expectation.
+        period_ms: Length of a volley (ms).
+        teacher_ms: The teacher's spike in it (ms).
+        reach_ms: Leading and lagging inputs fire within so long of the teacher (ms).
+        dt_ms: Step (ms).
+        speed: Multiplies every change: minutes of pairing in seconds.
+        pair: The pair rule, which the gated one has as its base.
+        triplet: The triplet rule.
+        gating: Of the gated rule.
+    """
+
+    n_inputs: int = 200
+    n_volleys: int = 120
+    early_volleys: int = 30
+    period_ms: float = 80.0
+    teacher_ms: float = 40.0
+    reach_ms: float = 15.0
+    dt_ms: float = 1.0
+    speed: float = 4.0
+    pair: PairSTDP = field(default_factory=PairSTDP)
+    triplet: TripletSTDP = field(default_factory=TripletSTDP)
+    gating: Gating = field(default_factory=Gating)
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        within("n_inputs", self.n_inputs, 1, 100_000)
+        within("n_volleys", self.n_volleys, 1, 100_000)
+        within("early_volleys", self.early_volleys, 1, self.n_volleys)
+        duration("dt_ms", self.dt_ms)
+        within("reach_ms", self.reach_ms, self.dt_ms, 1e4, "ms")
+        within("teacher_ms", self.teacher_ms, self.reach_ms, 1e5, "ms")
+        least = self.teacher_ms + self.reach_ms + self.dt_ms
+        within("period_ms", self.period_ms, least, 1e5 * self.dt_ms, "ms")
+        within("speed", self.speed, 1e-6, 1e6)
+        one_of("gating.insertion", self.gating.insertion, ("graded",))
+        one_of("gating.depolarisation", self.gating.depolarisation, ("spike",))
+
+    def steps(self, ms: float) -> int:
+        return round(ms / self.dt_ms)
+
+    @property
+    def period(self) -> int:
+        """In steps, like the next two."""
+        return self.steps(self.period_ms)
+
+    @property
+    def teacher(self) -> int:
+        return self.steps(self.teacher_ms)
+
+    @property
+    def reach(self) -> int:
+        return self.steps(self.reach_ms)
+
+    @property
+    def rules(self) -> dict[str, PairSTDP | TripletSTDP | GatedSTDP]:
+        gated = GatedSTDP(self.pair, self.gating)
+        return {"pair": self.pair, "triplet": self.triplet, "gated": gated}
+
+    @property
+    def wrong(self) -> OrderBlind:
+        """The pair rule, blind to order."""
+        return OrderBlind(**asdict(self.pair))
+
+
+DEFAULTS = Parameters()
 
 
 @dataclass(frozen=True)
@@ -53,33 +122,33 @@ class Course:
     """What became of the silent contacts, by group (leading, lagging, shuffled).
 
     Args:
-        converted: Share that is functional after each volley, [N_VOLLEYS, 3].
-        occupancy: Mean after `EARLY` volleys, before any contact is full, [3].
+        converted: Share that is functional after each volley, [n_volleys, 3].
+        occupancy: Mean after the early volleys, [3].
     """
 
     converted: NDArray[np.float64]
     occupancy: NDArray[np.float64]
 
 
-def lead_lag(session: Session) -> Outcome:
+def lead_lag(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     """Contacts of leading, lagging and shuffled inputs under three rules and one that is wrong."""
-    times = spike_times(session.seed)
-    courses = {name: pairings(rule, times) for name, rule in RULES.items()}
-    blind = pairings(WRONG, times)
+    times = spike_times(session.seed, p)
+    courses = {name: pairings(rule, times, p) for name, rule in p.rules.items()}
+    blind = pairings(p.wrong, times, p)
     song = "Song, Miller & Abbott 2000 (inputs that lead); the bound is our definition"
     ours = "our definition"
     checks = []
     for name, course in courses.items():
         lead, lag, mixed = course.converted[-1]
-        expected = expected_occupancy(RULES[name])[0]
+        expected = float(expected_occupancy(p.rules[name], p)[0])
         checks += [
             Check(f"leading contacts that convert, {name}", lead, 0.95, 0.0, song, kind="at_least"),
             Check(f"lagging contacts that convert, {name}", lag, 0.02, 0.0, song, kind="at_most"),
             Check(f"shuffled contacts that convert, {name}", mixed, 0.02, 0.0, ours,
                   kind="at_most"),
-            Check(f"occupancy of leading contacts after {EARLY} volleys, {name}",
+            Check(f"occupancy of leading contacts after {p.early_volleys} volleys, {name}",
                   float(course.occupancy[0]), expected, 0.05 * expected,
-                  "expected change (docs/model.md)"),
+                  "expected change (docs/model.md)", not_compared=beyond(p.rules[name], expected)),
         ]  # fmt: skip
     checks.append(
         Check("lagging contacts that convert, rule blind to order", blind.converted[-1, 1], 0.95,
@@ -93,38 +162,40 @@ def lead_lag(session: Session) -> Outcome:
         for k, group in enumerate(GROUPS)
     }
     data["spike_time"] = Column(
-        times.astype(np.int64) - TEACHER,
+        (times - p.teacher) * p.dt_ms,
         "ms",
         "input less teacher, [volleys, inputs], three groups",
     )
     notes = (
-        f"{N_INPUTS} inputs a group, one spike each in every volley of {PERIOD} ms: 1 to {REACH} "
-        "ms before the teacher, as long after it, or anywhere in the volley.",
-        f"Rules with their default parameters, sped up {SPEED:g} times; activity is continuous.",
+        f"{p.n_inputs} inputs a group, one spike each in every volley of {p.period_ms:g} ms: "
+        f"{p.dt_ms:g} to {p.reach_ms:g} ms before the teacher, as long after it, or anywhere in "
+        "the volley.",
+        f"Rules sped up {p.speed:g} times; activity is continuous.",
     )
-    return Outcome("lead_lag", tuple(checks), data, draw(times, courses, blind), notes)
+    return Outcome("lead_lag", tuple(checks), data, draw(times, courses, blind, p), notes)
 
 
-def spike_times(seed: int) -> NDArray[np.int64]:
-    """Step of each input's spike in each volley, [N_VOLLEYS, 3 N_INPUTS]: group after group."""
+def spike_times(seed: int, p: Parameters = DEFAULTS) -> NDArray[np.int64]:
+    """Step of each input's spike in each volley, [n_volleys, 3 n_inputs]: group after group."""
     drawn = np.random.default_rng(seed)
-    lead, lag = drawn.integers(1, REACH + 1, (2, N_VOLLEYS, N_INPUTS))
-    anywhere = drawn.integers(0, PERIOD, (N_VOLLEYS, N_INPUTS))
-    return np.concatenate([TEACHER - lead, TEACHER + lag, anywhere], axis=1)
+    lead, lag = drawn.integers(1, p.reach + 1, (2, p.n_volleys, p.n_inputs))
+    anywhere = drawn.integers(0, p.period, (p.n_volleys, p.n_inputs))
+    return np.concatenate([p.teacher - lead, p.teacher + lag, anywhere], axis=1)
 
 
-def pairings(rule: Rule, times: NDArray[np.int64]) -> Course:
+def pairings(rule: Rule, times: NDArray[np.int64], p: Parameters = DEFAULTS) -> Course:
     """Let the contacts of a taught neuron learn in every step, from all silent."""
-    layer = SilentSynapseLayer(times.shape[1], 1, DT_MS, rule=rule.sped_up(SPEED), update="step")
-    taught = torch.zeros(PERIOD, 1, 1)
-    taught[TEACHER] = 1.5
+    rule = rule.sped_up(p.speed)
+    layer = SilentSynapseLayer(times.shape[1], 1, p.dt_ms, rule=rule, update="step")
+    taught = torch.zeros(p.period, 1, 1)
+    taught[p.teacher] = 1.5
     converted, early, state = [], np.zeros(len(GROUPS)), None
     for volley, at in enumerate(times):
-        pre = torch.zeros(PERIOD, 1, len(at))
+        pre = torch.zeros(p.period, 1, len(at))
         pre[torch.from_numpy(at), 0, torch.arange(len(at))] = 1.0
         _, state, _ = layer.simulate(pre, taught, state)
         converted.append(_by_group(layer.state != SILENT))
-        if volley + 1 == EARLY:
+        if volley + 1 == p.early_volleys:
             early = _by_group(layer.ampa)
     return Course(np.stack(converted), early)
 
@@ -134,31 +205,42 @@ def _by_group(values: Tensor) -> NDArray[np.float64]:
     return np.asarray(means.numpy())
 
 
-def expected_occupancy(rule: Rule) -> NDArray[np.float64]:
-    """Expected change of a contact of each group over the first `EARLY` volleys, unclipped, [3]."""
-    assert isinstance(rule, PairSTDP | TripletSTDP | GatedSTDP)
-    step = torch.arange(PERIOD)
-    near = (step - TEACHER).abs() <= REACH
-    groups = (near & (step < TEACHER), near & (step > TEACHER), step >= 0)
+def expected_occupancy(
+    rule: PairSTDP | TripletSTDP | GatedSTDP, p: Parameters = DEFAULTS
+) -> NDArray[np.float64]:
+    """Expected change of a contact of each group over the early volleys, unclipped, [3]."""
+    step = torch.arange(p.period)
+    near = (step - p.teacher).abs() <= p.reach
+    groups = (near & (step < p.teacher), near & (step > p.teacher), step >= 0)
     chance = torch.stack([group.double() / group.sum() for group in groups], dim=1)
-    taught = (step == TEACHER).repeat(EARLY)[:, None]
-    schedule = Schedule(torch.ones_like(taught[:, 0]), taught, PERIOD, PERIOD)
+    taught = (step == p.teacher).repeat(p.early_volleys)[:, None]
+    schedule = Schedule(torch.ones_like(taught[:, 0]), taught, p.period, p.period)
     silent, certain = torch.zeros(1, 3).double(), torch.ones(1).double()
-    change = expected_change(
-        rule.sped_up(SPEED), silent, chance.repeat(EARLY, 1), certain, schedule, DT_MS
-    )
+    fast = rule.sped_up(p.speed)
+    chances = chance.repeat(p.early_volleys, 1)
+    change = expected_change(fast, silent, chances, certain, schedule, p.dt_ms)
     return np.asarray(change[0].numpy())
 
 
+def beyond(rule: PairSTDP | TripletSTDP | GatedSTDP, expected: float) -> str:
+    """Why the occupancy is not that expectation, which knows no bounds; empty where it is."""
+    base = rule.base if isinstance(rule, GatedSTDP) else rule
+    if isinstance(base, PairSTDP) and base.bounds_of != "additive":
+        return "the expectation is that of additive changes"
+    return "" if 0.0 < expected < 0.8 else "the expectation comes near the occupancy's bounds"
+
+
 @styled
-def draw(times: NDArray[np.int64], courses: dict[str, Course], blind: Course) -> Figure:
+def draw(
+    times: NDArray[np.int64], courses: dict[str, Course], blind: Course, p: Parameters
+) -> Figure:
     """Spike times of the groups, and the share of functional contacts over volleys by rule."""
     figure = new_figure(PAGE_INCHES, 2.2)
     panels = figure.subplots(1, 2 + len(courses))
-    by_group = (times - TEACHER).reshape(len(times), len(GROUPS), -1)
+    by_group = (times - p.teacher).reshape(len(times), len(GROUPS), -1)
     for k, (group, colour) in enumerate(zip(GROUPS, COLOURS, strict=True)):
-        shown = by_group[:, k].ravel()
-        bins = np.arange(-TEACHER - 0.5, PERIOD - TEACHER + 0.5, 5)
+        shown = by_group[:, k].ravel() * p.dt_ms
+        bins = np.arange(-p.teacher_ms - 0.5, p.period_ms - p.teacher_ms + 0.5, 5)
         panels[0].hist(shown, bins, histtype="step", color=colour, label=group)
     panels[0].axvline(0.0, color=BLUE, lw=0.8)
     panels[0].set(title="inputs", xlabel="time from teacher (ms)", ylabel="spikes", yticks=[])

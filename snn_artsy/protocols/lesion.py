@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, require, within
+from snn_artsy.config_builder import take_types
 from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
@@ -14,11 +17,31 @@ from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.trained import score, trained_run
 from snn_artsy.recording.about import SUMMARY_FILE, read_summary
 
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-REPEATS = 5
+
+@dataclass(frozen=True)
+class Parameters:
+    """How much is cut, how often.
+
+    Args:
+        shares: Shares of functional contacts that are cut, rising from 0 to 1.
+        n_repeats: Of random cuts, each of other contacts.
+    """
+
+    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+    n_repeats: int = 5
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        rising = self.shares == tuple(sorted(set(self.shares)))
+        whole = len(self.shares) > 1 and (self.shares[0], self.shares[-1]) == (0.0, 1.0)
+        require(rising and whole, "shares", self.shares, "use rising shares from 0 to 1")
+        within("n_repeats", self.n_repeats, 1, 10_000)
 
 
-def lesion(session: Session) -> Outcome:
+DEFAULTS = Parameters()
+
+
+def lesion(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     """Accuracy and task identification against the share of functional contacts cut.
 
     ``random``: repeats with other contacts. ``targeted``: contacts whose presynaptic unit is
@@ -29,15 +52,15 @@ def lesion(session: Session) -> Outcome:
     intact = [layer.state.clone() for layer in learner.layers]
     drive = [_drive(learner, t) for t in range(len(intact))]
     generator = torch.Generator().manual_seed(session.seed)
-    repeats = {"random": REPEATS, "targeted": 1}
-    scores = {kind: np.zeros((n, len(SHARES), 3)) for kind, n in repeats.items()}
+    repeats = {"random": p.n_repeats, "targeted": 1}
+    scores = {kind: np.zeros((n, len(p.shares), 3)) for kind, n in repeats.items()}
     for kind, values in scores.items():
         for repeat in range(len(values)):
             ranks = [
                 torch.rand(d.shape, generator=generator).to(d.device) if kind == "random" else d
                 for d in drive
             ]
-            for k, share in enumerate(SHARES):
+            for k, share in enumerate(p.shares):
                 for layer, state, rank in zip(learner.layers, intact, ranks, strict=True):
                     layer.state.copy_(_cut(state, rank, share))
                 s = score(trained)
@@ -59,7 +82,7 @@ def lesion(session: Session) -> Outcome:
         Check("all contacts cut, spikes only", float(random[0, -1, 1]), 0.0, 0.0,
               "no AMPA, no spike: by definition", "share"),
     )  # fmt: skip
-    data = {"share_cut": Column(np.array(SHARES), "1", "share of functional contacts cut")}
+    data = {"share_cut": Column(np.array(p.shares), "1", "share of functional contacts cut")}
     for kind, values in scores.items():
         for m, name in enumerate(("with_h0", "spikes_only", "task_identified")):
             data[f"{kind}/{name}"] = Column(values[:, :, m], "1", f"[repeat, share], {kind} cuts")

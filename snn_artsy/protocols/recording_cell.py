@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snn_artsy.checks import amplitude, duration, require, within
 from snn_artsy.physiology import Receptors
 from snn_artsy.synapses.conductance import clamp_current, released
 
@@ -25,6 +26,18 @@ class Rig:
     noise_pA: float = 1.0
     baseline_ms: float = 10.0
     sweep_ms: float = 70.0
+
+    def __post_init__(self) -> None:
+        duration("rig.dt_ms", self.dt_ms)
+        amplitude("rig.noise_pA", self.noise_pA)
+        for name in ("baseline_ms", "sweep_ms"):
+            within(f"rig.{name}", getattr(self, name), self.dt_ms, 1e5 * self.dt_ms, "ms")
+
+    def check_window(self, key: str, window_ms: tuple[float, float]) -> None:
+        """Raise `ConfigError` for ``key`` unless its samples lie in a sweep."""
+        start, stop = window_ms
+        inside = 0.0 <= start < stop < self.sweep_ms
+        require(inside, key, window_ms, f"use two times, 0 to less than {self.sweep_ms:g} ms")
 
     def sample(self, after_stimulus_ms: float) -> int:
         return round((self.baseline_ms + after_stimulus_ms) / self.dt_ms)

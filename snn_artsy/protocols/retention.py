@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from snn_artsy.config import RunConfig
+from snn_artsy.checks import require, within
+from snn_artsy.config import DataConfig, RunConfig
+from snn_artsy.config_builder import take_types
 from snn_artsy.learners import build_snn
 from snn_artsy.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import choose_device, prepare
 
-SEEDS = 3
 CELLS = tuple((c, p) for c in (True, False) for p in (False, True))
 
 
-def retention(session: Session) -> Outcome:
+@dataclass(frozen=True)
+class Parameters:
+    """How often the digits default is learnt in each of the four cells.
+
+    Args:
+        n_seeds: Seeds, from the session's on.
+        n_tasks: Tasks that the ten digits come in.
+    """
+
+    n_seeds: int = 3
+    n_tasks: int = 5
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        within("n_seeds", self.n_seeds, 2, 1000)
+        require(self.n_tasks in (2, 5), "n_tasks", self.n_tasks, "use 2 or 5")
+
+
+DEFAULTS = Parameters()
+
+
+def retention(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     """Accuracy on task 1's test samples, from spikes alone within its own classes, after each task
     of the digits default, with and without consolidation and plastic old sub-networks."""
-    accuracy = np.zeros((len(CELLS), SEEDS, 5))
-    last = np.zeros((len(CELLS), SEEDS))
-    for s in range(SEEDS):
-        config = RunConfig(learners=["artsy_snn"], seed=session.seed + s)
+    accuracy = np.zeros((len(CELLS), p.n_seeds, p.n_tasks))
+    last = np.zeros((len(CELLS), p.n_seeds))
+    data_config = DataConfig(n_tasks=p.n_tasks)
+    for s in range(p.n_seeds):
+        config = RunConfig(learners=["artsy_snn"], seed=session.seed + s, data=data_config)
         device = choose_device(config.device)
         features = prepare(config, device, Console(quiet=True))
         task_of = features.stream.task_of_label
@@ -65,13 +88,13 @@ def retention(session: Session) -> Outcome:
 def draw(accuracy: np.ndarray) -> Figure:
     figure = new_figure(3.5, 2.6)
     axes = figure.subplots()
-    colours = (GREEN, BLUE, ORANGE, VERMILLION)
+    colours, learnt = (GREEN, BLUE, ORANGE, VERMILLION), np.arange(1, accuracy.shape[2] + 1)
     for (consolidation, plastic_old), values, colour in zip(CELLS, accuracy, colours, strict=True):
         old = "plastic" if plastic_old else "frozen"
         label = f"{'' if consolidation else 'no '}consolidation, old {old}"
-        axes.errorbar(np.arange(1, 6), 100 * values.mean(0), 100 * values.std(0, ddof=1),
+        axes.errorbar(learnt, 100 * values.mean(0), 100 * values.std(0, ddof=1),
                       color=colour, label=label, capsize=2)  # fmt: skip
     axes.set(xlabel="tasks learnt", ylabel="task 1, spikes only (%)", ylim=(0, 103))
-    axes.set_xticks(range(1, 6))
+    axes.set_xticks(learnt)
     axes.legend()
     return figure

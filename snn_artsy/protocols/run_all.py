@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from snn_artsy.protocols.base import Outcome, Session
+from snn_artsy.protocols.base import Session
+from snn_artsy.protocols.parameters import perform
 from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
-from snn_artsy.registry import PROTOCOLS
 from snn_artsy.threads import computing_with
 
 
@@ -21,6 +21,7 @@ def run_protocols(
     console: Console,
     go_on: bool,
     overwrite: bool = False,
+    parameters: Any = None,
 ) -> list[dict[str, Any]]:
     """Entries for ``protocols.json``, which is written anew after each protocol and keeps what it
     says of others.
@@ -28,6 +29,7 @@ def run_protocols(
     Args:
         go_on: A protocol that breaks off is an entry that fails, and the next one runs.
         overwrite: Replace what the same protocols left in ``out`` before.
+        parameters: Of the only protocol; default, and of several: what each has by itself.
 
     Raises:
         ConfigError: They did and it is not to be replaced, or ``out`` can't be written.
@@ -43,10 +45,7 @@ def run_protocols(
                 console.status(f"{name} ({k + 1} of {len(names)})", spinner="line"),
                 computing_with(session.threads or 1),
             ):
-                outcome: object = PROTOCOLS[name](session)
-                if not isinstance(outcome, Outcome):
-                    given = type(outcome).__name__
-                    raise TypeError(f"protocol {name}: expected an Outcome, given {given}")
+                outcome = perform(name, session, parameters)
                 save(outcome, out, session.seed)
             entries += rows(outcome, time.perf_counter() - started)
         except Exception as error:

@@ -7,8 +7,8 @@ pairings, release probability and noise are our definition; the rule is that of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +17,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_artsy.checks import between, duration, one_of, require, within
 from snn_artsy.config import ContactConfig, PlasticityConfig
+from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, SILENT
 from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
-from snn_artsy.rules import GatedSTDP, Signals
-from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV
+from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
+from snn_artsy.rules.nmda import V_PEAK_MV
 from snn_artsy.synapses import SilentSynapseLayer
 from snn_artsy.synapses.conductance import integrate, released
 from snn_artsy.synapses.engine_torch import express
 
-N_PAIRINGS, PERIOD_MS, PRE_LEADS_MS, WINDOW_MS = 120, 1000.0, 5.0, 100.0
-N_SWEEPS, P_RELEASE = 1000, 0.5
-PULSE_PA, PULSE_MS = 2500.0, 2.0  # the electrode's, one spike each
-EARLY_MS, LATE_MS = (2.0, 6.0), (49.0, 51.0)  # AMPA at -70 mV, NMDA at +40 mV
+SPIKE_AT_MS = 20.0  # of the presynaptic spike in its window
+TO_THRESHOLD_MS = 1.6  # that long the electrode's pulse takes to make the default membrane fire
 ISAAC = "Isaac et al. 1995, Liao et al. 1995"
 KERCHNER = "Kerchner & Nicoll 2008"
 
@@ -48,7 +48,7 @@ class Condition:
     pre: bool = True
     post: bool = True
     apv: bool = False
-    p_release: float = P_RELEASE
+    releases: bool = True
 
 
 CONDITIONS = (
@@ -56,7 +56,7 @@ CONDITIONS = (
     Condition("pre_only", post=False),
     Condition("post_only", pre=False),
     Condition("apv", apv=True),
-    Condition("no_release", p_release=0.0),
+    Condition("no_release", releases=False),
     Condition("mature", ampa=1.0),
 )
 TITLES = {
@@ -69,8 +69,104 @@ TITLES = {
 }
 
 
+def _default_rule() -> GatedSTDP:
+    rule = PlasticityConfig().build()
+    assert isinstance(rule, GatedSTDP)
+    return rule
+
+
+def _default_pair() -> PairSTDP:
+    base = _default_rule().base
+    assert isinstance(base, PairSTDP)
+    return base
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Pairing and test sweeps; rule and contacts are those of default runs.
+
+    Args:
+        n_pairings: Pairings of a presynaptic spike with one that the electrode evokes.
+        period_ms: From one pairing to the next (ms).
+        window_ms: Simulated of each (ms); between them all is at rest.
+        pre_leads_ms: The presynaptic spike comes so long before the evoked one (ms).
+        pulse_pA: Current of the electrode (pA).
+        pulse_ms: Its length (ms), for one spike.
+        dt_ms: Step of the pairing (ms).
+        n_sweeps: Test sweeps at each potential, before and after.
+        p_release: Release probability.
+        ampa_ms: EPSCs at -70 mV are read from here to there after the stimulus (ms).
+        nmda_ms: EPSCs at +40 mV likewise (ms).
+        pair: The rule under the gate.
+        gating: Of the rule.
+        transmission: Of contacts that convert, ``binary`` or ``graded``.
+        theta_up: Occupancy at which a silent contact becomes functional.
+        theta_down: Occupancy at which a functional one becomes silent.
+        receptors: Of a contact.
+        membrane: Of the cell.
+        rig: How sweeps are taken.
+    """
+
+    n_pairings: int = 120
+    period_ms: float = 1000.0
+    window_ms: float = 100.0
+    pre_leads_ms: float = 5.0
+    pulse_pA: float = 2500.0
+    pulse_ms: float = 2.0
+    dt_ms: float = 0.2
+    n_sweeps: int = 1000
+    p_release: float = 0.5
+    ampa_ms: tuple[float, float] = (2.0, 6.0)
+    nmda_ms: tuple[float, float] = (49.0, 51.0)
+    pair: PairSTDP = field(default_factory=_default_pair)
+    gating: Gating = field(default_factory=lambda: _default_rule().gating)
+    transmission: Literal["binary", "graded"] = "binary"
+    theta_up: float = ContactConfig.theta_up
+    theta_down: float = ContactConfig.theta_down
+    receptors: Receptors = field(default_factory=Receptors)
+    membrane: Membrane = field(default_factory=Membrane)
+    rig: Rig = field(default_factory=Rig)
+
+    def __post_init__(self) -> None:
+        take_types(self)
+        within("n_pairings", self.n_pairings, 1, 100_000)
+        within("n_sweeps", self.n_sweeps, 2, 1_000_000)
+        between("p_release", self.p_release, 1e-6, 1)
+        duration("dt_ms", self.dt_ms)
+        within("window_ms", self.window_ms, 2.0 * SPIKE_AT_MS, 1e5 * self.dt_ms, "ms")
+        within("period_ms", self.period_ms, self.window_ms + self.dt_ms, 1e9, "ms")
+        earliest, latest = TO_THRESHOLD_MS - SPIKE_AT_MS, self.window_ms - SPIKE_AT_MS - 10.0
+        within("pre_leads_ms", self.pre_leads_ms, earliest, latest, "ms")
+        within("pulse_ms", self.pulse_ms, self.dt_ms, 10.0, "ms")
+        between("pulse_pA", self.pulse_pA, 0, 1e6)
+        self.rig.check_window("ampa_ms", self.ampa_ms)
+        self.rig.check_window("nmda_ms", self.nmda_ms)
+        one_of("gating.insertion", self.gating.insertion, ("graded",))
+        one_of("gating.depolarisation", self.gating.depolarisation, ("spike",))
+        require(
+            self.gating.mg_mM == self.receptors.mg_mM, "receptors.mg_mM", self.receptors.mg_mM,
+            f"gating.mg_mM is {self.gating.mg_mM:g}: give both the same value",
+        )  # fmt: skip
+        within("theta_up", self.theta_up, 1e-6, 1)
+        within("theta_down", self.theta_down, 0, self.theta_up)
+        require(self.theta_down < self.theta_up, "theta_down", self.theta_down,
+                f"use less than theta_up ({self.theta_up:g})")  # fmt: skip
+
+    @property
+    def contacts(self) -> ContactConfig:
+        return ContactConfig(
+            transmission=self.transmission, theta_up=self.theta_up, theta_down=self.theta_down
+        )
+
+    def release(self, condition: Condition) -> float:
+        return self.p_release if condition.releases else 0.0
+
+
+DEFAULTS = Parameters()
+
+
 class Paired(NamedTuple):
-    """Contacts after each pairing, [N_PAIRINGS, n_conditions]: AMPA occupancy, state code, and what
+    """Contacts after each pairing, [n_pairings, n_conditions]: AMPA occupancy, state code, and what
     they transmit."""
 
     occupancy: Tensor
@@ -80,23 +176,22 @@ class Paired(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweeps:
-    """Recorded currents (pA) of one condition at one time, [T, N_SWEEPS]."""
+    """Recorded currents (pA) of one condition at one time, [T, n_sweeps]."""
 
     at_70: Tensor
     at_40: Tensor
 
 
-def silent_synapse_pairing(session: Session) -> Outcome:
+def silent_synapse_pairing(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     """Sweeps before and after pairing, for a silent contact, its controls and a mature contact."""
     generator = torch.Generator().manual_seed(session.seed)
-    rig = Rig()
-    paired = pair(CONDITIONS, generator)
-    before = {c.name: sweeps(rig, c, c.ampa, generator) for c in CONDITIONS}
+    paired = pair(CONDITIONS, generator, p)
+    before = {c.name: sweeps(p, c, c.ampa, generator) for c in CONDITIONS}
     after = {
-        c.name: sweeps(rig, c, float(paired.transmitted[-1, i]), generator)
+        c.name: sweeps(p, c, float(paired.transmitted[-1, i]), generator)
         for i, c in enumerate(CONDITIONS)
     }
-    in_apv = sweeps(rig, CONDITIONS[0], 0.0, generator, replace(Receptors(), g_nmda_nS=0.0))
+    in_apv = sweeps(p, CONDITIONS[0], 0.0, generator, replace(p.receptors, g_nmda_nS=0.0))
     data = {
         "occupancy": Column(paired.occupancy.numpy(), "--", "AMPA occupancy [pairing, condition]"),
         "state": Column(
@@ -105,67 +200,65 @@ def silent_synapse_pairing(session: Session) -> Outcome:
             "0 silent, 1 functional, 2 consolidated [pairing, condition]",
         ),
         "conditions": Column(np.array([c.name for c in CONDITIONS], "S"), "--", "condition names"),
-        "time_ms": Column(_time_ms(rig), "ms", "from the stimulus"),
+        "time_ms": Column(_time_ms(p.rig), "ms", "from the stimulus"),
     }
     for when, recorded in (("before", before), ("after", after)):
         for name, s in recorded.items():
             for v, traces in ((-70, s.at_70), (40, s.at_40)):
                 data[f"{when}/{name}_{v:+d}mV"] = Column(
-                    traces.mean(1).numpy(), "pA", f"mean of {N_SWEEPS} sweeps at {v:+d} mV"
+                    traces.mean(1).numpy(), "pA", f"mean of {p.n_sweeps} sweeps at {v:+d} mV"
                 )
+    n_silent = int((paired.state[:, 0] == SILENT).sum())
+    converts = f"converts at pairing {1 + n_silent}" if n_silent < p.n_pairings else "stays silent"
     notes = (
-        f"{N_PAIRINGS} pairings at 1 Hz with rule, states and transmission of a default run; the "
-        f"silent contact converts at pairing {1 + int((paired.state[:, 0] == SILENT).sum())}. "
-        f"Presynaptic spike {PRE_LEADS_MS:g} ms before one that the "
-        f"electrode evokes; {N_SWEEPS} sweeps at each potential, release probability "
-        f"{P_RELEASE:g}, noise {rig.noise_pA:g} pA. APV is washed out before the test sweeps.",
-        f"Amplitudes: mean of {EARLY_MS[0]:g}-{EARLY_MS[1]:g} ms at -70 mV, "
-        f"{LATE_MS[0]:g}-{LATE_MS[1]:g} ms at +40 mV.",
+        f"{p.n_pairings} pairings at {1000.0 / p.period_ms:g} Hz with rule, states and "
+        f"transmission of a default run unless parameters say otherwise; the silent contact "
+        f"{converts}. Presynaptic spike {p.pre_leads_ms:g} ms before one that the electrode "
+        f"evokes; {p.n_sweeps} sweeps at each potential, release probability {p.p_release:g}, "
+        f"noise {p.rig.noise_pA:g} pA. APV is washed out before the test sweeps.",
+        f"Amplitudes: mean of {p.ampa_ms[0]:g}-{p.ampa_ms[1]:g} ms at -70 mV, "
+        f"{p.nmda_ms[0]:g}-{p.nmda_ms[1]:g} ms at +40 mV.",
     )
-    checks = judge(rig, before, after, in_apv)
+    checks = judge(p, before, after, in_apv)
     return Outcome(
-        "silent_synapse_pairing", checks, data, draw(rig, before, after, paired.occupancy), notes
+        "silent_synapse_pairing", checks, data, draw(p, before, after, paired.occupancy), notes
     )
 
 
-def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Paired:
+def pair(
+    conditions: tuple[Condition, ...], generator: torch.Generator, p: Parameters = DEFAULTS
+) -> Paired:
     """Contacts after each pairing.
 
-    Each condition is a contact and a cell of its own. Rule, states and transmission are those of a
-    run with the default configuration. Pairings come at 1 Hz, so that fast traces are at rest when
-    one starts; the presynaptic target's average goes on between them.
+    Each condition is a contact and a cell of its own. Pairings come so far apart that fast traces
+    are at rest when one starts; the presynaptic target's average goes on between them.
     """
-    rig, n = Rig(), len(conditions)
-    layer = SilentSynapseLayer(
-        n, n, rig.dt_ms, rule=PlasticityConfig().build(), contacts=ContactConfig()
-    ).double()
-    rule = layer.rule
-    assert isinstance(rule, GatedSTDP)
+    n, dt_ms, rule = len(conditions), p.dt_ms, GatedSTDP(p.pair, p.gating)
+    layer = SilentSynapseLayer(n, n, dt_ms, rule=rule, contacts=p.contacts).double()
     layer.exists.copy_(torch.eye(n))
     layer.ampa.copy_(torch.diag(torch.tensor([c.ampa for c in conditions])))
     layer.state.copy_(torch.where(layer.ampa > 0.0, CONSOLIDATED, SILENT))
 
-    steps, spike = round(WINDOW_MS / rig.dt_ms), round(20.0 / rig.dt_ms)
-    pre = torch.zeros(steps, N_PAIRINGS, n, dtype=torch.float64)
+    steps, spike = round(p.window_ms / dt_ms), round(SPIKE_AT_MS / dt_ms)
+    pre = torch.zeros(steps, p.n_pairings, n, dtype=torch.float64)
     pulse = torch.zeros_like(pre)
     pre[spike] = torch.tensor([float(c.pre) for c in conditions])
-    # the pulse takes 1.6 ms to reach threshold
-    start = spike + round((PRE_LEADS_MS - 1.6) / rig.dt_ms)
-    electrode = torch.tensor([PULSE_PA * c.post for c in conditions], dtype=torch.float64)
-    pulse[start : start + round(PULSE_MS / rig.dt_ms)] = electrode
-    transmitter = released(pre, torch.tensor([c.p_release for c in conditions]), generator)
+    start = spike + round((p.pre_leads_ms - TO_THRESHOLD_MS) / dt_ms)
+    electrode = torch.tensor([p.pulse_pA * c.post for c in conditions], dtype=torch.float64)
+    pulse[start : start + round(p.pulse_ms / dt_ms)] = electrode
+    transmitter = released(pre, torch.tensor([p.release(c) for c in conditions]), generator)
     open_nmda = torch.tensor([0.0 if c.apv else 1.0 for c in conditions], dtype=torch.float64)
     nothing = pre[:1, :1] * 0.0
-    silence = Signals(nothing, nothing, nothing + V_REST_MV)
+    silence = Signals(nothing, nothing, nothing + p.membrane.v_rest_mV)
     traces = rule.start(nothing[0], nothing[0])
     after: list[list[Tensor]] = []
-    while len(after) < N_PAIRINGS:
+    while len(after) < p.n_pairings:
         open_ampa = layer.transmitted().diagonal().clone()
         glutamate = transmitter[:, len(after) :]
         # all pairings to come at once; they are integrated anew when a contact has converted
         cells = integrate(
-            glutamate * open_ampa, glutamate * open_nmda, None, pulse[:, len(after) :], Membrane(),
-            Receptors(), rig.dt_ms,
+            glutamate * open_ampa, glutamate * open_nmda, None, pulse[:, len(after) :], p.membrane,
+            p.receptors, dt_ms,
         )  # fmt: skip
         v_mV = torch.where(cells.spikes > 0, V_PEAK_MV, cells.v_mV)
         for k in range(glutamate.shape[1]):
@@ -173,9 +266,9 @@ def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Paire
             signals = rule.gated(shown)
             assert signals.gate is not None
             signals = signals._replace(gate=signals.gate * open_nmda)
-            change, traces = rule.summed(layer.ampa, traces, signals, rig.dt_ms)
-            _, traces = rule.presentation(layer.ampa, traces, silence, PERIOD_MS - WINDOW_MS)
-            express(layer.circuit(), change, 1, PERIOD_MS)
+            change, traces = rule.summed(layer.ampa, traces, signals, dt_ms)
+            _, traces = rule.presentation(layer.ampa, traces, silence, p.period_ms - p.window_ms)
+            express(layer.circuit(), change, 1, p.period_ms)
             contacts = (layer.ampa, layer.state, layer.transmitted())
             after.append([values.diagonal().clone() for values in contacts])
             if not torch.equal(after[-1][2], open_ampa):
@@ -184,32 +277,32 @@ def pair(conditions: tuple[Condition, ...], generator: torch.Generator) -> Paire
 
 
 def sweeps(
-    rig: Rig,
+    p: Parameters,
     condition: Condition,
     ampa: float,
     generator: torch.Generator,
     receptors: Receptors | None = None,
 ) -> Sweeps:
     """Test sweeps of a contact that passes so much of a full AMPA current, at both potentials."""
-    receptors = Receptors() if receptors is None else receptors
-    contact = torch.tensor([ampa], dtype=torch.float64)
+    receptors = p.receptors if receptors is None else receptors
+    contact, chance = torch.tensor([ampa], dtype=torch.float64), p.release(condition)
     recorded = []
     for v_mV in (-70.0, 40.0):
-        current = rig.sweeps(contact, v_mV, condition.p_release, N_SWEEPS, receptors, generator)
-        recorded.append(rig.record(current[:, :, 0], generator))
+        current = p.rig.sweeps(contact, v_mV, chance, p.n_sweeps, receptors, generator)
+        recorded.append(p.rig.record(current[:, :, 0], generator))
     return Sweeps(*recorded)
 
 
 def judge(
-    rig: Rig, before: dict[str, Sweeps], after: dict[str, Sweeps], in_apv: Sweeps
+    p: Parameters, before: dict[str, Sweeps], after: dict[str, Sweeps], in_apv: Sweeps
 ) -> tuple[Check, ...]:
     """The claims of the pairing experiments as checks."""
 
     def early(s: Sweeps) -> float:
-        return float(rig.amplitude(s.at_70, *EARLY_MS).mean())
+        return float(p.rig.amplitude(s.at_70, *p.ampa_ms).mean())
 
     def late_z(s: Sweeps) -> float:
-        values = rig.amplitude(s.at_40, *LATE_MS)
+        values = p.rig.amplitude(s.at_40, *p.nmda_ms)
         return float(values.mean() / (values.std() / len(values) ** 0.5))
 
     mature = early(before["mature"])
@@ -258,9 +351,10 @@ def _time_ms(rig: Rig) -> Values:
 
 @styled
 def draw(
-    rig: Rig, before: dict[str, Sweeps], after: dict[str, Sweeps], occupancy: Tensor
+    p: Parameters, before: dict[str, Sweeps], after: dict[str, Sweeps], occupancy: Tensor
 ) -> Figure:
     """Averages (heavy) over 15 single sweeps (faint), before and after; occupancy by pairing."""
+    rig, theta_up = p.rig, p.theta_up
     figure = new_figure(PAGE_INCHES, 5.2)
     sweeps_part, summary = figure.subfigures(2, 1, height_ratios=(3.4, 1.3), squeeze=False)[:, 0]
     shown, t = ("pairing", "apv", "mature"), _time_ms(rig)
@@ -294,19 +388,19 @@ def draw(
     )
     styles = dict(pre_only="--", post_only=":", no_release="-.")
     curve, bars = summary.subplots(1, 2)
-    number = np.arange(1, N_PAIRINGS + 1)
+    number = np.arange(1, p.n_pairings + 1)
     for i, condition in enumerate(CONDITIONS):
         name = condition.name
         curve.plot(
             number, occupancy[:, i].numpy(), color=colours[name], ls=styles.get(name, "-"),
             label=TITLES[name],
         )  # fmt: skip
-    curve.axhline(ContactConfig().theta_up, color=GREY, lw=0.6, ls=":")
-    curve.text(1, ContactConfig().theta_up + 0.02, "becomes functional", fontsize=6, color=GREY)
+    curve.axhline(theta_up, color=GREY, lw=0.6, ls=":")
+    curve.text(1, theta_up + 0.02, "becomes functional", fontsize=6, color=GREY)
     curve.set(xlabel="pairing", ylabel="AMPA occupancy", ylim=(-0.05, 1.1))
     for i, condition in enumerate(CONDITIONS):
         for shift, recorded, colour in ((-0.18, before, GREY), (0.18, after, BLUE)):
-            values = -rig.amplitude(recorded[condition.name].at_70, *EARLY_MS)
+            values = -rig.amplitude(recorded[condition.name].at_70, *p.ampa_ms)
             error = float(values.std()) / len(values) ** 0.5
             label = ("before" if shift < 0 else "after") if i == 0 else None
             bars.barh(

@@ -95,6 +95,8 @@ def _save_data(outcome: Outcome, path: Path, seed: int) -> None:
         file.attrs["versions"] = json.dumps(facts["versions"])
         file.attrs["threads"] = facts["threads"]
         file.attrs["git_commit"] = facts["git_commit"] or ""
+        values = {} if outcome.parameters is None else asdict(outcome.parameters)
+        file.attrs["parameters"] = json.dumps(values, default=str)
         file.attrs["notes"] = "\n".join(outcome.notes)
         file.attrs["checks"] = json.dumps([asdict(check) for check in outcome.checks])
         for name, column in outcome.data.items():
@@ -136,13 +138,14 @@ def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
             "tolerance": check.tolerance,
             "kind": check.kind,
             "unit": check.unit,
-            "pass": bool(check.passed),
+            "pass": None if check.not_compared else bool(check.passed),
             "source": check.source,
             "figure": f"{outcome.protocol}.png",
             "data": f"{outcome.protocol}.h5",
             "seconds": seconds,
             "reference": check.published,
             "independent": check.independent,
+            "not_compared": check.not_compared,
         }
         for check in outcome.checks
     ]
@@ -165,6 +168,7 @@ def failed(name: str, error: Exception, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "reference": None,
         "independent": False,
+        "not_compared": "",
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.bimodal_weights import (
     ADDITIVE,
+    Parameters,
     bimodal_weights,
     share_at_bounds,
     simulate,
@@ -58,7 +59,8 @@ def test_the_share_after_100_s_is_that_of_brian2_s_example(outcome: Outcome) -> 
 
 
 def test_the_seed_decides() -> None:
-    first, again, other = (simulate(ADDITIVE, 1, seed, 100).w for seed in (1, 1, 2))
+    few = Parameters(n_inputs=100)
+    first, again, other = (simulate(ADDITIVE, 1, seed, few).w for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 

@@ -8,7 +8,9 @@ import torch
 
 from snn_artsy.protocols.base import Outcome, Session
 from snn_artsy.protocols.calcium_window import (
+    DEFAULTS,
     PUBLISHED,
+    Parameters,
     calcium_window,
     schedule,
     simulate,
@@ -31,7 +33,7 @@ def test_every_check_passes(outcome: Outcome) -> None:
 def test_simulation_follows_the_prediction_at_every_lag(outcome: Outcome) -> None:
     lags = outcome.data["simulated/lag_ms"].values
     simulated = outcome.data["simulated/change"].values
-    unaveraged = np.array([unaveraged_change(CalciumRule(), float(lag)) for lag in lags])
+    unaveraged = np.array([unaveraged_change(DEFAULTS, float(lag)) for lag in lags])
     z = (simulated - unaveraged) / outcome.data["simulated/standard_error"].values
     assert np.abs(z).max() < 3.5
     assert abs(z.mean()) * len(z) ** 0.5 < 3.0
@@ -51,7 +53,7 @@ def test_figure_shows_the_published_points(outcome: Outcome) -> None:
 def test_same_seed_same_outcome(outcome: Outcome) -> None:
     lags = outcome.data["simulated/lag_ms"].values
     runs = [
-        simulate(CalciumRule(), float(lags[0]), torch.Generator().manual_seed(Session().seed))[0]
+        simulate(DEFAULTS, float(lags[0]), torch.Generator().manual_seed(Session().seed))[0]
         for _ in range(2)
     ]
     assert runs[0] == runs[1] == outcome.data["simulated/change"].values[0]
@@ -59,15 +61,16 @@ def test_same_seed_same_outcome(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("wrong", [{"delay_ms": 0.0}, {"c_post": 1.0}], ids=["no_delay", "c_post"])
 def test_simulated_wrong_rules_miss_the_published_changes(wrong: dict[str, float]) -> None:
-    rule, source = replace(CalciumRule(), **wrong), torch.Generator().manual_seed(2)
-    errors = [abs(simulate(rule, lag, source, 1000)[0] - PUBLISHED[lag]) for lag in (-20, 5)]
+    p = Parameters(calcium=replace(CalciumRule(), **wrong), contacts=1000)
+    source = torch.Generator().manual_seed(2)
+    errors = [abs(simulate(p, lag, source)[0] - PUBLISHED[lag]) for lag in (-20, 5)]
     assert max(errors) > 0.06
 
 
 @pytest.mark.parametrize("lag_ms", [-30.0, -2.0, 0.0, 4.0, 80.0])
 def test_the_schedule_covers_a_period_and_keeps_the_time_above_threshold(lag_ms: float) -> None:
     rule = CalciumRule(delay_ms=0.0)
-    steps = schedule(rule, lag_ms)
+    steps = schedule(Parameters(calcium=rule), lag_ms)
     assert sum(dt for dt, _, _ in steps) == pytest.approx(1000.0)
     assert sum(pre for _, pre, _ in steps) == sum(post for _, _, post in steps) == 1
     one, w = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)

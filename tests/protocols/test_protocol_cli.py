@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from snn_artsy import cli, protocols, registry
-from snn_artsy.protocols import run_all, store
+from snn_artsy.protocols import parameters, store
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.registry import Registry
 
@@ -37,7 +37,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, label in names.items():
         protocols.register(name, label=label)(known[name])
     monkeypatch.setattr(cli, "PROTOCOLS", protocols)
-    monkeypatch.setattr(run_all, "PROTOCOLS", protocols)
+    monkeypatch.setattr(parameters, "PROTOCOLS", protocols)
 
 
 def run(*arguments: str) -> int:
@@ -71,7 +71,8 @@ def test_all_goes_on_after_a_failure(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "no current" in rows[0]["source"]
     keys = ["name", "check", "measured", "published", "tolerance", "kind", "unit", "pass",
-            "source", "figure", "data", "seconds", "reference", "independent"]  # fmt: skip
+            "source", "figure", "data", "seconds", "reference", "independent",
+            "not_compared"]  # fmt: skip
     assert all(list(row) == keys for row in rows)
     assert [r["reference"] for r in rows] == [r["published"] for r in rows] == [None, 1.0, 1.0]
     assert not any(r["independent"] for r in rows)

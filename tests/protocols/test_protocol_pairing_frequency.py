@@ -15,6 +15,7 @@ from snn_artsy.protocols.pairing_frequency import (
     MEASURED,
     NEST_HZ,
     NEST_PERCENT,
+    Parameters,
     fit_pair,
     pairing_frequency,
     pairings,
@@ -25,9 +26,8 @@ from snn_artsy.protocols.pairing_frequency import (
     weighted_error,
 )
 from snn_artsy.rules import PairSTDP, TripletSTDP
-from snn_artsy.synapses.adex import NEST_TEST_B_PA, AdEx
 
-NEURON = AdEx(b_pA=NEST_TEST_B_PA)
+NEURON = Parameters().adex
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_wrong_models_fail() -> None:
 def test_the_voltage_rule_without_its_delay_misses_nest_s_numbers() -> None:
     rule = published_voltage()
     for wrong in (replace(rule, delay_ms=0.0), replace(rule, a_ltp=0.8 * rule.a_ltp)):
-        weight = 100 + 100 * voltage_pairings(wrong, NEURON, NEST_HZ[2:])
+        weight = 100 + 100 * voltage_pairings(Parameters(voltage=wrong), NEST_HZ[2:])
         assert np.abs(weight - NEST_PERCENT[:, 2:]).max() > 5.0
 
 
@@ -135,8 +135,8 @@ def test_nest_s_neuron_and_synapse_agree() -> None:
     nest = pytest.importorskip("nest")
     rule, dt = published_voltage(), 0.1
     trains = [voltage_train(50.0, lag) for lag in LAG_MS]
-    v_mV = voltage_signals(NEURON, trains, dt).v_mV[:, :, 0].numpy()
-    weight = 100 + 100 * voltage_pairings(rule, NEURON, np.array([50.0]))[:, 0]
+    v_mV = voltage_signals(Parameters(), trains).v_mV[:, :, 0].numpy()
+    weight = 100 + 100 * voltage_pairings(Parameters(), np.array([50.0]))[:, 0]
     for b, (pre_ms, post_ms) in enumerate(trains):
         nest.ResetKernel()
         nest.verbosity = nest.VerbosityLevel.ERROR

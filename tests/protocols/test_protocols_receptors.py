@@ -12,8 +12,7 @@ from snn_artsy.physiology import Receptors
 from snn_artsy.protocols import minimal_stimulation as minimal
 from snn_artsy.protocols import silent_synapse_pairing as pairing
 from snn_artsy.protocols.base import Outcome, Session
-from snn_artsy.protocols.mg_block import current_voltage, mg_block
-from snn_artsy.protocols.recording_cell import Rig
+from snn_artsy.protocols.mg_block import Parameters, current_voltage, mg_block
 
 
 def block(v_mV: float, mg_mM: float = 1.0) -> float:
@@ -54,7 +53,7 @@ def test_current_voltage_is_the_closed_form() -> None:
 
 def test_without_magnesium_the_silent_contact_is_ohmic() -> None:
     v_mV = np.array([-70.0, 40.0])
-    current = current_voltage(v_mV, 0.0, Receptors(mg_mM=0.0))["late"]
+    current = current_voltage(v_mV, 0.0, Parameters(receptors=Receptors(mg_mM=0.0)))["late"]
     assert current[0] / current[1] == pytest.approx(-70.0 / 40.0)
 
 
@@ -92,20 +91,20 @@ def test_pairing_is_that_of_default_runs() -> None:
 
 
 def test_mistaken_experiments_fail_their_check() -> None:
-    generator, rig = torch.Generator().manual_seed(5), Rig()
+    generator, p = torch.Generator().manual_seed(5), pairing.Parameters()
     silent, mature = pairing.CONDITIONS[0], pairing.CONDITIONS[-1]
 
     def taken(ampa: float, receptors: Receptors | None = None) -> pairing.Sweeps:
-        return pairing.sweeps(rig, silent, ampa, generator, receptors)
+        return pairing.sweeps(p, silent, ampa, generator, receptors)
 
-    quiet = pairing.sweeps(rig, replace(silent, p_release=0.0), 0.0, generator)
+    quiet = pairing.sweeps(p, replace(silent, releases=False), 0.0, generator)
     good = {c.name: taken(c.ampa) for c in pairing.CONDITIONS} | {"no_release": quiet}
     after = good | {"pairing": taken(1.0)}
 
     def failures(
         before: dict[str, pairing.Sweeps], after: dict[str, pairing.Sweeps], in_apv: pairing.Sweeps
     ) -> list[str]:
-        return [c.name for c in pairing.judge(rig, before, after, in_apv) if not c.passed]
+        return [c.name for c in pairing.judge(p, before, after, in_apv) if not c.passed]
 
     blocked = taken(0.0, replace(Receptors(), g_nmda_nS=0.0))
     assert failures(good, after, blocked) == []

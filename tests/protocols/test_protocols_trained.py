@@ -12,7 +12,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.observer import SILENT
 from snn_artsy.protocols.base import Check, Session
-from snn_artsy.protocols.lesion import SHARES, _cut, lesion
+from snn_artsy.protocols.lesion import DEFAULTS, _cut, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
 from snn_artsy.protocols.trained import score
 from snn_artsy.runs.run import execute
@@ -49,12 +49,12 @@ def test_lesion(trained: Path) -> None:
     outcome = lesion(Session(seed=1, run=trained))
     assert all(check.passed for check in outcome.checks), outcome.checks
     spikes = outcome.data["random/spikes_only"].values
-    assert spikes.shape == (5, len(SHARES))
+    assert spikes.shape == (5, len(DEFAULTS.shares))
     mean = spikes.mean(0)
     assert mean[0] > 0.5 and mean[-1] == 0 and mean[0] > mean[-2]
     # repeats cut other contacts
     assert np.ptp(outcome.data["random/with_h0"].values[:, 0]) == 0
-    assert np.ptp(spikes[:, SHARES.index(0.9)]) > 0
+    assert np.ptp(spikes[:, DEFAULTS.shares.index(0.9)]) > 0
 
 
 def test_a_cut_takes_the_highest_ranks_of_the_open_contacts() -> None:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError, require, within
 from snn_artsy.config_builder import take_types
+from snn_artsy.learners.base import Task
+from snn_artsy.learners.prototypes import class_means
+from snn_artsy.learners.spiking_subnetworks import training_of
 from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
@@ -50,7 +53,7 @@ def lesion(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     trained, directory = trained_run(session)
     learner = trained.learner
     intact = [layer.state.clone() for layer in learner.layers]
-    drive = [_drive(learner, t) for t in range(len(intact))]
+    drive = [_drive(learner, task) for task, _ in trained.features.tasks]
     generator = torch.Generator().manual_seed(session.seed)
     repeats = {"random": p.n_repeats, "targeted": 1}
     scores = {kind: np.zeros((n, len(p.shares), 3)) for kind, n in repeats.items()}
@@ -90,10 +93,15 @@ def lesion(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     return Outcome("lesion", checks, data, figure, (f"run: {directory.name}",))
 
 
-def _drive(learner: TaughtSubnetworks, t: int) -> Tensor:
-    """Mean drive of every contact by its neuron's class, [n_post, n_pre]."""
+def _drive(learner: TaughtSubnetworks, task: Task) -> Tensor:
+    """Mean drive of every contact by its neuron's class, [n_post, n_pre].
+
+    The means are taken anew from the task's samples: `recall` is relative to the code's mean when
+    the task was learnt, which later tasks move with ``snn.encoding.statistics: seen``.
+    """
     assert learner.scaling is not None
-    means = learner.recall[t] + learner.scaling.mean.float()
+    train = training_of(task, learner.config)
+    means = class_means(learner.driven_by(train), train.labels, task.classes)
     per_class = learner.encoder.drive(learner.scaling(means))
     return per_class.repeat_interleave(learner.config.neuron.per_class, dim=0)
 

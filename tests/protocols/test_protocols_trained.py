@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from synthetic_features import DIM, gaussian_stream
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
+from snn_artsy.config_sources import complete
+from snn_artsy.learners import Setting, build_snn
 from snn_artsy.observer import SILENT
 from snn_artsy.protocols.base import Check, Session
-from snn_artsy.protocols.lesion import DEFAULTS, _cut, lesion
+from snn_artsy.protocols.lesion import DEFAULTS, _cut, _drive, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
 from snn_artsy.protocols.trained import score
 from snn_artsy.runs.run import execute
@@ -55,6 +58,31 @@ def test_lesion(trained: Path) -> None:
     # repeats cut other contacts
     assert np.ptp(outcome.data["random/with_h0"].values[:, 0]) == 0
     assert np.ptp(spikes[:, DEFAULTS.shares.index(0.9)]) > 0
+
+
+@pytest.mark.parametrize("preset", ["default", "error"])
+def test_ranks_are_of_the_code_as_it_is_in_the_end(preset: str) -> None:
+    """With ``error`` the code follows all classes seen: its mean and matrix are others than when
+    the first tasks were learnt."""
+    snn = {"preset": preset, "neuron": {"per_class": 2}}
+    if preset == "error":
+        snn["replay"] = {"epochs": 1}
+    config = build(RunConfig, complete({"snn": snn}))
+    learner, tasks = build_snn(Setting(config, DIM, "cpu")), gaussian_stream().tasks
+    for task in tasks:
+        learner.learn(task)
+    assert learner.scaling is not None
+    for task in tasks:
+        parts = [task.train, task.validation] if preset == "error" else [task.train]
+        x, labels = (torch.cat([getattr(p, k) for p in parts]) for k in ("features", "labels"))
+        means = torch.stack([x[labels == c].mean(0) for c in task.classes]).double()
+        z = (means - learner.scaling.mean) @ learner.scaling.matrix
+        units = torch.cat([z.clamp_min(0), (-z).clamp_min(0)], 1)
+        expected = (units / learner.config.encoding.saturation_sd).clamp_max(1)
+        found = _drive(learner, task)
+        assert found.shape == (2 * len(task.classes), 2 * DIM)
+        torch.testing.assert_close(found[::2].double(), expected, atol=1e-3, rtol=1e-3)
+        assert torch.equal(found[::2], found[1::2])
 
 
 def test_a_cut_takes_the_highest_ranks_of_the_open_contacts() -> None:

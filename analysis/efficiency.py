@@ -4,40 +4,87 @@
 
 Counted from h_0 on, since the ViT is the same for both (Yik et al. 2025, NeuroBench). The SNN is
 the run's own; the ANN learns the run's tasks again here. ANN: the gates and the sub-networks behind
-open ones. SNN: scaling of features, neurons, and every contact that conducts, in every step.
+open ones. SNN: scaling of features, neurons, and every contact that conducts, in every step; the
+sub-networks, where they are adapters. Adapters in the ViT's blocks count with what they compute of
+these blocks again; the ANN beside them has the best ANN gate, over the SNN's own sub-networks.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from snn_artsy.cli import script
 from snn_artsy.evaluation.efficiency import (
     Operations,
-    activation_sparsity,
-    connection_sparsity,
     footprint_bytes,
     synaptic_operations,
 )
 from snn_artsy.learners import build
+from snn_artsy.learners.artsy_ann import ArtsyANN
+from snn_artsy.learners.artsy_best import ArtsyBest
+from snn_artsy.learners.artsy_snn import ArtsySNN
+from snn_artsy.learners.base import Learner
+from snn_artsy.learners.opened_evidence import OpenedEvidence
+from snn_artsy.learners.spiking_gates import SpikingGates
+from snn_artsy.learners.subnetworks import BlockAdapters
 from snn_artsy.learners.tasks import join
+from snn_artsy.runs.evaluate import predict
 from snn_artsy.runs.trained import Trained, load_trained
 from snn_artsy.synapses import engine_torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert
 
-Row = tuple[str, int, float | None, float, Operations]
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of a model takes to answer an image.
+
+    Args:
+        footprint: Bytes.
+        weights, activations: How many are not zero, and how many there are.
+        operations: Of an image.
+    """
+
+    footprint: int
+    weights: tuple[int, int]
+    activations: tuple[int, int]
+    operations: Operations
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.footprint + other.footprint,
+            _sum(self.weights, other.weights),
+            _sum(self.activations, other.activations),
+            self.operations + other.operations,
+        )
 
 
-def of_snn(trained: Trained) -> list[Row]:
-    """Scaling of features, neurons and contacts, and all of them together.
+def _sum(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _counted(tensors: Sequence[Tensor]) -> tuple[int, int]:
+    return sum(int(x.count_nonzero()) for x in tensors), sum(x.numel() for x in tensors)
+
+
+def _plain(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
+
+
+def of_snn(trained: Trained) -> dict[str, Cost]:
+    """Scaling of features, neurons, contacts and sub-networks that are adapters, and all together.
 
     Neurons keep a threshold, a balance of inhibition and their membrane; each multiplies its
     membrane by the leak in every step. Features are scaled by as many multiplications as their
@@ -45,74 +92,141 @@ def of_snn(trained: Trained) -> list[Row]:
     """
     learner = trained.learner
     samples = join([test for _, test in trained.features.tasks])
-    pre = learner.input_spikes(samples).cpu().numpy()
-    scaling = learner.scaling
-    centred = (learner.driven_by(samples).double() - scaling.mean).cpu().numpy()
-    matrix = scaling.matrix.cpu().numpy()
-    kept = footprint_bytes([scaling.mean.cpu().numpy(), matrix])
-    whitening = synaptic_operations(matrix.T, centred)
-    parts = [("artsy_snn: scaling of features", kept, [matrix], [centred], whitening)]
-
+    pre, scaling = learner.input_spikes(samples), learner.scaling
+    assert scaling is not None
+    centred = learner.driven_by(samples).double() - scaling.mean
+    kept = footprint_bytes(_plain([scaling.mean, scaling.matrix]))
+    whitening = synaptic_operations(*_plain([scaling.matrix.T, centred]))
+    parts = {
+        "scaling of features": Cost(
+            kept, _counted([scaling.matrix]), _counted([centred]), whitening
+        )
+    }
     weights, states, post = [], [], []
     contacts, leaks = Operations(0, 0, 0), 0.0
     for layer in learner.layers:
-        w = layer.transmitted().cpu().numpy()
         begun = engine_torch.begin(layer.circuit(), 1)
-        response = layer.respond(torch.from_numpy(pre))
-        weights.append(w)
-        states += [x.cpu().numpy() for x in (begun.threshold, begun.balance, *begun.neuron)]
-        post.append(response.spikes.cpu().numpy())
-        contacts += synaptic_operations(w, pre)
+        weights.append(layer.transmitted())
+        states += [begun.threshold, begun.balance, *begun.neuron]
+        post.append(layer.respond(pre).spikes)
+        contacts += synaptic_operations(*_plain([weights[-1], pre]))
         leaks += len(pre) * layer.n_post
-    neurons = Operations(leaks, leaks, 0)
-    parts.append(("artsy_snn: neurons", footprint_bytes(states), [], post, neurons))
+    held = footprint_bytes(_plain(states))
+    parts["neurons"] = Cost(held, (0, 0), _counted(post), Operations(leaks, leaks, 0))
     # a contact that conducts or not is one bit; occupancies are needed to learn, not to answer
-    bits = footprint_bytes([np.packbits(w != 0) for w in weights])
-    parts.append(("artsy_snn: contacts", bits, weights, [pre], contacts))
-
-    sizes, all_weights, activations, operations = zip(*(part[1:] for part in parts), strict=True)
-    joined = [[x for each in kind for x in each] for kind in (all_weights, activations)]
-    total = Operations(0, 0, 0)
-    for found in operations:
-        total += found
-    rows = [
-        (name, size, connection_sparsity(w) if w else None, activation_sparsity(x), ops)
-        for name, size, w, x, ops in parts
-    ]
-    return [
-        *rows,
-        ("artsy_snn", sum(sizes), connection_sparsity(joined[0]), activation_sparsity(joined[1]),
-         total),
-    ]  # fmt: skip
+    bits = footprint_bytes([np.packbits(w != 0) for w in _plain(weights)])
+    parts["contacts"] = Cost(bits, _counted(weights), _counted([pre]), contacts)
+    if isinstance(learner, SpikingGates):
+        opened = learner.subnetworks
+        parts["sub-networks"] = of_networks(learner, trained, opened.networks, opened)
+    elif isinstance(learner, ArtsySNN) and learner.adapters:
+        parts["sub-networks"] = of_networks(learner, trained, learner.adapters)
+    first, *others = parts.values()
+    rows = {f"artsy_snn: {name}": cost for name, cost in parts.items()}
+    return rows | {"artsy_snn": sum(others, first)}
 
 
-def of_ann(trained: Trained) -> Row:
-    learner = build("artsy_ann", trained.features.setting(trained.config, trained.device))
+def of_ann(trained: Trained) -> dict[str, Cost]:
+    """Artsy (ANN); with sub-networks in the blocks the best ANN gate over those of the SNN."""
+    setting = trained.features.setting(trained.config, trained.device)
+    if isinstance(trained.learner, SpikingGates):
+        best = build("artsy_best", setting)
+        assert isinstance(best, ArtsyBest)
+        best.subnetworks = opened = trained.learner.subnetworks.sharing()
+        _learn(best, trained)
+        gates = best.gates.discriminant()[0]
+        return {"artsy_best": of_networks(best, trained, opened.networks, opened, [gates])}
+    ann = build("artsy_ann", setting)
+    assert isinstance(ann, ArtsyANN)
+    _learn(ann, trained)
+    return {"artsy_ann": of_networks(ann, trained, [*ann.networks, *ann.gates])}
+
+
+def _learn(learner: Learner, trained: Trained) -> None:
     for task, _ in trained.features.tasks:
         learner.learn(task)
+
+
+def of_networks(
+    learner: Learner,
+    trained: Trained,
+    networks: Sequence[nn.Module],
+    opened: OpenedEvidence | None = None,
+    discriminants: Sequence[Tensor] = (),
+) -> Cost:
+    """What networks take while a learner answers all test images.
+
+    Args:
+        networks: Sub-networks, and gates that are networks. Those in the blocks compute parts of
+            the ViT anew, whose operations count; its weights are there anyway.
+        opened: Its discriminants are those of opened sub-networks.
+        discriminants: Weights that every image is multiplied with, [n_in, n_out] each.
+    """
     samples = join([test for _, test in trained.features.tasks])
-    gates = learner.predict(samples).gates
-    assert gates is not None
-    h0, n = samples.features, len(samples)
-    total, weights, activations = Operations(0, 0, 0), [], []
-    for t, (network, gate) in enumerate(zip(learner.networks, learner.gates, strict=True)):  # type: ignore[attr-defined]
-        layers = [(gate.hidden, gate.norm(h0), n), (gate.out, None, n)]
-        shown = h0[gates[:, t]]
-        layers += [(network.down, shown, len(shown)), (network.up, None, len(shown))]
-        entered = None
-        for linear, given, samples in layers:
-            a = given if given is not None else torch.relu(entered)
-            entered = linear(a) if samples else a
-            w = linear.weight.detach().numpy()
-            weights.append(w)
-            if samples:
-                activations.append(a.detach().numpy())
-                found = synaptic_operations(w, a.detach().numpy())
-                total += Operations(*(samples / n * x for x in found))
-    kept = [p.detach().numpy() for m in (*learner.networks, *learner.gates)  # type: ignore[attr-defined]
-            for p in m.parameters()]  # fmt: skip
-    sparsity = activation_sparsity(activations)
-    return "artsy_ann", footprint_bytes(kept), connection_sparsity(weights), sparsity, total
+    blocks: list[Any] = []
+    for network in networks:
+        if isinstance(network, BlockAdapters):
+            assert trained.features.backbone is not None
+            # of the first adapted block nothing but the adapter is computed again
+            blocks = list(trained.features.backbone.vit.blocks)[network.first + 1 :]
+    linear = [m for x in (*networks, *blocks) for m in x.modules() if isinstance(m, nn.Linear)]
+    with metered(linear, [block.attn for block in blocks]) as meter:
+        answer = predict(learner, samples)
+    total = Operations(*(x / len(samples) for x in meter.total))
+    shares = [1.0] * len(discriminants)
+    if opened is not None:
+        assert answer.gates is not None
+        shares += answer.gates.double().mean(0).tolist()
+        discriminants = [*discriminants, *(weights for weights, _ in opened.fitted)]
+    products = sum(m * w.numel() for m, w in zip(shares, discriminants, strict=True))
+    total += Operations(products, products, 0.0)
+    kept = [p for network in networks for p in network.parameters()]
+    return Cost(
+        footprint_bytes(_plain([*kept, *discriminants])),
+        _counted([*(m.weight for m in linear), *discriminants]),
+        meter.entered,
+        total,
+    )
+
+
+class Meter:
+    """What `metered` layers did: operations of all samples, and the numbers that entered."""
+
+    def __init__(self) -> None:
+        self.total = Operations(0.0, 0.0, 0.0)
+        self.entered = (0, 0)
+
+    def linear(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.Linear)
+        rows = given[0].flatten(0, -2)
+        if len(rows):
+            found = synaptic_operations(*_plain([module.weight, rows]))
+            self.total += Operations(*(len(rows) * x for x in found))
+            self.entered = _sum(self.entered, _counted([rows]))
+
+    def attention(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        """Products of tokens with each other: queries with keys, and shares with values."""
+        n, tokens, width = given[0].shape
+        products = 2.0 * n * tokens**2 * width
+        self.total += Operations(products, products, 0.0)
+
+
+@contextmanager
+def metered(linear: Sequence[nn.Module], attention: Sequence[nn.Module]) -> Iterator[Meter]:
+    """Count what enters these layers within the block."""
+    meter = Meter()
+    hooks = [m.register_forward_pre_hook(meter.linear) for m in linear]
+    hooks += [m.register_forward_pre_hook(meter.attention) for m in attention]
+    try:
+        yield meter
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _zero(of: tuple[int, int]) -> str:
+    """Percent of what is zero; a dash where there is nothing."""
+    return f"{100 * (1 - of[0] / of[1]):.1f}" if of[1] else "–"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -126,10 +240,11 @@ def main(words: Sequence[str] | None = None) -> None:
              "effective MACs | effective ACs |", "|---|" + "---:|" * 6]  # fmt: skip
     with torch.no_grad():
         snn = of_snn(trained)
-    for name, size, connections, activity, ops in (of_ann(trained), *snn):
-        zero = "–" if connections is None else f"{100 * connections:.1f}"
+    for name, cost in (of_ann(trained) | snn).items():
+        ops = cost.operations
         lines.append(
-            f"| {name} | {size / 1e3:,.1f} | {zero} | {100 * activity:.1f} | "
+            f"| {name} | {cost.footprint / 1e3:,.1f} | {_zero(cost.weights)} | "
+            f"{_zero(cost.activations)} | "
             f"{ops.dense:,.0f} | {ops.multiply:,.0f} | {ops.accumulate:,.0f} |"
         )
     lines += ["", f"{trained.config.data.name}, {trained.config.backbone.name}, seed "

@@ -8,20 +8,25 @@ from typing import Any
 
 import pytest
 import torch
+from small_vit import (
+    BLOCKS,
+    DIM,
+    N_TASKS,
+    PER_TASK,
+    QUICK_SNN,
+    in_blocks,
+    small_vit,
+    stream,
+)
 from test_kept_learners import assert_same, kept
 from test_probe import Listener
-from test_subnetworks import BLOCKS, DIM, N_TASKS, PER_TASK, small_vit, stream
 from torch import Tensor
 
 import snn_artsy.learners.opened_evidence
 import snn_artsy.learners.spiking_gates
 from snn_artsy.config import (
     BestGateConfig,
-    EncodingConfig,
-    NeuronConfig,
-    PlasticityConfig,
     RunConfig,
-    SNNConfig,
 )
 from snn_artsy.config_builder import build as build_config
 from snn_artsy.config_sources import complete
@@ -35,22 +40,10 @@ from snn_artsy.observer import SILENT
 
 TASKS, TEST = stream()
 OF_CLASS = torch.arange(N_TASKS * PER_TASK) // PER_TASK
-QUICK = SNNConfig(
-    mode="gate",
-    encoding=EncodingConfig(preset="fast"),
-    neuron=NeuronConfig(per_class=2),
-    plasticity=PlasticityConfig(batch_size=8, epochs=2, a_plus=0.1),
-)
-
-
-def setting(snn: SNNConfig = QUICK, observer: Any = None, **values: Any) -> Setting:
-    two = {"artsy_best": BestGateConfig(open=2)}  # of three
-    config = RunConfig(ann=BLOCKS, snn=snn, seed=5, **two | values)
-    return Setting(config, DIM, "cpu", observer, small_vit())
 
 
 def untaught(tap: str = "h0", **values: Any) -> SpikingGates:
-    learner = build("artsy_snn", setting(replace(QUICK, tap=tap), **values))
+    learner = build("artsy_snn", in_blocks(replace(QUICK_SNN, tap=tap), **values))
     assert isinstance(learner, SpikingGates)
     return learner
 
@@ -90,7 +83,7 @@ def test_votes_of_assemblies_open_the_likeliest_tasks_sub_networks(tap: str) -> 
 
 def test_the_answer_is_that_of_the_best_ann_gate_with_other_evidence() -> None:
     """Sub-networks are the same, trained in the same way and asked alike."""
-    learner, best = learnt(), build("artsy_best", setting())
+    learner, best = learnt(), build("artsy_best", in_blocks())
     assert isinstance(best, ArtsyBest)
     for task in TASKS:
         best.learn(task)
@@ -163,7 +156,7 @@ def test_a_tap_of_the_first_sub_network_doubles_the_units() -> None:
     torch.testing.assert_close(driving[:, DIM:], spread[0] / spread[1] * added)
     assert spread[0] > 3 * spread[1] > 0.01  # whatever the scale of adapters
     assert learner.input_spikes(TEST).shape == (8, len(TEST), 4 * DIM)
-    assert learner.layers[2].n_pre == 4 * DIM == QUICK.n_inputs(2 * DIM)
+    assert learner.layers[2].n_pre == 4 * DIM == QUICK_SNN.n_inputs(2 * DIM)
     # what stands in for old tasks is of the same features
     stand_ins = learner.replay.batch([0, 2], purpose=0)
     assert stand_ins.features.shape[1] == 2 * DIM
@@ -244,7 +237,7 @@ def test_controls_share_the_sub_networks_and_nothing_else(monkeypatch: pytest.Mo
         for task in TASKS[:2]:
             control.learn(task)
     assert trained == [0, 1]  # though seven learners of each task learnt it, and some more
-    alone = build_snn(setting(), "permuted_contacts")
+    alone = build_snn(in_blocks(), "permuted_contacts")
     for task in TASKS[:2]:
         alone.learn(task)
     assert_same(found["permuted_contacts"].state_dict(), alone.state_dict())

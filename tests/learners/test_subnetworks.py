@@ -10,53 +10,15 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
+from small_vit import BLOCKS, DATA_CONFIG, DIM, N_TASKS, PER_TASK, small_vit, stream
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig
 from snn_artsy.learners import Setting, build
-from snn_artsy.learners.base import LabelledBatch, Prediction, Task
+from snn_artsy.learners.base import Prediction
 from snn_artsy.learners.subnetworks import ANSWER_BATCH, BlockAdapters, HeadAdapter, builder, train
 from snn_artsy.learners.tasks import join, take
-
-DIM, N_TASKS, PER_TASK = 16, 3, 2
-BLOCKS = ANNConfig(placement="blocks", bottleneck=4, epochs=3, lr=0.1, batch_size=16)
-DATA_CONFIG = {"input_size": (3, 16, 16), "interpolation": "bicubic", "mean": (0.5,) * 3,
-               "std": (0.5,) * 3, "crop_pct": 1.0}  # fmt: skip
-
-
-@cache
-def small_vit() -> FrozenBackbone:
-    torch.manual_seed(0)
-    vit = VisionTransformer(
-        img_size=16, patch_size=8, embed_dim=DIM, depth=3, num_heads=2, num_classes=0,
-        init_values=0.5,
-    )  # fmt: skip
-    return FrozenBackbone(vit, DATA_CONFIG, "small")
-
-
-@cache
-def stream() -> tuple[list[Task], LabelledBatch]:
-    """Noisy pictures of six patterns; h_0 is the small ViT's."""
-    generator = torch.Generator().manual_seed(1)
-    patterns = torch.randn(N_TASKS * PER_TASK, 3, 16, 16, generator=generator)
-
-    def batch(classes: range, per_class: int, split: Any) -> LabelledBatch:
-        labels = torch.tensor(list(classes)).repeat(per_class)
-        images = patterns[labels] + 0.5 * torch.randn(len(labels), 3, 16, 16, generator=generator)
-        index = torch.arange(len(labels))
-        return LabelledBatch(
-            small_vit()(images), index, split, labels=labels,
-            load_images=lambda: images, load_tokens=lambda: small_vit().trunk(images, 0),
-        )  # fmt: skip
-
-    tasks = []
-    for t in range(N_TASKS):
-        classes = range(PER_TASK * t, PER_TASK * (t + 1))
-        parts = batch(classes, 12, "train"), batch(classes, 4, "validation")
-        tasks.append(Task(t, tuple(classes), *parts))
-    return tasks, batch(range(N_TASKS * PER_TASK), 5, "test")
 
 
 def randomised(network: nn.Module, seed: int = 0) -> Any:

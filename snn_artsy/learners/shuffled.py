@@ -57,15 +57,17 @@ class ShuffledAtEqualDensity(Learner):
 
     Args:
         like: An untaught learner; model and control are its variants.
+        beside: ``like`` is the model itself, and has learnt each task before the control does.
     """
 
-    def __init__(self, like: TaughtSubnetworks) -> None:
-        self.like = like
-        self.model = like.variant(like.config)
+    def __init__(self, like: TaughtSubnetworks, beside: bool = False) -> None:
+        self.like, self.beside = like, beside
+        self.model = like if beside else like.variant(like.config)
         self.shuffled: TaughtSubnetworks | None = None
 
     def learn(self, task: Task) -> None:
-        self.model.learn(task)
+        if not self.beside:
+            self.model.learn(task)
         if self.shuffled is None:
             config = self._at_the_density_of_the_model(task)
             self.shuffled = self.like.variant(config, "shuffled_timing")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from snn_artsy.checks import ConfigError, NotFinite, require
-from snn_artsy.config import RecordConfig, RunConfig
+from snn_artsy.config import DataConfig, RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
@@ -73,16 +73,7 @@ def compare(
         )
     if config.record != RecordConfig():
         raise ConfigError("record", "a comparison records nothing; leave the section out")
-    data = config.data
-    shares = [("data", data.test_per_class)]
-    shares += [(f"data.sources.{i}", s.test_per_class) for i, s in enumerate(data.sources or [])]
-    for section, share in shares:
-        if share is not None:
-            raise ConfigError(
-                f"{section}.test_per_class",
-                "a comparison resamples test images, which must be the same for "
-                "every seed; leave it out",
-            )
+    require_same_test_images(config.data)
     require(
         config.seed + n_seeds <= 2**31,
         "seeds",
@@ -124,6 +115,23 @@ def compare(
         give_back(made)
         raise
     return directory, summary
+
+
+def require_same_test_images(data: DataConfig) -> None:
+    """Intervals over seeds and test images need the same images with every seed.
+
+    Raises:
+        ConfigError: Each seed would draw its own.
+    """
+    shares = [("data", data.test_per_class)]
+    shares += [(f"data.sources.{i}", s.test_per_class) for i, s in enumerate(data.sources or [])]
+    for section, share in shares:
+        if share is not None:
+            raise ConfigError(
+                f"{section}.test_per_class",
+                "a comparison resamples test images, which must be the same for "
+                "every seed; leave it out",
+            )
 
 
 def _missing(config: RunConfig, facts: Facts, console: Console) -> list[str]:
@@ -269,7 +277,7 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
         "learners": learners,
         "pairs": pairs,
         "alike": [group for group in alike if len(group) > 1],
-        "warnings": _few_seeds(len(correct[next(iter(correct))])),
+        "warnings": few_seeds(len(correct[next(iter(correct))])),
     }
 
 
@@ -306,7 +314,8 @@ def _alike(correct: dict[str, NDArray[np.float64]]) -> list[list[str]]:
     return groups
 
 
-def _few_seeds(n: int) -> list[str]:
+def few_seeds(n: int) -> list[str]:
+    """What so many seeds are too few for."""
     if n == 1:
         return [
             "1 seed: intervals and p are about other test images, and say nothing about other "

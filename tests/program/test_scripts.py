@@ -73,6 +73,7 @@ def test_what_is_not_there_is_found() -> None:
 # --- wrong paths ----------------------------------------------------------------------------------
 
 NOWHERE: dict[str, list[str]] = {
+    "analysis/accuracy_over_blocks.py": ["--config", "nowhere.yaml", "--out", "made.json"],
     "analysis/accuracy_vs_steps.py": ["nowhere", "--out", "made.png"],
     "analysis/ann_vs_snn.py": ["nowhere"],
     "analysis/comparison_table.py": ["nowhere"],

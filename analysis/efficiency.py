@@ -39,8 +39,8 @@ from snn_artsy.learners.opened_evidence import OpenedEvidence
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.subnetworks import BlockAdapters
 from snn_artsy.learners.tasks import join
+from snn_artsy.protocols.trained import Trained, spiking
 from snn_artsy.runs.evaluate import predict
-from snn_artsy.runs.trained import Trained, load_trained
 from snn_artsy.synapses import engine_torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -235,7 +235,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--into", type=Path)
     parser.add_argument("--name", default="efficiency")
     given = parser.parse_args(words)
-    trained = load_trained(given.run)
+    trained = spiking(given.run)
     lines = ["| | footprint, kB | zero connections, % | zero activations, % | dense operations | "
              "effective MACs | effective ACs |", "|---|" + "---:|" * 6]  # fmt: skip
     with torch.no_grad():

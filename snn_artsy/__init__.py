@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from snn_artsy.evaluation import metrics as metrics
     from snn_artsy.recording import open_run as open_run
     from snn_artsy.runs.trained import load_trained as load_trained
+    from snn_artsy.stepwise import stream as stream
     from snn_artsy.synapses import SilentSynapseLayer as SilentSynapseLayer
     from snn_artsy.synapses import SpikeEncoder as SpikeEncoder
 
@@ -44,6 +45,7 @@ _NAMES = {
     "RunConfig": "snn_artsy.config",
     "load_trained": "snn_artsy.runs.trained",
     "open_run": "snn_artsy.recording",
+    "stream": "snn_artsy.stepwise",
     "SilentSynapseLayer": "snn_artsy.synapses",
     "SpikeEncoder": "snn_artsy.synapses",
 }

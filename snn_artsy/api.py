@@ -57,17 +57,24 @@ def configured(
         ConfigError: An unknown key, a value that cannot be used, or one that does nothing.
     """
     options = options or {}
-    if isinstance(config, RunConfig):
-        given: Mapping[str, Any] = asdict(config)
-    elif isinstance(config, (str, Path)):
-        given = read_config(str(config))
-    else:
-        mapping = config is None or isinstance(config, Mapping)
-        require(mapping, "config", config, "give a RunConfig, a mapping, or a YAML file")
-        given = config or {}
-    whole = build(RunConfig, complete(below, given, options))
+    whole = build(RunConfig, complete(below, values_of(config), options))
     check_used(whole, [key for key, _ in flat(options)])
     return whole
+
+
+def values_of(config: Configuration | None) -> Mapping[str, Any]:
+    """What a user has given as a configuration, as values by key.
+
+    Raises:
+        ConfigError: An unknown key in a file, or something else.
+    """
+    if isinstance(config, RunConfig):
+        return asdict(config)
+    if isinstance(config, (str, Path)):
+        return read_config(str(config))
+    mapping = config is None or isinstance(config, Mapping)
+    require(mapping, "config", config, "give a RunConfig, a mapping, or a YAML file")
+    return config or {}
 
 
 def run(config: Configuration | None = None, *, verbose: bool = False, **options: Any) -> RunResult:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE}
 # What makes nothing but what it prints.
-_PRINTS = {"info", "--list", "--help", "-h", "--version", "--print_config"}
+_PRINTS = {"info", "predict", "--list", "--help", "-h", "--version", "--print_config"}
 # Options under which module:Name may be typed.
 _NAMING = {
     "learners": LEARNERS,
@@ -145,6 +145,7 @@ def _dispatch(arguments: list[str]) -> int:
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot}
     commands |= {"info": _info, "protocol": _protocol, "compare": _compare, "resume": _resume}
     commands |= {"export": _export, "report": _report, "sweep": _sweep}
+    commands |= {"predict": _predict, "pack": _pack}
     if not arguments:
         names = ", ".join(commands)
         raise ConfigError("command", f"none given; choose from {names}, for example `{PROG} run`")
@@ -434,6 +435,11 @@ def _info(arguments: Namespace) -> int:
 
     console = make_console()
     with _opened(arguments.run) as run:
+        if arguments.csv is not None:
+            from snn_artsy.export.measures import as_csv
+
+            print(as_csv(run, arguments.csv), end="")
+            return 0
         facts = run_facts(run) | {"integrity": run_integrity(run)}
         sizes = run_sizes(run)
         summary = read_summary(run.path.parent)
@@ -449,6 +455,53 @@ def _info(arguments: Namespace) -> int:
             show(console, table)
         if summary.get("controls"):
             show(console, controls_table(summary))
+    return 0
+
+
+def _predict(arguments: Namespace) -> int:
+    from snn_artsy.data.given import GivenImages
+    from snn_artsy.output import refuse, write_outputs
+
+    # Looked at before torch is loaded: a mistake costs no wait.
+    directory = Path(arguments.run).expanduser()
+    if not directory.exists():
+        raise ConfigError("run", f'nothing at "{arguments.run}"; give a run directory or a pack')
+    out = None if arguments.out is None else Path(arguments.out).expanduser()
+    if out is not None and os.path.lexists(out) and not arguments.overwrite:
+        refuse(out)
+    given = arguments.images
+    if "-" in given:
+        listed = sys.stdin.buffer.read().splitlines()
+        given = [name for name in given if name != "-"] + [os.fsdecode(p) for p in listed if p]
+    images = GivenImages(given)
+    images.check()
+
+    from snn_artsy.runs.trained import load_trained
+
+    run = load_trained(directory, arguments.device, arguments.weights)
+    name = arguments.learner or next(reversed([*run]), "learner")
+    answers = run[name].predict(images, make_console(stderr=True))
+    objects = ",\n".join(json.dumps(record, allow_nan=False) for record in answers.records())
+    text = f"[\n{objects}\n]"
+    if out is not None:
+        write_outputs({out: f"{text}\n".encode()}, arguments.overwrite)
+    if arguments.json:
+        print(text)
+    else:
+        show(make_console(), answers)
+    return 0
+
+
+def _pack(arguments: Namespace) -> int:
+    directory = Path(arguments.run).expanduser()
+    if not directory.is_dir():
+        raise ConfigError("run", f'no directory "{arguments.run}"; give that of a finished run')
+
+    from snn_artsy.runs.pack import pack
+
+    weights = vars(arguments)["with-weights"]
+    path = pack(directory, arguments.out, weights, arguments.overwrite)
+    say(make_console(), f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

@@ -17,6 +17,7 @@ _OWN = (
     "Learners, rules or figures of your own that a file names or that are to take part, as "
     "module:Name; no module is imported but those named on the command line."
 )
+_WEIGHTS = "File of the backbone's weights, where it has moved; others are refused."
 _OVERWRITE = "Replace files that are there already and differ."
 
 
@@ -102,6 +103,39 @@ def build_parsers(
     )
     info.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
     info.option("json", bool, False, "As JSON.")
+    info.option(
+        "csv", str | None, None, "These measures of all learners as CSV.", "matrix|forgetting|gates"
+    )
+    predict = Parser(
+        prog=f"{PROG} predict",
+        description="Answer for images of any size by what a learner of a finished run has learnt. "
+        "The run's own images are not needed.",
+    )
+    predict.add_argument("run", metavar="RUN", help="Run directory, or a pack of it.")
+    predict.add_argument(
+        "images", nargs="*", metavar="IMAGE",
+        help="Files, or folders with all images below them; -: a list of paths on standard input.",
+    )  # fmt: skip
+    predict.option("learner", str | None, None, "Who answers (default: the run's last one).")
+    predict.option("json", bool, False, "Print a JSON list with one object an image.")
+    predict.option("out", str | None, None, "Write that list to a file.", "FILE")
+    predict.option("weights", str | None, None, _WEIGHTS, "FILE")
+    predict.option("device", str | None, None, "Default: as in the run.", "auto|cpu|cuda")
+    predict.option("overwrite", bool, False, _OVERWRITE)
+    predict.option("own", str | None, None, _OWN, "MODULE:NAME,..")
+    pack = Parser(
+        prog=f"{PROG} pack",
+        description="Pack what the learners of a finished run have learnt, to be used elsewhere: "
+        f"no image, no path, no recording. `{PROG} predict` takes the pack, or its folder.",
+    )
+    pack.add_argument("run", metavar="RUN", help="Run directory.")
+    pack.add_argument("out", metavar="OUT.zip", help="The file to make.")
+    pack.option(
+        "with-weights", bool, False,
+        "With the backbone's weights; else whoever uses it needs the same ones.",
+    )  # fmt: skip
+    pack.option("overwrite", bool, False, _OVERWRITE)
+    pack.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     report = Parser(
         prog=f"{PROG} report",
         description="Write one HTML page that needs no network: configuration, table, figures, how "
@@ -125,6 +159,7 @@ def build_parsers(
     export.option("overwrite", bool, False, _OVERWRITE)
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
+    parsers |= {"predict": predict, "pack": pack}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
@@ -135,6 +170,8 @@ def build_parsers(
         "export": "as NWB or SONATA",
         "report": "one HTML page",
         "sweep": "a grid of runs",
+        "predict": "answers for new images",
+        "pack": "trained learners in one file",
     }
     top = ArgumentParser(
         prog=PROG,

@@ -25,9 +25,9 @@ from rich.segment import Segment
 _PLAIN = {"–": "-", "±": "+-", "×": "x", "…": "...", "µ": "u", "−": "-"}
 
 
-def make_console() -> Console:
-    """A console of rich on standard output, for tables and bars of any text."""
-    return _Console(markup=False, emoji=False, highlight=False)
+def make_console(stderr: bool = False) -> Console:
+    """A console of rich on standard output (or error), for tables and bars of any text."""
+    return _Console(markup=False, emoji=False, highlight=False, stderr=stderr)
 
 
 def say(console: Console, text: str) -> None:
@@ -62,6 +62,11 @@ def clean(text: str, encoding: str = "utf-8") -> str:
             text = text.replace(character, plain)
         text = text.encode(encoding, "backslashreplace").decode(encoding)
     return text
+
+
+def as_text(name: str) -> str:
+    """A name that any file can hold: those of folders can have bytes that are no text."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def quoted(path: str | Path) -> str:

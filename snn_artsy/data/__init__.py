@@ -1,5 +1,6 @@
 """Image data sets, alone and several as one, and the stream of tasks cut from them."""
 
+from snn_artsy.data.arrays import FeatureSplit, from_arrays
 from snn_artsy.data.folders import FolderSplit
 from snn_artsy.data.sources import (
     ArraySplit,
@@ -14,6 +15,7 @@ register = DATA.register
 
 __all__ = [
     "ArraySplit",
+    "FeatureSplit",
     "FolderSplit",
     "ImageSource",
     "ImageSplit",
@@ -21,6 +23,7 @@ __all__ = [
     "TaskSplit",
     "TaskStream",
     "build_stream",
+    "from_arrays",
     "load_source",
     "register",
 ]

@@ -12,6 +12,7 @@ import stat
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,24 +95,33 @@ class FolderSplit:
                 f"cannot read the image {shown(path)} ({_reason(e)}); replace or remove this file",
             ) from e
 
-    def check(self, index: NDArray[np.int64]) -> None:
-        """Open these images and read their headers, thousands a second; pixels are not decoded.
+    def check(self, index: NDArray[np.int64], decode: bool = False) -> None:
+        """Open these images and read their headers, thousands a second.
+
+        Args:
+            decode: Decode the pixels, too, hundreds a second.
 
         Raises:
             ConfigError: Names the files that are missing, no regular files, empty, unreadable, of
                 another format or pixel type, or too large.
         """
-        problems = []
-        with warnings.catch_warnings():
+
+        def problem(i: int) -> str | None:
+            path = self.root / self.paths[i]
+            try:
+                with _opened(path) as image:
+                    if decode:
+                        image.load()
+            except Exception as e:
+                return f"{shown(path)} ({_reason(e)})"
+            return None
+
+        with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
             # What Pillow only warns of is refused, too: more pixels than Image.MAX_IMAGE_PIXELS.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            for i in index:
-                path = self.root / self.paths[i]
-                try:
-                    with _opened(path):
-                        pass
-                except Exception as e:
-                    problems.append(f"{shown(path)} ({_reason(e)})")
+            # one after the other where headers are all: threads would only wait for each other
+            found = (pool.map if decode else map)(problem, index.tolist())
+            problems = [each for each in found if each is not None]
         if problems:
             which = "the image" if len(problems) == 1 else f"{len(problems)} images:"
             more = ", ..." if len(problems) > _LISTED else ""
@@ -212,6 +222,21 @@ def list_images(folder: Path, class_names: Sequence[str], left_out: LeftOut) -> 
     return FolderSplit(folder, paths, np.asarray(labels, dtype=np.int64))
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The images below a folder, also in its subfolders, sorted by name.
+
+    Raises:
+        ConfigError: There are none, the folder cannot be read, or a link in it leads nowhere.
+    """
+    paths = sorted(_images_below(folder, LeftOut()).values())
+    if not paths:
+        raise ConfigError(
+            "data.root",
+            f"no images in {shown(folder)}; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))}",
+        )
+    return [folder / path for path in paths]
+
+
 def shared_images(train: FolderSplit, test: FolderSplit) -> int | None:
     """How many test images are also training images, byte by byte; None for large folders, where
     reading every file would take minutes."""
@@ -300,13 +325,21 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower() or "no suffix"
 
 
+def refuse_deep(image: Image.Image) -> None:
+    """Refuse pixels of more than 8 bits, which Pillow would clip to white without a word.
+
+    Raises:
+        ValueError: The image has some.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        raise ValueError(f"{image.mode} pixels are not 8 bits deep")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image with its header read."""
     with _regular(path) as file, Image.open(file, formats=FORMATS) as image:
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            # Pillow would clip these to white without a word.
-            raise ValueError(f"{image.mode} pixels are not 8 bits deep")
+        refuse_deep(image)
         yield image
 
 

@@ -1,4 +1,4 @@
-"""Recorded runs as files that other tools open: NWB and SONATA; without torch."""
+"""Recorded runs as other tools open them: NWB, SONATA, CSV and frames; without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.export.measures import as_csv as as_csv
+from snn_artsy.export.measures import as_frame as as_frame
 from snn_artsy.export.nwb import write_nwb
 from snn_artsy.export.sonata import write_sonata
 from snn_artsy.files import whole

@@ -58,9 +58,12 @@ class APERAdapter(Learner):
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.prototypes = state["prototypes"]
         self.network.load_state_dict(below(state, "subnetworks.0."))
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:

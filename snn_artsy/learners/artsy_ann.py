@@ -126,7 +126,23 @@ class ArtsyANN(Learner):
         state = self.prototypes.state_dict() | self.thresholds.state_dict() | states(self.networks)
         for t, gate in enumerate(self.gates):
             state |= under(f"gates.{t}.", gate.state_dict())
+        if self.ablation == "gate_alone":  # which answers within a task
+            state["classes"] = torch.tensor(self.classes_per_task, dtype=torch.int64)
         return state | ({} if self.class_gates is None else self.class_gates.state_dict())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.networks = rebuilt(self.build, state)
+        self.gates = []
+        for own in modules(state, "gates."):
+            gate = MLPGate(self.dim, self.config, torch.Generator()).to(self.device)
+            gate.load_state_dict(own)
+            self.gates.append(gate)
+        if self.class_gates is not None:
+            self.class_gates.load_state_dict(state)
+        self.thresholds.load_state_dict(state)
+        self.prototypes.load_state_dict(state)
+        if self.ablation == "gate_alone":
+            self.classes_per_task = state["classes"].tolist()
 
     def checkpoint(self) -> dict[str, Tensor]:
         state = self.state_dict() | self.thresholds.checkpoint() | self.replay.checkpoint()
@@ -135,16 +151,10 @@ class ArtsyANN(Learner):
         return state | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
-        self.networks = rebuilt(self.build, state)
-        self.gates = []
-        for own in modules(state, "gates."):
-            gate = MLPGate(self.dim, self.config, torch.Generator()).to(self.device)
-            gate.load_state_dict(own)
-            self.gates.append(gate)
+        self.load_state_dict(state)
         if self.class_gates is not None:
             self.class_gates.restore(state)
         self.thresholds.restore(state)
-        self.prototypes.load_state_dict(state)
         self.replay.restore(state, [task.train for task in tasks])
         self.classes_per_task = [len(task.classes) for task in tasks]
         set_generator(self.generator, state["generator"])

@@ -60,6 +60,10 @@ class ArtsyBest(Learner):
     def state_dict(self) -> dict[str, Tensor]:
         return self.gates.state_dict() | self.subnetworks.state_dict()
 
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.gates.load_state_dict(state)
+        self.subnetworks.load_state_dict(state)
+
     def checkpoint(self) -> dict[str, Tensor]:
         return self.gates.checkpoint() | self.subnetworks.checkpoint()
 

@@ -130,8 +130,16 @@ class ArtsySNN(TaughtSubnetworks):
         gained = self._gained(batch.features, responses)
         scores = self.prototypes.scores(batch.features, gates, gained)
         norm, shut = self.prototypes.effect(batch.features, gates, gained)
-        votes, operations = self._decision(responses), self._operations(shown)
-        return Prediction(scores, calibrated, gates, votes, None, operations, norm, shut)
+        return Prediction(
+            scores,
+            calibrated,
+            gates,
+            self._decision(responses),
+            operations=self._operations(shown),
+            added_norm=norm,
+            shut_predicted=shut,
+            spike_counts=self._spike_counts(responses),
+        )
 
     def _gate_scores(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
         """S_t of each sub-network: its largest assembly vote; 0 where it did not fire. [B, N].

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from snn_artsy.learners.state import below, listed
+
 if TYPE_CHECKING:
     from snn_artsy.learners.builders import Setting
 
@@ -86,6 +88,7 @@ class Prediction:
             spiking learners, multiply-accumulates in others; None: not counted.
         added_norm: ``|sum_t m_t h_t| / |h_0|``, [B], and ``shut_predicted``, the class predicted
             with all gates shut, [B]; None without sub-networks that are added to h_0.
+        spike_counts: Spikes of each class's assembly, [B, C]; None without spikes.
     """
 
     scores: Tensor
@@ -96,6 +99,7 @@ class Prediction:
     operations: Tensor | None = None
     added_norm: Tensor | None = None
     shut_predicted: Tensor | None = None
+    spike_counts: Tensor | None = None
 
     @staticmethod
     def concatenate(parts: list[Prediction]) -> Prediction:
@@ -119,7 +123,7 @@ class Learner(ABC):
     Everything else has a default that holds for any learner. A subclass overrides what it can do
     better, each method for itself:
 
-    - `state_dict`: the tensors and modules among its attributes.
+    - `state_dict`: the tensors and modules among its attributes; `load_state_dict` puts them back.
     - `checkpoint` and `restore`: an interrupted run has the learner learn its tasks again, so a
       learner whose tasks take long keeps what it goes on from.
     - `report`: how large it is.
@@ -152,6 +156,34 @@ class Learner(ABC):
         Default: tensors, modules, and lists and dictionaries of them among its attributes.
         """
         return {name: tensor.detach() for name, tensor in _tensors(vars(self))}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over the `state_dict` of a learner built alike, to predict with it; learning goes on
+        from a `checkpoint` only.
+
+        Default: tensors, lists of tensors, and modules that ``__init__`` has made. A learner whose
+        answers need anything else that it has learnt, such as a plain number, keeps it as a tensor,
+        or overrides this and `state_dict`.
+
+        Args:
+            state: On the learner's device.
+
+        Raises:
+            KeyError, RuntimeError, TypeError: The state is not that of such a learner.
+        """
+        for name in {key.partition(".")[0]: None for key in state}:
+            own, numbered = below(state, f"{name}."), listed(state, f"{name}.")
+            held = getattr(self, name, None)
+            if isinstance(held, nn.Module):
+                held.load_state_dict(own)
+            elif not own:
+                setattr(self, name, state[name])
+            elif len(own) == len(numbered):
+                setattr(self, name, numbered)
+            else:
+                raise TypeError(
+                    f"override {type(self).__name__}.load_state_dict, to put back {name}"
+                )
 
     def checkpoint(self) -> dict[str, Tensor]:
         """Everything that `restore` needs: `state_dict` and what only learning needs, such as the

@@ -10,6 +10,7 @@ from torch import Tensor
 from snn_artsy.config import EncodingConfig, SNNConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training
 from snn_artsy.learners.prototypes import class_means
+from snn_artsy.learners.state import listed
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scaling
 from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.pairing import reading_schedule
@@ -51,9 +52,12 @@ class WhitenedNCM(Learner):
         state = {"scaling.mean": self.scaling.mean, "scaling.matrix": self.scaling.matrix}
         return state | super().state_dict()
 
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
-        self.means = [state[f"means.{t}"] for t in range(len(tasks))]
+        self.means = listed(state, "means.")
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)
 
 
 class BinaryMean(WhitenedNCM):

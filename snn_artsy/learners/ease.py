@@ -105,10 +105,13 @@ class EASE(Learner):
     def checkpoint(self) -> dict[str, Tensor]:
         return self.state_dict() | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.networks = rebuilt(self.build, state)
         self.measured = listed(state, "prototypes.")
         self.table = completed_table(self.measured) if self.measured else None
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snn_artsy.config import FinetuneConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.sgd import minimise
-from snn_artsy.learners.state import below, set_generator
+from snn_artsy.learners.state import set_generator
 from snn_artsy.learners.subnetworks import Build
 from snn_artsy.learners.tasks import take
 
@@ -63,9 +63,7 @@ class Finetune(Learner):
         return self.state_dict() | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
-        self.weight, self.bias = state["weight"], state["bias"]
-        if self.adapter is not None:
-            self.adapter.load_state_dict(below(state, "adapter."))
+        self.load_state_dict({name: state[name] for name in self.state_dict()})
         set_generator(self.generator, state["generator"])
 
     def report(self) -> dict[str, Any]:

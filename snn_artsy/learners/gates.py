@@ -72,7 +72,11 @@ class ClassGates(Protocol):
         """S_t for every task so far, [B, D] -> [B, N]."""
         ...
 
-    def state_dict(self) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that `scores` needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
     def checkpoint(self) -> dict[str, Tensor]: ...
 
@@ -147,15 +151,16 @@ class DiscriminantGates:
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {} if self.scatter is None else {"discriminant.scatter": self.scatter}
-        return state | numbered("discriminant.means.", self.means)
+        state |= numbered("discriminant.means.", self.means)
+        return state | {"discriminant.freedom": number(self.freedom)}
 
-    def checkpoint(self) -> dict[str, Tensor]:
-        return self.state_dict() | {"discriminant.freedom": number(self.freedom)}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.scatter = state.get("discriminant.scatter")
         self.means = listed(state, "discriminant.means.")
         self.freedom = int(state["discriminant.freedom"])
+
+    # nothing is drawn: learning goes on from what answers
+    checkpoint, restore = state_dict, load_state_dict
 
 
 class RidgeGates:
@@ -185,12 +190,16 @@ class RidgeGates:
         return margins(self.ridge.scores(features), self.classes_per_task)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return under("ridge.", self.ridge.state_dict())
+        classes = torch.tensor(self.classes_per_task, dtype=torch.int64)
+        return under("ridge.", self.ridge.state_dict()) | {"ridge_classes": classes}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.ridge.load_state_dict(below(state, "ridge."))
+        self.classes_per_task = state["ridge_classes"].tolist()
 
     def checkpoint(self) -> dict[str, Tensor]:
-        classes = torch.tensor(self.classes_per_task, dtype=torch.int64)
-        return under("ridge.", self.ridge.checkpoint()) | {"ridge_classes": classes}
+        return self.state_dict() | under("ridge.", self.ridge.checkpoint())
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        self.load_state_dict(state)
         self.ridge.restore(below(state, "ridge."))
-        self.classes_per_task = state["ridge_classes"].tolist()

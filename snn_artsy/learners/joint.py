@@ -90,7 +90,7 @@ class JointProbe(Learner):
         self.weight = logistic_regression(x, y, best, self.l2, steps)
 
     def predict(self, batch: Batch) -> Prediction:
-        if not self.tasks:
+        if not len(self.weight):
             raise RuntimeError("no classifier yet: learn a task first")
         return Prediction(_scores(batch.features.double(), self.weight).float())
 

@@ -150,12 +150,15 @@ class MeanField(Learner):
         generator = {"generator": self.generator.get_state()}
         return self.state_dict() | self.replay.checkpoint() | generator
 
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
         self.layers = []
         for own in modules(state, "layers."):
             self._add_subnetwork(len(own["ampa"]) // self.config.neuron.per_class)
             self.layers[-1].load_state_dict(own)
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)
         self.replay.restore(state, [training_of(task, self.config) for task in tasks])
         # last: making the layers drew from it
         set_generator(self.generator, state["generator"])

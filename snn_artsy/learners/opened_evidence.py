@@ -275,7 +275,7 @@ class OpenedEvidence:
         own = {
             name: tensor
             for t, discriminant in enumerate(self.own)
-            for name, tensor in under(f"own.{t}.", discriminant.checkpoint()).items()
+            for name, tensor in under(f"own.{t}.", discriminant.state_dict()).items()
         }
         return own | {"pools": self.pools, "temperature.costs": self.costs} | states(self.networks)
 
@@ -284,7 +284,7 @@ class OpenedEvidence:
         self.own = []
         for own in modules(state, "own."):
             self.own.append(DiscriminantGates(self.config.shrinkage))
-            self.own[-1].restore(own)
+            self.own[-1].load_state_dict(own)
         self.fitted = [discriminant.discriminant() for discriminant in self.own]
         self.pools, self.costs = state["pools"], state["temperature.costs"]
 

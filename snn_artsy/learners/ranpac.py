@@ -80,6 +80,9 @@ class RandomRidge:
         self.ridge = best_ridge(features[order], targets[order])
         self.gram = self.gram + features.T @ features
         self.sums = torch.cat([self.sums, features.T @ targets], dim=1)
+        self._solve()
+
+    def _solve(self) -> None:
         # a ridge below the sum's rounding error has no effect, and few samples' gram is singular
         least = torch.finfo(self.gram.dtype).eps * float(self.gram.diagonal().sum())
         ridge = max(self.ridge, least) * torch.eye(len(self.gram)).to(self.gram)
@@ -92,19 +95,21 @@ class RandomRidge:
         return (self._random_features(x) @ self.weight).float()
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"projection": self.projection, "gram": self.gram, "sums": self.sums}
+        sums = {"projection": self.projection, "gram": self.gram, "sums": self.sums}
+        return sums | {"ridge": number(self.ridge)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.projection, self.gram, self.sums = (
+            state[name] for name in ("projection", "gram", "sums")
+        )
+        self.ridge = float(state["ridge"])
+        self._solve()
 
     def checkpoint(self) -> dict[str, Tensor]:
-        return self.state_dict() | {
-            "weight": self.weight,
-            "ridge": number(self.ridge),
-            "generator": self.generator.get_state(),
-        }
+        return self.state_dict() | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.projection, self.gram = state["projection"], state["gram"]
-        self.sums, self.weight = state["sums"], state["weight"]
-        self.ridge = float(state["ridge"])
+        self.load_state_dict(state)
         set_generator(self.generator, state["generator"])
 
     def _random_features(self, x: Tensor) -> Tensor:
@@ -151,9 +156,13 @@ class RanPAC(Learner):
         # the classifier's checkpoint holds the generator, which is the same one
         return self.classifier.checkpoint() | states(self.networks)
 
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for network in self.networks:
+            network.load_state_dict(below(state, "subnetworks.0."))
+        self.classifier.load_state_dict(state)
+
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
-        if self.networks:
-            self.networks[0].load_state_dict(below(state, "subnetworks.0."))
+        self.load_state_dict(state)
         self.classifier.restore(state)
 
     def report(self) -> dict[str, Any]:

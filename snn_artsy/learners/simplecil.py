@@ -28,5 +28,8 @@ class SimpleCIL(Learner):
     def state_dict(self) -> dict[str, Tensor]:
         return self.prototypes.state_dict()
 
-    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.prototypes.load_state_dict(state)
+
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
+        self.load_state_dict(state)

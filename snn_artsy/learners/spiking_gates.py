@@ -112,8 +112,12 @@ class SpikingGates(TaughtSubnetworks):
         answer = self.subnetworks.answer(
             batch, self._evidence(batch, responses), first, self._fired(responses)
         )
-        votes, operations = self._decision(responses), self._operations(shown)
-        return replace(answer, spike_scores=votes, operations=operations)
+        return replace(
+            answer,
+            spike_scores=self._decision(responses),
+            operations=self._operations(shown),
+            spike_counts=self._spike_counts(responses),
+        )
 
     def _evidence(self, batch: Batch, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Votes for every class so far, and of a silent network cosines of h_0 with class means,

@@ -149,6 +149,11 @@ class SpikingSubnetworks(Learner):
             silent[:, None], -torch.inf
         )
 
+    def _spike_counts(self, responses: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Spikes of each class's assembly, [B, C]."""
+        k = self.config.neuron.per_class
+        return torch.cat([counts.unflatten(1, (-1, k)).sum(2) for _, counts in responses], dim=1)
+
     def _operations(self, shown: list[Tensor]) -> Tensor:
         """Synaptic operations of each sample, [B], by the spikes of its input units."""
         fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
@@ -162,16 +167,6 @@ class SpikingSubnetworks(Learner):
         return state_of(self.scaling, self.layers)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what a learner of the same configuration has learnt, to predict with it.
-
-        Learning goes on from a `checkpoint` only, which has what stands in for old data.
-
-        Args:
-            state: On the learner's device.
-
-        Raises:
-            KeyError, RuntimeError: The state is not that of such a learner.
-        """
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
         self.layers = []
         for own in modules(state, "layers."):

@@ -15,8 +15,9 @@ from snn_artsy.learners.tasks import join
 from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
 from snn_artsy.protocols.base import Session
 from snn_artsy.runs.evaluate import evaluate
+from snn_artsy.runs.features import FeatureStream
 from snn_artsy.runs.run import execute
-from snn_artsy.runs.trained import Trained, load_trained
+from snn_artsy.runs.trained import load_trained
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,36 @@ class Scores:
     task: float
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A spiking learner as its run left it, with the run's tasks."""
+
+    config: RunConfig
+    features: FeatureStream
+    learner: TaughtSubnetworks
+    device: str
+
+
+def spiking(directory: str | Path) -> Trained:
+    """The spiking learner of a finished run, and the tasks that it has learnt.
+
+    Raises:
+        ConfigError: The run has no such learner, or its images are not there.
+    """
+    run = load_trained(directory)
+    learner = run["artsy_snn"].learner
+    assert isinstance(learner, TaughtSubnetworks)
+    return Trained(run.config, run.features, learner, run.device)
+
+
 def trained_run(session: Session) -> tuple[Trained, Path]:
     """The given run, or the digits default, trained now."""
     if session.run is not None:
-        return load_trained(session.run), session.run
+        return spiking(session.run), session.run
     scratch = session.scratch or Path(tempfile.mkdtemp(prefix="snn-artsy-"))
     config = RunConfig(learners=["artsy_snn"], seed=session.seed, threads=session.threads)
     directory = execute(replace(config, out=str(scratch / "digits"))).directory
-    return load_trained(directory), directory
+    return spiking(directory), directory
 
 
 def score(trained: Trained, learner: TaughtSubnetworks | None = None) -> Scores:

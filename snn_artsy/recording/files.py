@@ -181,7 +181,7 @@ def check_tree(file: h5py.File) -> dict[str, tuple[int, ...]]:
             raise RecordingError(f"{path}: {name} takes its data from another file")
         if entry is None:
             continue
-        if item.dtype != entry.numpy_dtype or (entry.shape and len(shape) != len(entry.shape)):
+        if not entry.is_kept_as(item.dtype) or (entry.shape and len(shape) != len(entry.shape)):
             raise RecordingError(
                 f"{path}: {name} is {item.dtype} {shape}, expected {entry.dtype} "
                 f"[{', '.join(entry.shape) or 'any'}]"

@@ -29,7 +29,7 @@ def to_pandas(table: Stimulus | Spikes | Events | Counts | Predictions) -> pd.Da
     Raises:
         ConfigError: pandas is not installed.
     """
-    pd = _optional("pandas")
+    pd = optional("pandas")
     columns: dict[str, Any] = {}
     for field in fields(table):
         values = getattr(table, field.name)
@@ -54,7 +54,7 @@ def to_xarray(traces: Traces) -> xr.Dataset:
     Raises:
         ConfigError: xarray is not installed.
     """
-    xr = _optional("xarray")
+    xr = optional("xarray")
     pre, post, contact = traces.synapse.T
     coordinates = {
         "time_ms": ("time_ms", traces.time_ms, {"units": "ms"}),
@@ -67,7 +67,12 @@ def to_xarray(traces: Traces) -> xr.Dataset:
     return xr.Dataset(variables, coordinates)
 
 
-def _optional(package: str) -> Any:
+def optional(package: str) -> Any:
+    """A package that is no dependency.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     from importlib import import_module
 
     try:

@@ -333,6 +333,13 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------------
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class, by its position in the class order; empty in files of releases up to
+        0.2, which have none."""
+        names = self._read("/classes/name")
+        return () if names is None else tuple(name.decode("utf-8", "replace") for name in names)
+
+    @property
     def learners(self) -> tuple[str, ...]:
         """Learners with an evaluation."""
         return self._names("/evaluation")

@@ -27,6 +27,7 @@ STATUSES = RUNNING, COMPLETE, INTERRUPTED = "running", "complete", "interrupted"
 
 SPLIT_NAMES = ("train", "validation", "test", "replay")
 SORTING = {"none": 0, "by_id": 1, "by_time": 2}
+TEXT = "text"
 
 ENUMS = {
     "split": h5py.enum_dtype({name: code for code, name in enumerate(SPLIT_NAMES)}, basetype="u1"),
@@ -50,7 +51,8 @@ class Dataset:
     Args:
         path: Where it is; ``<name>`` stands for any one name without a slash, ``<t>``, ``<u>`` and
             ``<k>`` for a number from 0.
-        dtype: NumPy name, or a key of :data:`ENUMS` (stored as an HDF5 enumeration over uint8).
+        dtype: NumPy name, a key of :data:`ENUMS` (stored as an HDF5 enumeration over uint8), or
+            ``text``: UTF-8 of a fixed length, that of the longest.
         shape: Names of the axes; ``()`` for "any".
         unit: Unit of the values, ``--`` if none.
         meaning: One line.
@@ -66,7 +68,14 @@ class Dataset:
 
     @property
     def numpy_dtype(self) -> np.dtype:
+        """Of text, whose length is the file's own, the type without one."""
+        if self.dtype == TEXT:
+            return np.dtype("S")
         return ENUMS[self.dtype] if self.dtype in ENUMS else np.dtype(self.dtype)
+
+    def is_kept_as(self, dtype: np.dtype) -> bool:
+        """Whether a file may hold the dataset in this type."""
+        return dtype.kind == "S" if self.dtype == TEXT else dtype == self.numpy_dtype
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,14 @@ ATTRIBUTES = (
 )
 
 DATASETS = (
+    Dataset(
+        "/classes/name",
+        TEXT,
+        ("classes",),
+        "--",
+        "name of each class, by its position in the class order",
+        grows=False,
+    ),
     Dataset("/stimulus/start_ms", "float64", ("n",), "ms", "start of each presentation"),
     Dataset("/stimulus/stop_ms", "float64", ("n",), "ms", "end of each presentation"),
     Dataset(

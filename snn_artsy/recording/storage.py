@@ -57,7 +57,11 @@ def store(file: h5py.File, path: str, values: NDArray[Any], more: bool = True) -
         options["fletcher32"] = True  # damage shows, as it does in deflated data
     if packed and values.size and (entry.grows or values.nbytes >= 4096):
         options |= {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    dataset = file.create_dataset(path, data=values, dtype=entry.numpy_dtype, **options)
+    kept_as = entry.numpy_dtype
+    if entry.dtype == schema.TEXT:
+        kept_as = h5py.string_dtype("utf-8", values.dtype.itemsize)
+        values = values.view(kept_as)  # HDF5 takes plain bytes for ASCII
+    dataset = file.create_dataset(path, data=values, dtype=kept_as, **options)
     dataset.attrs["units"] = entry.unit if entry.unit != "--" else "none"
 
 

@@ -11,9 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from snn_artsy.config import RecordConfig
+from snn_artsy.printing import as_text
 from snn_artsy.recording import schema
 
-_KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}  # NumPy's kinds that are taken for each
+_KINDS = {
+    "f": "fiub",
+    "i": "iub",
+    "u": "iub",
+    "b": "b",
+    "S": "S",
+}  # NumPy's kinds that are taken for each
 _SCALARS = (str, int, float, np.number, np.bool_)
 
 
@@ -30,6 +37,8 @@ def column(path: str, values: ArrayLike) -> NDArray[Any]:
         given = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{path}: rows of unequal length") from error
+    if entry.dtype == schema.TEXT:
+        given = np.array([as_text(str(text)).encode() for text in given.tolist()], "S")
     if entry.shape and given.ndim != len(entry.shape):
         raise ValueError(f"{path}: got shape {given.shape}, expected [{', '.join(entry.shape)}]")
     if not given.size:  # NumPy has no other type for an empty list

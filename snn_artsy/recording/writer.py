@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -298,6 +298,10 @@ class RunRecorder:
         self._table(group, {"time_ms": np.array([time_ms]), **rows})
 
     # --- evaluation -------------------------------------------------------------------------------
+
+    def classes(self, names: Sequence[str]) -> None:
+        """Keep the names of the classes, by their positions in the class order."""
+        self._keep({"/classes/name": np.array(names, dtype=object)})
 
     def evaluation(
         self,

@@ -29,6 +29,7 @@ _PARTS = (
     f"{CONFIG_FILE}.part",
     f"{schema.RUN_FILE}*.part",
     "summary.json.part",
+    "test_images.safetensors.part",
     f"{schema.SEGMENT_FOLDER}/*.h5*.part",
     f"{checkpoint.FOLDER}/*.safetensors.part",
     f"{checkpoint.FOLDER}/answers/*.safetensors.part",

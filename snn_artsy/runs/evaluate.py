@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from snn_artsy.arrays import check_tensor
 from snn_artsy.checks import require_finite
 from snn_artsy.evaluation.measures import StepAnswers
-from snn_artsy.learners.base import LabelledBatch, Learner, Prediction
+from snn_artsy.learners.base import Batch, LabelledBatch, Learner, Prediction
 from snn_artsy.learners.tasks import take
 
 # Test samples given to a learner at a time; no answer depends on it.
@@ -55,11 +56,7 @@ def evaluate(
     seconds = time.perf_counter() - at
     given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
     require_finite("answers", {k: v for k, v in given.items() if v is not None})
-    spike_predicted = None
-    if prediction.spike_scores is not None:
-        silent = torch.isneginf(prediction.spike_scores).all(1)
-        require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
-        spike_predicted = prediction.spike_scores.argmax(1).masked_fill(silent, -1)
+    spike_predicted = spike_decision(prediction)
     oracle_predicted = None
     if oracle and prediction.gates is not None:
         task = torch.from_numpy(task_of_label).to(samples.labels.device)[samples.labels]
@@ -89,7 +86,20 @@ def evaluate(
     return StepAnswers(**arrays, seconds=seconds)
 
 
-def predict(learner: Learner, batch: LabelledBatch) -> Prediction:
+def spike_decision(prediction: Prediction) -> Tensor | None:
+    """Class decided from spikes alone, -1 where no neuron fired, [B]; None without spikes.
+
+    Raises:
+        NotFinite: A vote is not finite.
+    """
+    if prediction.spike_scores is None:
+        return None
+    silent = torch.isneginf(prediction.spike_scores).all(1)
+    require_finite("answers", {"spike_scores": prediction.spike_scores[~silent]})
+    return prediction.spike_scores.argmax(1).masked_fill(silent, -1)
+
+
+def predict(learner: Learner, batch: Batch) -> Prediction:
     """`Learner.predict` in parts, so that memory does not grow with the test set.
 
     Raises:

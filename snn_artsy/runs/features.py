@@ -90,12 +90,18 @@ def set_by_environment(config: RunConfig) -> list[str]:
     return notes
 
 
-def prepare(config: RunConfig, device: str, console: Console) -> FeatureStream:
-    """Extract the frozen features of a run's images and arrange them as its tasks."""
+def prepare(
+    config: RunConfig, device: str, console: Console, source: ImageSource | None = None
+) -> FeatureStream:
+    """Extract the frozen features of a run's images and arrange them as its tasks.
+
+    Args:
+        source: The images; default: those that ``config.data`` names.
+    """
     started = time.perf_counter()
     for line in set_by_environment(config):
         say(console, line)
-    source = load_source(config.data)
+    source = source or load_source(config.data)
     for note in source.notes:
         say(console, note)
     stream = build_stream(config.data, source, config.seed)

@@ -19,7 +19,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.shuffled import timing_indices
-from snn_artsy.printing import quoted, say
+from snn_artsy.printing import as_text, quoted, say
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import WriterLock
@@ -27,6 +27,7 @@ from snn_artsy.recording.reader import Run, open_run
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
+from snn_artsy.runs.answers import TEST_IMAGES, known_images
 from snn_artsy.runs.begun import Begun, begin, going_on, locked, read_begun, withdraw
 from snn_artsy.runs.checkpoint import state_path
 from snn_artsy.runs.checkpointer import Checkpointer
@@ -204,6 +205,7 @@ def _carry_out(
     )
     recorder, latest, steps = _recorder(begun, facts, directory, lock, console)
     with recorder:
+        recorder.classes(features.stream.class_names)
         checkpointer = Checkpointer(directory, recorder, latest, device, steps=steps)
         for name in config.learners:
             if name in latest.finished or name in latest.failed:
@@ -231,6 +233,7 @@ def _carry_out(
         "learners": learners,
         "chance": 1.0 / features.stream.n_classes,
         "class_order": features.stream.class_order.tolist(),
+        "class_names": [as_text(name) for name in features.stream.class_names],
         **facts.plain(),
         "states": latest.states,
         "feature_seconds": features.seconds,
@@ -241,6 +244,9 @@ def _carry_out(
         summary["controls"] = controls
     if failed:
         summary["failed"] = failed
+    checkpoint.write_tensors(
+        directory / TEST_IMAGES, known_images(test for _, test in features.tasks)
+    )
     summary = _plain(summary)
     text = json.dumps(summary, indent=2, allow_nan=False)
     storage.write_text(directory / "summary.json", text + "\n")

@@ -3,107 +3,248 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
-from snn_artsy.checks import ConfigError, in_short, require_finite
+from snn_artsy.backbone import FrozenBackbone
+from snn_artsy.checks import ConfigError, in_short, one_of, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.learners import build_snn
-from snn_artsy.learners.tasks import take
-from snn_artsy.learners.wake_and_sleep import TaughtSubnetworks
+from snn_artsy.learners import Setting
+from snn_artsy.learners import build as build_learner
+from snn_artsy.learners.base import Learner
 from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint
+from snn_artsy.runs.answers import TEST_IMAGES, Answering
 from snn_artsy.runs.checkpoint import state_path
-from snn_artsy.runs.facts import Facts, differences
+from snn_artsy.runs.directory import SUMMARY_FILE
+from snn_artsy.runs.facts import Facts, config_differences, differences, plain
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found
+from snn_artsy.runs.unpack import unpack
 from snn_artsy.yaml_file import read_mapping
 
+WEIGHTS_FILE = "weights.safetensors"
+"""The backbone's weights in a run's directory, where it was packed with them."""
 
-@dataclass(frozen=True)
-class Trained:
-    """A spiking learner as its run left it, with the run's tasks."""
 
+@dataclass(frozen=True, eq=False)
+class TrainedRun(Mapping[str, Answering]):
+    """The learners of a run, by name, as it left them: each is read, checked and kept when it is
+    asked for. Made by `load_trained`.
+
+    Args:
+        directory: Of the run.
+        config: Its configuration.
+        facts: What its numbers depend on.
+        states: SHA-256 of what each learner has learnt.
+        class_names: Name of each label.
+        device: Where learners answer.
+    """
+
+    directory: Path
     config: RunConfig
-    features: FeatureStream
-    learner: TaughtSubnetworks
+    facts: Facts
+    states: Mapping[str, str]
+    class_names: tuple[str, ...]
     device: str
 
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.config.learners if name in self.states)
 
-def load_trained(directory: str | Path) -> Trained:
-    """The spiking learner of a finished run; its features come from the cache or are made anew.
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(iter(self))
+
+    def __getitem__(self, name: str) -> Answering:
+        """A learner that answers as it did in the run.
+
+        Raises:
+            ConfigError: The run has none of this name, or what it has learnt is not there, damaged,
+                or of something else; its backbone's weights are not there.
+        """
+        if name not in self._learners:
+            self._learners[name] = self._loaded(name)
+        return self._learners[name]
+
+    @cached_property
+    def _learners(self) -> dict[str, Answering]:
+        return {}
+
+    @cached_property
+    def backbone(self) -> FrozenBackbone:
+        """E_0, with the weights that the run had.
+
+        Raises:
+            ConfigError: They are not there, or others.
+        """
+        backbone = FrozenBackbone.build(self.config.backbone, self.device)
+        if backbone.weights_sha256() != self.facts.backbone_sha256:
+            raise ConfigError(
+                "backbone.checkpoint",
+                f'the weights are not those that the run in "{self.directory}" had (SHA-256 '
+                f"{self.facts.backbone_sha256[:16]}...); give their file as weights",
+            )
+        return backbone
+
+    @cached_property
+    def features(self) -> FeatureStream:
+        """The run's tasks with their features, from the cache or made anew.
+
+        Raises:
+            ConfigError: Its images or weights are not there, or have changed.
+        """
+        features = prepare(self.config, self.device, Console(quiet=True))
+        # what it has learnt may be used by other versions and on another device
+        now = features.facts(self.config, self.device)
+        now = replace(now, versions=self.facts.versions, device=self.facts.device)
+        _refuse(self.directory, differences(self.facts, now))
+        # that of the learners, whose adapters are in its blocks
+        return replace(features, backbone=features.backbone and self.backbone)
+
+    def _loaded(self, name: str) -> Answering:
+        file = state_path(self.directory, name)
+        if name not in self or not file.is_file():
+            known = ", ".join(self) or "none"
+            raise ConfigError(
+                "run",
+                f'no trained {name} at "{self.directory}"; it has {known}: choose one of these, or '
+                f"run `snn-artsy run` with {name} among its learners",
+            )
+        try:
+            state, header = checkpoint.read_tensors(file)
+        except RecordingError as error:
+            raise ConfigError("run", f"{error}; run it anew") from error
+        if header["sha256"] != self.states[name]:
+            raise ConfigError(
+                "run",
+                f'"{file}" is not what the run in "{self.directory}" has learnt; put its own '
+                "back, or run it anew",
+            )
+        backbone = self.backbone
+        shared = backbone if self.config.ann.placement == "blocks" else None
+        setting = Setting(self.config, backbone.dim, self.device, backbone=shared)
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
+            learner = build_learner(name, setting)
+        try:
+            learner.load_state_dict({key: value.to(self.device) for key, value in state.items()})
+            answering = Answering(
+                name, learner, self.config, backbone, self.device, self.class_names,
+                self.facts.threads, self._known_images,
+            )  # fmt: skip
+            _check_fits(answering, state)
+        except Exception as error:  # tensors of another name, shape or kind fail anywhere
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                "run",
+                f'"{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
+                "back, or run it anew",
+            ) from error
+        return answering
+
+    @cached_property
+    def _known_images(self) -> dict[int, int]:
+        """Numbers of the run's test images, by their features; none of runs of older releases."""
+        file = self.directory / TEST_IMAGES
+        if not file.is_file():
+            return {}
+        try:
+            known, _ = checkpoint.read_tensors(file)
+            return dict(zip(known["digest"].tolist(), known["number"].tolist(), strict=True))
+        except (RecordingError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                "run", f'"{file}" is damaged ({error}); copy it again, or remove it'
+            ) from error
+
+
+def load_trained(
+    directory: str | Path, device: str | None = None, weights: str | Path | None = None
+) -> TrainedRun:
+    """The learners of a finished run, to predict with: ``load_trained(RUN)["artsy_snn"]``.
+
+    Its images are not needed. Tensors are read and nothing is unpickled; the files choose no code:
+    learners of one's own must have been added before (docs/add_your_own.md).
+
+    Args:
+        directory: Of the run; or a pack of it (``snn-artsy pack``).
+        device: ``auto``, ``cpu`` or ``cuda``; default: as the run's configuration says.
+        weights: File of the backbone's weights, where it has moved; others are refused.
 
     Raises:
-        ConfigError: No such run, or it holds no trained spiking learner.
+        ConfigError: No finished run there, its files do not belong together, or one of its learners
+            is not known.
     """
     directory = Path(directory).expanduser()
-    file, config_file = state_path(directory, "artsy_snn"), directory / "config.yaml"
-    if not (file.is_file() and config_file.is_file()):
+    if directory.is_file():
+        unpacked = unpack(directory)
+        try:
+            run = load_trained(unpacked, device, weights)
+        except BaseException:
+            shutil.rmtree(unpacked, ignore_errors=True)
+            raise
+        weakref.finalize(run, shutil.rmtree, unpacked, ignore_errors=True)
+        return run
+    file = directory / "config.yaml"
+    if not (file.is_file() and (directory / SUMMARY_FILE).is_file()):
         raise ConfigError(
-            "run",
-            f'no trained artsy_snn at "{directory}"; give the directory of a finished '
-            "`snn-artsy run` whose learners include artsy_snn",
+            "run", f'no finished run at "{directory}"; give the directory of a `snn-artsy run`'
         )
-    config = build(RunConfig, read_mapping(config_file, "run", f'"{config_file}"'))
-    config = as_found(config, directory)
-    facts, digest = _summarised(directory / "summary.json")
-    device = choose_device(config.device)
-    features = prepare(config, device, Console(quiet=True))
-    # what it has learnt may be used by other versions and on another device
-    now = replace(features.facts(config, device), versions=facts.versions, device=facts.device)
-    if changed := differences(facts, now):
+    config = as_found(build(RunConfig, read_mapping(file, "run", f'"{file}"')), directory)
+    own = directory / WEIGHTS_FILE
+    if weights is not None or (own.is_file() and config.backbone.name != "bundled"):
+        backbone = replace(config.backbone, checkpoint=str(weights or own))
+        config = replace(config, backbone=backbone)
+    device = config.device if device is None else device
+    one_of("device", device, ("auto", "cpu", "cuda"))
+    facts, summary = _summarised(directory / SUMMARY_FILE)
+    _refuse(directory, config_differences(facts.config, plain(config)))
+    states = summary.get("states")
+    known = states if isinstance(states, dict) else {}
+    return TrainedRun(
+        directory,
+        config,
+        facts,
+        {name: str(digest) for name, digest in known.items()},
+        _class_names(summary),
+        choose_device(device),
+    )
+
+
+def _refuse(directory: Path, changed: list[str]) -> None:
+    if changed:
         raise ConfigError(
             "run",
             f'"{directory}" was made with something else: {"; ".join(changed)}; give it that back',
         )
-    try:
-        state, header = checkpoint.read_tensors(file)
-    except RecordingError as error:
-        raise ConfigError("run", f"{error}; run it anew") from error
-    if header["sha256"] != digest:
-        raise ConfigError(
-            "run",
-            f'"{file}" is not what the run in "{directory}" has learnt; put its own back, or '
-            "run it anew",
-        )
-    learner = build_snn(features.setting(config, device))
-    try:
-        learner.load_state_dict({name: tensor.to(device) for name, tensor in state.items()})
-        _check_fits(learner, state, features)
-    except Exception as error:  # tensors of another name, shape or kind fail anywhere
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(
-            "run",
-            f'"{file}" does not fit the learner of this run ({in_short(reason)}); put its own '
-            "back, or run it anew",
-        ) from error
-    return Trained(config, features, learner, device)
 
 
-def _check_fits(
-    learner: TaughtSubnetworks, state: Mapping[str, torch.Tensor], features: FeatureStream
-) -> None:
-    """A learner took over all that a state holds, has learnt all tasks, and can answer."""
+def _check_fits(answering: Answering, state: Mapping[str, Tensor]) -> None:
+    """A learner took over all that a state holds, and can answer for all classes."""
+    learner: Learner = answering.learner
     taken = {name: tensor.shape for name, tensor in learner.state_dict().items()}
     given = {name: tensor.shape for name, tensor in state.items()}
     if taken != given:
         raise ValueError(f"{', '.join(sorted(taken.keys() ^ given.keys())) or 'a shape'} differs")
-    if len(learner.layers) != len(features.tasks):
-        raise ValueError(f"{len(learner.layers)} sub-networks for {len(features.tasks)} tasks")
-    _, test = features.tasks[-1]
     require_finite("state", state)
-    answers = learner.predict(take(test, torch.arange(1, device=test.index.device)))
-    if answers.scores.shape[1] != len(features.stream.class_order):
-        raise ValueError(f"{answers.scores.shape[1]} classes")
+    answer = answering.predict(torch.zeros(8, 8, 3, dtype=torch.uint8))
+    if len(answer.class_names) != len(answering.class_names):
+        raise ValueError(f"{len(answer.class_names)} classes")
 
 
-def _summarised(file: Path) -> tuple[Facts, str]:
-    """What a finished run depended on, and the checksum of its spiking learner's state."""
+def _summarised(file: Path) -> tuple[Facts, Mapping[str, Any]]:
+    """What a finished run depended on, and its whole summary."""
     name = f'"{file}"'
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
@@ -111,9 +252,18 @@ def _summarised(file: Path) -> tuple[Facts, str]:
         raise ConfigError(
             "run", f"{name} cannot be read ({error}); finish the run first"
         ) from error
-    facts = Facts.read(summary, "run", name)
-    states = summary.get("states")
-    digest = states.get("artsy_snn") if isinstance(states, dict) else None
-    if not isinstance(digest, str):
-        raise ConfigError("run", f"{name} names no state of artsy_snn; run it anew")
-    return facts, digest
+    return Facts.read(summary, "run", name), summary
+
+
+def _class_names(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """A name of its own for each label: those of older releases have none but their number."""
+    order, names = summary.get("class_order"), summary.get("class_names")
+    if not isinstance(order, list):
+        raise ConfigError("run", "its summary.json has no class_order; it is damaged, run it anew")
+    if not (isinstance(names, list) and len(names) == len(order)):
+        return tuple(str(label) for label in range(len(order)))
+    shared = Counter(map(str, names))
+    return tuple(
+        str(name) if shared[str(name)] == 1 else f"{name} ({label})"
+        for label, name in enumerate(names)
+    )

@@ -66,7 +66,7 @@ def test_a_run_and_what_it_gives(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is complete"):
         sa.resume(tmp_path / "run")
     with pytest.raises(ConfigError, match="no trained artsy_snn"):
-        sa.load_trained(tmp_path / "run")
+        sa.load_trained(tmp_path / "run")["artsy_snn"]
     with pytest.raises(ConfigError, match="run: no directory"):
         sa.resume(tmp_path / "no")
 

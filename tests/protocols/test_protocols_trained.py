@@ -17,9 +17,8 @@ from snn_artsy.observer import SILENT
 from snn_artsy.protocols.base import Check, Session
 from snn_artsy.protocols.lesion import DEFAULTS, _cut, _drive, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
-from snn_artsy.protocols.trained import score
+from snn_artsy.protocols.trained import score, spiking
 from snn_artsy.runs.run import execute
-from snn_artsy.runs.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def test_a_loaded_learner_answers_as_the_trained_one(tmp_path: Path, mode: str) 
     }
     result = execute(build(RunConfig, values))
     recorded = result.summary["learners"]["artsy_snn"]
-    again = score(load_trained(result.directory))
+    again = score(spiking(result.directory))
     assert again.with_h0 == recorded["a_last"]
     assert again.spikes_only == recorded["a_last_spikes_only"]
 
@@ -112,8 +111,8 @@ def test_apv_does_not_stop_a_rule_without_receptors(tmp_path: Path, trained: Pat
 
 
 def test_no_trained_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no trained artsy_snn"):
-        load_trained(tmp_path)
+    with pytest.raises(ConfigError, match="run: no finished run at"):
+        spiking(tmp_path)
 
 
 def test_checks() -> None:

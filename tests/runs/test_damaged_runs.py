@@ -578,26 +578,26 @@ def spiking(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_what_was_learnt_is_checked_before_it_is_used(spiking: Path, tmp_path: Path) -> None:
     directory = shutil.copytree(spiking, tmp_path / "run")
-    load_trained(directory)
+    load_trained(directory)["artsy_snn"]
     state = directory / "state" / "artsy_snn.safetensors"
     kept = state.read_bytes()
     flip(state)
     with pytest.raises(ConfigError, match=r"artsy_snn\.safetensors: damaged"):
-        load_trained(directory)
+        load_trained(directory)["artsy_snn"]
     state.write_bytes(kept)
     tensors, _ = checkpoint.read_tensors(state)
     checkpoint.write_tensors(state, {k: v + 1 for k, v in tensors.items() if v.is_floating_point()})
     with pytest.raises(ConfigError, match="not what the run in"):
-        load_trained(directory)
+        load_trained(directory)["artsy_snn"]
     state.write_bytes(kept)
     edit_config(directory, lambda v: v["snn"]["teacher"].update(current=2.0))
     with pytest.raises(ConfigError, match=r"snn\.teacher\.current was 1\.5 and is 2\.0"):
-        load_trained(directory)
+        load_trained(directory)["artsy_snn"]
     edit_config(directory, lambda v: v["snn"]["teacher"].update(current=1.5))
     for text in ("{", "[]", "{}", "[" * 10_000):
         (directory / "summary.json").write_text(text)
         with pytest.raises(ConfigError, match=r"summary\.json"):
-            load_trained(directory)
+            load_trained(directory)["artsy_snn"]
 
 
 @pytest.mark.parametrize(
@@ -631,7 +631,7 @@ def test_a_state_that_fits_no_learner_is_named(
     with pytest.raises(
         ConfigError, match=rf'^run: ".*artsy_snn\.safetensors" does not fit .*{words}'
     ) as error:
-        load_trained(directory)
+        load_trained(directory)["artsy_snn"]
     assert "\n" not in str(error.value) and "run it anew" in str(error.value)
 
 
@@ -640,7 +640,7 @@ def test_a_state_that_is_missing_is_named(spiking: Path, tmp_path: Path) -> None
     shutil.copytree(spiking, directory)
     (directory / "state" / "artsy_snn.safetensors").unlink()
     with pytest.raises(ConfigError, match="no trained artsy_snn"):
-        load_trained(directory)
+        load_trained(directory)["artsy_snn"]
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""What a run measured, as rows: CSV for any program, frames for pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn_artsy.checks import ConfigError, one_of
+from snn_artsy.recording.frames import optional
+from snn_artsy.recording.reader import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+
+def as_csv(run: Run, kind: str) -> str:
+    """Measures of all learners as CSV, with a line of headings; what does not apply is empty.
+
+    Args:
+        run: An opened run.
+        kind: One of `KINDS`.
+
+    Raises:
+        ConfigError: Another kind, or no learner has recorded it.
+    """
+    text = io.StringIO()
+    rows = _rows(run, kind)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_frame(run: Run, kind: str) -> pd.DataFrame:
+    """The same as a table of pandas: ``as_frame(run, "matrix").pivot_table("accuracy", "step",
+    "task")`` is the matrix again.
+
+    Raises:
+        ConfigError: Another kind, no learner has recorded it, or pandas is not installed.
+    """
+    return optional("pandas").DataFrame(_rows(run, kind))
+
+
+def _rows(run: Run, kind: str) -> list[Row]:
+    one_of("csv", kind, tuple(KINDS))
+    rows = [
+        {"learner": name, **row} for name in run.learners for row in KINDS[kind](run.summary(name))
+    ]
+    if not rows:
+        raise ConfigError("csv", f"no learner of this run has recorded its {kind}")
+    return rows
+
+
+def _matrix(measures: Row) -> Iterator[Row]:
+    """Accuracy on ``task`` after learning ``step``, with h_0 and from spikes alone."""
+    spikes = measures.get("spike_accuracy_matrix")
+    for whole in _recorded(measures, "accuracy_matrix"):
+        for step, task in zip(*np.tril_indices(len(whole)), strict=True):
+            yield {
+                "step": int(step),
+                "task": int(task),
+                "accuracy": float(whole[step, task]),
+                "accuracy_spikes_only": None if spikes is None else float(spikes[step, task]),
+            }
+
+
+def _forgetting(measures: Row) -> Iterator[Row]:
+    """Best accuracy on each old task before the last step, the last one, and what was lost."""
+    for whole in _recorded(measures, "accuracy_matrix"):
+        for task in range(len(whole) - 1):
+            best, last = float(whole[task:-1, task].max()), float(whole[-1, task])
+            yield {"task": task, "best": best, "last": last, "forgetting": best - last}
+
+
+def _gates(measures: Row) -> Iterator[Row]:
+    """Share of each task's samples for which each gate is open, after the last task."""
+    for whole in _recorded(measures, "gate_matrix"):
+        for task, gate in np.ndindex(*whole.shape):
+            yield {"task": task, "gate": gate, "open_share": float(whole[task, gate])}
+
+
+def _recorded(measures: Row, name: str) -> list[NDArray[np.float64]]:
+    """A matrix, or none, as a list."""
+    return [measures[name]] if name in measures else []
+
+
+KINDS: dict[str, Callable[[Row], Iterator[Row]]] = {
+    "matrix": _matrix,
+    "forgetting": _forgetting,
+    "gates": _gates,
+}
+"""What can be had: accuracy matrices, forgetting of each old task, gates."""

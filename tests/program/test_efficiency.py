@@ -72,6 +72,10 @@ def test_adapters_in_the_blocks(script: Any) -> None:
     # two adapters with biases a task, in float32; discriminants in float64
     adapters = N_TASKS * 2 * (2 * DIM * HIDDEN + HIDDEN + DIM)
     assert snn["artsy_snn: sub-networks"].footprint == 4 * adapters + 8 * sum(own)
+    weights = (
+        12 * DIM**2 + N_TASKS * 2 * adapter + sum(own)
+    )  # of one block of the ViT, all adapters
+    assert snn["artsy_snn: sub-networks"].weights[1] == weights
     assert ann_cost.footprint == 4 * adapters + 8 * (sum(own) + 2 * DIM * CLASSES)
 
 

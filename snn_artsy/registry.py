@@ -429,6 +429,14 @@ PROTOCOLS = Registry(
             f"snn_artsy.protocols.{name}:Parameters",
         )
         for name, label in _SHOWN.items()
+    }
+    | {
+        # a module of this name would be in the way of the function `snn_artsy.protocols.pairing`
+        "pairing": (
+            "snn_artsy.protocols.own_trains:own_trains",
+            "contacts between spike trains of your own, by any rule",
+            "snn_artsy.protocols.own_trains:Parameters",
+        )
     },
 )  # fmt: skip
 """Called with a `snn_artsy.protocols.Session`, and with an instance of the class of its parameters

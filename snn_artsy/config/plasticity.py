@@ -169,7 +169,7 @@ class PlasticityConfig:
         if self.published is not None:
             chosen[name] = _published(name, self.published)
         elif name not in chosen:
-            chosen[name] = _own(name, self.parameters)
+            chosen[name] = own_rule(name, self.parameters, "snn.plasticity.parameters")
         base = sped_up(chosen[name], self.speed, "snn.plasticity.speed")
         if self.rule != "gated":
             return base
@@ -204,14 +204,17 @@ def sped_up(rule: Rule, speed: float, key: str) -> Rule:
     return cast(Rule, faster)
 
 
-def _own(name: str, parameters: dict[str, float]) -> Rule:
-    """A rule that was added, with its parameters."""
+def own_rule(name: str, parameters: dict[str, float], key: str) -> Rule:
+    """A rule that was added, with its parameters.
+
+    Raises:
+        ConfigError: Under ``key``: they do not fit.
+    """
     try:
         rule: Rule = RULES[name](**parameters)
     except Exception as error:  # whatever a class of somebody else's does
-        raise ConfigError(
-            "snn.plasticity.parameters", f"{parameters!r} do not fit {name} ({error}); give its own"
-        ) from error
+        reason = f"{parameters!r} do not fit {name} ({error}); give its own"
+        raise ConfigError(key, reason) from error
     return rule
 
 

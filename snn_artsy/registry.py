@@ -407,7 +407,7 @@ ENCODERS = Registry(
     "encoders",
     "code",
     {name: (f"snn_artsy.synapses.encoding:{name}", "") for name in
-     ("poisson", "current", "latency")},
+     ("poisson", "regular", "current", "latency")},
 )  # fmt: skip
 """Called with a `snn_artsy.synapses.encoding.Presentation`, gives spikes [T, B, 2D]."""
 

@@ -26,8 +26,9 @@ class EncodingConfig:
 
     Args:
         preset: Where values that are left out come from.
-        code: ``poisson`` (Bernoulli in each step), ``current`` (perfect integrator, deterministic)
-            or ``latency`` (one spike a volley, earlier for stronger features); or your own.
+        code: ``poisson`` (Bernoulli in each step), ``regular`` (perfect integrator from a random
+            start), ``current`` (from a fixed one, deterministic) or ``latency`` (one spike a
+            volley, earlier for stronger features); or your own.
         n_steps: Steps T of a presentation.
         test_steps: Steps of a presentation without a teacher (test images, and all that the answer
             to them is calibrated on); default: ``n_steps``.
@@ -352,7 +353,9 @@ class ReplayConfig:
     (``snn.plasticity.rule: error``).
 
     Args:
-        epochs: Passes over the stand-ins; 0: no replay.
+        epochs: Passes over the stand-ins in which wrong answers change contacts; 0: no replay.
+        pairing_epochs: Passes before them that only pair, as the first pass over a task does: each
+            stand-in's spikes with its class's teaching spikes, at the rule's own speed.
         old: Sub-networks of earlier tasks change as well: what was captured becomes functional, and
             is captured anew (reconsolidation: Nader, Schafe & LeDoux 2000).
         batch_size: Presentations in a batch.
@@ -360,6 +363,7 @@ class ReplayConfig:
     """
 
     epochs: int = 0
+    pairing_epochs: int = 0
     old: bool = True
     batch_size: int = 50
     speed: float = 1.0
@@ -367,6 +371,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         take_types(self, "snn.replay.")
         within("snn.replay.epochs", self.epochs, 0, 1_000_000)
+        within("snn.replay.pairing_epochs", self.pairing_epochs, 0, 1_000_000)
         within("snn.replay.batch_size", self.batch_size, 1, 1_000_000)
         within("snn.replay.speed", self.speed, 1e-9, 1e6)
 

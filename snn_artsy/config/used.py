@@ -381,7 +381,7 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     Use(
         ("snn.encoding.max_rate_hz",),
-        "with snn.encoding.code poisson or current",
+        "with snn.encoding.code poisson, regular or current",
         lambda c: c.snn.encoding.code != "latency",
     ),
     Use(
@@ -449,7 +449,7 @@ WHERE_USED: tuple[Use, ...] = (
         _corrects,
     ),
     Use(
-        _in("snn.replay", "old", "batch_size", "speed"),
+        _in("snn.replay", "pairing_epochs", "old", "batch_size", "speed"),
         "with snn.replay.epochs above 0",
         _replays,
     ),

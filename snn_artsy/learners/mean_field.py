@@ -20,6 +20,7 @@ from snn_artsy.learners.spiking_subnetworks import (
     training_of,
 )
 from snn_artsy.learners.state import modules, set_generator
+from snn_artsy.rules import TripletSTDP
 from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder
 from snn_artsy.synapses.expansion import build_expansion
 from snn_artsy.synapses.expectation import chances, pair_in_the_mean, require_linear
@@ -92,11 +93,11 @@ class MeanField(Learner):
         changing = changing_asleep(len(self.layers), self.config.replay)
         for u in changing[:-1]:
             self.layers[u].labilise()
-        for nth in passes([self.layers[u] for u in changing], replay, t):
+        for nth, corrected in passes([self.layers[u] for u in changing], replay, t):
             shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth, mirrored=True)
             order = torch.randperm(len(shown), generator=self.generator).to(self.device)
             for rows in order.split(replay.batch_size):
-                self._show(shown.features[rows], shown.labels[rows], changing, corrected=True)
+                self._show(shown.features[rows], shown.labels[rows], changing, corrected)
 
     def _show(self, features: Tensor, labels: Tensor, changing: list[int], corrected: bool) -> None:
         """Teach some sub-networks; ``corrected`` subtracts what all of them predict."""
@@ -180,8 +181,14 @@ def _require_known(config: SNNConfig) -> None:
             require_linear("mean_field", rule)
     except TypeError as error:
         raise ConfigError("snn.plasticity.rule", f"{error}, or {leave}") from None
-    if config.encoding.code not in ("poisson", "current", "latency"):
+    if config.encoding.code not in ("poisson", "regular", "current", "latency"):
         raise ConfigError("snn.encoding.code", f"mean_field knows no mean of it; {leave}")
+    if config.encoding.code == "regular" and isinstance(getattr(rule, "base", rule), TripletSTDP):
+        raise ConfigError(
+            "snn.encoding.code",
+            "mean_field knows no mean of regular spikes under the triplet rule, which multiplies "
+            f"spikes of one unit with each other; use poisson, or {leave}",
+        )
     if config.plastic_old:
         raise ConfigError(
             "snn.plastic_old", f"old neurons fire by themselves, which has no mean; {leave}"

@@ -23,16 +23,21 @@ def changing_asleep(n_layers: int, replay: ReplayConfig) -> list[int]:
 
 def passes(
     changing: Sequence[SilentSynapseLayer], replay: ReplayConfig, task: int
-) -> Iterator[int]:
-    """Number of each pass over the stand-ins after task number ``task``, counted over all tasks, so
-    that each has draws of its own; meanwhile the sub-networks' rule is slowed down, and changes get
-    smaller from pass to pass, so that contacts settle."""
+) -> Iterator[tuple[int, bool]]:
+    """Each pass over the stand-ins after task number ``task``: its number, counted over all tasks,
+    so that each has draws of its own, and whether what sub-networks foresee is subtracted.
+
+    Passes of pairing come first, at the rule's own speed. In those that correct, the sub-networks'
+    rule is slowed down, and changes get smaller from pass to pass, so that contacts settle."""
     awake = changing[-1].rule
     assert awake is not None
+    first = task * (replay.pairing_epochs + replay.epochs)
+    for epoch in range(replay.pairing_epochs):
+        yield first + epoch, False
     for epoch in range(replay.epochs):
         for layer in changing:
             layer.rule = awake.sped_up(replay.speed * (1.0 - epoch / replay.epochs))
-        yield task * replay.epochs + epoch
+        yield first + replay.pairing_epochs + epoch, True
     for layer in changing:
         layer.rule = awake
 

@@ -178,7 +178,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
         ).to(self.device)
         sizes = [layer.n_post for layer in self.layers]
         duration = self.config.encoding.duration_ms(teaching=True)
-        for nth in passes([self.layers[u] for u in changing], replay, t):
+        for nth, corrected in passes([self.layers[u] for u in changing], replay, t):
             shown = self.replay.batch(list(range(t + 1)), purpose=SLEEP + nth, mirrored=True)
             number, labels = torch.arange(len(shown), device=self.device), shown.labels
             if self.control == "shuffled_labels":
@@ -195,7 +195,9 @@ class TaughtSubnetworks(SpikingSubnetworks):
                 fires = teaching_spikes(
                     self.schedule, teacher, taught, self.seed, STREAMS["teacher"] + offset, index
                 ).split(sizes, 2)
-                predicted = self._foreseen(pre, index, offset)
+                predicted: Sequence[Tensor | None] = [None] * len(self.layers)
+                if corrected:
+                    predicted = self._foreseen(pre, index, offset)
                 start = self.probe.clock_ms + duration * np.arange(len(rows))
                 self.probe.clock_ms += duration * len(rows)
                 self.probe.presentations(shown, rows, start, t, teaching=True, split="replay")

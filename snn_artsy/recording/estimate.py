@@ -247,7 +247,10 @@ def replayed_in(config: RunConfig, n_classes: int) -> int:
     """Presentations of stand-ins after a task's pairing, of so many classes."""
     gate = config.gate
     each = {"gaussian": gate.pseudo_per_class, "exemplars": gate.exemplars_per_class, "none": 0}
-    return config.snn.replay.epochs * each[gate.replay] * n_classes
+    replay = config.snn.replay
+    if replay.epochs == 0:
+        return 0
+    return (replay.pairing_epochs + replay.epochs) * each[gate.replay] * n_classes
 
 
 def _volleys(encoding: EncodingConfig, teaching: bool) -> int:

@@ -228,8 +228,21 @@ def poisson(shown: Presentation) -> Tensor:
 
 def current(shown: Presentation) -> Tensor:
     """A perfect integrator of the rate from half a spike, one spike at each crossing."""
+    return _crossings(shown, torch.tensor(0.5))
+
+
+def regular(shown: Presentation) -> Tensor:
+    """A perfect integrator of the rate from a random part of a spike: as many spikes as with
+    `poisson` on average, at regular intervals, so that their number varies by one at most."""
+    n = shown.drive.shape[1] // 2 if shown.on_off else shown.drive.shape[1]
+    start = uniform(shown.seed, shown.stream, shown.sample, 1, n)
+    return _crossings(shown, torch.cat([start, start], dim=2) if shown.on_off else start)
+
+
+def _crossings(shown: Presentation, start: Tensor) -> Tensor:
+    """A spike in each step in which ``start`` and the rate's running sum pass an integer."""
     steps_on = torch.cumsum(shown.on, 0).float()[:, None, None]
-    level = torch.floor(steps_on * (shown.drive * shown.rate) + 0.5)
+    level = torch.floor(steps_on * (shown.drive * shown.rate) + start.to(shown.drive))
     return (torch.diff(level, dim=0, prepend=torch.zeros_like(level[:1])) > 0).float()
 
 
@@ -244,8 +257,8 @@ def latency(shown: Presentation) -> Tensor:
 class SpikeEncoder:
     """Spikes of a presentation: T steps of dt, the stimulus on in periodic volleys.
 
-    ``snn.encoding.code`` says which function makes them: `poisson`, `current`, `latency`, or one
-    that was added (`snn_artsy.registry.ENCODERS`).
+    ``snn.encoding.code`` says which function makes them: `poisson`, `regular`, `current`,
+    `latency`, or one that was added (`snn_artsy.registry.ENCODERS`).
 
     Args:
         config: Parameters.

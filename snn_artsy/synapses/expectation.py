@@ -141,7 +141,8 @@ def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tens
         drive: [n_pre] in [0, 1]; of several images, [B, n_pre].
 
     Returns:
-        [T, n_pre] or [T, B, n_pre]; 0 or 1 with ``latency`` and ``current``.
+        [T, n_pre] or [T, B, n_pre]; 0 or 1 with ``latency`` and ``current``. Steps of a unit are
+        independent of each other with ``poisson`` alone.
 
     Raises:
         TypeError: A code of one's own, whose noise nobody knows here.
@@ -149,10 +150,10 @@ def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tens
     """
     check_range("drive", drive, 0.0, 1.0)
     rate = encoding.rate_hz * encoding.dt * 1e-3
-    if encoding.code == "poisson":
+    if encoding.code in ("poisson", "regular"):  # alike in each step, not from step to step
         return schedule.volley.to(drive).view(-1, *[1] * drive.ndim) * (rate * drive)
     if encoding.code not in ("latency", "current"):
-        raise TypeError(f"chances: not known for {encoding.code!r}; use poisson, latency, current")
+        raise TypeError(f"chances: not known for {encoding.code!r}; use poisson, regular, latency, current")
     several = drive if drive.ndim == 2 else drive[None]
     nobody = torch.zeros(len(several), dtype=torch.int64)
     spikes = ENCODERS[encoding.code](Presentation(several, schedule, rate, 0, 0, nobody)).to(drive)

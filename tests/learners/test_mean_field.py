@@ -17,6 +17,7 @@ import snn_artsy.runs.features
 from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
+    EncodingConfig,
     PlasticityConfig,
     RunConfig,
     SNNConfig,
@@ -132,6 +133,13 @@ def test_what_is_foreseen_by_a_loop() -> None:
         (SNNConfig(plasticity=PlasticityConfig(insertion="bernoulli")), "snn.plasticity.rule: "),
         (SNNConfig(plasticity=PlasticityConfig(depolarisation="dendrite")), "snn.plasticity.rule"),
         (SNNConfig(plastic_old=True), "snn.plastic_old: "),
+        (
+            SNNConfig(
+                encoding=EncodingConfig(code="regular"),
+                plasticity=PlasticityConfig(rule="triplet"),
+            ),
+            "snn.encoding.code: ",
+        ),
     ],
 )
 def test_what_has_no_known_mean_is_refused_in_a_line(snn: SNNConfig, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from snn_artsy.config import (
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import LabelledBatch
+from snn_artsy.learners.mean_field import MeanField
 from snn_artsy.learners.replay import ClassGaussians
 from snn_artsy.learners.sleep import SLEEP
 from snn_artsy.learners.spiking_subnetworks import EPOCH_STRIDE, STREAMS
@@ -151,6 +153,34 @@ def test_the_wrong_sign_of_the_error_destroys_what_was_learnt(
     wrong = accuracy(taught(CONFIG))
     assert right > 0.6
     assert wrong < right - 0.2
+
+
+@pytest.mark.parametrize("name", ["artsy_snn", "mean_field"])
+def test_passes_of_pairing_come_first_at_full_speed_and_foresee_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = ReplayConfig(epochs=2, pairing_epochs=2, speed=0.5, batch_size=1000)
+    run = RunConfig(snn=replace(CONFIG, replay=replay))
+    chosen = build(name, Setting(replace(run, seed=2), DIM, "cpu"))
+    assert isinstance(chosen, ArtsySNN | MeanField)
+    awake, told = CONFIG.plasticity.build(), list[object]()
+    draw, foresee = ClassGaussians.batch, type(chosen)._foreseen
+    assert awake is not None
+
+    def drawn(self: ClassGaussians, *args: Any, **options: Any) -> LabelledBatch:
+        if options.get("purpose", 0) >= SLEEP:
+            told.append(chosen.layers[-1].rule)
+        return draw(self, *args, **options)
+
+    def foreseen(*args: Any) -> Any:
+        told.append("foreseen")
+        return foresee(*args)
+
+    monkeypatch.setattr(ClassGaussians, "batch", drawn)
+    monkeypatch.setattr(type(chosen), "_foreseen", foreseen)
+    chosen.learn(STREAM.tasks[0])
+    corrected = [awake.sped_up(0.5), "foreseen", awake.sped_up(0.25), "foreseen"]
+    assert told == [awake, awake, *corrected]
 
 
 def test_the_rule_is_the_waking_one_again_after_replay() -> None:

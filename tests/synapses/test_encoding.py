@@ -23,7 +23,7 @@ from snn_artsy.synapses.encoding import (
 )
 from snn_artsy.synapses.pairing import make_schedule
 
-CODES = ["poisson", "current", "latency"]
+CODES = ["poisson", "regular", "current", "latency"]
 
 
 def make_encoder(code: str, **values: Any) -> SpikeEncoder:
@@ -212,6 +212,29 @@ def test_poisson_spikes_of_different_steps_are_independent() -> None:
     spikes = make_encoder("poisson")(torch.full((n, 1), 0.75), 5, 0, torch.arange(n))[:, :, 0]
     # Var[count] = n p (1 - p) = 3 for 12 independent draws at p = 1/2
     assert float(spikes.sum(0).var()) == pytest.approx(3.0, abs=4 * 3.0 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize(("z", "rate_hz"), [(0.3, 200.0), (1.2, 200.0), (0.75, 90.0)])
+def test_regular_units_fire_as_often_as_poisson_ones_in_each_step_and_overall_evenly(
+    z: float, rate_hz: float
+) -> None:
+    n = 4000
+    encoder = make_encoder("regular", max_rate_hz=rate_hz)
+    spikes = encoder(torch.full((n, 1), z), 5, 0, torch.arange(n))[:, :, 0]
+    p = z / 1.5 * rate_hz * 5e-3
+    counts = spikes.sum(0)
+    assert set(counts.tolist()) <= {math.floor(12 * p), math.ceil(12 * p)}
+    assert float(counts.mean()) == pytest.approx(12 * p, abs=0.02)
+    steps = [t for t in range(20) if t % 5 < 3]
+    assert float((spikes[steps].mean(1) - p).abs().max()) < 4.5 * math.sqrt(p * (1 - p) / n)
+
+
+def test_regular_units_start_at_a_part_of_a_spike_of_their_own() -> None:
+    """In the same presentation units of the same drive fire at different times."""
+    spikes = make_encoder("regular")(torch.full((1, 60), 0.75), 5, 0, torch.arange(1))[:, 0, :60]
+    assert 10 < float(spikes[0].sum()) < 50
+    other = make_encoder("regular")(torch.full((1, 60), 0.75), 5, 1, torch.arange(1))[:, 0, :60]
+    assert not torch.equal(spikes, other)
 
 
 @pytest.mark.parametrize("rate_hz", [200.0, 110.0])

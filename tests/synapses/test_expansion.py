@@ -63,7 +63,7 @@ def test_drive_by_a_loop() -> None:
     assert (drive[:5].max(1).values == 1.0).all() and not drive[5].any()
 
 
-@pytest.mark.parametrize("code", ["poisson", "current", "latency"])
+@pytest.mark.parametrize("code", ["poisson", "regular", "current", "latency"])
 def test_its_units_fire_by_the_code(code: str) -> None:
     config = EncodingConfig(code=code, n_steps=500, max_rate_hz=100.0)
     expansion = Expansion(CONFIG, 18, seed=3)

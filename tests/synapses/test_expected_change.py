@@ -316,10 +316,12 @@ def test_chances_of_the_codes() -> None:
         chances(FINE, TWO, DRIVE + 1.0)
 
 
-@pytest.mark.parametrize("code", ["poisson", "latency"])
+@pytest.mark.parametrize("code", ["poisson", "regular", "latency"])
 @pytest.mark.parametrize("name", ["gated_pair", "pair", "triplet", "pair_soft"])
 def test_a_layer_in_the_mean_is_the_mean_of_layers_that_see_spikes(name: str, code: str) -> None:
     """Encoder, teacher and `pair` 400 times, against one expected update of three images."""
+    if (name, code) == ("triplet", "regular"):
+        pytest.skip("multiplies spikes of one unit with each other, which are not independent")
     encoding = EncodingConfig(code=code)
     teacher = TeacherConfig(reliability=0.8)
     schedule = make_schedule(encoding, teacher)
@@ -350,7 +352,7 @@ def test_a_layer_in_the_mean_is_the_mean_of_layers_that_see_spikes(name: str, co
 
 def test_chances_of_several_images_are_those_of_each() -> None:
     drive = torch.tensor([[0.1, 0.5, 1.0], [0.0, 0.9, 0.3]])
-    for code in ("poisson", "latency", "current"):
+    for code in ("poisson", "regular", "latency", "current"):
         encoding = EncodingConfig(code=code)
         schedule = make_schedule(encoding, TEACHER)
         each = [chances(encoding, schedule, row) for row in drive]

@@ -27,7 +27,7 @@ def taught(
 
 @pytest.mark.parametrize("update", ["presentation", "step"])
 @pytest.mark.parametrize("model", ["leaky", "synaptic"])
-@pytest.mark.parametrize("code", ["poisson", "current", "latency"])
+@pytest.mark.parametrize("code", ["poisson", "regular", "current", "latency"])
 @pytest.mark.parametrize("preset", ["physiological", "fast"])
 def test_every_pulse_of_a_preset_is_one_spike(
     preset: Any, code: Any, model: Any, update: Any

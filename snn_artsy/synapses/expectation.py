@@ -153,7 +153,8 @@ def chances(encoding: EncodingConfig, schedule: Schedule, drive: Tensor) -> Tens
     if encoding.code in ("poisson", "regular"):  # alike in each step, not from step to step
         return schedule.volley.to(drive).view(-1, *[1] * drive.ndim) * (rate * drive)
     if encoding.code not in ("latency", "current"):
-        raise TypeError(f"chances: not known for {encoding.code!r}; use poisson, regular, latency, current")
+        known = "poisson, regular, latency, current"
+        raise TypeError(f"chances: not known for {encoding.code!r}; use {known}")
     several = drive if drive.ndim == 2 else drive[None]
     nobody = torch.zeros(len(several), dtype=torch.int64)
     spikes = ENCODERS[encoding.code](Presentation(several, schedule, rate, 0, 0, nobody)).to(drive)

@@ -16,7 +16,9 @@ class GateConfig:
     Args:
         replay: ``gaussian``: features of tasks that are gone are drawn from per-class Gaussians;
             ``exemplars``: a few training samples of each class are kept, chosen by herding
-            (Rebuffi et al. 2017); ``none``: only the current task's data is used.
+            (Rebuffi et al. 2017), for adapters in the blocks with their images, which new
+            sub-networks see (of ``artsy_best`` and of spiking gates in the blocks, too); ``none``:
+            only the current task's data is used.
         pseudo_per_class: Gaussian samples for each class that is gone.
         exemplars_per_class: Samples kept of each class (20: Rebuffi et al. 2017, for 100 classes).
         shrinkage: Shrinkage of the stored covariance towards a multiple of the identity; null: what

@@ -303,10 +303,17 @@ WHERE_USED: tuple[Use, ...] = (
         of_learners=True,
     ),
     _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
-    _any(
-        REPLAYING,
-        _in("gate", "replay", "pseudo_per_class", "exemplars_per_class", "shrinkage", "covariance"),
+    Use(
+        ("gate.replay",),
+        f"{_listed(REPLAYING)}, and for exemplars by artsy_best",
+        lambda c: (
+            _takes_part(*REPLAYING)(c)
+            or ("artsy_best" in c.learners and c.gate.replay == "exemplars")
+        ),
+        of_learners=True,
     ),
+    _any(REPLAYING, _in("gate", "pseudo_per_class", "shrinkage", "covariance")),
+    _any(REPLAYING | {"artsy_best"}, ("gate.exemplars_per_class",)),
     Use(
         _in("gate", "pseudo_per_class", "shrinkage", "covariance"),
         "with gate.replay gaussian",

@@ -13,6 +13,7 @@ from snn_artsy.config import ANNConfig, BestGateConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, sizes
 from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.opened_evidence import OpenedEvidence
+from snn_artsy.learners.replay import Exemplars
 from snn_artsy.learners.subnetworks import Build
 
 
@@ -26,10 +27,16 @@ class ArtsyBest(Learner):
     """
 
     def __init__(
-        self, config: BestGateConfig, ann: ANNConfig, build: Build, device: str, seed: int
+        self,
+        config: BestGateConfig,
+        ann: ANNConfig,
+        build: Build,
+        device: str,
+        seed: int,
+        exemplars: Exemplars | None = None,
     ) -> None:
         self.gates = DiscriminantGates(config.shrinkage)
-        self.subnetworks = OpenedEvidence(config, ann, build, device, seed)
+        self.subnetworks = OpenedEvidence(config, ann, build, device, seed, exemplars)
 
     def learn(self, task: Task) -> None:
         self.subnetworks.train(task)
@@ -69,8 +76,9 @@ class ArtsyBest(Learner):
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.gates.restore(state)
-        self.subnetworks.restore(state)
+        self.subnetworks.restore(state, tasks)
 
     def report(self) -> dict[str, Any]:
         counted = sizes(self.subnetworks.n_parameters, self.state_dict())
-        return counted | {"temperature": self.subnetworks.temperature}
+        counted["temperature"] = self.subnetworks.temperature
+        return self.subnetworks.with_exemplars(counted)

@@ -24,7 +24,7 @@ from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.mean_field import MeanField
 from snn_artsy.learners.opened_evidence import OpenedEvidence
 from snn_artsy.learners.ranpac import RanPAC
-from snn_artsy.learners.replay import Replay, build_replay
+from snn_artsy.learners.replay import Exemplars, Replay, build_replay
 from snn_artsy.learners.simplecil import SimpleCIL
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.subnetworks import Build, builder
@@ -65,6 +65,11 @@ class Setting:
         image_bytes = prod(self.backbone.input_size) if needs_images else 0  # type: ignore[union-attr]
         return build_replay(self.config.gate, self.seed, image_bytes)
 
+    def exemplars(self) -> Exemplars | None:
+        """What keeps samples of old tasks, with ``gate.replay: exemplars``."""
+        replay = self.replay()
+        return replay if isinstance(replay, Exemplars) else None
+
 
 def build(name: str, setting: Setting) -> Learner:
     """The learner that is chosen by ``name``, with its own options."""
@@ -90,7 +95,8 @@ def build_snn(s: Setting, control: Control = "none") -> TaughtSubnetworks:
     its controls."""
     c = s.config
     if c.snn.mode == "gate" and c.ann.placement == "blocks":
-        opened = OpenedEvidence(c.artsy_best, c.ann, s.subnetworks(), s.device, s.seed)
+        networks, kept = s.subnetworks(), s.exemplars()
+        opened = OpenedEvidence(c.artsy_best, c.ann, networks, s.device, s.seed, kept)
         return SpikingGates(c.snn, c.gate, opened, s.dim, s.device, s.seed, s.observer, control)
     return ArtsySNN(c.snn, c.ann, c.gate, s.dim, s.device, s.seed, s.observer, control)
 
@@ -131,7 +137,8 @@ def artsy_ann_ridge(s: Setting) -> ArtsyANN:
 
 def artsy_best(s: Setting) -> ArtsyBest:
     """Artsy (ANN) with gates by class evidence, which the answer uses."""
-    return ArtsyBest(s.config.artsy_best, s.config.ann, s.subnetworks(), s.device, s.seed)
+    c, networks = s.config, s.subnetworks()
+    return ArtsyBest(c.artsy_best, c.ann, networks, s.device, s.seed, s.exemplars())
 
 
 def whitened_ncm(s: Setting) -> WhitenedNCM:

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, BestGateConfig
 from snn_artsy.learners.base import Batch, Prediction, Task, all_training
+from snn_artsy.learners.class_evidence import (
+    SHARES,
+    TEMPERATURES,
+    chained,
+    negative_log_likelihood,
+    of_tasks,
+    pool_costs,
+    pooled,
+)
 from snn_artsy.learners.gates import DiscriminantGates
+from snn_artsy.learners.replay import Exemplars
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
@@ -27,58 +37,7 @@ from snn_artsy.learners.subnetworks import (
     states,
     train,
 )
-from snn_artsy.learners.tasks import take
-
-TEMPERATURES = tuple(2.0 ** (k / 2) for k in range(15))
-"""1 to 128: discriminants fitted to few samples are too sure of new ones, never too cautious."""
-SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Of a sub-network's evidence for a class, beside its gate's."""
-
-
-def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
-    """Summed over samples, at each of `TEMPERATURES`: logits [n, C], target [n] -> [K]."""
-    costs = [F.cross_entropy(logits / t, target, reduction="sum") for t in TEMPERATURES]
-    return torch.stack(costs)
-
-
-def pool_costs(own: Tensor, gate: Tensor, target: Tensor) -> Tensor:
-    """Cost of each pool of a sub-network's evidence and the gates' on validation samples.
-
-    A logarithmic opinion pool softmax((w own + (1 - w) gate) / T) (Genest & Zidek 1986), w of
-    `SHARES` and T of `TEMPERATURES`: summed negative log-likelihoods [S, K].
-
-    Args:
-        own, gate: Evidence for some classes, [n, C].
-        target: The samples' places among them, int64 [n].
-    """
-    pools = [w * own + (1.0 - w) * gate for w in SHARES]
-    return torch.stack([negative_log_likelihood(pool, target) for pool in pools])
-
-
-def chained(splits: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """Class posteriors log P(c | x) from a chain of nested dichotomies (Frank & Kramer 2004).
-
-    Each task is told from those that came later, given that the sample is of none before:
-    log P(c) = log q_t(c) + sum_{u < t} log q_u(later than u) for a class c of task t.
-
-    Args:
-        splits: log q_t of the classes of task t and of all later ones, [B, C - C_{<t}] each.
-        counts: Classes of each task.
-    """
-    reached = splits[0].new_zeros(len(splits[0]))
-    parts = []
-    for split, n in zip(splits, counts, strict=True):
-        parts.append(reached[:, None] + split[:, :n])
-        if n < split.shape[1]:
-            reached = reached + split[:, n:].logsumexp(1)
-    return torch.cat(parts, dim=1)
-
-
-def of_tasks(gate: Tensor, of_class: Tensor) -> Tensor:
-    """Task posteriors log P(t | x), summed over classes: log P(c | x) [B, C] -> [B, N]."""
-    counts = of_class.bincount().tolist()
-    return torch.stack([part.logsumexp(1) for part in gate.split(counts, 1)], dim=1)
-
+from snn_artsy.learners.tasks import take, whole
 
 class OpenedEvidence:
     """One sub-network a task, each with a discriminant of its task's classes and all later ones.
@@ -89,18 +48,29 @@ class OpenedEvidence:
     tells its task from later ones and its classes from each other, by its evidence and the gates'
     together (`pool_costs`); where a sub-network is silent the gates' own stands. All is `chained`.
 
+    With exemplars every sub-network has seen all classes, the earlier ones by what is kept of them,
+    and tells each from all others; what the opened ones say is `pooled`.
+
     Args:
         config: How many gates open, or which control of them is made.
         ann, build: How sub-networks are trained, and made.
         device: Where tensors live.
         seed: Of sub-networks.
+        exemplars: Keeps samples of each task, for sub-networks that come later; None: nothing is
+            kept.
     """
 
     def __init__(
-        self, config: BestGateConfig, ann: ANNConfig, build: Build, device: str, seed: int
+        self,
+        config: BestGateConfig,
+        ann: ANNConfig,
+        build: Build,
+        device: str,
+        seed: int,
+        exemplars: Exemplars | None = None,
     ) -> None:
         self.config, self.ann, self.build = config, ann, build
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.exemplars = device, seed, exemplars
         self.generator = torch.Generator().manual_seed(seed)
         self.networks: list[SubNetwork] = []
         self.own: list[DiscriminantGates] = []
@@ -111,7 +81,9 @@ class OpenedEvidence:
 
     def sharing(self) -> OpenedEvidence:
         """Another one for a learner with other gates: what either trains serves both."""
-        other = OpenedEvidence(self.config, self.ann, self.build, self.device, self.seed)
+        kept = self.exemplars
+        own = None if kept is None else Exemplars(kept.per_class, kept.image_bytes)
+        other = OpenedEvidence(self.config, self.ann, self.build, self.device, self.seed, own)
         other.networks, other.generator = self.networks, self.generator
         return other
 
@@ -125,7 +97,7 @@ class OpenedEvidence:
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
 
-    def calibrate(self, task: Task, evidence: Tensor) -> None:
+    def calibrate(self, task: Task, evidence: Tensor, chosen: Tensor | None = None) -> None:
         """All sub-networks see the task, and find out how far they and the gates can be trusted.
 
         Temperatures and pools are tried on validation samples, with evidence that training samples
@@ -133,13 +105,14 @@ class OpenedEvidence:
 
         Args:
             evidence: Of the gates for the task's validation samples, [n, C].
+            chosen: Numbers of the samples to keep as exemplars; default: by herding on h_0.
         """
         networks = self.networks[: task.number + 1]
         (features, labels, _), told = all_training(task), embed_training(networks, task)[0]
         n_train = len(task.train)
         held = labels[n_train:]
         self.costs = self.costs + negative_log_likelihood(evidence, held)
-        self.own.append(DiscriminantGates(self.config.shrinkage))
+        self.own.append(self._begun(task.number))
         for t, discriminant in enumerate(self.own):
             first = told[:, 0]
             seen = _seen(features, first, told[:, t] if t else first)
@@ -151,6 +124,22 @@ class OpenedEvidence:
             self.pools = self.pools + costs
             discriminant.add_task(seen, labels)
         self.fitted = [discriminant.discriminant() for discriminant in self.own]
+        if self.exemplars is not None:
+            every = whole(task)
+            self.exemplars.add_task(
+                every if chosen is None else take(every, torch.isin(every.index, chosen))
+            )
+
+    def _begun(self, t: int) -> DiscriminantGates:
+        """The discriminant of a new sub-network, which exemplars of earlier tasks pass first."""
+        discriminant = DiscriminantGates(self.config.shrinkage)
+        if self.exemplars is None:
+            return discriminant
+        for u in range(t):
+            kept = self.exemplars.batch([u], purpose=0)
+            told = embed([self.networks[0], self.networks[t]], kept)
+            discriminant.add_task(_seen(kept.features, told[:, 0], told[:, 1]), kept.labels)
+        return discriminant
 
     # --- prediction -------------------------------------------------------------------------------
 
@@ -174,7 +163,7 @@ class OpenedEvidence:
             first: `first`, where the gates have seen it; else it is computed if any gate opens.
             driven: Gates that can open by themselves, bool [B, N]; default: all.
         """
-        of_class, counts = self._task_of_class(), [len(own.means[0]) for own in self.own]
+        of_class, counts = self._task_of_class(), self._counts()
         gate = (evidence / self.temperature).log_softmax(1)
         tasks = of_tasks(gate, of_class)
         if self.config.gates == "shuffled":
@@ -189,21 +178,27 @@ class OpenedEvidence:
             first[rows] = self.first(take(batch, rows))
         (w, temperature), added, splits = self._pool(), torch.zeros_like(batch.features), []
         for t, fitted in enumerate(self.fitted):
-            later = slice(sum(counts[:t]), None)
+            told = slice(self._first_told(t), None)
             # a silent gate's sub-network is not computed: the gates' own evidence stands
-            split = gate[:, later].log_softmax(1)
+            split = gate[:, told].log_softmax(1)
             rows = opened[:, t].nonzero()[:, 0]
             if len(rows):
                 h, h1 = batch.features[rows], first[rows]
                 own = embed([self.networks[t]], take(batch, rows))[:, 0] if t else h1
                 added[rows] += own - h
                 # gates as shuffled as they are, in units of their evidence
-                by_gate = self.temperature * gate[rows, later]
+                by_gate = self.temperature * gate[rows, told]
                 pool = w * _evidence(fitted, _seen(h, h1, own)) + (1.0 - w) * by_gate
                 split[rows] = (pool / temperature).log_softmax(1)
             splits.append(split)
-        scores = chained(splits, counts)
-        within = [split[:, :n].log_softmax(1) for split, n in zip(splits, counts, strict=True)]
+        if self.exemplars is None:
+            scores = chained(splits, counts)
+        else:
+            scores = pooled(splits, opened, gate)
+        within = []
+        for t, (split, n) in enumerate(zip(splits, counts, strict=True)):
+            begin = sum(counts[:t]) - self._first_told(t)
+            within.append(split[:, begin : begin + n].log_softmax(1))
         if self.config.gates == "open":  # nothing is gated: all tasks are equally likely
             scores = torch.cat(within, dim=1)
         if batch.true_task is not None:
@@ -233,8 +228,16 @@ class OpenedEvidence:
         share, k = divmod(int(self.pools.argmin()), len(TEMPERATURES))
         return SHARES[share], TEMPERATURES[k]
 
+    def _counts(self) -> list[int]:
+        """Classes of each task: the first sub-network has seen all of them."""
+        return [len(means) for means in self.own[0].means]
+
+    def _first_told(self, t: int) -> int:
+        """Label of the first class that sub-network t tells from the others."""
+        return 0 if self.exemplars is not None else sum(self._counts()[:t])
+
     def _task_of_class(self) -> Tensor:
-        counts = torch.tensor([len(own.means[0]) for own in self.own], device=self.device)
+        counts = torch.tensor(self._counts(), device=self.device)
         return torch.arange(len(counts), device=self.device).repeat_interleave(counts)
 
     def _opened(self, tasks: Tensor, true_task: Tensor | None, driven: Tensor | None) -> Tensor:
@@ -289,11 +292,23 @@ class OpenedEvidence:
         self.pools, self.costs = state["pools"], state["temperature.costs"]
 
     def checkpoint(self) -> dict[str, Tensor]:
-        return self.state_dict() | {"generator": self.generator.get_state()}
+        kept = {} if self.exemplars is None else self.exemplars.checkpoint()
+        return self.state_dict() | kept | {"generator": self.generator.get_state()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.load_state_dict(state)
+        if self.exemplars is not None:
+            self.exemplars.restore(state, [whole(task) for task in tasks])
         set_generator(self.generator, state["generator"])
+
+    def with_exemplars(self, report: dict[str, Any]) -> dict[str, Any]:
+        """A report whose stored sizes count what is kept of samples, too."""
+        if self.exemplars is None:
+            return report
+        return report | {
+            "stored_parameters": report["stored_parameters"] + self.exemplars.stored_parameters(),
+            "stored_bytes": report["stored_bytes"] + self.exemplars.stored_bytes(),
+        }
 
 
 def _evidence(discriminant: tuple[Tensor, Tensor], x: Tensor) -> Tensor:

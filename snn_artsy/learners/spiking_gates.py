@@ -15,9 +15,9 @@ from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_
 from snn_artsy.learners.opened_evidence import OpenedEvidence
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import class_means, cosine_scores
-from snn_artsy.learners.replay import build_replay
+from snn_artsy.learners.replay import Exemplars, build_replay
 from snn_artsy.learners.state import below, under
-from snn_artsy.learners.tasks import join, take
+from snn_artsy.learners.tasks import take, whole
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.encoding import NEGLIGIBLE, within_class_scatter
@@ -71,14 +71,17 @@ class SpikingGates(TaughtSubnetworks):
             self.tried = self._of_new_samples(task, means)
         self._teach(task)
         self.prototypes.add(means, [])
-        self.subnetworks.calibrate(task, self.tried)
+        # one choice of exemplars: by what drives the synapses
+        kept = isinstance(self.replay, Exemplars)
+        chosen = self.replay.batch([task.number], purpose=0).index if kept else None
+        self.subnetworks.calibrate(task, self.tried, chosen)
         self.tried = None
         self.probe.wait_for_spikes("test")
 
     def _training(self, task: Task) -> LabelledBatch:
         """All of a task's samples: those for validation have been asked before."""
-        whole = join([task.train, replace(task.validation, split="train")])
-        return replace(whole, features=self.driven_by(whole))
+        every = whole(task)
+        return replace(every, features=self.driven_by(every))
 
     def _of_new_samples(self, task: Task, means: Tensor) -> Tensor:
         """Evidence for the task's validation samples, float64 [n, C], by contacts that training
@@ -156,13 +159,14 @@ class SpikingGates(TaughtSubnetworks):
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         super().restore(state, tasks)
-        self.subnetworks.restore(below(state, "opened."))
+        self.subnetworks.restore(below(state, "opened."), tasks)
         self.tried = state.get("tried")
 
     def report(self) -> dict[str, Any]:
         report, opened = super().report(), self.subnetworks
         parameters = report["n_contacts"] + opened.n_parameters
-        return report | {"parameters": parameters, "temperature": opened.temperature}
+        report |= {"parameters": parameters, "temperature": opened.temperature}
+        return opened.with_exemplars(report)
 
 
 def _ratio(h0: Tensor, added: Tensor, labels: Tensor) -> Tensor:

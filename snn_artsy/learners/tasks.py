@@ -128,6 +128,11 @@ def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
     )
 
 
+def whole(task: Task) -> LabelledBatch:
+    """A task's training and validation samples as one batch of the training split."""
+    return join([task.train, replace(task.validation, split="train")])
+
+
 def _joined(loaders: Sequence[Loader | None]) -> Loader | None:
     present = [loader for loader in loaders if loader is not None]
     parts = [loader for loader in present if isinstance(loader, PartOf)]

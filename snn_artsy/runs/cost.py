@@ -79,6 +79,9 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     if name.startswith("artsy") and name != "artsy_best" and gate.replay == "gaussian":
         old = classes - tasks[-1].n_classes
         sizes["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
+    if name.startswith(("artsy", "mean_field")) and gate.replay == "exemplars":
+        kept = sum(min(task.n_classes * gate.exemplars_per_class, task.n_train) for task in tasks)
+        sizes["gate.exemplars_per_class"] = 4 * kept * dim
     if name in ("ranpac", "artsy_ann_ridge"):
         m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
         key = "ranpac.projection" if name == "ranpac" else "artsy_ridge.projection"

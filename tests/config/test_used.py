@@ -168,6 +168,11 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "artsy_ann",
     ),
     ({"gate.exemplars_per_class": 5}, {"gate.replay": "exemplars"}, "gate.replay exemplars"),
+    (
+        {"gate.replay": "none", "learners": ["artsy_best"]},
+        {"gate.replay": "exemplars"},
+        "for exemplars by artsy_best",
+    ),
     ({"gate.pseudo_per_class": 5, "gate.replay": "none"}, {"gate.replay": "gaussian"}, "gaussian"),
     (
         {"gate.features": "good", "learners": ["artsy_ann_lda"]},

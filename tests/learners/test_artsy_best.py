@@ -18,7 +18,7 @@ from snn_artsy.config import ANNConfig, BestGateConfig
 from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.base import LabelledBatch, all_training
 from snn_artsy.learners.gates import DiscriminantGates
-from snn_artsy.learners.opened_evidence import (
+from snn_artsy.learners.class_evidence import (
     SHARES,
     TEMPERATURES,
     chained,

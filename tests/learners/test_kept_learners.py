@@ -51,6 +51,7 @@ VARIANTS: dict[str, tuple[str, RunConfig]] = {name: (name, CONFIG) for name in L
 VARIANTS |= {
     "artsy_ann, exemplars": ("artsy_ann", EXEMPLARS),
     "artsy_ann, no replay": ("artsy_ann", NOTHING),
+    "artsy_best, exemplars": ("artsy_best", EXEMPLARS),
     "artsy_snn, exemplars": ("artsy_snn", EXEMPLARS),
     "artsy_snn, no replay": ("artsy_snn", NOTHING),
     "artsy_snn, gate": ("artsy_snn", replace(CONFIG, snn=replace(SNN, mode="gate"))),

@@ -32,7 +32,7 @@ from snn_artsy.config_builder import build as build_config
 from snn_artsy.config_sources import complete
 from snn_artsy.learners import Setting, build, build_snn
 from snn_artsy.learners.artsy_best import ArtsyBest
-from snn_artsy.learners.opened_evidence import of_tasks
+from snn_artsy.learners.class_evidence import of_tasks
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.tasks import join, take

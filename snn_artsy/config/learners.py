@@ -73,6 +73,8 @@ class ANNConfig:
         patch_dropout: With ``blocks``, share of the image's patches that a sub-network does not see
             in a training step, drawn anew in each (PatchDropout; Liu et al. 2023): an augmentation
             of tokens that are computed once, and as much less work.
+        continue_from_last: A task's sub-network starts as that of the task before ended, not anew
+            (as in the code of MOS; Sun et al. 2025). The earlier one stays as it is.
         optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
         epochs, lr, batch_size, weight_decay: Of the optimiser, with a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
@@ -84,6 +86,7 @@ class ANNConfig:
     scale: float = 0.1
     dropout: float = 0.0
     patch_dropout: float = 0.0
+    continue_from_last: bool = False
     optimiser: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
     lr: float = 0.05

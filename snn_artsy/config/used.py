@@ -302,6 +302,15 @@ WHERE_USED: tuple[Use, ...] = (
         _trained,
         of_learners=True,
     ),
+    Use(
+        ("ann.continue_from_last",),
+        _listed(TRAINING - {"aper_adapter"} | {"artsy_snn in snn.mode gate"})
+        + ", which train an adapter for each task",
+        lambda c: (
+            _takes_part(*(TRAINING - {"aper_adapter"}))(c) or (_spiking(c) and c.snn.mode == "gate")
+        ),
+        of_learners=True,
+    ),
     _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
     Use(
         ("gate.replay",),

@@ -17,6 +17,7 @@ from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
+    begun,
     embed_training,
     n_parameters,
     n_products,
@@ -71,7 +72,7 @@ class ArtsyANN(Learner):
         self.classes_per_task: list[int] = []
 
     def learn(self, task: Task) -> None:
-        network = self.build(self.generator)
+        network = begun(self.build, self.networks, self.config, self.generator)
         train(network, task, self.config, self.generator)
         self.networks.append(network)
         replayed = self._replayed(task.number)

@@ -13,7 +13,7 @@ from snn_artsy.learners.base import Batch, Prediction, Task, all_training
 from snn_artsy.learners.prototypes import class_means
 from snn_artsy.learners.replay import build_replay
 from snn_artsy.learners.state import modules, under
-from snn_artsy.learners.subnetworks import HeadAdapter
+from snn_artsy.learners.subnetworks import HeadAdapter, SubNetwork, begun, builder
 from snn_artsy.learners.subnetworks import train as train_subnetwork
 from snn_artsy.learners.thresholds import GateThresholds
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
@@ -54,7 +54,7 @@ class ArtsySNN(TaughtSubnetworks):
     ) -> None:
         super().__init__(config, build_replay(gate, seed), dim, device, seed, observer, control)
         self.ann, self.gate = ann, gate
-        self.adapters: list[HeadAdapter] = []
+        self.adapters: list[SubNetwork] = []
         self.thresholds = GateThresholds(gate)
 
     # --- learning ---------------------------------------------------------------------------------
@@ -66,7 +66,8 @@ class ArtsySNN(TaughtSubnetworks):
         if self.config.mode == "gate":
             # a generator of its own, so that both modes draw the same contacts
             generator = torch.Generator().manual_seed(self.seed + t)
-            adapter = HeadAdapter(self.dim, self.ann, generator).to(self.device)
+            build = builder(self.ann, self.dim, self.device)
+            adapter = begun(build, self.adapters, self.ann, generator)
             train_subnetwork(adapter, task, self.ann, generator)
             self.adapters.append(adapter)
         gained = self._gained(features, self._responses(features, index, "train"))

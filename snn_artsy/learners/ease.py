@@ -15,6 +15,7 @@ from snn_artsy.learners.state import listed, numbered, set_generator
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
+    begun,
     embed,
     embed_training,
     n_parameters,
@@ -82,7 +83,7 @@ class EASE(Learner):
         self.table: Tensor | None = None
 
     def learn(self, task: Task) -> None:
-        network = self.build(self.generator)
+        network = begun(self.build, self.networks, self.ann, self.generator)
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
         embedded, labels = embed_training(self.networks, task)

@@ -30,6 +30,7 @@ from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
+    begun,
     embed,
     embed_training,
     n_parameters,
@@ -93,7 +94,7 @@ class OpenedEvidence:
         """A new sub-network learns its task, if none has; `calibrate` must follow."""
         if task.number < len(self.networks):
             return
-        network = self.build(self.generator)
+        network = begun(self.build, self.networks, self.ann, self.generator)
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
 

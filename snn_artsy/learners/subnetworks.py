@@ -137,6 +137,17 @@ def builder(
     return lambda generator: BlockAdapters(backbone, config, generator).to(device)
 
 
+def begun(
+    build: Build, earlier: Sequence[SubNetwork], config: ANNConfig, generator: torch.Generator
+) -> SubNetwork:
+    """The sub-network of a new task before it is trained: a fresh one, or with
+    ``continue_from_last`` one that starts as the last task's ended (the earlier ones stay)."""
+    network = build(generator)
+    if config.continue_from_last and earlier:
+        network.load_state_dict(earlier[-1].state_dict())
+    return network
+
+
 def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.Generator) -> None:
     """Cross-entropy of a cosine classifier on h_0 + h_t over the task's classes; freezes h_t.
 

@@ -181,6 +181,11 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"ann.lr": 0.1, "learners": ["finetune_adapter"]}, {"learners": ["ease"]}, "ease"),
     (
+        {"ann.continue_from_last": True, "learners": ["aper_adapter", "ranpac"]},
+        {"learners": ["ease"]},
+        "an adapter for each task",
+    ),
+    (
         {"ann.lr": 0.1, "learners": ["ranpac"], "ranpac.adapt_first": False},
         {"ranpac.adapt_first": True},
         "ranpac",

@@ -14,7 +14,16 @@ from small_vit import BLOCKS, DATA_CONFIG, DIM, N_TASKS, PER_TASK, small_vit, st
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.config import ANNConfig, ConfigError, GateConfig, RanPACConfig, RunConfig
+from snn_artsy.config import (
+    ANNConfig,
+    ConfigError,
+    EncodingConfig,
+    GateConfig,
+    NeuronConfig,
+    RanPACConfig,
+    RunConfig,
+    SNNConfig,
+)
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import Prediction
 from snn_artsy.learners.subnetworks import ANSWER_BATCH, BlockAdapters, HeadAdapter, builder, train
@@ -326,3 +335,45 @@ def test_joined_batches_keep_their_images() -> None:
     assert torch.equal(whole.images, test.images)
     assert torch.equal(whole.tokens, test.tokens)
     assert torch.equal(whole.labels, test.labels)
+
+
+# --- continuing from the last sub-network ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "snn"),
+    [("ease", "full"), ("artsy_ann", "full"), ("artsy_best", "full"), ("artsy_snn", "gate")],
+)
+def test_a_sub_network_starts_where_the_last_one_ended(
+    name: str, snn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each learner with one for each task; without the option all start alike, W_up = 0."""
+    began: list[dict[str, Tensor]] = []
+
+    def seen(network: nn.Module, *_: Any) -> None:
+        began.append({key: value.clone() for key, value in network.state_dict().items()})
+        randomised(network, seed=len(began)).requires_grad_(False)
+
+    for module in ("ease", "artsy_ann", "opened_evidence"):
+        monkeypatch.setattr(f"snn_artsy.learners.{module}.train", seen)
+    monkeypatch.setattr("snn_artsy.learners.artsy_snn.train_subnetwork", seen)
+    for continued in (False, True):
+        began.clear()
+        ann = ANNConfig(bottleneck=3, continue_from_last=continued)
+        small = SNNConfig(
+            mode=snn, encoding=EncodingConfig(preset="fast"), neuron=NeuronConfig(per_class=1)
+        )
+        learner = build(name, Setting(RunConfig(ann=ann, snn=small), DIM, "cpu"))
+        for task in stream()[0]:
+            learner.learn(task)
+        ended = [randomised(HeadAdapter(DIM, ann, torch.Generator()), n + 1) for n in range(3)]
+        for t in (1, 2):
+            for key, value in ended[t - 1].state_dict().items():
+                assert torch.equal(began[t][key], value) == continued, key
+        assert not bool(began[0]["up.weight"].any())
+        assert bool(began[2]["up.weight"].any()) == continued
+        # what came before is as it was left
+        kept: Any = getattr(learner, "networks", None) or getattr(learner, "adapters", None)
+        kept = kept or learner.subnetworks.networks  # type: ignore[attr-defined]
+        for network, left in zip(kept, ended, strict=True):
+            assert torch.equal(network.up.weight, left.up.weight)

@@ -5,8 +5,16 @@ its blocks share.
 >>> features = extract_features(backbone, source.train, index, config)      # doctest: +SKIP
 """
 
+from snn_artsy.backbone.augmentation import Augmentation
 from snn_artsy.backbone.features import cache_directory, extract_features
 from snn_artsy.backbone.trunk import Trunk
 from snn_artsy.backbone.vit import FrozenBackbone, pieces_of
 
-__all__ = ["FrozenBackbone", "Trunk", "cache_directory", "extract_features", "pieces_of"]
+__all__ = [
+    "Augmentation",
+    "FrozenBackbone",
+    "Trunk",
+    "cache_directory",
+    "extract_features",
+    "pieces_of",
+]

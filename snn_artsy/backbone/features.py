@@ -150,6 +150,7 @@ def in_passes(
     threads: int,
     compute: Callable[[Tensor], Sequence[Tensor]],
     collect: Callable[[slice, Sequence[Tensor]], None],
+    prepare: Callable[[Any, int], Tensor] | None = None,
 ) -> None:
     """Compute something of each of these images, and hand it over in order, pass by pass.
 
@@ -162,13 +163,16 @@ def in_passes(
         compute: Transformed images [size, 3, H, W] on the backbone's device -> results, each with a
             row for every image.
         collect: Takes the rows of ``index`` that a pass had, and its results.
+        prepare: Takes an image and its number, and gives what goes in; default: the backbone's own
+            transform of the image.
     """
     on_gpu = backbone.device.type == "cuda"
     size = _pass_size(backbone, config)
     at_a_time = 1 if on_gpu else threads
 
     def load(i: int) -> Tensor:
-        return backbone.transform(split.load(i))
+        image = split.load(i)
+        return backbone.transform(image) if prepare is None else prepare(image, i)
 
     def one_pass(loading: list[Future[Tensor]]) -> list[Tensor]:
         images = [image.result() for image in loading]

@@ -6,13 +6,14 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snn_artsy.backbone.augmentation import Augmentation
 from snn_artsy.backbone.features import (
     cache_directory,
     cache_key,
@@ -133,6 +134,30 @@ class Trunk:
         for number in missing.tolist():
             self._newest.put(number, tokens[number])
         return torch.stack([tokens[i] for i in numbers.tolist()])
+
+    def augmented(
+        self, numbers: NDArray[np.int64], augmentation: Augmentation, draw: int
+    ) -> Tensor:
+        """Tokens of augmented images, computed anew and not kept: as `tokens`.
+
+        Args:
+            draw: Together with an image's number it says how the image is augmented.
+        """
+        parts: list[Tensor] = []
+
+        def compute(images: Tensor) -> Sequence[Tensor]:
+            return (self.backbone.rounded(images, self.first),)
+
+        def collect(_: slice, computed: Sequence[Tensor]) -> None:
+            parts.append(computed[0])
+
+        def prepare(image: Any, number: int) -> Tensor:
+            return augmentation(image, draw + number)
+
+        in_passes(
+            self.backbone, self.split, numbers, self.config, self.threads, compute, collect, prepare
+        )
+        return torch.cat(parts)
 
     def _put(self, rows: slice, tokens: Tensor) -> None:
         for number, each in zip(self.index[rows].tolist(), tokens, strict=True):

@@ -151,6 +151,13 @@ class FrozenBackbone(nn.Module):
             x = self._attended(first, x)
             return torch.stack([x, _after_mlp(vit.blocks[first], x)], dim=1).float()
 
+    def trunk_products(self, first: int) -> int:
+        """Multiplications that an image's `trunk` takes at least: in the linear layers of the
+        blocks before ``first``, for every patch."""
+        blocks: Any = self.vit.blocks
+        weights = sum(p.numel() for block in blocks[:first] for p in block.parameters())
+        return weights * int(self.vit.patch_embed.num_patches)  # type: ignore[union-attr, arg-type]
+
     def rounded(self, images: Tensor, first: int) -> Tensor:
         """`trunk` as it is kept, float16.
 

@@ -73,6 +73,11 @@ class ANNConfig:
         patch_dropout: With ``blocks``, share of the image's patches that a sub-network does not see
             in a training step, drawn anew in each (PatchDropout; Liu et al. 2023): an augmentation
             of tokens that are computed once, and as much less work.
+        augmentation: With ``blocks``, of training images while a sub-network is trained:
+            ``crop``: torchvision's RandomResizedCrop of 5 % to all of an image (LAMDA-PILOT);
+            ``crop_flip``: half of the crops are mirrored as well, which is for images whose mirror
+            images are of the same class, not for signs or digits. The trunk is computed anew for
+            each of them.
         continue_from_last: A task's sub-network starts as that of the task before ended, not anew
             (as in the code of MOS; Sun et al. 2025). The earlier one stays as it is.
         optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
@@ -86,6 +91,7 @@ class ANNConfig:
     scale: float = 0.1
     dropout: float = 0.0
     patch_dropout: float = 0.0
+    augmentation: Literal["none", "crop", "crop_flip"] = "none"
     continue_from_last: bool = False
     optimiser: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
@@ -100,6 +106,7 @@ class ANNConfig:
         take_types(self, "ann.")
         one_of("ann.placement", self.placement, ("head", "blocks"))
         within("ann.blocks", self.blocks, 1, 1000)
+        one_of("ann.augmentation", self.augmentation, ("none", "crop", "crop_flip"))
         one_of("ann.optimiser", self.optimiser, ("sgd", "adamw"))
         for name in ("dropout", "patch_dropout"):
             share = getattr(self, name)

@@ -276,7 +276,7 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     Use(("backbone.cache_dir",), "with backbone.cache true", lambda c: c.backbone.cache),
     Use(
-        ("ann.blocks", "ann.patch_dropout", "backbone.cache_gb"),
+        ("ann.blocks", "ann.patch_dropout", "ann.augmentation", "backbone.cache_gb"),
         "with ann.placement blocks",
         lambda c: c.ann.placement == "blocks",
     ),
@@ -297,7 +297,16 @@ WHERE_USED: tuple[Use, ...] = (
         of_learners=True,
     ),
     Use(
-        _in("ann", "dropout", "optimiser", "epochs", "lr", "batch_size", "weight_decay"),
+        _in(
+            "ann",
+            "dropout",
+            "augmentation",
+            "optimiser",
+            "epochs",
+            "lr",
+            "batch_size",
+            "weight_decay",
+        ),
         _listed(TRAINING | {"ranpac", "artsy_snn in snn.mode gate"}),
         _trained,
         of_learners=True,

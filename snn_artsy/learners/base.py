@@ -31,6 +31,7 @@ class Batch:
             (m_t := 1[t = true task]); None in every honest evaluation.
         load_images: Loads the pixels [B, 3, H, W] for learners that need more than h_0.
         load_tokens: Loads what sub-networks in the blocks go on from, [B, 2, T, D], on the CPU.
+        load_augmented: The same of images that are augmented as a drawn number says.
     """
 
     features: Tensor
@@ -39,6 +40,7 @@ class Batch:
     true_task: Tensor | None = None
     load_images: Callable[[], Tensor] | None = None
     load_tokens: Callable[[], Tensor] | None = None
+    load_augmented: Callable[[int], Tensor] | None = None
 
     @property
     def images(self) -> Tensor:
@@ -51,6 +53,13 @@ class Batch:
         if self.load_tokens is None:
             raise ValueError("this batch carries features only; build it with load_tokens")
         return self.load_tokens()
+
+    def augmented(self, draw: int) -> Tensor:
+        if self.load_augmented is None:
+            raise ValueError(
+                "this batch's images cannot be augmented; build it with load_augmented"
+            )
+        return self.load_augmented(draw)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -40,6 +40,7 @@ from snn_artsy.learners.subnetworks import (
 )
 from snn_artsy.learners.tasks import take, whole
 
+
 class OpenedEvidence:
     """One sub-network a task, each with a discriminant of its task's classes and all later ones.
 

@@ -233,7 +233,7 @@ class Exemplars:
     def _keep(self, train: LabelledBatch, rows: Tensor) -> None:
         exemplars = take(train, rows.to(train.index.device))
         # without its loaders a sample is its features alone
-        alone = replace(exemplars, load_images=None, load_tokens=None)
+        alone = replace(exemplars, load_images=None, load_tokens=None, load_augmented=None)
         self.tasks.append(exemplars if self.image_bytes else alone)
 
     def batch(self, tasks: list[int], purpose: int, mirrored: bool = False) -> LabelledBatch:

@@ -152,7 +152,8 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     """Cross-entropy of a cosine classifier on h_0 + h_t over the task's classes; freezes h_t.
 
     The classifier's weights start at the class means of h_0 and are dropped afterwards; its scale
-    is learnt (CosineLinear of the CIL toolboxes). Images are not augmented (our definition).
+    is learnt (CosineLinear of the CIL toolboxes). With ``augmentation`` adapters in the blocks see
+    every image augmented anew in each epoch.
     """
     data = task.train
     target = data.labels - task.classes[0]
@@ -160,10 +161,16 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     weight = nn.Parameter(F.normalize(means, dim=1))
     sigma = nn.Parameter(data.features.new_tensor(10.0))
 
+    def embedded(part: Batch) -> Tensor:
+        if config.augmentation == "none" or not isinstance(network, BlockAdapters):
+            return part.features + network.answer(part)
+        # E_t(x) itself: nobody needs the h_0 of an augmented image
+        augmented: Tensor = network(part.augmented(_draw(generator)))
+        return augmented
+
     def loss(rows: Tensor) -> Tensor:
         rows = rows.to(target.device)
-        part = take(data, rows)
-        scores = cosine_scores(part.features + network.answer(part), weight)
+        scores = cosine_scores(embedded(take(data, rows)), weight)
         return F.cross_entropy(sigma * scores, target[rows])
 
     noisy = [m for m in network.modules() if isinstance(m, (Bottleneck, BlockAdapters))]
@@ -174,6 +181,11 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     for module in noisy:
         module.noise = None
     network.requires_grad_(False)
+
+
+def _draw(generator: torch.Generator) -> int:
+    """How a batch's images are augmented: drawn from a generator that checkpoints keep."""
+    return int(torch.randint(2**31, (), generator=generator))
 
 
 def embed(networks: Sequence[SubNetwork], batch: Batch) -> Tensor:

@@ -14,12 +14,13 @@ from torch import Tensor
 from snn_artsy.data.stream import SampleSet, TaskStream
 from snn_artsy.learners.base import Batch, LabelledBatch, Split, Task
 
-Load = Callable[[Split, NDArray[np.int64]], Tensor]
+Load = Callable[..., Tensor]
 """(split, sample numbers [n]) -> what they are beside their features: transformed images
-[n, 3, H, W], or tokens [n, 2, T, D]; validation images are numbered in the source's train split."""
+[n, 3, H, W], or tokens [n, 2, T, D]; validation images are numbered in the source's train split.
+For images that are augmented a draw comes third."""
 
 
-Loader = Callable[[], Tensor]
+Loader = Callable[..., Tensor]
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
@@ -32,8 +33,8 @@ class PartOf:
     split: Split
     index: NDArray[np.int64]
 
-    def __call__(self) -> Tensor:
-        return self.load(self.split, self.index)
+    def __call__(self, *draw: int) -> Tensor:
+        return self.load(self.split, self.index, *draw)
 
 
 def feature_task_stream(
@@ -43,6 +44,7 @@ def feature_task_stream(
     device: torch.device | str,
     load_images: Load | None = None,
     load_tokens: Load | None = None,
+    load_augmented: Load | None = None,
 ) -> Iterator[tuple[Task, LabelledBatch]]:
     """Each task with its own test batch, in order of arrival.
 
@@ -53,6 +55,7 @@ def feature_task_stream(
         device: Where features, numbers and labels are put.
         load_images: For learners that need pixels; called only when ``batch.images`` is read.
         load_tokens: For sub-networks in the blocks; called only when ``batch.tokens`` is read.
+        load_augmented: The same of training images that are augmented.
     """
     train_index, test_index = stream.train_index, stream.test_index
     for name, features, index in (
@@ -74,6 +77,9 @@ def feature_task_stream(
             labels=torch.from_numpy(samples.labels).to(device),
             load_images=load_images and PartOf(load_images, split, samples.index),
             load_tokens=load_tokens and PartOf(load_tokens, split, samples.index),
+            load_augmented=PartOf(load_augmented, split, samples.index)
+            if load_augmented and split == "train"
+            else None,
         )
 
     for task in stream.tasks:
@@ -96,7 +102,7 @@ def take(batch: AnyBatch, rows: Tensor) -> AnyBatch:
     def loader(whole: Loader | None) -> Loader | None:
         if isinstance(whole, PartOf):
             return replace(whole, index=index.cpu().numpy())
-        return None if whole is None else lambda: whole()[positions.cpu()]
+        return None if whole is None else lambda *draw: whole(*draw)[positions.cpu()]
 
     part = replace(
         batch,
@@ -105,6 +111,7 @@ def take(batch: AnyBatch, rows: Tensor) -> AnyBatch:
         true_task=None if batch.true_task is None else batch.true_task[positions],
         load_images=loader(batch.load_images),
         load_tokens=loader(batch.load_tokens),
+        load_augmented=loader(batch.load_augmented),
     )
     return _labelled(part, batch, positions)
 
@@ -125,6 +132,7 @@ def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
         labels=torch.cat([b.labels for b in batches]),
         load_images=_joined([b.load_images for b in batches]),
         load_tokens=_joined([b.load_tokens for b in batches]),
+        load_augmented=_joined([b.load_augmented for b in batches]),
     )
 
 
@@ -140,4 +148,4 @@ def _joined(loaders: Sequence[Loader | None]) -> Loader | None:
         return replace(parts[0], index=np.concatenate([part.index for part in parts]))
     if len(present) < len(loaders):
         return None
-    return lambda: torch.cat([each() for each in present])
+    return lambda *draw: torch.cat([each(*draw) for each in present])

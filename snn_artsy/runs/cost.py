@@ -32,12 +32,19 @@ _MLP_GATED = (
 _TEST_BATCH = 500  # samples that a learner answers at a time
 
 
-def check_cost(config: RunConfig, dim: int, tasks: Sequence[TaskSize], free: int | None) -> None:
+def check_cost(
+    config: RunConfig,
+    dim: int,
+    tasks: Sequence[TaskSize],
+    free: int | None,
+    of_trunk: int = 0,
+) -> None:
     """Refuse a run that takes more memory or time than this machine has.
 
     Args:
         dim: D, the size of h_0.
         free: Bytes of memory to be had; None: unknown.
+        of_trunk: Multiplications of an image's pass through the trunk.
 
     Raises:
         ConfigError: Naming the learner, what it takes, and the keys that decide it.
@@ -50,7 +57,7 @@ def check_cost(config: RunConfig, dim: int, tasks: Sequence[TaskSize], free: int
                 f"{name} needs about {in_words(needed)} of memory and "
                 f"{in_words(free)} are free; the most goes to {largest}, make it smaller",
             )
-        days = seconds(name, config, dim, tasks) / 86400
+        days = seconds(name, config, dim, tasks, of_trunk) / 86400
         if days > LONGEST_DAYS:
             raise ConfigError(
                 "learners",
@@ -104,8 +111,11 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     return sum(sizes.values()), largest
 
 
-def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> float:
-    """Lower bound on a learner's time (s), from the loops that the configuration repeats."""
+def seconds(
+    name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize], of_trunk: int = 0
+) -> float:
+    """Lower bound on a learner's time (s), from the loops that the configuration repeats; with
+    ``ann.augmentation`` the trunk, of so many multiplications an image, is one of them."""
     if LEARNERS.origin(name):
         return 0.0
     ann, snn = config.ann, config.snn
@@ -120,6 +130,8 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
         if _adapts(name, config):
             passes += epochs * -(-n // batch)
             products += epochs * n * 4 * dim * ann.bottleneck
+            if ann.augmentation != "none" and not name.startswith("finetune"):
+                products += epochs * n * of_trunk
         if name in _MLP_GATED:
             passes += ann.gate_epochs * -(-n // ann.batch_size) * (number + 1)
             products += ann.gate_epochs * n * dim * ann.gate_hidden * (number + 1)
@@ -147,6 +159,8 @@ def seconds(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -
 
 def _adapts(name: str, config: RunConfig) -> bool:
     """Whether a learner trains something by gradient descent."""
+    if name == "ranpac" and not config.ranpac.adapt_first:
+        return False
     return name not in _WITHOUT_ADAPTERS or (name == "artsy_snn" and config.snn.mode == "gate")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import TaskID
 
-from snn_artsy.backbone import FrozenBackbone, Trunk, cache_directory, extract_features
+from snn_artsy.backbone import (
+    Augmentation,
+    FrozenBackbone,
+    Trunk,
+    cache_directory,
+    extract_features,
+)
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import with_adapters
@@ -112,8 +119,10 @@ def prepare(
     source.test.check(stream.test_index)
     backbone = FrozenBackbone.build(config.backbone, device)
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in stream.tasks]
-    check_cost(config, backbone.dim, sizes, free_memory())
     in_blocks = config.ann.placement == "blocks"
+    first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
+    of_trunk = 0 if first is None else backbone.trunk_products(first)
+    check_cost(config, backbone.dim, sizes, free_memory(), of_trunk)
     shared = backbone if in_blocks else None
     for name in config.learners:
         if not LEARNERS.origin(
@@ -121,7 +130,6 @@ def prepare(
         ):  # built-in ones refuse bad settings here, before it takes time
             build(name, Setting(config, backbone.dim, device, backbone=shared))
     before = backbone.weights_sha256()
-    first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
     used = {"train": (source.train, every), "test": (source.test, stream.test_index)}
     trunks = _trunks(config, backbone, used, console)
     features: dict[str, NDArray[np.float32]] = {}
@@ -159,7 +167,18 @@ def prepare(
 
     def load_tokens(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
         name = "test" if split == "test" else "train"
-        return _tokens(trunks[name], used[name][0], index)
+        return _tokens(trunks[name], used[name][0], index, Trunk.tokens)
+
+    augmented = bool(trunks) and config.ann.augmentation != "none"
+    if augmented:
+        augmentation = Augmentation(backbone, config.ann.augmentation == "crop_flip")
+        say(console, _told_of_augmentation(config, sum(size.n_train for size in sizes)))
+
+    def load_augmented(split: Split, index: NDArray[np.int64], draw: int) -> torch.Tensor:
+        def tokens(trunk: Trunk, own: NDArray[np.int64]) -> torch.Tensor:
+            return trunk.augmented(own, augmentation, draw)
+
+        return _tokens(trunks["train"], source.train, index, tokens)
 
     tasks = list(
         feature_task_stream(
@@ -169,6 +188,7 @@ def prepare(
             device,
             load_images if in_blocks else None,
             load_tokens if trunks else None,
+            load_augmented if augmented else None,
         )
     )
     seconds = time.perf_counter() - started
@@ -212,9 +232,23 @@ def _trunks(
     return trunks
 
 
-def _tokens(trunks: dict[int, Trunk], split: ImageSplit, index: NDArray[np.int64]) -> torch.Tensor:
-    """Tokens of a split's images (`Trunk.tokens`), whatever part they are of."""
-    pieces = [(rows, trunks[number].tokens(own)) for number, rows, own in by_part(split, index)]
+def _told_of_augmentation(config: RunConfig, n_train: int) -> str:
+    epochs = config.ann.epochs
+    return (
+        f"ann.augmentation {config.ann.augmentation}: nothing kept serves training; a learner with "
+        f"an adapter for each task computes the trunk of {epochs * n_train:,} images more "
+        f"({epochs} epochs of {n_train:,})"
+    )
+
+
+def _tokens(
+    trunks: dict[int, Trunk],
+    split: ImageSplit,
+    index: NDArray[np.int64],
+    tokens_of: Callable[[Trunk, NDArray[np.int64]], torch.Tensor],
+) -> torch.Tensor:
+    """Tokens of a split's images, whatever part they are of, each part's by its own trunk."""
+    pieces = [(rows, tokens_of(trunks[number], own)) for number, rows, own in by_part(split, index)]
     if len(pieces) == 1:
         return pieces[0][1]
     tokens = torch.empty(len(index), *pieces[0][1].shape[1:], dtype=pieces[0][1].dtype)

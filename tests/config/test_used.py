@@ -180,6 +180,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "artsy_ann",
     ),
     ({"ann.lr": 0.1, "learners": ["finetune_adapter"]}, {"learners": ["ease"]}, "ease"),
+    ({"ann.augmentation": "crop"}, {"ann.placement": "blocks"}, "ann.placement blocks"),
+    (
+        {
+            "ann.augmentation": "crop",
+            "ann.placement": "blocks",
+            "learners": ["finetune_adapter"],
+        },
+        {"learners": ["ease"]},
+        "ease",
+    ),
     (
         {"ann.continue_from_last": True, "learners": ["aper_adapter", "ranpac"]},
         {"learners": ["ease"]},

@@ -20,8 +20,8 @@ _DRAWING = Lock()
 
 
 class Augmentation:
-    """torchvision's ``RandomResizedCrop``, and ``RandomHorizontalFlip`` with ``flips``, in the place
-    of the resizing and the central crop of the ViT's own transform.
+    """torchvision's ``RandomResizedCrop``, and with ``flips`` ``RandomHorizontalFlip``, in the
+    place of the resizing and the central crop of the ViT's own transform.
 
     Args:
         backbone: Whose input size, interpolation and normalisation it has.

@@ -193,10 +193,8 @@ class OpenedEvidence:
                 pool = w * _evidence(fitted, _seen(h, h1, own)) + (1.0 - w) * by_gate
                 split[rows] = (pool / temperature).log_softmax(1)
             splits.append(split)
-        if self.exemplars is None:
-            scores = chained(splits, counts)
-        else:
-            scores = pooled(splits, opened, gate)
+        every = self.exemplars is not None  # each has seen every class
+        scores = pooled(splits, opened, gate) if every else chained(splits, counts)
         within = []
         for t, (split, n) in enumerate(zip(splits, counts, strict=True)):
             begin = sum(counts[:t]) - self._first_told(t)

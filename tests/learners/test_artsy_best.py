@@ -17,7 +17,6 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig, BestGateConfig
 from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.base import LabelledBatch, all_training
-from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.class_evidence import (
     SHARES,
     TEMPERATURES,
@@ -25,6 +24,7 @@ from snn_artsy.learners.class_evidence import (
     of_tasks,
     pool_costs,
 )
+from snn_artsy.learners.gates import DiscriminantGates
 
 SHIFTS = 0.4 * torch.randn(N_TASKS, DIM, generator=torch.Generator().manual_seed(5))
 

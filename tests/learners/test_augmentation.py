@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 from test_subnetworks import BLOCKS, DIM, block_adapters, by_hand, randomised, small_vit, stream
 from test_trunk import INDEX, Counting, Make, files
-from test_trunk import backbone as backbone  # noqa: PLC0414 (fixtures)
-from test_trunk import make as make  # noqa: PLC0414
-from test_trunk import split as split  # noqa: PLC0414
+from test_trunk import backbone as backbone
+from test_trunk import make as make
+from test_trunk import split as split
 from torch import Tensor
 from torchvision import transforms
 
@@ -71,9 +71,9 @@ def test_crops_alone_never_mirror_and_flips_do_by_half() -> None:
 
 
 def test_the_trunk_is_computed_of_augmented_images_and_nothing_of_it_is_kept(
-    make: Make,  # noqa: F811
-    split: Counting,  # noqa: F811
-    backbone: Any,  # noqa: F811
+    make: Make,
+    split: Counting,
+    backbone: Any,
     tmp_path: Path,
 ) -> None:
     trunk, crop = make(), Augmentation(backbone, False)

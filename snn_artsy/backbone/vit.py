@@ -204,6 +204,38 @@ class FrozenBackbone(nn.Module):
             embedding: Tensor = vit.forward_head(vit.norm(out), pre_logits=True)
         return embedding.float()
 
+    def class_token(self, tokens: Tensor, first: int, n: int) -> Tensor:
+        """The class token after the first ``n`` blocks, from the tokens of `trunk`, which have
+        passed ``first + 1``: [B, 2, T, D] -> float32 [B, D], without gradients."""
+        _, out = tokens.unbind(1)
+        with torch.no_grad(), self._arithmetic():
+            for number in range(first + 1, n):
+                x = self._attended(number, out)
+                out = _after_mlp(self.vit.blocks[number], x)  # type: ignore[index]
+        return out[:, 0].float()
+
+    def require_class_token(self, first: int, n: int) -> None:
+        """Refuse a block whose class token cannot be had from the tokens of `trunk`.
+
+        Raises:
+            ConfigError: There is no such block, it comes before the tokens, or there is no class
+                token.
+        """
+        vit: Any = self.vit
+        depth, key, value = len(vit.blocks), "snn.tap", f"block_{n}"
+        if vit.cls_token is None:
+            reason = f"{self.name!r} has no class token; use h0 or first"
+        elif n > depth:
+            reason = f"{self.name!r} has {depth} blocks; use at most block_{depth}"
+        elif n <= first:
+            reason = (
+                f"what is kept of an image has passed {first + 1} blocks of {depth} (ann.blocks "
+                f"{depth - first}); use block_{first + 1} to block_{depth}, or more ann.blocks"
+            )
+        else:
+            return
+        raise ConfigError(key, reason, value)
+
     def _attended(self, number: int, x: Tensor) -> Tensor:
         """Tokens after a block's attention; of the last block those that h_0 is made of."""
         vit: Any = self.vit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -318,6 +319,9 @@ class TeacherConfig:
             phase -+ spread, so that each draws its own line between early and late inputs.
         reliability: Probability that a neuron of it fires at each of these times.
         current: Strength, in thresholds; whatever it is, each pulse causes one spike.
+        source: What teaches the silent synapses that gate adapters in the blocks: ``classes``, each
+            image its class's assembly, or ``adapter``: each neuron stands for a unit of the
+            sub-network's bottleneck and fires with it.
     """
 
     lag_ms: float | None = None
@@ -325,9 +329,11 @@ class TeacherConfig:
     phase_spread_ms: float = 0.0
     reliability: float = 0.9
     current: float = 1.5
+    source: Literal["classes", "adapter"] = "classes"
 
     def __post_init__(self) -> None:
         take_types(self, "snn.teacher.")
+        one_of("snn.teacher.source", self.source, ("classes", "adapter"))
         within("snn.teacher.lag_ms", self.lag_ms, 0.01, 1e6, "ms")
         within("snn.teacher.phase_ms", self.phase_ms, 0, 1e6, "ms")
         within("snn.teacher.phase_spread_ms", self.phase_spread_ms, 0, 1e6, "ms")
@@ -385,8 +391,9 @@ class SNNConfig:
             plain pair STDP without a presynaptic target).
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
-        tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``, or
-            ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units.
+        tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``;
+            ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units; or
+            ``block_K``: the class token after the frozen ViT's first K blocks.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
@@ -398,7 +405,7 @@ class SNNConfig:
 
     preset: str = "default"
     mode: Literal["full", "gate"] = "full"
-    tap: Literal["h0", "first"] = "h0"
+    tap: str = "h0"
     fidelity: Literal["current", "conductance"] = "current"
     receptors: Receptors = field(default_factory=Receptors)
     readout: float = 0.05
@@ -415,7 +422,12 @@ class SNNConfig:
         take_types(self, "snn.")
         one_of("snn.preset", self.preset, tuple(SNN_PRESETS))
         one_of("snn.mode", self.mode, ("full", "gate"))
-        one_of("snn.tap", self.tap, ("h0", "first"))
+        require(
+            self.tap in ("h0", "first") or self.tapped_block is not None,
+            "snn.tap",
+            self.tap,
+            "use h0, first, or the class token after a block: block_1, block_2, ...",
+        )
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         if self.fidelity == "conductance":
             require(
@@ -431,6 +443,13 @@ class SNNConfig:
                 f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
             )
         within("snn.readout", self.readout, 1e-9, 1e9)
+        require(
+            self.teacher.source == "classes" or self.plasticity.rule != "error",
+            "snn.teacher.source",
+            self.teacher.source,
+            "the error-driven rule compares what assemblies foresee with the class that is taught: "
+            "use classes, or another snn.plasticity.rule",
+        )
         require(
             self.replay.epochs == 0 or self.plasticity.rule in ("error", "none"),
             "snn.replay.epochs",
@@ -462,6 +481,12 @@ class SNNConfig:
             f"them within {base.contact_ms / 1000:.3g} s, so that changes come out too large "
             "(docs/model.md, Plasticity rule); snn.plasticity.update step integrates them"
         )
+
+    @property
+    def tapped_block(self) -> int | None:
+        """K of ``tap: block_K``; None: another tap."""
+        found = re.fullmatch(r"block_([1-9][0-9]{0,3})", self.tap)
+        return int(found[1]) if found else None
 
     def tapped(self, dim: int) -> int:
         """Size of what drives the silent synapses, for an h_0 of size ``dim``."""

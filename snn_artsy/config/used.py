@@ -239,7 +239,7 @@ OF_SPIKING: tuple[Use, ...] = (
     Use(
         (
             *_in("snn", "mode", "tap", "readout", "fidelity", "receptors"),
-            *("snn.neuron.floor", "snn.teacher.current"),
+            *("snn.neuron.floor", "snn.teacher.current", "snn.teacher.source"),
         ),
         "by artsy_snn (learners) and its controls",
         _spiking,
@@ -384,7 +384,11 @@ WHERE_USED: tuple[Use, ...] = (
         ),
     ),
     Use(("snn.readout",), "with snn.mode full", lambda c: c.snn.mode == "full"),
-    Use(("snn.tap",), "with snn.mode gate and ann.placement blocks", _spiking_gates),
+    Use(
+        ("snn.tap", "snn.teacher.source"),
+        "with snn.mode gate and ann.placement blocks",
+        _spiking_gates,
+    ),
     Use(
         ("snn.receptors",),
         "with snn.fidelity conductance",

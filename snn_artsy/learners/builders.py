@@ -97,7 +97,9 @@ def build_snn(s: Setting, control: Control = "none") -> TaughtSubnetworks:
     if c.snn.mode == "gate" and c.ann.placement == "blocks":
         networks, kept = s.subnetworks(), s.exemplars()
         opened = OpenedEvidence(c.artsy_best, c.ann, networks, s.device, s.seed, kept)
-        return SpikingGates(c.snn, c.gate, opened, s.dim, s.device, s.seed, s.observer, control)
+        assert s.backbone is not None  # or else there would be no sub-networks
+        own = (s.backbone, s.dim, s.device, s.seed, s.observer, control)
+        return SpikingGates(c.snn, c.gate, opened, *own)
     return ArtsySNN(c.snn, c.ann, c.gate, s.dim, s.device, s.seed, s.observer, control)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snn_artsy.backbone import FrozenBackbone
+from snn_artsy.checks import require
 from snn_artsy.config import GateConfig, SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training
 from snn_artsy.learners.opened_evidence import OpenedEvidence
@@ -17,6 +19,7 @@ from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.replay import Exemplars, build_replay
 from snn_artsy.learners.state import below, under
+from snn_artsy.learners.subnetworks import BlockAdapters, in_parts
 from snn_artsy.learners.tasks import take, whole
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import NullObserver, SynapseObserver
@@ -33,14 +36,20 @@ class SpikingGates(TaughtSubnetworks):
     votes (our definition).
 
     Args:
-        config: Of silent synapses; ``tap`` says what drives them.
+        config: Of silent synapses; ``tap`` says what drives them, ``teacher.source`` what teaches
+            them.
         gate: Of what stands in for earlier tasks.
         subnetworks: Trained and asked.
+        backbone: The frozen ViT, in whose blocks they are.
         dim: D.
         device: Where tensors live.
         seed: Of contacts, order of presentation and noise.
         observer: Receives reports of what happens; default: nobody does.
         control: A control experiment instead of the model.
+
+    Raises:
+        ConfigError: The tap is of a block that is not there, or an assembly has more neurons than
+            the bottleneck that teaches them has units.
     """
 
     def __init__(
@@ -48,6 +57,7 @@ class SpikingGates(TaughtSubnetworks):
         config: SNNConfig,
         gate: GateConfig,
         subnetworks: OpenedEvidence,
+        backbone: FrozenBackbone,
         dim: int,
         device: str,
         seed: int,
@@ -57,13 +67,24 @@ class SpikingGates(TaughtSubnetworks):
         replay, driving = build_replay(gate, seed), config.tapped(dim)
         super().__init__(config, replay, driving, device, seed, observer, control)
         self.gate, self.subnetworks, self.size = gate, subnetworks, dim
+        self.backbone, units = backbone, subnetworks.ann.bottleneck
+        self.first_block = backbone.first_adapted(subnetworks.ann.blocks)
+        if config.tapped_block is not None:
+            backbone.require_class_token(self.first_block, config.tapped_block)
+        require(
+            config.teacher.source == "classes" or config.neuron.per_class <= units,
+            "snn.neuron.per_class",
+            config.neuron.per_class,
+            f"with snn.teacher.source adapter each neuron of an assembly stands for another of the "
+            f"bottleneck's {units} units (ann.bottleneck): use at most so many",
+        )
         self.beta = torch.ones((), device=device)
         self.tried: Tensor | None = None  # `_of_new_samples`, while their task is learnt
 
     def learn(self, task: Task) -> None:
         self.subnetworks.train(task)
         if self.config.tap == "first" and task.number == 0:
-            added = self.subnetworks.first(task.train) - task.train.features
+            added = self._first(task.train) - task.train.features
             self.beta = _ratio(task.train.features, added, task.train.labels)
         features, labels, _ = all_training(task)
         means = class_means(features, labels, task.classes)
@@ -98,22 +119,48 @@ class SpikingGates(TaughtSubnetworks):
         responses = tried._responses(self.driven_by(held), held.index, held.split)
         return tried._evidence(held, responses)
 
+    def _taught(self, task: Task, train: LabelledBatch) -> Tensor:
+        if self.config.teacher.source == "classes":
+            return super()._taught(task, train)
+        network = self.subnetworks.networks[task.number]
+        assert isinstance(network, BlockAdapters)
+        active = network.bottleneck(train)
+        return taught_by_units(active, train.labels, task.classes, self.config.neuron.per_class)
+
     def driven_by(self, batch: Batch) -> Tensor:
-        """What drives the silent synapses: h_0 [B, D], or [h_0, beta h_1], [B, 2D]."""
+        """What drives the silent synapses: h_0 or a block's class token [B, D], or [h_0, beta h_1],
+        [B, 2D]."""
         if self.config.tap == "h0":
             return batch.features
-        return self._with_first(batch, self.subnetworks.first(batch))
+        if (n := self.config.tapped_block) is not None:
+            return in_parts(batch, lambda tokens: self._class_token(tokens, n))
+        return self._with_first(batch, self._first(batch))
+
+    def _class_token(self, tokens: Tensor, n: int) -> Tensor:
+        tokens = tokens.to(self.backbone.device).float()
+        return self.backbone.class_token(tokens, self.first_block, n)
+
+    def _first(self, batch: Batch) -> Tensor:
+        """h_0 + h_1, [B, D]; h_0 where no sub-network may answer."""
+        return batch.features if self._shut else self.subnetworks.first(batch)
+
+    @property
+    def _shut(self) -> bool:
+        return self.subnetworks.config.gates == "shut"
 
     def _with_first(self, batch: Batch, first: Tensor) -> Tensor:
         return torch.cat([batch.features, self.beta * (first - batch.features)], dim=1)
 
     def predict(self, batch: Batch) -> Prediction:
         shown: list[Tensor] = []
-        first = None if self.config.tap == "h0" else self.subnetworks.first(batch)
-        seen = batch.features if first is None else self._with_first(batch, first)
+        first = self._first(batch) if self.config.tap == "first" else None
+        seen = self.driven_by(batch) if first is None else self._with_first(batch, first)
         responses = self._responses(seen, batch.index, batch.split, record=batch, shown=shown)
         answer = self.subnetworks.answer(
-            batch, self._evidence(batch, responses), first, self._fired(responses)
+            batch,
+            self._evidence(batch, responses),
+            None if self._shut else first,
+            self._fired(responses),
         )
         return replace(
             answer,
@@ -128,7 +175,7 @@ class SpikingGates(TaughtSubnetworks):
         votes = torch.cat([votes for votes, _ in responses], dim=1).double()
         assert self.prototypes.base is not None
         without = cosine_scores(batch.features, self.prototypes.base).double()
-        if self.subnetworks.config.gates == "shut":
+        if self._shut:
             return without
         return torch.where(self._fired(responses).any(1)[:, None], votes, without)
 
@@ -140,7 +187,7 @@ class SpikingGates(TaughtSubnetworks):
     def variant(self, config: SNNConfig, control: Control = "none") -> SpikingGates:
         """Sub-networks do not depend on what opens them, so that each is trained once for all."""
         shared, own = self.subnetworks.sharing(), (self.size, self.device, self.seed)
-        return SpikingGates(config, self.gate, shared, *own, control=control)
+        return SpikingGates(config, self.gate, shared, self.backbone, *own, control=control)
 
     # --- what is kept and reported ----------------------------------------------------------------
 
@@ -167,6 +214,33 @@ class SpikingGates(TaughtSubnetworks):
         parameters = report["n_contacts"] + opened.n_parameters
         report |= {"parameters": parameters, "temperature": opened.temperature}
         return opened.with_exemplars(report)
+
+
+def taught_by_units(
+    active: Tensor, labels: Tensor, classes: Sequence[int], per_class: int
+) -> Tensor:
+    """Whom each sample teaches where bottleneck units are the teachers, bool [n, K C].
+
+    The K neurons of a class's assembly stand for the K units that tell the class best from the
+    task's others, by the difference of the unit's means in standard deviations within. A neuron is
+    taught by each sample, of whatever class, in which its unit is active beyond the middle of the
+    two means (our definition).
+
+    Args:
+        active: Activity of the units, [n, r].
+        labels: int64 [n].
+        classes: The task's.
+        per_class: K, at most r.
+    """
+    taught = []
+    for c in classes:
+        own, rest = active[labels == c], active[labels != c]
+        mean, other = own.mean(0), rest.mean(0) if len(rest) else torch.zeros_like(own[0])
+        within = (own - mean).square().sum(0) + (rest - other).square().sum(0)
+        told = (mean - other) / (within / len(active)).sqrt().clamp_min(1e-12)
+        units = told.argsort(descending=True, stable=True)[:per_class]
+        taught.append(active[:, units] > 0.5 * (mean + other)[units])
+    return torch.cat(taught, dim=1)
 
 
 def _ratio(h0: Tensor, added: Tensor, labels: Tensor) -> Tensor:

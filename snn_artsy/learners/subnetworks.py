@@ -54,6 +54,15 @@ class Bottleneck(nn.Module):
         return self.scale * self.up(hidden)
 
 
+def in_parts(batch: Batch, of_tokens: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a function of the tokens gives for a batch, a bounded number of images at a time:
+    [B, D]."""
+    device = batch.index.device
+    rows = torch.arange(len(batch), device=device).split(ANSWER_BATCH[device.type])
+    parts = [of_tokens(take(batch, r).tokens) for r in rows]
+    return torch.cat([batch.features[:0], *parts])
+
+
 class HeadAdapter(Bottleneck):
     """h_t = a bottleneck's answer to h_0: placement ``head``. No pass of the ViT of its own."""
 
@@ -113,11 +122,19 @@ class BlockAdapters(nn.Module):
         """h_t, what the sub-network adds to h_0: [B, D]; the tokens are loaded."""
         if torch.is_grad_enabled():
             return self(batch.tokens) - batch.features
-        rows = torch.arange(len(batch), device=batch.index.device).split(
-            ANSWER_BATCH[batch.index.device.type]
-        )
-        parts = [self(take(batch, r).tokens) for r in rows]
-        return torch.cat([batch.features[:0], *parts]) - batch.features
+        return in_parts(batch, self) - batch.features
+
+    def bottleneck(self, batch: Batch) -> Tensor:
+        """ReLU(W_down x) of the last block's adapter at the class token, [B, r]; no gradients."""
+        seen: list[Tensor] = []
+        down: nn.Module = self.adapters[-1].down  # type: ignore[union-attr, assignment]
+        hook = down.register_forward_hook(lambda _m, _x, hidden: seen.append(F.relu(hidden[:, 0])))
+        try:
+            with torch.no_grad():
+                in_parts(batch, self)
+        finally:
+            hook.remove()
+        return torch.cat(seen)
 
 
 SubNetwork = HeadAdapter | BlockAdapters

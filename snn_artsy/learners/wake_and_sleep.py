@@ -110,25 +110,29 @@ class TaughtSubnetworks(SpikingSubnetworks):
         """The pairing protocol: each training sample is shown, its class's assembly is taught."""
         t, layer = task.number, self.layers[-1]
         teacher, duration = self.config.teacher, self.config.encoding.duration_ms(teaching=True)
-        labels = train.labels
+        taught = self._taught(task, train)
         if self.control == "shuffled_labels":
-            labels = labels[torch.randperm(len(labels), generator=self.generator).to(self.device)]
-        assembly = torch.arange(layer.n_post, device=self.device) // self.config.neuron.per_class
+            mixed = torch.randperm(len(train), generator=self.generator)
+            taught = taught[mixed.to(self.device)]
         traced = self.probe.choose_traced(layer)
-        n_batches = -(-len(labels) // self.config.plasticity.batch_size)
+        n_batches = -(-len(train) // self.config.plasticity.batch_size)
         pairs_every = told_every(n_batches * self.config.plasticity.epochs)
         for epoch in range(self.epoch, self.config.plasticity.epochs):
             windows = self.probe.windows(layer, n_batches, epoch)
             offset = EPOCH_STRIDE * epoch
-            order = torch.randperm(len(labels), generator=self.generator).to(self.device)
+            order = torch.randperm(len(train), generator=self.generator).to(self.device)
             for rows in order.split(self.config.plasticity.batch_size):
                 index = train.index[rows]
                 pre = self._encode(self.encoder, train.features[rows], index, "train", offset)
                 if self.control == "shuffled_timing":
                     pre = shuffle_in_time(pre, self.seed, STREAMS["shuffle"] + offset, index)
-                taught = assembly == (labels[rows] - task.classes[0])[:, None]
                 fires = teaching_spikes(
-                    self.schedule, teacher, taught, self.seed, STREAMS["teacher"] + offset, index
+                    self.schedule,
+                    teacher,
+                    taught[rows],
+                    self.seed,
+                    STREAMS["teacher"] + offset,
+                    index,
                 )
                 start = self.probe.clock_ms + duration * np.arange(len(rows))
                 before = layer.ampa[traced[:, 0], traced[:, 1]]
@@ -160,6 +164,12 @@ class TaughtSubnetworks(SpikingSubnetworks):
             self.epoch = epoch + 1
             if self.after_epoch is not None:
                 self.after_epoch()
+
+    def _taught(self, task: Task, train: LabelledBatch) -> Tensor:
+        """Whom each sample teaches, bool [n, n_post]: its class's assembly."""
+        assembly = torch.arange(self.layers[-1].n_post, device=self.device)
+        assembly //= self.config.neuron.per_class
+        return assembly == (train.labels - task.classes[0])[:, None]
 
     def _sleep(self, t: int) -> None:
         """Replay: all sub-networks compete, and contacts change by the error of their answer."""

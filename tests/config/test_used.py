@@ -202,6 +202,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"ann.lr": 0.1, "learners": ["artsy_snn"]}, {"snn.mode": "gate"}, "snn.mode gate"),
     (
+        {"snn.teacher.source": "adapter", "snn.mode": "gate"},
+        {"ann.placement": "blocks"},
+        "snn.mode gate and ann.placement blocks",
+    ),
+    (
+        {"snn.tap": "block_9", "snn.mode": "gate"},
+        {"ann.placement": "blocks"},
+        "snn.mode gate and ann.placement blocks",
+    ),
+    (
         {"snn.tap": "first", "snn.mode": "gate"},
         {"ann.placement": "blocks"},
         "snn.mode gate and ann.placement blocks",

@@ -193,15 +193,20 @@ class FinetuneConfig:
     Args:
         epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule, in each
             task anew.
+        alignment_epochs: After a task the head alone is trained so many epochs more, on samples
+            drawn from Gaussians of all classes so far (classifier alignment of SLCA; Zhang et al.
+            2023, which has 5); 0: not at all.
     """
 
     epochs: int = 20
     lr: float = 0.01
     batch_size: int = 48
     weight_decay: float = 5e-4
+    alignment_epochs: int = 0
 
     def __post_init__(self) -> None:
         take_types(self, "finetune.")
+        within("finetune.alignment_epochs", self.alignment_epochs, 0, 1_000_000)
         for name in ("epochs", "batch_size"):
             within(f"finetune.{name}", getattr(self, name), 1, 1_000_000)
         positive("finetune.lr", self.lr)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.learners.finetune import ALIGNED_PER_CLASS
 from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
 from snn_artsy.registry import LEARNERS
 
@@ -81,6 +82,8 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         sizes["ann.bottleneck"] = 4 * (networks + 2) * 2 * dim * ann.bottleneck
         batch = min(ann.batch_size, shown)
         sizes["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
+    if name.startswith("finetune") and config.finetune.alignment_epochs:
+        sizes["finetune.alignment_epochs"] = 4 * classes * ALIGNED_PER_CLASS * dim
     if name in _MLP_GATED:
         sizes["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
     if name.startswith("artsy") and name != "artsy_best" and gate.replay == "gaussian":
@@ -124,6 +127,10 @@ def seconds(
         n = task.n_train
         if name.startswith("finetune"):
             epochs, batch = config.finetune.epochs, config.finetune.batch_size
+            seen = sum(other.n_classes for other in tasks[: number + 1])
+            drawn = ALIGNED_PER_CLASS * seen * (number > 0)
+            passes += config.finetune.alignment_epochs * -(-drawn // batch)
+            products += config.finetune.alignment_epochs * drawn * dim * seen
         else:
             first_only = name in ("aper_adapter", "ranpac") and number > 0
             epochs, batch = (0 if first_only else ann.epochs), ann.batch_size
@@ -199,5 +206,5 @@ def _repeated(name: str) -> str:
     if name in _PAIRED:
         return "snn.plasticity.epochs, snn.replay.epochs, snn.encoding.n_steps or test_steps"
     if name.startswith("finetune"):
-        return "finetune.epochs"
+        return "finetune.epochs or finetune.alignment_epochs"
     return "joint.max_iterations" if name == "joint" else "ann.epochs or ann.gate_epochs"

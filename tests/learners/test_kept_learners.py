@@ -46,11 +46,14 @@ CONFIG = RunConfig(
     artsy_ridge=RidgeGateConfig(projection=12),
 )
 EXEMPLARS = replace(CONFIG, gate=replace(CONFIG.gate, replay="exemplars"))
+ALIGNED = replace(CONFIG, finetune=replace(CONFIG.finetune, alignment_epochs=2))
 NOTHING = replace(CONFIG, gate=replace(CONFIG.gate, replay="none"))
 VARIANTS: dict[str, tuple[str, RunConfig]] = {name: (name, CONFIG) for name in LEARNERS}
 VARIANTS |= {
     "artsy_ann, exemplars": ("artsy_ann", EXEMPLARS),
     "artsy_ann, no replay": ("artsy_ann", NOTHING),
+    "finetune_linear, aligned": ("finetune_linear", ALIGNED),
+    "finetune_adapter, aligned": ("finetune_adapter", ALIGNED),
     "artsy_best, exemplars": ("artsy_best", EXEMPLARS),
     "artsy_snn, exemplars": ("artsy_snn", EXEMPLARS),
     "artsy_snn, no replay": ("artsy_snn", NOTHING),

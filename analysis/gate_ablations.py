@@ -42,7 +42,7 @@ from snn_artsy.learners.shuffled import EQUAL_DENSITY, ShuffledAtEqualDensity
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.subnetworks import SubNetwork
 from snn_artsy.learners.tasks import join, take
-from snn_artsy.runs.compare import require_same_test_images
+from snn_artsy.runs.compare import with_same_test_images
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import FeatureStream, prepare
 from snn_artsy.runs.tables import ABSENT, markdown
@@ -298,7 +298,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--controls", action="store_true", help="of what contacts learn, too")
     of = asked(parser, words, "gate_ablations")
-    require_same_test_images(of.config.data)
+    of = replace(of, config=with_same_test_images(of.config))
     each: list[Measures] = []
     for config in of.configs():
         own = replace(config, learners=["artsy_best", "artsy_snn"])

@@ -79,6 +79,8 @@ class DataConfig:
         train_share: Share of each class's training images that is used, drawn by the seed.
         train_per_class: At most so many training images a class (validation included).
         test_per_class: At most so many test images a class.
+        test_seed: Seed that draws these; default: the run's seed, in a comparison its first one, so
+            that all seeds are asked about the same images.
     """
 
     name: str = "digits"
@@ -97,6 +99,7 @@ class DataConfig:
     train_share: float = 1.0
     train_per_class: int | None = None
     test_per_class: int | None = None
+    test_seed: int | None = None
 
     def __post_init__(self) -> None:
         take_types(self, "data.")
@@ -111,6 +114,7 @@ class DataConfig:
         within("data.n_tasks", self.n_tasks, 1, 100_000, "tasks")
         within("data.increment", self.increment, 1, 1_000_000, "classes")
         within("data.base", self.base, 0, 1_000_000, "classes (0: as many as data.increment)")
+        within("data.test_seed", self.test_seed, 0, 2**32 - 1)
         within("data.order_seed", self.order_seed, 0, 2**32 - 1)  # what NumPy takes
         require(
             self.base == 0 or self.increment is not None,
@@ -176,7 +180,14 @@ class DataConfig:
                 train_share=self.train_share,
                 train_per_class=_first(source.train_per_class, self.train_per_class),
                 test_per_class=_first(source.test_per_class, self.test_per_class),
+                test_seed=self.test_seed,
             )
+
+    @property
+    def draws_test_images(self) -> bool:
+        """Not all test images take part, of this data set or of a source of the sequence."""
+        own = [source.test_per_class for source in self.sources or []]
+        return any(each is not None for each in (self.test_per_class, *own))
 
     @staticmethod
     def keys_of_source(number: int) -> AbstractContextManager[None]:

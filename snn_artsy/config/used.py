@@ -268,6 +268,11 @@ WHERE_USED: tuple[Use, ...] = (
         _OF_EACH_SOURCE,
         lambda c: not _in_sequence(c) or c.data.n_tasks is None,
     ),
+    Use(
+        ("data.test_seed",),
+        "with test_per_class (of data, or of one of data.sources)",
+        lambda c: c.data.draws_test_images,
+    ),
     Use(("data.order_seed",), "without data.class_order", lambda c: c.data.class_order is None),
     Use(
         ("backbone.pretrained",),

@@ -156,7 +156,8 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
                     f"class {name!r} has no test images; add some, or leave the class out with "
                     "data.class_range",
                 )
-            chosen = _choose(test_images, config.test_per_class, seed, _TEST, class_number)
+            test_seed = seed if config.test_seed is None else config.test_seed
+            chosen = _choose(test_images, config.test_per_class, test_seed, _TEST, class_number)
             test.append((label, chosen))
         samples = (_sample_set(train), _sample_set(validation), _sample_set(test))
         tasks.append(TaskSplit(number, tuple(labels), *samples, source.name))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from snn_artsy.checks import ConfigError, NotFinite, require
-from snn_artsy.config import DataConfig, RecordConfig, RunConfig
+from snn_artsy.config import RecordConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
@@ -52,7 +52,8 @@ def compare(
 ) -> tuple[Path, dict[str, Any]]:
     """Run every learner with seeds ``config.seed``, +1, ...: the directory and its summary.
 
-    A seed draws the class order, the training images (``data.train_share``) and all noise.
+    A seed draws the class order, the training images (``data.train_share``) and all noise. Test
+    images of which not all take part (``data.test_per_class``) are drawn once, by the first seed.
     Finished cells are kept in ``cells/`` and not run again; a damaged one is named and run again.
     A learner whose numbers are not finite with some seed is named in the summary as ``failed``, and
     takes part in nothing else there; the others go on.
@@ -73,7 +74,7 @@ def compare(
         )
     if config.record != RecordConfig():
         raise ConfigError("record", "a comparison records nothing; leave the section out")
-    require_same_test_images(config.data)
+    config = with_same_test_images(config)
     require(
         config.seed + n_seeds <= 2**31,
         "seeds",
@@ -117,21 +118,13 @@ def compare(
     return directory, summary
 
 
-def require_same_test_images(data: DataConfig) -> None:
-    """Intervals over seeds and test images need the same images with every seed.
-
-    Raises:
-        ConfigError: Each seed would draw its own.
-    """
-    shares = [("data", data.test_per_class)]
-    shares += [(f"data.sources.{i}", s.test_per_class) for i, s in enumerate(data.sources or [])]
-    for section, share in shares:
-        if share is not None:
-            raise ConfigError(
-                f"{section}.test_per_class",
-                "a comparison resamples test images, which must be the same for "
-                "every seed; leave it out",
-            )
+def with_same_test_images(config: RunConfig) -> RunConfig:
+    """The configuration for every seed: intervals over seeds and test images need the same images
+    with each, so that where not all take part the first seed draws them."""
+    data = config.data
+    if not data.draws_test_images or data.test_seed is not None:
+        return config
+    return replace(config, data=replace(data, test_seed=config.seed))
 
 
 def _missing(config: RunConfig, facts: Facts, console: Console) -> list[str]:

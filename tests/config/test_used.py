@@ -136,6 +136,12 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"nested_mean.levels": 5}, {"learners": ["nested_mean"]}, "nested_mean"),
     ({"data.root": "images"}, {"data.name": "imagefolder"}, "not digits"),
     ({"data.download": True}, {"data.name": "mnist"}, "torchvision"),
+    ({"data.test_seed": 3}, {"data.test_per_class": 5}, "with test_per_class"),
+    (
+        {"data.test_seed": 3, **IN_SEQUENCE},
+        {"data.sources": [{"name": "digits", "test_per_class": 5}]},
+        "with test_per_class",
+    ),
     (
         {"data.download": True, **IN_SEQUENCE},
         {"data.sources": [{"name": "digits"}, {"name": "mnist"}]},

@@ -178,8 +178,6 @@ def test_what_is_refused(compared: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ConfigError, match="holds something else"):
         module.compare(RunConfig(out=str(tmp_path)), 1, QUIET)
-    with pytest.raises(ConfigError, match=r"data\.test_per_class"):
-        module.compare(RunConfig(data=DataConfig(test_per_class=3)), 1, QUIET)
     with WriterLock(compared), pytest.raises(ConfigError, match=r"^out: .*still being written"):
         module.compare(other, 2, QUIET)
 

@@ -322,9 +322,23 @@ def test_a_directory_of_another_comparison_is_refused(calls: Calls, tmp_path: Pa
 def test_test_images_must_be_the_same(
     calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"data\.test_per_class"):
-        module.compare(config_of(tmp_path / "out", test_per_class=3), 1, QUIET)
-    assert not (tmp_path / "out").exists()
+    # not all of them: the first seed draws them for all, in the comparison's own file, too
+    prepared: list[RunConfig] = []
+
+    def prepare(config: RunConfig, *_: Any) -> FeatureStream:
+        prepared.append(config)
+        return frozen_of(config.seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "prepare", prepare)
+        module.compare(config_of(tmp_path / "few", test_per_class=3), 2, QUIET)
+        assert len({config.seed for config in prepared}) == 2
+        assert {config.data.test_seed for config in prepared} == {prepared[0].seed}
+        module.compare(config_of(tmp_path / "few", test_per_class=3), 2, QUIET)
+        with pytest.raises(ConfigError, match=r"data\.test_seed was"):
+            module.compare(config_of(tmp_path / "few", test_per_class=3, test_seed=9), 2, QUIET)
+        module.compare(config_of(tmp_path / "own", test_per_class=3, test_seed=9), 1, QUIET)
+        assert prepared[-1].data.test_seed == 9
     monkeypatch.setattr(
         module, "prepare", lambda config, *_: frozen_of(config.seed, first_image=40 + config.seed)
     )

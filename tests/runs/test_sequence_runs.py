@@ -17,6 +17,7 @@ from rich.console import Console
 from snn_artsy.api import configured
 from snn_artsy.cli import main
 from snn_artsy.config import RunConfig
+from snn_artsy.data import build_stream, load_source
 from snn_artsy.runs import checkpointer
 from snn_artsy.runs.features import prepare
 from snn_artsy.runs.run import execute, resume
@@ -142,19 +143,25 @@ def test_a_run_that_is_cut_off_goes_on_with_the_same_numbers(
 
 
 @pytest.mark.parametrize("source", ["data.sources.1.test_per_class", "data.test_per_class"])
-def test_a_comparison_refuses_test_images_that_seeds_would_draw(
+def test_seeds_of_a_comparison_share_the_test_images_that_are_drawn(
     values: dict[str, Any], source: str
 ) -> None:
-    from snn_artsy.runs.compare import compare
-
     sources = [{"root": "signs"}, {"root": "hands"}]
     given: dict[str, Any] = {"data.sources": sources}
     if source == "data.test_per_class":
         given[source] = 2
     else:
         sources[1]["test_per_class"] = 2  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=f"^{source}: a comparison resamples"):
-        compare(configured(values | given), 2, Console(quiet=True))
+    config = configured(values | given)
+    assert config.data.draws_test_images
+    images = load_source(config.data)
+
+    def drawn(seed: int, test_seed: int | None) -> list[int]:
+        data = replace(config.data, test_seed=test_seed)
+        return build_stream(data, images, seed).test_index.tolist()
+
+    assert drawn(1, 7) == drawn(2, 7) == drawn(7, None)
+    assert len({tuple(drawn(0, test_seed)) for test_seed in range(6)}) > 1
 
 
 def test_domains_with_the_same_classes(values: dict[str, Any], tmp_path: Path) -> None:

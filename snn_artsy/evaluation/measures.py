@@ -108,7 +108,8 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
             "gate_open_share": metrics.open_share(last.gates),
             "mean_open_gates": metrics.mean_open_gates(last.gates),
             "all_silent_share": metrics.all_silent_share(last.gates),
-            "gates_uninformative": bool(metrics.gates_uninformative(last.gates)),
+            "gate_informedness": metrics.gate_informedness(last.gates, true_task),
+            "gates_uninformative": metrics.gates_uninformative(last.gates, true_task),
         }
     if last.oracle_gate_predicted is not None:
         measures["oracle_gate_accuracy"] = metrics.accuracy(last.oracle_gate_predicted, last.labels)

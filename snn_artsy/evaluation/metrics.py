@@ -191,6 +191,10 @@ def gate_precision(gates: ArrayLike, true_task: ArrayLike) -> float:
     return own / n_open if n_open else math.nan
 
 
+LEAST_INFORMEDNESS = 0.1
+"""Gates that are open for their own task's samples more often by less than this tell too little."""
+
+
 def gate_recall(gates: ArrayLike, true_task: ArrayLike) -> float:
     """Share of samples whose own gate is open."""
     gates, true_task = _gates(gates, true_task)
@@ -212,10 +216,19 @@ def all_silent_share(gates: ArrayLike) -> float:
     return float((~_gates(gates)[0].any(axis=1)).mean())
 
 
-def gates_uninformative(gates: ArrayLike) -> bool:
-    """Whether more than N/2 of the N gates are open on average."""
-    gates = _gates(gates)[0]
-    return bool(mean_open_gates(gates) > gates.shape[1] / 2)
+def gate_informedness(gates: ArrayLike, true_task: ArrayLike) -> float:
+    """How much more often a gate is open for its own task's samples than for others', -1 to 1
+    (Youden 1950): 0 for gates that tell nothing, however many are open; NaN with one gate."""
+    gates, true_task = _gates(gates, true_task)
+    n, n_gates = gates.shape
+    own = float(gates[np.arange(n), true_task].sum())
+    others = float(gates.sum()) - own
+    return own / n - others / (n * (n_gates - 1)) if n_gates > 1 else math.nan
+
+
+def gates_uninformative(gates: ArrayLike, true_task: ArrayLike) -> bool:
+    """Whether `gate_informedness` is below `LEAST_INFORMEDNESS`."""
+    return gate_informedness(gates, true_task) < LEAST_INFORMEDNESS
 
 
 def standard_error(share: float, n: int) -> float:

@@ -117,6 +117,7 @@ def test_every_measure_by_hand() -> None:
         "gate_recall": 5 / 8,
         "mean_open_gates": 1.0,
         "all_silent_share": 0.25,
+        "gate_informedness": 5 / 8 - 3 / 8,  # 8 gates are open, 5 of them the own ones
         "gates_uninformative": False,
         "oracle_gate_accuracy": 6 / 8,
         "a_last_spikes_only": 0.5,

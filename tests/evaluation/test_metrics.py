@@ -128,10 +128,27 @@ def test_gate_measures() -> None:
     assert m.mean_open_gates(GATES) == pytest.approx(5 / 4)
     assert m.open_share(GATES) == pytest.approx([2 / 4, 3 / 4, 0.0])
     assert m.all_silent_share(GATES) == pytest.approx(1 / 4)
-    # N/2 = 1.5 of 3 gates: 1.25 open is still informative, 3 are not.
-    assert not m.gates_uninformative(GATES)
-    assert m.gates_uninformative(np.ones((2, 3), dtype=bool))
-    assert not m.gates_uninformative(np.array([[True, False]]))  # exactly N/2
+    # Own gates are open in 2 of 4 cases, others' in 3 of 8.
+    assert m.gate_informedness(GATES, TRUE_TASK) == pytest.approx(2 / 4 - 3 / 8)
+    assert not m.gates_uninformative(GATES, TRUE_TASK)
+
+
+def test_gates_are_judged_by_whom_they_open_for_and_not_by_how_many() -> None:
+    tasks, likeliest = np.arange(5), np.eye(5, dtype=bool)
+    # three of five open, the own one always among them: 1 - 2/4
+    three = likeliest | np.roll(likeliest, 1, axis=1) | np.roll(likeliest, 2, axis=1)
+    assert m.gate_informedness(three, tasks) == pytest.approx(0.5)
+    assert not m.gates_uninformative(three, tasks)
+    # one open, whichever the task: right for a fifth of samples, as by chance
+    one = np.zeros((5, 5), dtype=bool)
+    one[:, 0] = True
+    for gates in (one, np.ones((5, 5), dtype=bool), np.zeros((5, 5), dtype=bool)):
+        assert m.gate_informedness(gates, tasks) == 0.0
+        assert m.gates_uninformative(gates, tasks)
+    assert m.gate_informedness(~likeliest, tasks) == -1.0
+    # with one task there is nothing to tell
+    assert math.isnan(m.gate_informedness(np.ones((2, 1), dtype=bool), [0, 0]))
+    assert not m.gates_uninformative(np.ones((2, 1), dtype=bool), [0, 0])
 
 
 def test_gate_measures_without_open_gates_or_samples() -> None:

@@ -55,6 +55,33 @@ def test_worked_out_by_hand() -> None:
     )
 
 
+def test_exemplars_alignment_and_augmented_images_by_hand() -> None:
+    """Kept features; samples of 256 a class and their head; the trunk once an image and epoch."""
+    few = config_of(gate__replay="exemplars", gate__exemplars_per_class=3)
+    none = config_of(gate__replay="none")
+    for name in ("artsy_best", "artsy_ann", "artsy_snn", "mean_field"):
+        more = memory(name, few, DIM, TASKS)[0] - memory(name, none, DIM, TASKS)[0]
+        assert more == 4 * 5 * 2 * 3 * DIM
+    plain, aligned = (config_of(finetune__alignment_epochs=n) for n in (0, 7))
+    assert memory("finetune_linear", aligned, DIM, TASKS)[0] == (
+        memory("finetune_linear", plain, DIM, TASKS)[0] + 4 * 10 * 256 * DIM
+    )
+    times = [seconds("finetune_linear", config, DIM, TASKS) for config in (plain, aligned)]
+    batches = sum(-(-256 * n // aligned.finetune.batch_size) for n in (4, 6, 8, 10))
+    products = sum(256 * n * DIM * n for n in (4, 6, 8, 10))
+    assert times[1] - times[0] == pytest.approx(7 * (batches * 5e-5 + products / 1e12))
+    blocks = {"ann__placement": "blocks", "ann__epochs": 3}
+    plain, crops = (config_of(**blocks, ann__augmentation=kind) for kind in ("none", "crop"))
+    for name, n_tasks in (("ease", 5), ("aper_adapter", 1), ("finetune_adapter", 0)):
+        times = [seconds(name, config, DIM, TASKS, 10**10) for config in (plain, crops)]
+        assert times[1] - times[0] == pytest.approx(3 * n_tasks * 270 * 10**10 / 1e12)
+    without = config_of(**blocks, ann__augmentation="crop", ranpac__adapt_first=False)
+    assert seconds("ranpac", without, DIM, TASKS, 10**10) < 1
+    with pytest.raises(ConfigError, match=r"ease would take more than .* fewer ann\.epochs"):
+        check_cost(config_of(**blocks, ann__augmentation="crop", learners=["ease"]), DIM, TASKS,
+                   None, 10**16)  # fmt: skip
+
+
 def test_spiking_gates_train_adapters_and_a_tap_doubles_the_units() -> None:
     """By hand: 2 D units more for 8 neurons a class, and adapters of every task beside them."""
     full = config_of(record__snapshots=True)

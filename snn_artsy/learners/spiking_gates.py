@@ -68,9 +68,9 @@ class SpikingGates(TaughtSubnetworks):
         super().__init__(config, replay, driving, device, seed, observer, control)
         self.gate, self.subnetworks, self.size = gate, subnetworks, dim
         self.backbone, units = backbone, subnetworks.ann.bottleneck
-        self.first_block = backbone.first_adapted(subnetworks.ann.blocks)
         if config.tapped_block is not None:
-            backbone.require_class_token(self.first_block, config.tapped_block)
+            first = backbone.first_adapted(subnetworks.ann.blocks)
+            backbone.require_class_token(first, config.tapped_block)
         require(
             config.teacher.source == "classes" or config.neuron.per_class <= units,
             "snn.neuron.per_class",
@@ -137,8 +137,8 @@ class SpikingGates(TaughtSubnetworks):
         return self._with_first(batch, self._first(batch))
 
     def _class_token(self, tokens: Tensor, n: int) -> Tensor:
-        tokens = tokens.to(self.backbone.device).float()
-        return self.backbone.class_token(tokens, self.first_block, n)
+        first = self.backbone.first_adapted(self.subnetworks.ann.blocks)
+        return self.backbone.class_token(tokens.to(self.backbone.device).float(), first, n)
 
     def _first(self, batch: Batch) -> Tensor:
         """h_0 + h_1, [B, D]; h_0 where no sub-network may answer."""

@@ -127,7 +127,7 @@ class BlockAdapters(nn.Module):
     def bottleneck(self, batch: Batch) -> Tensor:
         """ReLU(W_down x) of the last block's adapter at the class token, [B, r]; no gradients."""
         seen: list[Tensor] = []
-        down: nn.Module = self.adapters[-1].down  # type: ignore[union-attr, assignment]
+        down: nn.Module = self.adapters[-1].down  # type: ignore[assignment]
         hook = down.register_forward_hook(lambda _m, _x, hidden: seen.append(F.relu(hidden[:, 0])))
         try:
             with torch.no_grad():

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
-from test_subnetworks import BLOCKS, DIM, block_adapters, by_hand, randomised, small_vit, stream
+from small_vit import BLOCKS, DIM, small_vit, stream
+from test_subnetworks import block_adapters, by_hand, randomised
 from test_trunk import INDEX, Counting, Make, files
 from test_trunk import backbone as backbone
 from test_trunk import make as make
@@ -139,13 +140,13 @@ def test_parts_of_a_batch_are_augmented_like_the_whole() -> None:
 def test_a_run_augments_the_same_after_a_resume(tmp_path: Path) -> None:
     said = io.StringIO()
     config = RunConfig(
-        data=DataConfig(train_per_class=4, test_per_class=1, class_range=[0, 4], n_tasks=2),
+        data=DataConfig(train_per_class=3, test_per_class=1, class_range=[0, 4], n_tasks=2),
         backbone=replace(RunConfig().backbone, cache_dir=str(tmp_path)),
         ann=ANNConfig(placement="blocks", blocks=1, bottleneck=2, epochs=2, augmentation="crop"),
         learners=["ease"],
     )
     features = prepare(config, "cpu", Console(file=said, width=500))
-    assert "the trunk of 24 images more (2 epochs of 12)" in said.getvalue()
+    assert "the trunk of 16 images more (2 epochs of 8)" in said.getvalue()
     setting, (first, second) = features.setting(config, "cpu"), [t for t, _ in features.tasks]
     # images that nothing is trained on are as they are
     assert first.validation.load_augmented is None

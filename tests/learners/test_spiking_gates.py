@@ -177,9 +177,9 @@ def test_calibration_is_with_samples_that_contacts_were_not_taught() -> None:
     given: list[Tensor] = []
     calibrate = learner.subnetworks.calibrate
 
-    def told(task: Any, evidence: Tensor) -> None:
+    def told(task: Any, evidence: Tensor, chosen: Tensor | None) -> None:
         given.append(evidence)
-        calibrate(task, evidence)
+        calibrate(task, evidence, chosen)
 
     learner.subnetworks.calibrate = told
     for task in TASKS[:2]:

@@ -19,7 +19,7 @@ from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.replay import Exemplars, build_replay
 from snn_artsy.learners.state import below, under
-from snn_artsy.learners.subnetworks import BlockAdapters, in_parts
+from snn_artsy.learners.subnetworks import adapters_of, in_parts
 from snn_artsy.learners.tasks import take, whole
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import NullObserver, SynapseObserver
@@ -122,9 +122,9 @@ class SpikingGates(TaughtSubnetworks):
     def _taught(self, task: Task, train: LabelledBatch) -> Tensor:
         if self.config.teacher.source == "classes":
             return super()._taught(task, train)
-        network = self.subnetworks.networks[task.number]
-        assert isinstance(network, BlockAdapters)
-        active = network.bottleneck(train)
+        adapters = adapters_of(self.subnetworks.networks[task.number])
+        assert adapters is not None
+        active = adapters.bottleneck(train)
         return taught_by_units(active, train.labels, task.classes, self.config.neuron.per_class)
 
     def driven_by(self, batch: Batch) -> Tensor:

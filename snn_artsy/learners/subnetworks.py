@@ -154,6 +154,11 @@ def builder(
     return lambda generator: BlockAdapters(backbone, config, generator).to(device)
 
 
+def adapters_of(network: nn.Module) -> BlockAdapters | None:
+    """The adapters in the blocks that a sub-network is or holds; None: it sits on h_0."""
+    return next((m for m in network.modules() if isinstance(m, BlockAdapters)), None)
+
+
 def begun(
     build: Build, earlier: Sequence[SubNetwork], config: ANNConfig, generator: torch.Generator
 ) -> SubNetwork:
@@ -178,11 +183,13 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     weight = nn.Parameter(F.normalize(means, dim=1))
     sigma = nn.Parameter(data.features.new_tensor(10.0))
 
+    adapters = adapters_of(network)
+
     def embedded(part: Batch) -> Tensor:
-        if config.augmentation == "none" or not isinstance(network, BlockAdapters):
+        if config.augmentation == "none" or adapters is None:
             return part.features + network.answer(part)
         # E_t(x) itself: nobody needs the h_0 of an augmented image
-        augmented: Tensor = network(part.augmented(_draw(generator)))
+        augmented: Tensor = adapters(part.augmented(_draw(generator)))
         return augmented
 
     def loss(rows: Tensor) -> Tensor:

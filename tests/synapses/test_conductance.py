@@ -118,58 +118,71 @@ def test_mapping_conserves_charge() -> None:
     assert float(in_thresholds(jump.v_mV, M)) == pytest.approx(0.5, rel=1e-3)
 
 
-def conversions(dt_ms: float, fidelity: str, scale: float = 1.0) -> torch.Tensor:
-    """Whether a silent contact converts: [frequencies, volley sizes, repetitions].
+def conversions(dt_ms: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Whether a silent contact converts, [frequencies, volley sizes, repetitions]: of conductances,
+    of currents, and of currents by a falsified mapping.
 
     Each pairing: the silent contact's afferent 5 ms before a volley over mature contacts, which
-    alone has to make the neuron fire. ``scale`` falsifies the mapping.
+    alone has to make the neuron fire. Each frequency with each volley size is an image of the
+    batch.
     """
     rule = GatedSTDP(PairSTDP(a_plus=0.1, a_minus=0.02), Gating(target=0.0))
-    repetitions, weight = (1, 3, 6, 9, 12, 20), contact_weight(R, M) * scale
-    volleys = torch.tensor([30, 50, 60, 80, 90, 110, 150], dtype=torch.float64)[:, None]
+    repetitions, frequencies = (1, 3, 6, 9, 12, 20), (1.0, 5.0, 10.0, 20.0, 40.0)
+    volleys = torch.tensor([30, 50, 60, 80, 90, 110, 150], dtype=torch.float64)
+    periods = [round(1000.0 / frequency / dt_ms) for frequency in frequencies]
+    # pairings so far apart do not meet: additive, one is enough
+    apart = [frequency <= 5 for frequency in frequencies]
+    ends = [
+        [round(200 / dt_ms)] if alone else [period * r for r in repetitions]
+        for period, alone in zip(periods, apart, strict=True)
+    ]
+    n = max(map(max, ends))
+    silent, mature = torch.zeros(2, n, len(frequencies), len(volleys), dtype=torch.float64)
+    for f, (period, alone) in enumerate(zip(periods, apart, strict=True)):
+        for k in range(1 if alone else max(repetitions)):
+            silent[k * period, f] = 1.0
+            mature[k * period + round(5 / dt_ms), f] = volleys
+    silent, mature = (x.reshape(n, -1, 1) for x in (silent, mature))
+
+    path = integrate(mature, mature + silent, None, None, M, R, dt_ms)
+    v_mV = torch.where(path.spikes > 0, torch.full_like(path.v_mV, V_PEAK_MV), path.v_mV)
+    scales = torch.tensor([1.0, 0.5], dtype=torch.float64)[:, None, None]
+    weight = contact_weight(R, M) * scales
+    v, fired, potentials = torch.zeros_like(weight * mature[0]), [], []
+    for t in range(n):
+        v = v * math.exp(-dt_ms / M.tau_m_ms) + weight * mature[t]
+        fired.append((v >= 1.0).double())
+        potentials.append(v)
+        v = v - fired[-1] * v  # reset to rest, as the membrane in mV
+    of_current, ones = torch.stack(fired), torch.ones(1, dtype=torch.float64)
+    of_current_mV = membrane_mV(torch.stack(potentials), ones, of_current)
+
+    # the three of them side by side
+    spikes = torch.cat((path.spikes, *of_current.unbind(1)), 1)
+    v_mV = torch.cat((v_mV, *of_current_mV.unbind(1)), 1)
+    pre = torch.cat((silent,) * 3, 1)
+    w = torch.zeros(pre.shape[1], 1, 1, dtype=torch.float64)
+    traces, after = rule.start(pre[0], spikes[0], private=True), []
+    for t in range(n):
+        change, traces = rule.step(w, traces, Signals(pre[t], spikes[t], v_mV[t]), dt_ms)
+        w = (w + change).clamp(0, 1)
+        after.append(w.reshape(3, len(frequencies), len(volleys)))
     found = []
-    for frequency in (1.0, 5.0, 10.0, 20.0, 40.0):
-        period = round(1000.0 / frequency / dt_ms)
-        n = period * max(repetitions) if frequency > 5 else round(200 / dt_ms)
-        # each volley size is an image of the batch
-        silent, mature = (torch.zeros(n, len(volleys), 1, dtype=torch.float64) for _ in range(2))
-        starts = [k * period for k in range(max(repetitions))] if frequency > 5 else [0]
-        for start in starts:
-            silent[start] = 1.0
-            mature[start + round(5 / dt_ms)] = volleys
-        if fidelity == "conductance":
-            path = integrate(mature, mature + silent, None, None, M, R, dt_ms)
-            v_mV = torch.where(path.spikes > 0, torch.full_like(path.v_mV, V_PEAK_MV), path.v_mV)
-            spikes = path.spikes
-        else:
-            v, fired, potentials = torch.zeros_like(volleys), [], []
-            for t in range(n):
-                v = v * math.exp(-dt_ms / M.tau_m_ms) + weight * mature[t]
-                fired.append((v >= 1.0).double())
-                potentials.append(v)
-                v = v - fired[-1] * v  # reset to rest, as the membrane in mV
-            spikes = torch.stack(fired)
-            v_mV = membrane_mV(torch.stack(potentials), torch.ones(1, dtype=torch.float64), spikes)
-        w = torch.zeros(len(volleys), 1, 1, dtype=torch.float64)
-        traces = rule.start(silent[0], spikes[0], private=True)
-        occupancy = []
-        for t in range(n):
-            change, traces = rule.step(w, traces, Signals(silent[t], spikes[t], v_mV[t]), dt_ms)
-            w = (w + change).clamp(0, 1)
-            if t + 1 in (period * r for r in repetitions) and frequency > 5:
-                occupancy.append(w.flatten())
-        if frequency <= 5:  # pairings so far apart do not meet: additive, one is enough
-            occupancy = [(w.flatten() * r).clamp_max(1.0) for r in repetitions]
-        found.append(torch.stack(occupancy, 1) >= 0.5)
-    return torch.stack(found)
+    for f, (alone, times) in enumerate(zip(apart, ends, strict=True)):
+        occupancy = [after[end - 1][:, f] for end in times]
+        if alone:
+            occupancy = [(occupancy[0] * r).clamp_max(1.0) for r in repetitions]
+        found.append(torch.stack(occupancy, -1) >= 0.5)
+    conductance, current, falsified = torch.stack(found, 1)
+    return conductance, current, falsified
 
 
 def test_conversion_decisions_agree_between_the_fidelities() -> None:
     agree, converted, misled = [], [], []
     for dt_ms in (0.5, 1.0, 2.5):
-        conductance = conversions(dt_ms, "conductance")
-        agree.append((conversions(dt_ms, "current") == conductance).float().mean())
-        misled.append((conversions(dt_ms, "current", scale=0.5) == conductance).float().mean())
+        conductance, current, falsified = conversions(dt_ms)
+        agree.append((current == conductance).float().mean())
+        misled.append((falsified == conductance).float().mean())
         converted.append(conductance.float().mean())
     assert 0.1 < float(np.mean(converted)) < 0.9
     assert float(np.mean(agree)) >= 0.95

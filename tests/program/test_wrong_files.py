@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,10 @@ def _replaced(name: str, value: Any) -> Callable[[h5py.File], None]:
 
 
 def endings(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, capsys: pytest.CaptureFixture[str], commands: Sequence[tuple[str, ...]] = COMMANDS
 ) -> Iterator[tuple[str, int | str | None, list[str]]]:
     """How each command ends on a run: its name, exit code and lines of errors."""
-    for command, *options in COMMANDS:
+    for command, *options in commands:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([command, str(run), *options])
@@ -135,10 +135,12 @@ def endings(
         yield " ".join([command, *options]), ended.value.code, lines
 
 
-def bad_endings(run: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def bad_endings(
+    run: Path, capsys: pytest.CaptureFixture[str], commands: Sequence[tuple[str, ...]]
+) -> list[str]:
     """Endings that are neither well nor one line that names a file of the run."""
     found = []
-    for command, code, lines in endings(run, capsys):
+    for command, code, lines in endings(run, capsys, commands):
         refused = code == 2 and len(lines) == 1 and (str(run) in lines[0] or "record" in lines[0])
         if not refused and code != 0:
             found.append(f"{command}: {code} {lines}")
@@ -153,8 +155,13 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _try_all(
-    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    share: float,
+    n_commands: int = len(COMMANDS),
 ) -> tuple[int, list[str]]:
+    """A share of all changes, each tried by so many of the commands, in turn."""
     with h5py.File(whole / "run.h5") as file:
         every = list(changes(file))
     drawn = random.Random(7).sample(every, max(1, round(share * len(every))))
@@ -165,7 +172,8 @@ def _try_all(
         shutil.copy(whole / "run.h5", run)
         with h5py.File(run / "run.h5", "r+") as file:
             change(file)
-        bad += [f"{words}: {ending}" for ending in bad_endings(run, capsys)]
+        commands = [COMMANDS[(number + k) % len(COMMANDS)] for k in range(n_commands)]
+        bad += [f"{words}: {ending}" for ending in bad_endings(run, capsys, commands)]
         shutil.rmtree(run)
     return len(every), bad
 
@@ -174,7 +182,7 @@ def _try_all(
 def test_a_sample_of_changes_ends_well(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    n, bad = _try_all(whole, tmp_path, capsys, 0.004)
+    n, bad = _try_all(whole, tmp_path, capsys, 0.004, n_commands=1)
     assert n > 1000 and not bad, "\n".join(bad)
 
 

@@ -14,6 +14,7 @@ from html_page import Page
 from synthetic_run import N_TASKS, POST, TRAIN, record
 
 from snn_artsy import plots
+from snn_artsy.cli import main
 from snn_artsy.plots.style import VERMILLION
 from snn_artsy.recording import Run, open_run
 from snn_artsy.report import write_report
@@ -78,17 +79,19 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
 
 
-def test_commands(folders: list[Path], tmp_path: Path) -> None:
+def test_commands(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = command("report", str(folders[1]))
     assert done.stdout.splitlines()[0] == str(folders[1] / "report.html")
     assert json.loads(done.stdout.splitlines()[-1]) == [0, False]
     done = command("plot", str(folders[1]), "weight_map", "--format", "svg", "--out", str(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["weight_map.svg"], done.stderr
-    done = command("plot", str(folders[1]), "--list")
-    assert done.stdout.splitlines()[:-1] == list(plots.FIGURES)
-    done = command("plot", str(folders[1]), "nonsense")
-    assert "choose from conversion_counts" in done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])[0] == 2
+    with pytest.raises(SystemExit):
+        main(["plot", str(folders[1]), "--list"])
+    assert capsys.readouterr().out.splitlines() == list(plots.FIGURES)
+    with pytest.raises(SystemExit) as ended:
+        main(["plot", str(folders[1]), "nonsense"])
+    assert ended.value.code == 2
+    assert "choose from conversion_counts" in capsys.readouterr().err
 
 
 # --- figures: what is drawn is what was recorded --------------------------------------------------

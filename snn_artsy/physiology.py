@@ -80,6 +80,7 @@ class Membrane:
     v_rest_mV     mV   -70     rest (Dayan & Abbott 2001)
     v_th_mV       mV   -50     threshold (Dayan & Abbott 2001)
     v_reset_mV    mV   -70     after a spike (our definition)
+    v_peak_mV     mV   20      of a spike, which has no upstroke of its own (our definition)
     refractory_ms ms   0       held at the reset for so long after a spike (our definition)
     ============= ==== ======= ==============================================================
     """
@@ -90,11 +91,12 @@ class Membrane:
     v_th_mV: float = -50.0
     v_reset_mV: float = -70.0
     refractory_ms: float = 0.0
+    v_peak_mV: float = 20.0
 
     def __post_init__(self) -> None:
         duration("membrane.tau_m_ms", self.tau_m_ms)
         positive("membrane.g_leak_nS", self.g_leak_nS)
-        for name in ("v_rest_mV", "v_th_mV", "v_reset_mV"):
+        for name in ("v_rest_mV", "v_th_mV", "v_reset_mV", "v_peak_mV"):
             between(f"membrane.{name}", getattr(self, name), -1e6, 1e6)
         require(
             self.v_rest_mV < self.v_th_mV,
@@ -107,6 +109,12 @@ class Membrane:
             "membrane.v_reset_mV",
             self.v_reset_mV,
             f"the reset must lie below the threshold ({self.v_th_mV:g} mV)",
+        )
+        require(
+            self.v_th_mV < self.v_peak_mV,
+            "membrane.v_peak_mV",
+            self.v_peak_mV,
+            f"a spike must peak above the threshold ({self.v_th_mV:g} mV)",
         )
         amplitude("membrane.refractory_ms", self.refractory_ms)
 

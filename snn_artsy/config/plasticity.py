@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from snn_artsy.checks import ConfigError, named, one_of, require, within
 from snn_artsy.config_builder import take_types
+from snn_artsy.physiology import Membrane
 from snn_artsy.registry import RULES
 from snn_artsy.rules import (
     CalciumRule,
@@ -19,6 +20,8 @@ from snn_artsy.rules import (
     VoltageSTDP,
 )
 from snn_artsy.rules.base import require_rule
+
+DEFAULT_MEMBRANE = Membrane()
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,13 @@ class PlasticityConfig:
             within(f"snn.plasticity.{name}", getattr(self, name), 1, 1_000_000)
         self.build()
 
-    def build(self) -> Rule | None:
-        """The chosen rule; None for ``none``."""
+    def build(self, membrane: Membrane = DEFAULT_MEMBRANE) -> Rule | None:
+        """The chosen rule; None for ``none``.
+
+        Args:
+            membrane: Of the neurons: its rest and threshold say where the NMDA gate begins to open,
+                and where the voltage rule's filters start, unless it has a rest of its own.
+        """
         if self.rule == "none":
             return None
         with named("pair.", "snn.plasticity."):
@@ -160,6 +168,8 @@ class PlasticityConfig:
             "voltage": self.voltage,
             "calcium": self.calcium,
         }
+        if self.voltage.v_rest_mV == VoltageSTDP.v_rest_mV:
+            chosen["voltage"] = replace(self.voltage, v_rest_mV=membrane.v_rest_mV)
         if self.rule == "error":
             with named("error.", "snn.plasticity."):
                 chosen["error"] = ErrorDriven(
@@ -184,6 +194,8 @@ class PlasticityConfig:
                 window_ms=self.window_ms,
                 depolarisation=self.depolarisation,
                 clamp_mV=self.clamp_mV,
+                v_rest_mV=membrane.v_rest_mV,
+                v_th_mV=membrane.v_th_mV,
             )
             return GatedSTDP(chosen[name], gating).sped_up(self.speed)
 

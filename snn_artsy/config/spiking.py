@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from snn_artsy.checks import one_of, require, within
+from snn_artsy.checks import named, one_of, require, within
 from snn_artsy.config.plasticity import PlasticityConfig, sped_up
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
-from snn_artsy.physiology import Receptors
+from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.registry import ENCODERS, NEURONS
 from snn_artsy.rules import CalciumRule, GatedSTDP, Rule, VoltageSTDP
 from snn_artsy.rules.base import delay_steps
@@ -202,6 +202,12 @@ class NeuronConfig:
         temperature: Of the competition between assemblies: difference of their dendritic potentials
             (thresholds) that makes one e times as likely to fire as another; error-driven rule
             only.
+        v_rest_mV: Rest (mV): potential behind a membrane of 0. Rules that see potentials, receptors
+            and recorded potentials are in mV. (A leak conductance is none of the parameters: a
+            contact is scaled to the threshold, so that only capacitance over leak, tau_mem_ms,
+            counts.)
+        v_th_mV: Threshold (mV): potential behind a membrane at its threshold.
+        v_peak_mV: Of a spike (mV).
     """
 
     model: str = "leaky"
@@ -211,6 +217,9 @@ class NeuronConfig:
     threshold: float = 0.3
     floor: float = -2.0
     temperature: float = 0.6
+    v_rest_mV: float = Membrane.v_rest_mV
+    v_th_mV: float = Membrane.v_th_mV
+    v_peak_mV: float = Membrane.v_peak_mV
 
     def __post_init__(self) -> None:
         take_types(self, "snn.neuron.")
@@ -221,6 +230,21 @@ class NeuronConfig:
         within("snn.neuron.threshold", self.threshold, 1e-3, 1e3, "standard deviations")
         within("snn.neuron.temperature", self.temperature, 1e-3, 1e6, "thresholds")
         within("snn.neuron.floor", self.floor, -1e6, -1e-6, "thresholds")
+        for name in ("v_rest_mV", "v_th_mV", "v_peak_mV"):
+            within(f"snn.neuron.{name}", getattr(self, name), -200, 200, "mV")
+        with named("membrane.", "snn.neuron."):
+            _ = self.membrane
+
+    @property
+    def membrane(self) -> Membrane:
+        """In mV and ms."""
+        return Membrane(
+            tau_m_ms=self.tau_mem_ms,
+            v_rest_mV=self.v_rest_mV,
+            v_th_mV=self.v_th_mV,
+            v_reset_mV=self.v_rest_mV,
+            v_peak_mV=self.v_peak_mV,
+        )
 
 
 @dataclass(frozen=True)
@@ -429,7 +453,22 @@ class SNNConfig:
             "use h0, first, or the class token after a block: block_1, block_2, ...",
         )
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
+        require(
+            self.neuron.v_th_mV < self.receptors.e_rev_mV,
+            "snn.neuron.v_th_mV",
+            self.neuron.v_th_mV,
+            "the threshold must lie below the reversal potential of AMPA and NMDA "
+            f"(snn.receptors.e_rev_mV, {self.receptors.e_rev_mV:g} mV)",
+        )
         if self.fidelity == "conductance":
+            middle = 0.5 * (self.neuron.v_rest_mV + self.neuron.v_th_mV)
+            require(
+                self.receptors.e_gaba_mV < middle,
+                "snn.receptors.e_gaba_mV",
+                self.receptors.e_gaba_mV,
+                f"inhibition balances excitation halfway between rest and threshold ({middle:g} "
+                "mV): use less",
+            )
             require(
                 self.neuron.model == "leaky",
                 "snn.neuron.model",
@@ -456,7 +495,7 @@ class SNNConfig:
             self.replay.epochs,
             "contacts change by the error in replay: use snn.plasticity.rule error",
         )
-        if self.replay.epochs and (rule := self.plasticity.build()) is not None:
+        if self.replay.epochs and (rule := self.rule()) is not None:
             sped_up(rule, self.replay.speed, "snn.replay.speed")
         base = self._base()
         for name, kind in (("voltage", VoltageSTDP), ("calcium", CalciumRule)):
@@ -464,8 +503,12 @@ class SNNConfig:
                 key = f"snn.plasticity.{name}.delay_ms"
                 delay_steps(key, base.delay_ms, self.encoding.dt)
 
+    def rule(self) -> Rule | None:
+        """The plasticity rule, which knows the neurons' potentials; None: nothing learns."""
+        return self.plasticity.build(self.neuron.membrane)
+
     def _base(self) -> Rule | None:
-        rule = self.plasticity.build()
+        rule = self.rule()
         return rule.base if isinstance(rule, GatedSTDP) else rule
 
     def coarse_update(self) -> str | None:

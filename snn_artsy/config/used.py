@@ -178,6 +178,11 @@ def _gated(c: RunConfig) -> bool:
     return c.snn.plasticity.rule == "gated"
 
 
+def _in_mV(c: RunConfig) -> bool:
+    seen = _gated(c) or _rule(c) == "voltage" or c.snn.fidelity == "conductance"
+    return seen or c.record.traced_synapses > 0
+
+
 def _corrects(c: RunConfig) -> bool:
     return c.snn.plasticity.rule == "error"
 
@@ -444,6 +449,12 @@ WHERE_USED: tuple[Use, ...] = (
         + _in("snn.plasticity", "depolarisation", "clamp_mV"),
         "with snn.plasticity.rule gated",
         _gated,
+    ),
+    Use(
+        _in("snn.neuron", "v_rest_mV", "v_th_mV", "v_peak_mV"),
+        "with snn.plasticity.rule gated or voltage, snn.fidelity conductance, or "
+        "record.traced_synapses above 0",
+        _in_mV,
     ),
     Use(
         ("snn.plasticity.mg_mM",),

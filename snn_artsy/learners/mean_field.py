@@ -175,7 +175,7 @@ class MeanField(Learner):
 
 
 def _require_known(config: SNNConfig) -> None:
-    rule, leave = config.plasticity.build(), "leave mean_field out of learners"
+    rule, leave = config.rule(), "leave mean_field out of learners"
     try:
         if rule is not None and config.plasticity.rule != "error":
             require_linear("mean_field", rule)

@@ -44,7 +44,7 @@ def run(name: str, session: Session | None = None, **options: Any) -> Outcome:
     known = PROTOCOLS.require("protocol", name)
     session = _taken(session, options)
     cls = parameters_of(known)
-    parameters = build(cls, layered(options, cls=cls))
+    parameters: Any = build(cls, layered(options, cls=cls))
     return perform(known, session, parameters)
 
 

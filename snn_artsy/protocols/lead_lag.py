@@ -109,7 +109,7 @@ class Parameters:
         return {"pair": self.pair, "triplet": self.triplet, "gated": gated}
 
     @property
-    def wrong(self) -> OrderBlind:
+    def wrong(self) -> PairSTDP:
         """The pair rule, blind to order."""
         return OrderBlind(**asdict(self.pair))
 

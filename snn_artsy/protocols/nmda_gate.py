@@ -260,9 +260,11 @@ def spike_times(seed: int, p: Parameters = DEFAULTS) -> NDArray[np.int64]:
     replicate the contacts that are active with them and those that are not."""
     drawn = np.random.default_rng(seed)
     n_silent = p.n_replicates * p.n_silent
-    at, other = (map(p.steps, times) for times in (p.together_ms, p.apart_ms))
-    together = drawn.integers(*at, (p.n_volleys, p.most + n_silent))
-    apart = drawn.integers(*other, (p.n_volleys, n_silent))
+    (first, last), (start, stop) = (
+        (p.steps(begin), p.steps(end)) for begin, end in (p.together_ms, p.apart_ms)
+    )
+    together = drawn.integers(first, last, (p.n_volleys, p.most + n_silent))
+    apart = drawn.integers(start, stop, (p.n_volleys, n_silent))
     return np.concatenate([together, apart], axis=1)
 
 

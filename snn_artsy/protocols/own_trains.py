@@ -8,6 +8,7 @@ are not simulated: the postsynaptic spikes are those that are given.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -170,8 +171,8 @@ def own_trains(session: Session, p: Parameters = DEFAULTS) -> Outcome:
 
 
 def pairing(
-    pre_ms: ArrayLike,
-    post_ms: ArrayLike,
+    pre_ms: ArrayLike | Sequence[ArrayLike],
+    post_ms: ArrayLike | Sequence[ArrayLike],
     v_mv: ArrayLike | None = None,
     *,
     rule: str | Rule,
@@ -296,18 +297,18 @@ def simulate(
     traces, total = rule.start(*silence), torch.zeros_like(layer.ampa)
     samples, states, times, events = [], [], [], []
     for t, (start, length) in enumerate(zip(start_ms.tolist(), length_ms.tolist(), strict=True)):
-        spikes = [
+        given, taken = (
             quiet.index_fill(1, at[t], 1.0) if t in at else quiet
             for quiet, at in zip(silence, fired, strict=True)
-        ]
+        )
         if v_mV is None:
-            v = torch.where(spikes[1] > 0, V_PEAK_MV, rest)
+            v = torch.where(taken > 0, V_PEAK_MV, rest)
         else:
             v = torch.from_numpy(v_mV[t : t + 1])
         noise = None
         if rule.noisy:
             noise = torch.randn(total.shape, generator=generator, dtype=torch.float64)
-        change, traces = rule.step(layer.ampa, traces, Signals(*spikes, v), length, noise)
+        change, traces = rule.step(layer.ampa, traces, Signals(given, taken, v), length, noise)
         total += change
         # a long step begins with its spikes; what its time does comes at its end
         parts = [(change, length, start)]
@@ -337,7 +338,7 @@ def _steps(
     """Start and length (ms) of each step: from spike to spike, or on a grid."""
     last_ms = max(pre.last_ms, post.last_ms)
     if exact:
-        start_ms = np.unique(np.concatenate([*pre.times_ms, *post.times_ms]))
+        start_ms: Values = np.unique(np.concatenate([*pre.times_ms, *post.times_ms]))
         # a last step of no length would not be one
         return start_ms, np.diff(start_ms, append=last_ms + max(p.after_ms, p.dt_ms))
     n_steps = math.floor(last_ms / p.dt_ms + 0.5) + 1
@@ -350,7 +351,7 @@ def _steps(
         require(fits, "v_mv", recorded, remedy)
         n_steps = len(v_mV)
     require(n_steps <= 100_000_000, "dt_ms", p.dt_ms, "too many steps: use a longer one")
-    return np.arange(n_steps) * p.dt_ms, np.full(n_steps, p.dt_ms)
+    return p.dt_ms * np.arange(n_steps, dtype=np.float64), np.full(n_steps, p.dt_ms)
 
 
 def _at_steps(trains: Trains, start_ms: Values, dt_ms: float | None) -> dict[int, torch.Tensor]:
@@ -377,15 +378,15 @@ def _at_steps(trains: Trains, start_ms: Values, dt_ms: float | None) -> dict[int
 def expected_change(rule: Rule, pre: Trains, post: Trains) -> Values | None:
     """Change of each contact as a sum over all pairs of spikes (pair rule) and triplets (triplet
     rule), [n_post, n_pre]; None where the sum is another or takes too long."""
-    known = (isinstance(rule, PairSTDP) and rule.bounds_of == "additive") or isinstance(
-        rule, TripletSTDP
-    )
-    most = max(map(len, [*pre.times_ms, *post.times_ms])) * (
-        sum(map(len, pre.times_ms)) + sum(map(len, post.times_ms))
-    )
-    if not known or rule.pairing != "all_to_all" or most > 100_000_000:  # type: ignore[union-attr]
+    if type(rule) not in (PairSTDP, TripletSTDP):  # a subclass may have terms of its own
         return None
     assert isinstance(rule, PairSTDP | TripletSTDP)
+    bounded = isinstance(rule, PairSTDP) and rule.bounds_of != "additive"
+    if bounded or rule.pairing != "all_to_all":
+        return None
+    numbers = [len(times) for times in (*pre.times_ms, *post.times_ms)]
+    if max(numbers) * sum(numbers) > 100_000_000:
+        return None
     return np.array([[_sum(rule, a, b) for a in pre.times_ms] for b in post.times_ms])
 
 

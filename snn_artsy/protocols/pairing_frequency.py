@@ -126,7 +126,8 @@ def pairing_frequency(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     triplet, n, taus_ms = p.triplet, p.n_pairings, p.taus_ms
     amplitudes = fit_pair(np.array([triplet.tau_plus_ms]), np.array([triplet.tau_minus_ms]), n)
     everything = fit_pair(taus_ms, taus_ms, n)
-    usual = fit_pair(*2 * [np.geomspace(10.0, 100.0, 61)], n)
+    tens_ms = np.geomspace(10.0, 100.0, 61)
+    usual = fit_pair(tens_ms, tens_ms, n)
     changes = {
         "triplet": pairings(triplet, n),
         "pair_amplitudes": pairings(amplitudes.rule, n),

@@ -26,7 +26,6 @@ from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES,
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
-from snn_artsy.rules.nmda import V_PEAK_MV
 from snn_artsy.synapses import SilentSynapseLayer
 from snn_artsy.synapses.conductance import integrate, released
 from snn_artsy.synapses.engine_torch import express
@@ -233,7 +232,9 @@ def pair(
     Each condition is a contact and a cell of its own. Pairings come so far apart that fast traces
     are at rest when one starts; the presynaptic target's average goes on between them.
     """
-    n, dt_ms, rule = len(conditions), p.dt_ms, GatedSTDP(p.pair, p.gating)
+    n, dt_ms, membrane = len(conditions), p.dt_ms, p.membrane
+    gating = replace(p.gating, v_rest_mV=membrane.v_rest_mV, v_th_mV=membrane.v_th_mV)
+    rule = GatedSTDP(p.pair, gating)
     layer = SilentSynapseLayer(n, n, dt_ms, rule=rule, contacts=p.contacts).double()
     layer.exists.copy_(torch.eye(n))
     layer.ampa.copy_(torch.diag(torch.tensor([c.ampa for c in conditions])))
@@ -260,7 +261,7 @@ def pair(
             glutamate * open_ampa, glutamate * open_nmda, None, pulse[:, len(after) :], p.membrane,
             p.receptors, dt_ms,
         )  # fmt: skip
-        v_mV = torch.where(cells.spikes > 0, V_PEAK_MV, cells.v_mV)
+        v_mV = torch.where(cells.spikes > 0, membrane.v_peak_mV, cells.v_mV)
         for k in range(glutamate.shape[1]):
             shown = Signals(*(x[:, k : k + 1] for x in (glutamate, cells.spikes, v_mV)))
             signals = rule.gated(shown)

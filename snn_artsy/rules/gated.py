@@ -19,7 +19,13 @@ from snn_artsy.rules.base import (
     require_rule,
     unbiased,
 )
-from snn_artsy.rules.nmda import V_REST_MV, insertion_event, nmda_gate
+from snn_artsy.rules.nmda import (
+    SHUT_ABOVE_MV,
+    V_REST_MV,
+    V_THRESHOLD_MV,
+    insertion_event,
+    nmda_gate,
+)
 from snn_artsy.rules.pair import PairSTDP
 
 if TYPE_CHECKING:
@@ -40,6 +46,8 @@ class Gating:
     probability    --   0.1     ``bernoulli``: chance of insertion at each coincidence
     window_ms      ms   20      ``bernoulli``: a postsynaptic spike so soon after the last
                                 presynaptic one is a coincidence
+    v_rest_mV      mV   -70     rest of the neuron, up to which a dendrite inserts nothing
+    v_th_mV        mV   -50     its threshold: up to 10 mV above it a membrane inserts nothing
     ============== ==== ======= ==================================================================
 
     Args:
@@ -60,12 +68,16 @@ class Gating:
     window_ms: float = 20.0
     depolarisation: Literal["spike", "dendrite"] = "spike"
     clamp_mV: float | None = None
+    v_rest_mV: float = V_REST_MV
+    v_th_mV: float = V_THRESHOLD_MV
 
     def __post_init__(self) -> None:
         one_of("gating.insertion", self.insertion, ("graded", "bernoulli"))
         one_of("gating.depolarisation", self.depolarisation, ("spike", "dendrite"))
         if self.clamp_mV is not None:
             between("gating.clamp_mV", self.clamp_mV, -200, 200)
+        for name in ("v_rest_mV", "v_th_mV"):
+            between(f"gating.{name}", getattr(self, name), -200, 200)
         for name in ("mg_mM", "target"):
             amplitude(f"gating.{name}", getattr(self, name))
         for name in ("nmda", "probability"):
@@ -220,9 +232,9 @@ class GatedSTDP:
         gating = self.gating
         v_mV = gating.potential(signals.v_mV)
         if gating.depolarisation == "dendrite":
-            opened = nmda_gate(v_mV, gating.mg_mM, V_REST_MV)
+            opened = nmda_gate(v_mV, gating.mg_mM, gating.v_rest_mV)
         else:
-            opened = nmda_gate(v_mV, gating.mg_mM)
+            opened = nmda_gate(v_mV, gating.mg_mM, gating.v_th_mV + SHUT_ABOVE_MV)
         return signals._replace(v_mV=v_mV, gate=gating.nmda * opened)
 
     def _average(

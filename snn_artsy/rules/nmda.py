@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 
     from snn_artsy.rules.base import Signals
 
-# Membrane potentials behind the dimensionless units of current-based runs (our definition, values
-# of a generic cortical pyramidal cell: Dayan & Abbott 2001): v = 0 is rest, v = threshold is
-# V_th, and a spike peaks at V_peak, since an integrate-and-fire neuron has no upstroke of its own.
+# Membrane potentials behind the dimensionless units of current-based runs, unless snn.neuron says
+# otherwise (our definition, values of a generic cortical pyramidal cell: Dayan & Abbott 2001):
+# v = 0 is rest, v = threshold is V_th, and a spike peaks at V_peak, since an integrate-and-fire
+# neuron has no upstroke of its own.
 V_REST_MV = -70.0
 V_THRESHOLD_MV = -50.0
 V_PEAK_MV = 20.0
+# Depolarisation beyond the threshold that inserts nothing yet (our definition).
+SHUT_ABOVE_MV = 10.0
 
 # Magnesium (mM) at which the largest opening without insertion is defined, whatever the bath's is.
 MG_MM = 1.0
@@ -32,7 +35,9 @@ def mg_block(v_mV: Tensor, mg_mM: float = 1.0) -> Tensor:
     return 1.0 / (1.0 + mg_mM / 3.57 * (-0.062 * v_mV).exp())
 
 
-def nmda_gate(v_mV: Tensor, mg_mM: float, shut_mV: float = V_THRESHOLD_MV + 10.0) -> Tensor:
+def nmda_gate(
+    v_mV: Tensor, mg_mM: float, shut_mV: float = V_THRESHOLD_MV + SHUT_ABOVE_MV
+) -> Tensor:
     """Drive of AMPA insertion by depolarisation, in [0, 1]: (B(V) - B_0)+ / (1 - B_0).
 
     B_0 = B(shut_mV) at 1 mM magnesium (our definition): what opens up to there lets some calcium

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from snn_artsy.arrays import check_computed
 from snn_artsy.observer import FUNCTIONAL
+from snn_artsy.physiology import Membrane
 from snn_artsy.rules import GatedSTDP, ProductRule, Rule, Signals, Traces
 from snn_artsy.rules.base import Factors, SpikeTerms, Trace, WeightDependence, decay
-from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, V_THRESHOLD_MV, insertion_event
+from snn_artsy.rules.nmda import insertion_event
 from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.circuit import Circuit, Ongoing, Response, StateEvents
 from snn_artsy.synapses.loops import records
@@ -71,7 +72,8 @@ def _only_spikes_count(circuit: Circuit) -> bool:
     all about it (`_events_of`)."""
     if not isinstance(circuit.rule, GatedSTDP):
         return True
-    v_mV = torch.tensor([V_REST_MV, V_THRESHOLD_MV])
+    membrane = circuit.neuron.membrane
+    v_mV = torch.tensor([membrane.v_rest_mV, membrane.v_th_mV])
     gate = circuit.rule.gated(Signals(v_mV, v_mV, v_mV)).gate
     assert gate is not None
     return bool(gate[0] == gate[1])
@@ -149,7 +151,8 @@ def learn(
         return engine_torch.learn(circuit, state, pre, current, elapsed_ms, _contact_step)
     # the electrode decides when neurons fire, whatever the contacts do meanwhile
     response, after = transmit(circuit, state, None, current, clamped=True)
-    v_mV = membrane_mV(response.membrane, torch.ones_like(response.final[0]), response.spikes)
+    ones, membrane = torch.ones_like(response.final[0]), circuit.neuron.membrane
+    v_mV = membrane_mV(response.membrane, ones, response.spikes, membrane)
     signals = Signals(
         pre, response.spikes, v_mV, target=circuit.target, predicted=circuit.predicted
     )
@@ -330,7 +333,7 @@ def _plasticity(circuit: Circuit, n_batch: int) -> records.Plasticity:
         first, second, third = (*c, 0.0, 0.0)[:3]
         return f(first), f(second), f(third)
 
-    at_spike, otherwise = _events_of(rule, dt)
+    at_spike, otherwise = _events_of(rule, dt, circuit.neuron.membrane)
     return records.Plasticity(
         keep_x1=keep(x1), keep_x2=keep(x2), keep_y1=keep(y1), keep_y2=keep(y2),
         nearest_x1=x1 is not None and x1.nearest, nearest_x2=x2 is not None and x2.nearest,
@@ -342,10 +345,12 @@ def _plasticity(circuit: Circuit, n_batch: int) -> records.Plasticity:
     )  # fmt: skip
 
 
-def _events_of(rule: Rule | None, dt_ms: float) -> tuple[np.float32, np.float32]:
+def _events_of(
+    rule: Rule | None, dt_ms: float, membrane: Membrane
+) -> tuple[np.float32, np.float32]:
     """`insertion_event` at a spike, and in a step without one: our neurons' potential is then at
     most the threshold's (`_only_spikes_count`)."""
-    v_mV = torch.tensor([V_PEAK_MV, V_REST_MV])
+    v_mV = torch.tensor([membrane.v_peak_mV, membrane.v_rest_mV])
     signals = Signals(v_mV, torch.tensor([1.0, 0.0]), v_mV)
     if isinstance(rule, GatedSTDP):
         signals = rule.gated(signals)

@@ -90,7 +90,7 @@ def learn(
     assert circuit.rule is not None
     step = step or _contact_step
     unit, neuron, threshold = neuron_of(circuit, state.threshold), state.neuron, state.threshold
-    traces, opened = state.traces, state.opened
+    traces, opened, potentials = state.traces, state.opened, circuit.neuron.membrane
     if circuit.receptors is not None:
         membrane, opened = membrane_of(circuit, unit), _opened(state)
     if traces is None:
@@ -114,12 +114,12 @@ def learn(
         fired, peak, neuron = fire(
             circuit, unit, drive, neuron, threshold, injected, clamped=injected is not None
         )
-        v_mV = membrane_mV(peak / threshold, ones, fired)
+        v_mV = membrane_mV(peak / threshold, ones, fired, potentials)
         if circuit.dendritic:
             net = net_input(circuit, state, pre[t : t + 1], transmitted(circuit))[0] / threshold
             dendrite = net if dendrite is None else dendrite * keep + net
             dendrites.append(dendrite)
-            v_mV = dendrite_mV(dendrite, fired)
+            v_mV = dendrite_mV(dendrite, fired, potentials)
         before = circuit.contacts.state.clone()
         predicted = None if circuit.predicted is None else circuit.predicted[t]
         signals = Signals(pre[t], fired, v_mV, target=circuit.target, predicted=predicted)
@@ -256,7 +256,7 @@ def neuron_of(circuit: Circuit, threshold: Tensor) -> nn.Module:
 def membrane_of(circuit: Circuit, unit: nn.Module) -> Membrane:
     """In mV and ms; its time constant is the neuron's own."""
     beta = float(torch.as_tensor(unit.beta).double().mean())
-    return Membrane(tau_m_ms=-circuit.dt_ms / math.log(beta))
+    return replace(circuit.neuron.membrane, tau_m_ms=-circuit.dt_ms / math.log(beta))
 
 
 def response(

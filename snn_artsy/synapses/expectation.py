@@ -10,17 +10,18 @@ from torch import Tensor
 from snn_artsy.arrays import Sizes, check_range, check_same_kind
 from snn_artsy.checks import between, duration
 from snn_artsy.config import EncodingConfig, NeuronConfig
+from snn_artsy.physiology import Membrane
 from snn_artsy.registry import ENCODERS
 from snn_artsy.rules.base import ProductRule, Rule, Signals, all_factors
 from snn_artsy.rules.gated import GatedSTDP
-from snn_artsy.rules.nmda import SUSTAINED_MS, V_PEAK_MV, V_REST_MV
+from snn_artsy.rules.nmda import SUSTAINED_MS
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.encoding import Presentation
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, each_taught
-from snn_artsy.synapses.receptors import membrane_mV
+from snn_artsy.synapses.receptors import DEFAULT_MEMBRANE, membrane_mV
 
 
 def expected_change(
@@ -32,6 +33,7 @@ def expected_change(
     dt_ms: float,
     slow: Tensor | None = None,
     target: Tensor | None = None,
+    membrane: Membrane = DEFAULT_MEMBRANE,
 ) -> Tensor:
     """E[change of ``w``] in one presentation of an image, [n_post, n_pre].
 
@@ -58,6 +60,7 @@ def expected_change(
         slow: Slow average <x_i> of a gated rule with a target, [n_pre]; None: this image's own mean
             over the presentation.
         target: As in `Signals`.
+        membrane: Of the neurons: rest and peak of the potential.
 
     Raises:
         TypeError: The rule has factors that are not linear in each spike, or an array is no tensor
@@ -68,8 +71,8 @@ def expected_change(
     base = require_linear("expected_change", rule)
     pre = q[:, None]
     post = (each_taught(schedule, len(reliability)).to(q) * reliability)[:, None]
-    gate = _mean_gate(rule, post, dt_ms) if isinstance(rule, GatedSTDP) else None
-    signals = Signals(pre, post, torch.full_like(post, V_REST_MV), gate)
+    gate = _mean_gate(rule, post, dt_ms, membrane) if isinstance(rule, GatedSTDP) else None
+    signals = Signals(pre, post, torch.full_like(post, membrane.v_rest_mV), gate)
     f, _ = all_factors(base, base.start(pre[0], post[0]), signals, dt_ms)
     gain_pre, gain_post, loss_pre, loss_post = (factor[:, 0] for factor in f)
     gain = gain_post.T @ gain_pre
@@ -123,8 +126,9 @@ def pair_in_the_mean(
     if rule is None:
         return
     assert isinstance(rule, GatedSTDP | ProductRule)
-    gate = _mean_gate(rule, post, layer.dt_ms) if isinstance(rule, GatedSTDP) else None
-    rest = torch.full_like(post, V_REST_MV)
+    membrane, gated = layer.neuron.membrane, isinstance(rule, GatedSTDP)
+    gate = _mean_gate(rule, post, layer.dt_ms, membrane) if gated else None
+    rest = torch.full_like(post, membrane.v_rest_mV)
     signals = Signals(pre, post, rest, gate, layer.target_factor, predicted)
     slow = [layer.get_buffer(f"slow_{name}") for name in rule.slow]
     traces = (*slow, *rule.start(pre[0], post[0])[len(slow) :])
@@ -242,12 +246,12 @@ def _check(
     return q if each_step else schedule.volley.to(q)[:, None] * q
 
 
-def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float) -> Tensor:
+def _mean_gate(rule: GatedSTDP, post: Tensor, dt_ms: float, membrane: Membrane) -> Tensor:
     """The gate that turns the mean train into the mean of `nmda.insertion_event`.
 
     The gate is D_peak at spikes and D_rest elsewhere, so its mean is not what multiplies.
     """
-    potentials = torch.tensor([V_PEAK_MV, V_REST_MV]).to(post)
+    potentials = torch.tensor([membrane.v_peak_mV, membrane.v_rest_mV]).to(post)
     gate = rule.gated(Signals(potentials, potentials, potentials)).gate
     assert gate is not None
     peak, rest = gate

@@ -399,9 +399,10 @@ class SilentSynapseLayer(ContactPopulation):
     def _signals(self, pre: Tensor, response: Response) -> Signals:
         """What the contacts know of a batch of presentations."""
         ones = torch.ones_like(response.final[0])
-        v_mV = membrane_mV(response.membrane, ones, response.spikes)
+        membrane = self.neuron.membrane
+        v_mV = membrane_mV(response.membrane, ones, response.spikes, membrane)
         if response.dendrite is not None:
-            v_mV = dendrite_mV(response.dendrite, response.spikes)
+            v_mV = dendrite_mV(response.dendrite, response.spikes, membrane)
         return Signals(pre, response.spikes, v_mV, target=self.target_factor)
 
 

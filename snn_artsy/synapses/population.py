@@ -92,13 +92,6 @@ class ContactPopulation(nn.Module):
             "use one on the CPU, so that contacts are the same on every device",
         )
         self.dt_ms = float(dt_ms)
-        self.rule = rule.build() if isinstance(rule, PlasticityConfig) else rule
-        if self.rule is not None:
-            require_rule("rule", self.rule)
-        if isinstance(self.rule, GatedSTDP) and self.rule.gating.insertion == "bernoulli":
-            sums = "stochastic insertion fills a contact or not: use sum"
-            require(batch_reduction == "sum", "batch_reduction", batch_reduction, sums)
-        self.contacts, self.update = contacts, update
         self.unit: nn.Module | None = None
         self.neuron = NeuronConfig()
         if isinstance(neuron, NeuronConfig):
@@ -107,6 +100,14 @@ class ContactPopulation(nn.Module):
             neurons.check_unit(neuron, self.n_post)
             self.unit = neuron
             neurons.forget(neuron)
+        built = rule.build(self.neuron.membrane) if isinstance(rule, PlasticityConfig) else rule
+        self.rule = built
+        if self.rule is not None:
+            require_rule("rule", self.rule)
+        if isinstance(self.rule, GatedSTDP) and self.rule.gating.insertion == "bernoulli":
+            sums = "stochastic insertion fills a contact or not: use sum"
+            require(batch_reduction == "sum", "batch_reduction", batch_reduction, sums)
+        self.contacts, self.update = contacts, update
         require(
             contact_current is None or self.unit is not None,
             "contact_current",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snn_artsy.physiology import Receptors
+from snn_artsy.physiology import Membrane, Receptors
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, V_THRESHOLD_MV, mg_block, nmda_gate
 
 __all__ = [
@@ -25,6 +25,9 @@ __all__ = [
     "receptors_at_rest",
     "receptors_step",
 ]  # fmt: skip
+
+
+DEFAULT_MEMBRANE = Membrane()
 
 
 class OpenReceptors(NamedTuple):
@@ -82,17 +85,21 @@ def excitatory_current(opened: OpenReceptors, v_mV: Tensor, receptors: Receptors
     return conductance * (v_mV - receptors.e_rev_mV)
 
 
-def membrane_mV(v: Tensor, threshold: Tensor, spikes: Tensor) -> Tensor:
+def membrane_mV(
+    v: Tensor, threshold: Tensor, spikes: Tensor, membrane: Membrane = DEFAULT_MEMBRANE
+) -> Tensor:
     """Potential (mV) of dimensionless membranes: linear from rest to threshold, peak at a spike.
 
     Args:
         v: Membrane [..., n_post]. threshold: [n_post]. spikes: 0 or 1, shape of ``v``.
+        membrane: Its rest, threshold and peak (`NeuronConfig.membrane`).
     """
-    subthreshold = V_REST_MV + (V_THRESHOLD_MV - V_REST_MV) * v / threshold
-    return torch.where(spikes > 0, torch.full_like(v, V_PEAK_MV), subthreshold)
+    span = membrane.v_th_mV - membrane.v_rest_mV
+    subthreshold = membrane.v_rest_mV + span * v / threshold
+    return torch.where(spikes > 0, torch.full_like(v, membrane.v_peak_mV), subthreshold)
 
 
-def dendrite_mV(v: Tensor, spikes: Tensor) -> Tensor:
+def dendrite_mV(v: Tensor, spikes: Tensor, membrane: Membrane = DEFAULT_MEMBRANE) -> Tensor:
     """Potential (mV) of a dendrite, on the scale of `membrane_mV` (our definition).
 
     EPSPs take it to their reversal potential at most; a spike of the neuron invades it at its peak
@@ -100,6 +107,8 @@ def dendrite_mV(v: Tensor, spikes: Tensor) -> Tensor:
 
     Args:
         v: Dendritic potential in thresholds (`SilentSynapseLayer.foresee`). spikes: 0 or 1, alike.
+        membrane: As for `membrane_mV`.
     """
-    most = (Receptors.e_rev_mV - V_REST_MV) / (V_THRESHOLD_MV - V_REST_MV)
-    return membrane_mV(v.clamp_max(most), torch.ones_like(v[..., :1]), spikes)
+    span = membrane.v_th_mV - membrane.v_rest_mV
+    most = (Receptors.e_rev_mV - membrane.v_rest_mV) / span
+    return membrane_mV(v.clamp_max(most), torch.ones_like(v[..., :1]), spikes, membrane)

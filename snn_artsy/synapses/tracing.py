@@ -99,7 +99,8 @@ def signals_of(
     """
     post_index, pre_index = contacts.T
     spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
-    v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes)
+    membrane = layer.neuron.membrane
+    v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes, membrane)
     variables = {"membrane_mV": v_mV}
     rule, dt = layer.rule, layer.dt_ms
     base: object = rule.base if isinstance(rule, GatedSTDP) else rule
@@ -119,7 +120,7 @@ def signals_of(
         variables["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest, start)
         if isinstance(rule, GatedSTDP):
             if response.dendrite is not None:
-                v_mV = dendrite_mV(response.dendrite[:, :, post_index], spikes)
+                v_mV = dendrite_mV(response.dendrite[:, :, post_index], spikes, membrane)
             seen_mV = rule.gating.potential(v_mV)
             unblocked = rule.gating.nmda * mg_block(seen_mV, rule.gating.mg_mM)
             variables["nmda_open"] = variables["pre_trace"] * unblocked

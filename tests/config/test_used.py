@@ -53,6 +53,15 @@ IN_SEQUENCE = {"data.name": "sequence", "data.sources": [{"name": "digits"}]}
 
 CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     # what is given; what would use it (None: no such setting); words of the refusal
+    (
+        {
+            "snn.neuron.v_th_mV": -45.0,
+            "snn.plasticity.rule": "pair",
+            "record.traced_synapses": 0,
+        },
+        {"snn.fidelity": "conductance"},
+        "snn.fidelity conductance",
+    ),
     ({"snn.receptors.g_ampa_nS": 1.0}, {"snn.fidelity": "conductance"}, "snn.fidelity conductance"),
     ({"snn.plasticity.triplet.tau_x_ms": 50.0}, {"snn.plasticity.rule": "triplet"}, "triplet rule"),
     ({"snn.plasticity.triplet.tau_x_ms": 50.0}, {"snn.plasticity.base": "triplet"}, "triplet rule"),

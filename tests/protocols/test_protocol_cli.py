@@ -90,7 +90,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([], "stdp-window"),
         (["retention", "--run", str(tmp_path)], "leave --run out"),
         (["lesion", "--run", str(tmp_path / "no")], "no directory"),
-        (["lesion", "--run", str(tmp_path)], "no trained artsy_snn"),
+        (["lesion", "--run", str(tmp_path)], "no finished run"),
         (["mg-block", "--seed", "-1"], "seed: -1 cannot be used; use 0 to 2,147,483,647"),
         (["all", "--seed", "9" * 12], "seed: "),
         (["mg-block", "--threads", "0"], "threads: 0"),

@@ -44,7 +44,10 @@ def by_hand(layer: SilentSynapseLayer, pre: np.ndarray, j: int, dt: float) -> tu
     theta = 0.3 * math.sqrt(((w - alpha * e) ** 2).sum())
     theta = max(theta, 0.3 * 1.0)
     tau, c_pF = 20.0, 200.0
-    contacts = (1.0 / theta) / (0.5 * 2.0 * 60.0 / (c_pF * 20.0))
+    rest, th = layer.neuron.v_rest_mV, layer.neuron.v_th_mV
+    span, middle = th - rest, (rest + th) / 2
+    ratio = -middle / (middle + 80.0)
+    contacts = (1.0 / theta) / (0.5 * 2.0 * -middle / (c_pF * span))
     peak_ms = 200.0 / 98.0 * math.log(50.0)
     top = math.exp(-peak_ms / 100) - math.exp(-peak_ms / 2)
 
@@ -54,7 +57,7 @@ def by_hand(layer: SilentSynapseLayer, pre: np.ndarray, j: int, dt: float) -> tu
 
     v, fired, peaks = 0.0, [], []
     for t in range(len(pre)):
-        mv = -70.0 + 20.0 * v / theta
+        mv = rest + span * v / theta
         ampa = nmda = balance = 0.0
         for u in range(t + 1):
             age = (t - u) * dt
@@ -63,11 +66,11 @@ def by_hand(layer: SilentSynapseLayer, pre: np.ndarray, j: int, dt: float) -> tu
             balance += alpha * common * mean(2.0, age)
             nmda += common * (mean(100.0, age) - mean(2.0, age)) / top
         g_e = contacts * (0.5 * ampa + 0.075 * nmda * block(mv))
-        g_i = contacts * (0.5 * 3.0 * balance + 0.075 * 3.0 * block(-60.0) * nmda)
+        g_i = contacts * (0.5 * ratio * balance + 0.075 * ratio * block(middle) * nmda)
         total = 10.0 + g_e + g_i
-        settled = (10.0 * -70.0 + g_i * -80.0) / total
+        settled = (10.0 * rest + g_i * -80.0) / total
         mv = settled + (mv - settled) * math.exp(-total * dt / c_pF)
-        peak = (mv + 70.0) / 20.0
+        peak = (mv - rest) / span
         spike = float(peak > 1.0)
         fired.append(spike)
         peaks.append(peak)
@@ -76,10 +79,16 @@ def by_hand(layer: SilentSynapseLayer, pre: np.ndarray, j: int, dt: float) -> tu
     return fired, peaks
 
 
-@pytest.mark.parametrize("dt_ms", [1.0, 5.0])
-@pytest.mark.parametrize("probability", [1.0, 0.7])
-def test_layer_equals_a_scalar_loop(dt_ms: float, probability: float) -> None:
-    layer = make_layer(dt_ms=dt_ms, contacts=ContactConfig(probability=probability))
+OTHER = NeuronConfig(v_rest_mV=-65.0, v_th_mV=-52.0)
+
+
+@pytest.mark.parametrize(
+    ("dt_ms", "probability", "neuron"),
+    [(1.0, 1.0, OTHER), *((dt, p, NeuronConfig()) for dt in (1.0, 5.0) for p in (1.0, 0.7))],
+)
+def test_layer_equals_a_scalar_loop(dt_ms: float, probability: float, neuron: NeuronConfig) -> None:
+    contacts = ContactConfig(probability=probability)
+    layer = make_layer(dt_ms=dt_ms, contacts=contacts, neuron=neuron)
     pre = spikes()
     answer = layer.respond(pre)
     assert 0 < answer.spikes.sum() < answer.spikes.numel() / 2

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_artsy import cli
+from snn_artsy.registry import FIGURES
 
 PRELOADED = [
     "snn_artsy.runs.run", "snn_artsy.plots", "matplotlib.figure", "sklearn.datasets",
@@ -47,9 +48,10 @@ def artsy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _command(arguments: list[str], folder: Path, out: Path, err: Path) -> None:
-    from drawing import draw_few
+    from drawing import QUICK, draw_few
 
     draw_few()
+    FIGURES.entries = {name: FIGURES.entries[name] for name in QUICK}
     for number, name, log in ((1, "stdout", out), (2, "stderr", err)):
         with log.open("wb") as file:
             os.dup2(file.fileno(), number)

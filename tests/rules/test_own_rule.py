@@ -135,12 +135,15 @@ def test_from_the_command_line_and_a_file(tmp_path: Path) -> None:
 
     (tmp_path / "my_rules.py").write_text(MODULE)
     (tmp_path / "my.yaml").write_text(
-        "learners: [artsy_snn]\ndata: {train_per_class: 10}\nsnn:\n  plasticity:\n"
+        "learners: [artsy_snn]\ndata: {train_per_class: 10, class_range: [0, 4], n_tasks: 2}\n"
+        "snn:\n  plasticity:\n"
         "    rule: my_rules:Mine\n    parameters: {a_plus: 0.03}\n"
     )
-    same = ["--learners", "artsy_snn", "--data.train_per_class", "10", "--snn.plasticity.rule",
-            "pair", "--snn.plasticity.a_plus", "0.03", "--snn.plasticity.a_minus", "0"]  # fmt: skip
-    typed = ["--snn.plasticity.rule", "my_rules:Mine", *same[:4]]
+    small = ["--learners", "artsy_snn", "--data.train_per_class", "10"]
+    small += ["--data.class_range", "[0, 4]", "--data.n_tasks", "2"]
+    same = [*small, "--snn.plasticity.rule", "pair", "--snn.plasticity.a_plus", "0.03"]
+    same += ["--snn.plasticity.a_minus", "0"]
+    typed = ["--snn.plasticity.rule", "my_rules:Mine", *small]
     typed += ["--snn.plasticity.parameters", '{"a_plus": 0.03}']
     file = ["--config", "my.yaml"]
     found = []

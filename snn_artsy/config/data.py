@@ -73,7 +73,7 @@ class DataConfig:
             permutation drawn from ``order_seed``.
         order_seed: Seed of the class order; default: the run's seed.
         n_tasks: Number of tasks of equal size; leave out when ``increment`` is given.
-        increment: Classes in each task after the first ("Inc").
+        increment: Classes in each task after the first ("Inc"); the last one has what is left.
         base: Classes in the first task ("B"); 0 means ``increment`` (the B0 protocol).
         validation_share: Share of each class's training images set aside for thresholds.
         train_share: Share of each class's training images that is used, drawn by the seed.

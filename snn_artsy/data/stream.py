@@ -245,7 +245,8 @@ def _task_sizes(config: DataConfig, n_classes: int) -> list[int]:
             n_classes % config.n_tasks == 0,
             "data.n_tasks",
             config.n_tasks,
-            f"{n_classes} classes divide equally into {_divisors(n_classes)} tasks",
+            f"{n_classes} classes divide equally into {_divisors(n_classes)} tasks; with "
+            "data.increment the last task may be smaller",
         )
         return [n_classes // config.n_tasks] * config.n_tasks
     assert config.increment is not None  # DataConfig sees to it that one of the two is given
@@ -258,12 +259,13 @@ def _task_sizes(config: DataConfig, n_classes: int) -> list[int]:
     rest = n_classes - config.base
     after = f" after the first {config.base}" if config.base else ""
     require(
-        rest % config.increment == 0,
+        not rest or config.increment <= rest,
         "data.increment",
         config.increment,
-        f"the {rest} classes{after} divide into steps of {_divisors(rest)}",
+        f"there are {rest} classes{after}; use at most that many",
     )
-    return [config.base] * (config.base > 0) + [config.increment] * (rest // config.increment)
+    n_whole, left = divmod(rest, config.increment)
+    return [config.base] * (config.base > 0) + [config.increment] * n_whole + [left] * (left > 0)
 
 
 def _divisors(n: int) -> str:

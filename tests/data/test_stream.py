@@ -75,6 +75,8 @@ def test_a_class_range_may_reach_to_the_last_class() -> None:
         (DataConfig(increment=4), [4, 4, 4]),  # B0-Inc4
         (DataConfig(base=6, increment=2), [6, 2, 2, 2]),  # B-half
         (DataConfig(base=12, increment=1), [12]),
+        (DataConfig(increment=5), [5, 5, 2]),  # an uneven last task
+        (DataConfig(base=5, increment=3), [5, 3, 3, 1]),
     ],
 )
 def test_task_sizes(config: DataConfig, expected: list[int]) -> None:
@@ -89,10 +91,10 @@ def test_task_sizes(config: DataConfig, expected: list[int]) -> None:
     ("config", "words"),
     [
         (DataConfig(n_tasks=5), ["data.n_tasks", "5", "1, 2, 3, 4, 6 or 12"]),
-        (DataConfig(increment=5), ["data.increment", "5", "12 classes", "1, 2, 3, 4, 6 or 12"]),
+        (DataConfig(increment=13), ["data.increment", "13", "12 classes; use at most"]),
         (
-            DataConfig(base=5, increment=2),
-            ["data.increment", "2", "7 classes after the first 5", "1 or 7"],
+            DataConfig(base=5, increment=8),
+            ["data.increment", "8", "7 classes after the first 5", "use at most"],
         ),
         (DataConfig(base=13, increment=1), ["data.base", "13", "12 classes"]),
         (DataConfig(class_range=[4, 20], n_tasks=2), ["data.class_range", "[4, 20]", "12"]),

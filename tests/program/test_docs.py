@@ -124,12 +124,13 @@ def test_commands_work_from_top_to_bottom(page: Path) -> None:
         if words[1] == "protocol" and "--run" in options and "X" not in options["--run"]:
             assert options["--run"] in written, f"{page.name}: `{command}`"
         made = options.get(">", options.get("--out", "")) if words[1] not in READING else ""
+        made = words[3] if words[1] == "pack" else made
         assert not made or made not in written, f"{page.name}: `{command}` writes {made} again"
         written |= {made} - {""}
     assert written and read
 
 
-READING = ("info", "plot", "report", "export", "resume", "protocol")
+READING = ("info", "plot", "report", "export", "resume", "protocol", "predict", "pack")
 
 
 # --- links ----------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_three_lines_with_features() -> None:
     stream = sa.stream(source, data={"n_tasks": 2})
     assert len(stream) == 2 and len(list(stream)) == 2 and stream.backbone is None
     for name in NAMES:
-        learner = stream.learner(name, ann={"epochs": 2})
+        learner = stream.learner(name)
         for task in stream:
             learner.learn(task)
             answers = learner.predict(task.seen)

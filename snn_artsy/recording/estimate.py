@@ -110,6 +110,10 @@ def _continued(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]
     if name.startswith("artsy"):
         scores = n * (sum(task.n_train for task in tasks) + config.gate.pseudo_per_class * classes)
         n_bytes += 4 * n * dim**2 + 8 * classes * dim + 8 * scores
+        if config.gate.replay == "exemplars":  # their numbers, of two choices at most
+            n_bytes += 16 * classes * config.gate.exemplars_per_class
+    if name.startswith("finetune") and config.finetune.alignment_epochs:
+        n_bytes += 4 * n * dim**2 + 4 * classes * dim + 8 * classes
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
     return n_bytes + 8 * classes * wide.get(name, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import layered
-from snn_artsy.recording.estimate import TaskSize, expected_bytes
+from snn_artsy.recording.estimate import TaskSize, expected_bytes, needed_bytes
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.cost import check_cost, free_memory, memory, seconds
 from snn_artsy.runs.run import execute
@@ -70,6 +71,15 @@ def test_exemplars_alignment_and_augmented_images_by_hand() -> None:
     batches = sum(-(-256 * n // aligned.finetune.batch_size) for n in (4, 6, 8, 10))
     products = sum(256 * n * DIM * n for n in (4, 6, 8, 10))
     assert times[1] - times[0] == pytest.approx(7 * (batches * 5e-5 + products / 1e12))
+    # Gaussians and numbers of exemplars in two checkpoints
+    for name, without, kept, more in (
+        ("finetune_linear", plain, aligned, 5 * 4 * DIM**2 + 10 * (4 * DIM + 8)),
+        ("artsy_best", none, few, 16 * 10 * 3),
+    ):
+        disk = [
+            needed_bytes(replace(config, learners=[name]), DIM, TASKS) for config in (without, kept)
+        ]
+        assert disk[1] - disk[0] == 2 * more
     blocks = {"ann__placement": "blocks", "ann__epochs": 3}
     plain, crops = (config_of(**blocks, ann__augmentation=kind) for kind in ("none", "crop"))
     for name, n_tasks in (("ease", 5), ("aper_adapter", 1), ("finetune_adapter", 0)):

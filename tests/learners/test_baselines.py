@@ -139,8 +139,8 @@ def test_sizes() -> None:
         "ease": (3 * adapter, 3 * adapter + 12 * DIM, 4 * (3 * adapter + 12 * DIM)),
         "ranpac": (
             adapter,
-            adapter + DIM * m + m * m + m * N_CLASSES,
-            4 * (adapter + DIM * m) + 8 * (m * m + m * N_CLASSES),
+            adapter + DIM * m + m * m + m * N_CLASSES + 1,  # the ridge parameter
+            4 * (adapter + DIM * m) + 8 * (m * m + m * N_CLASSES + 1),
         ),
     }
     for name, numbers in expected.items():

@@ -20,15 +20,18 @@ from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import build, defaults_of, keys_of, section_of, type_of, unknown_key
 from snn_artsy.yaml_file import read_yaml, yaml_text
 
-_OF_RULES = ("a_plus", "a_minus", "tau_plus_ms", "tau_minus_ms", "bounds_of", "pairing")
+_OF_RULES = ("a_plus", "a_minus", "a_pre", "tau_plus_ms", "tau_minus_ms", "bounds_of", "pairing")
 
 STANDS_FOR: dict[str, tuple[str, ...]] = {
     "snn.encoding.preset": tuple(
         f"snn.encoding.{name}" for name in EncodingConfig.PRESETS["physiological"]
     ),
     "snn.plasticity.published": tuple(
-        f"snn.plasticity.{name}" for name in (*_OF_RULES, "triplet", "voltage", "calcium")
+        f"snn.plasticity.{name}"
+        for name in (*_OF_RULES, "triplet", "voltage", "calcium", "filopodium_spine")
     ),
+    "snn.contacts.circuit": ("snn.contacts.silent_share",),
+    "snn.contacts.silent_share": ("snn.contacts.circuit",),
     "snn.teacher.lag_ms": ("snn.teacher.phase_ms", "snn.teacher.phase_spread_ms"),
     "snn.teacher.phase_ms": ("snn.teacher.lag_ms",),
     "data.n_tasks": ("data.increment", "data.base"),

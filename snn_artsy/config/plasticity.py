@@ -12,6 +12,7 @@ from snn_artsy.registry import RULES
 from snn_artsy.rules import (
     CalciumRule,
     ErrorDriven,
+    FilopodiumSpine,
     GatedSTDP,
     Gating,
     PairSTDP,
@@ -30,15 +31,16 @@ class PlasticityConfig:
 
     Args:
         rule: ``gated`` (NMDA-gated unsilencing, on top of ``base``), ``error`` (error-driven),
-            ``pair``, ``triplet``, ``voltage``, ``calcium``, or ``none`` (every AMPA conversion
-            blocked); or a rule of your own, which must be known: registered
+            ``pair``, ``triplet``, ``voltage``, ``calcium``, ``filopodium_spine``, or ``none``
+            (every AMPA conversion blocked); or a rule of your own, which must be known: registered
             (`snn_artsy.rules.register`), of an installed package, or named as ``module:Class`` on
             the command line (here or by ``--own``).
-        base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``, or your own.
+        base: Rule under the gate: ``pair``, ``triplet``, ``voltage``, ``calcium``,
+            ``filopodium_spine``, or your own.
         parameters: Of a rule of your own: what its class is called with.
-        bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the four keys
+        bounds_of, pairing: Of the pair rule, whose amplitudes and time constants are the five keys
             below.
-        triplet, voltage, calcium: Parameters of these rules.
+        triplet, voltage, calcium, filopodium_spine: Parameters of these rules.
         published: Name of a published parameter set of the rule (of the base, for ``gated``), such
             as ``song_2000``; it takes the place of the parameters given here.
         speed: Multiplies every change of the rule (compressed time).
@@ -46,6 +48,7 @@ class PlasticityConfig:
         insertion, probability, window_ms: ``bernoulli`` insertion of the gated rule.
         a_plus: Occupancy gained per unit of NMDA-gated coincidence.
         a_minus: Occupancy lost per presynaptic spike after a postsynaptic one.
+        a_pre: Occupancy lost per presynaptic spike, whatever the postsynaptic neuron does.
         tau_plus_ms: Presynaptic (glutamate) trace (ms).
         tau_minus_ms: Postsynaptic trace (ms).
         target: Presynaptic target, in multiples of the presynaptic trace's own slow average;
@@ -76,6 +79,7 @@ class PlasticityConfig:
     # an integrate-and-fire neuron has no upstroke: a spike counts as 2 ms at its peak
     voltage: VoltageSTDP = field(default_factory=lambda: VoltageSTDP(spike_ms=2.0))
     calcium: CalciumRule = field(default_factory=CalciumRule)
+    filopodium_spine: FilopodiumSpine = field(default_factory=FilopodiumSpine)
     published: str | None = None
     speed: float = 1.0
     nmda: float = 1.0
@@ -84,6 +88,7 @@ class PlasticityConfig:
     window_ms: float = 20.0
     a_plus: float = 0.02
     a_minus: float = 0.004
+    a_pre: float = 0.0
     tau_plus_ms: float = 20.0
     tau_minus_ms: float = 20.0
     target: float = 1.2
@@ -132,7 +137,8 @@ class PlasticityConfig:
         for name in ("tau_plus_ms", "tau_minus_ms", "tau_target_ms"):
             within(f"snn.plasticity.{name}", getattr(self, name), 0.01, 1e12, "ms")
         within("snn.plasticity.window_ms", self.window_ms, 0.01, 1e6, "ms")
-        within("snn.plasticity.a_minus", self.a_minus, 0, 1e6)
+        for name in ("a_minus", "a_pre"):
+            within(f"snn.plasticity.{name}", getattr(self, name), 0, 1e6)
         within("snn.plasticity.mg_mM", self.mg_mM, 0, 1e6, "mM")
         require(
             0 <= self.target_spread < 1,
@@ -161,12 +167,14 @@ class PlasticityConfig:
                 tau_minus_ms=self.tau_minus_ms,
                 bounds_of=self.bounds_of,
                 pairing=self.pairing,
+                a_pre=self.a_pre,
             )
         chosen: dict[str, Rule] = {
             "pair": pair,
             "triplet": self.triplet,
             "voltage": self.voltage,
             "calcium": self.calcium,
+            "filopodium_spine": self.filopodium_spine,
         }
         if self.voltage.v_rest_mV == VoltageSTDP.v_rest_mV:
             chosen["voltage"] = replace(self.voltage, v_rest_mV=membrane.v_rest_mV)
@@ -237,6 +245,7 @@ def _published(rule: str, name: str) -> Rule:
         "triplet": TripletSTDP,
         "voltage": VoltageSTDP,
         "calcium": CalciumRule,
+        "filopodium_spine": FilopodiumSpine,
     }
     require(
         rule in kinds,

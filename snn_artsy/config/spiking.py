@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from snn_artsy.checks import named, one_of, require, within
+from snn_artsy.config.circuits import CIRCUITS
 from snn_artsy.config.plasticity import PlasticityConfig, sped_up
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
@@ -268,8 +269,9 @@ class ContactConfig:
         filopodia: So many contacts a postsynaptic neuron, at random units; default: by
             ``probability``.
         silent_share: Share of contacts born silent; the others are born mature: full occupancy,
-            consolidated (functional without ``consolidation``). 0.25 in adult layer-5 neurons
-            (Vardalaki, Chung & Harnett 2022).
+            consolidated (functional without ``consolidation``).
+        circuit: Where ``silent_share`` comes from instead: a circuit in which it was measured
+            (`CIRCUITS`), such as ``l5_adult``.
         mature_plasticity: Changes of functional and consolidated contacts are multiplied by this
             (metaplasticity: below 1, mature contacts need more to change). Consolidated contacts do
             not change at all with ``graded`` transmission, which would let depression silence them.
@@ -287,12 +289,24 @@ class ContactConfig:
     consolidation: bool = True
     filopodia: int | None = None
     silent_share: float = 1.0
+    circuit: str | None = None
     mature_plasticity: float = 1.0
     decay_ms: float | None = None
 
     def __post_init__(self) -> None:
         take_types(self, "snn.contacts.")
         one_of("snn.contacts.transmission", self.transmission, ("binary", "graded", "plain"))
+        if self.circuit is not None:
+            one_of("snn.contacts.circuit", self.circuit, tuple(CIRCUITS))
+            measured = CIRCUITS[self.circuit].share
+            # a run's own file has both
+            require(
+                self.silent_share in (1.0, measured),
+                "snn.contacts.silent_share",
+                self.silent_share,
+                f"snn.contacts.circuit {self.circuit} has {measured:g}: leave one of them out",
+            )
+            object.__setattr__(self, "silent_share", measured)
         require(
             self.transmission != "plain"
             or (self.mature_plasticity == 1.0 and self.decay_ms is None),

@@ -188,7 +188,8 @@ def _corrects(c: RunConfig) -> bool:
 
 
 def _with_target(c: RunConfig) -> bool:
-    graded = c.snn.plasticity.insertion == "graded" and _rule(c) != "calcium"
+    product = _rule(c) not in ("calcium", "filopodium_spine")
+    graded = c.snn.plasticity.insertion == "graded" and product
     return _corrects(c) or (_gated(c) and graded)
 
 
@@ -436,8 +437,9 @@ WHERE_USED: tuple[Use, ...] = (
     Use(
         (
             *_in("snn.plasticity", "base", "bounds_of", "pairing", "triplet", "voltage", "calcium"),
+            "snn.plasticity.filopodium_spine",
             *_in("snn.plasticity", "published", "speed", "a_plus", "a_minus", "tau_plus_ms"),
-            *_in("snn.plasticity", "tau_minus_ms", "update", "batch_reduction"),
+            *_in("snn.plasticity", "a_pre", "tau_minus_ms", "update", "batch_reduction"),
             *_in("snn.contacts", "theta_up", "theta_down", "consolidate_ms", "capture", "tag_ms"),
             *_in("snn.contacts", "mature_plasticity", "decay_ms"),
         ),
@@ -469,7 +471,7 @@ WHERE_USED: tuple[Use, ...] = (
     Use(
         _in("snn.plasticity", "target", "target_spread", "tau_target_ms", "target_over"),
         "with snn.plasticity.rule error, or gated with insertion graded over a base other than "
-        "calcium",
+        "calcium and filopodium_spine",
         _with_target,
     ),
     Use(
@@ -478,7 +480,7 @@ WHERE_USED: tuple[Use, ...] = (
         lambda c: c.snn.neuron.per_class > 1,
     ),
     Use(
-        _in("snn.plasticity", "bounds_of", "pairing", "a_minus", "tau_minus_ms"),
+        _in("snn.plasticity", "bounds_of", "pairing", "a_minus", "a_pre", "tau_minus_ms"),
         "by the pair rule (snn.plasticity.rule, or base of gated) without a published set",
         _pair_values,
     ),
@@ -504,7 +506,7 @@ WHERE_USED: tuple[Use, ...] = (
             f"by the {rule} rule (snn.plasticity.rule, or base of gated) without a published set",
             _own_values_of(rule),
         )
-        for rule in ("triplet", "voltage", "calcium")
+        for rule in ("triplet", "voltage", "calcium", "filopodium_spine")
     ),
     Use(
         ("snn.plasticity.parameters",),
@@ -572,6 +574,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("snn.neuron", "model", "per_class", "tau_mem_ms", "threshold", "floor"),
     *_in("snn.plasticity", "rule", "batch_size", "epochs"),
     *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),
+    "snn.contacts.circuit",
     *_in("snn.teacher", "lag_ms", "phase_ms", "reliability", "current"),
     "record.scores",
     *("seed", "device", "threads", "learners", "controls", "out"),

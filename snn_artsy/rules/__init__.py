@@ -12,7 +12,9 @@ from snn_artsy.rules.base import (
 )
 from snn_artsy.rules.calcium import CalciumRule
 from snn_artsy.rules.error import ErrorDriven
+from snn_artsy.rules.filopodium_spine import FilopodiumSpine
 from snn_artsy.rules.gated import GatedSTDP, Gating
+from snn_artsy.rules.maturation import Maturation
 from snn_artsy.rules.pair import PairSTDP
 from snn_artsy.rules.triplet import TripletSTDP
 from snn_artsy.rules.voltage import VoltageSTDP
@@ -22,8 +24,10 @@ register = RULES.register
 __all__ = [
     "CalciumRule",
     "ErrorDriven",
+    "FilopodiumSpine",
     "GatedSTDP",
     "Gating",
+    "Maturation",
     "PairSTDP",
     "ProductRule",
     "Rule",

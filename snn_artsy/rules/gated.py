@@ -116,8 +116,8 @@ class GatedSTDP:
         if self.gating.insertion == "bernoulli" and not isinstance(self.base, ProductRule):
             raise ConfigError(
                 "gating.insertion",
-                "'bernoulli' cannot be used with the calcium-based rule, which "
-                "has no presynaptic trace; use graded",
+                f"'bernoulli' cannot be used with {type(self.base).__name__}, which is no product "
+                "of a pre- and a postsynaptic factor; use graded",
             )
 
     @property

@@ -14,7 +14,7 @@ class PairSTDP(ProductRule):
     """Pair-based STDP (Song, Miller & Abbott 2000; review: Morrison, Diesmann & Gerstner 2008).
 
     At a postsynaptic spike  dw = +a_plus up(w) x_i,
-    at a presynaptic spike   dw = -a_minus down(w) y_j,
+    at a presynaptic spike   dw = -(a_pre + a_minus y_j) down(w),
 
     with exponential traces x of presynaptic and y of postsynaptic spikes. A coincident pair sees
     the traces before their own increment: spikes in the same step do not pair.
@@ -30,6 +30,9 @@ class PairSTDP(ProductRule):
     w_reference   --   1       weight at which ``power_law`` potentiates by a_plus
     w_floor       --   0.01    weights below count as this in ``power_law`` (our definition:
                                zero would never grow)
+    a_pre         --   0       depression per presynaptic spike, whatever the postsynaptic
+                               neuron does (w_in in Kempter, Gerstner & van Hemmen 1999):
+                               stimulation alone silences (Xiao et al. 2004)
     ============= ==== ======= ===========================================================
 
     Args:
@@ -50,6 +53,7 @@ class PairSTDP(ProductRule):
     mu: float = 0.4
     w_reference: float = 1.0
     w_floor: float = 0.01
+    a_pre: float = 0.0
 
     PUBLISHED: ClassVar[dict[str, dict[str, float | str]]] = {
         "song_2000": {},
@@ -63,7 +67,7 @@ class PairSTDP(ProductRule):
     def __post_init__(self) -> None:
         one_of("pair.bounds_of", self.bounds_of, ("additive", "soft", "van_rossum", "power_law"))
         one_of("pair.pairing", self.pairing, ("all_to_all", "nearest"))
-        for name in ("a_plus", "a_minus"):
+        for name in ("a_plus", "a_minus", "a_pre"):
             amplitude(f"pair.{name}", getattr(self, name))
         for name in ("tau_plus_ms", "tau_minus_ms"):
             duration(f"pair.{name}", getattr(self, name))
@@ -81,7 +85,7 @@ class PairSTDP(ProductRule):
             gain_pre=(0.0, 1.0),
             gain_post=(self.a_plus,),
             loss_pre=(1.0,),
-            loss_post=(0.0, self.a_minus),
+            loss_post=(self.a_pre, self.a_minus),
         )
 
     def dependence(self) -> WeightDependence:
@@ -95,4 +99,5 @@ class PairSTDP(ProductRule):
         return WeightDependence(0.0, 0.0, 1.0, power=power, mu=self.mu, floor=self.w_floor)
 
     def sped_up(self, factor: float) -> PairSTDP:
-        return replace(self, a_plus=factor * self.a_plus, a_minus=factor * self.a_minus)
+        names = ("a_plus", "a_minus", "a_pre")
+        return replace(self, **{name: factor * getattr(self, name) for name in names})

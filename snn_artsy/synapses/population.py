@@ -265,6 +265,19 @@ class ContactPopulation(nn.Module):
         self.state.masked_fill_((before == CONSOLIDATED) & self.born_silent, FUNCTIONAL)
         return self._change_since(before)
 
+    @torch.no_grad()
+    def silence(self) -> StateChange:
+        """Take the AMPA receptors of contacts that were born silent and have matured.
+
+        Retrieval of a memory does so to the synapses that were made for it (re-silencing: Wright et
+        al. 2020); those born mature stay as they are."""
+        before = self.state.clone()
+        matured = (before != SILENT) & self.born_silent
+        self.ampa.masked_fill_(matured, 0.0)
+        self.functional_ms.masked_fill_(matured, 0.0)
+        self.state.masked_fill_(matured, SILENT)
+        return self._change_since(before)
+
     def _change_since(self, before: Tensor) -> StateChange:
         post, pre = torch.nonzero(self.state != before, as_tuple=True)
         return StateChange(pre, post, before[post, pre], self.state[post, pre])

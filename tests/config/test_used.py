@@ -95,7 +95,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"snn.plasticity.target": 1.1, "snn.plasticity.base": "calcium"},
         {"snn.plasticity.base": "pair"},
-        "other than calcium",
+        "other than calcium and filopodium_spine",
     ),
     (
         {"snn.encoding.shrinkage": 0.5, "snn.encoding.decorrelation": "standardise"},
@@ -299,6 +299,8 @@ OTHER_VALUES = {
     "snn.plasticity.triplet.tau_x_ms": 50.0,
     "snn.plasticity.voltage.a_ltp": 1e-3,
     "snn.plasticity.calcium.tau_ca_ms": 9.0,
+    "snn.plasticity.filopodium_spine.mu_spine": 0.2,
+    "snn.plasticity.a_pre": 0.01,
     "snn.plasticity.speed": 2.0,
     "snn.plasticity.nmda": 0.5,
     "snn.plasticity.mg_mM": 2.0,
@@ -315,7 +317,7 @@ OTHER_VALUES = {
     "setting",
     [
         {"rule": "none"},
-        *({"rule": rule} for rule in ("pair", "triplet", "voltage", "calcium")),
+        *({"rule": rule} for rule in ("pair", "triplet", "voltage", "calcium", "filopodium_spine")),
         *({"base": base} for base in ("pair", "triplet", "voltage")),
         {"rule": "pair", "published": "morrison_2007"},
         {"insertion": "bernoulli"},

@@ -384,6 +384,10 @@ RULES = Registry(
         "voltage": ("snn_artsy.rules.voltage:VoltageSTDP", "voltage-based plasticity"),
         "calcium": ("snn_artsy.rules.calcium:CalciumRule", "calcium-based plasticity"),
         "error": ("snn_artsy.rules.error:ErrorDriven", "error-driven unsilencing"),
+        "filopodium_spine": (
+            "snn_artsy.rules.filopodium_spine:FilopodiumSpine",
+            "STDP of filopodia and spines",
+        ),
     },
     parts=("noisy", "start", "step", "presentation", "sped_up"),
 )
@@ -395,6 +399,12 @@ _SHOWN = {
     "lead_lag": "inputs of one rate before and after a teacher: order alone decides what converts",
     "calcium_window": "the calcium rule: 60 pairings at 1 Hz against the lag of a pair",
     "bimodal_weights": "1,000 Poisson inputs drive a neuron: weights gather at both bounds",
+    "filopodium_spine": "a first memory and a second one: filopodia and spines beside plain STDP",
+    "capacity": "patterns that one-bit contacts hold: silent share, protection, replay, theory",
+    "protection": "an old memory and a new pairing, with and without silent contacts",
+    "critical_period": "what pairing can still unsilence, by circuit and age",
+    "probe_silencing": "test stimulation takes AMPA receptors away; pairing brings them back",
+    "re_silencing": "a cue silences matured contacts, which mature once more",
     "nmda_gate": "silent contacts beside functional ones: spikes, magnesium, clamp, constant gate",
     "mg_block": "magnesium block of NMDA receptors; currents of silent and mature contacts",
     "silent_synapse_pairing": "EPSCs at -70 and +40 mV before and after pairing, with controls",

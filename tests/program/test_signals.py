@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawing import QUICK
 from processes import marked, marked_environment
 
 from snn_artsy.signals import Terminated, exit_code, interruptible
@@ -97,10 +98,18 @@ def test_an_ignored_interrupt_stays_ignored() -> None:
 # --- whole commands -------------------------------------------------------------------------------
 
 LEARNERS = ["--learners", "simplecil,artsy_ann,artsy_snn", "--data.train_per_class", "8"]
+LEARNERS += ["--data.class_range", "[0, 4]", "--data.n_tasks", "2"]
+# The command, without the figures that would take most of its time.
+PROGRAM = f"""
+from snn_artsy.cli import main
+from snn_artsy.registry import FIGURES
+FIGURES.entries = {{name: FIGURES.entries[name] for name in {QUICK}}}
+main()
+"""
 
 
 def command(name: str, out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "snn_artsy", name, *LEARNERS, "--out", str(out), *more]
+    return [sys.executable, "-c", PROGRAM, name, *LEARNERS, "--out", str(out), *more]
 
 
 def numbers(file: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import command_line, listening, marked, marked_environment
+from processes import artsy, command_line, listening, marked, marked_environment
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.cli import main
@@ -123,8 +123,7 @@ def test_grids_that_are_refused(text: str, message: str, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=message) as found:
         grid_cells(BASE, read_grid(text), tmp_path)
     assert "\n" not in str(found.value)
-    command = [sys.executable, "-m", "snn_artsy", "sweep", "--out", str(tmp_path), "--grid", text]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = artsy(tmp_path, "sweep", "--out", str(tmp_path), "--grid", text)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -322,11 +321,13 @@ def too_little(*_: object) -> None:
 
 def command(out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "snn_artsy", "sweep", "--out", str(out), "--workers", "2",
-            "--data.train_per_class", "8", *more]  # fmt: skip
+            "--data.train_per_class", "8", "--data.class_range", "[0, 4]", "--data.n_tasks", "2",
+            *more]  # fmt: skip
 
 
 def by_hand(directory: Path, seed: int, **values: Any) -> dict[str, Any]:
-    config = RunConfig(data=DataConfig(train_per_class=8), learners=["simplecil", "artsy_snn"])
+    data = DataConfig(train_per_class=8, class_range=[0, 4], n_tasks=2)
+    config = RunConfig(data=data, learners=["simplecil", "artsy_snn"])
     config = replace(config, seed=seed, out=str(directory), **values)
     return execute(config).summary["learners"]
 
@@ -360,9 +361,7 @@ def test_a_sweep_gives_the_numbers_of_runs_by_hand(swept: Path, tmp_path: Path) 
     ]
     # what is there is not run again; what is missing is
     times = {p: p.stat().st_mtime_ns for p in swept.glob("runs/*/run.h5")}
-    done = subprocess.run(
-        command(swept, "--grid", "seed=1,2,-3"), capture_output=True, text=True, timeout=300
-    )
+    done = artsy(swept.parent, *command(swept, "--grid", "seed=1,2,-3")[3:])
     assert done.returncode == 2 and "seed: -3" in done.stderr
     grid = ["--grid", "seed=1,2,3", "--learners", "simplecil,artsy_snn"]
     done = subprocess.run(command(swept, *grid), capture_output=True, text=True, timeout=300)
@@ -396,7 +395,7 @@ def test_24_runs_with_a_worker_killed_on_the_way(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")
 def test_nobody_can_reach_it_and_nothing_stays_behind(tmp_path: Path) -> None:
     environment = marked_environment()
-    grid = ["--grid", "seed=1", "--learners", "artsy_snn", "--snn.plasticity.epochs", "500"]
+    grid = ["--grid", "seed=1", "--learners", "artsy_snn", "--snn.plasticity.epochs", "5000"]
     sweep = subprocess.Popen(
         command(tmp_path, *grid), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
     )

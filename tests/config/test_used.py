@@ -105,7 +105,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"snn.encoding.max_rate_hz": 100.0, "snn.encoding.code": "latency"},
         {"snn.encoding.code": "poisson"},
-        "poisson or current",
+        "regular or current",
     ),
     ({"snn.expansion.fan_in": 9}, {"snn.expansion.units": 50}, "units above 0"),
     ({"snn.readout": 0.1, "snn.mode": "gate"}, {"snn.mode": "full"}, "snn.mode full"),

@@ -73,7 +73,8 @@ def test_one_task_is_always_open_and_none_is_an_error() -> None:
     x, y = samples(1, n_tasks=1)
     gates.add_task(x, y)
     assert (gates.scores(x) > 0).all()
-    assert set(gates.state_dict()) == {"discriminant.scatter", "discriminant.means.0"}
+    kept = {"discriminant.scatter", "discriminant.means.0", "discriminant.freedom"}
+    assert set(gates.state_dict()) == kept
 
 
 def test_bad_settings_are_named() -> None:

@@ -319,10 +319,12 @@ def simulate(
             express(layer.circuit(), part, 1, elapsed_ms)
             for j, i in torch.nonzero(before != layer.state).tolist():
                 events.append((now_ms, j, i, int(before[j, i]), int(layer.state[j, i])))
-        if (t + 1) % every == 0 or t + 1 == len(start_ms):
-            times.append(start + (0.0 if exact and t + 1 < len(start_ms) else length))
-            samples.append(layer.ampa.numpy().copy())
-            states.append(layer.state.numpy().copy())
+            last = t + 1 == len(start_ms)
+            # at each spike and at the end, or at the end of every so many steps
+            if (elapsed_ms == 0.0 or last) if exact else ((t + 1) % every == 0 or last):
+                times.append(now_ms if exact else start + length)
+                samples.append(layer.ampa.numpy().copy())
+                states.append(layer.state.numpy().copy())
     return Course(
         np.array(times),
         np.stack(samples),

@@ -92,8 +92,11 @@ def test_contacts_convert_when_their_occupancy_says_so() -> None:
     data = {name: column.values for name, column in outcome.data.items()}
     each = 0.05 * math.exp(-0.5)
     needed = math.ceil(0.5 / each)
-    assert data["time_ms"][0] == 0.0 and len(data["time_ms"]) == 40
-    np.testing.assert_allclose(data["occupancy"][1::2, 0, 0], each * np.arange(1, 21), rtol=1e-9)
+    # at each spike, and at the end
+    assert data["time_ms"][[0, 1, -2, -1]].tolist() == [0.0, 10.0, 19010.0, 19210.0]
+    occupancy = data["occupancy"][:, 0, 0]
+    np.testing.assert_allclose(occupancy[1:40:2], each * np.arange(1, 21), rtol=1e-9)
+    assert len(occupancy) == 41 and occupancy[-1] == occupancy[-2]
     functional = 1000.0 * (needed - 1) + 10.0
     assert data["events/time_ms"].tolist() == [functional, functional + 2000.0]
     assert data["events/old"].tolist() == [0, 1] and data["events/new"].tolist() == [1, 2]

@@ -219,12 +219,15 @@ class JointConfig:
 
     Args:
         l2: Penalties to choose from, on validation samples: mean cross-entropy + l2/2 W^2, W^2
-            the sum of squared weights (our choice of grid).
+            the sum of squared weights (our choice of grid). The first task tries all of them.
         max_iterations: Of L-BFGS for each penalty; 1000 in Radford et al. 2021, ours is smaller
-            since each fit starts from the last one.
+            since each fit starts from the last one. ``joint_gradient`` says how well the last one
+            converged.
     """
 
-    l2: list[float] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    l2: list[float] = field(
+        default_factory=lambda: [1e2, 1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7]
+    )
     max_iterations: int = 200
 
     def __post_init__(self) -> None:

@@ -40,8 +40,7 @@ class APERAdapter(Learner):
         if not len(self.prototypes):
             train(self.network, task, self.config, self.generator)
         h0, labels, _ = all_training(task)
-        adapted, _ = embed_training([self.network], task)
-        both = torch.cat([h0, adapted[:, 0]], dim=1)
+        both = torch.cat([h0, embed_training(self.network, task)], dim=1)
         new = class_means(both, labels, task.classes)
         self.prototypes = torch.cat([self.prototypes, new])
 

@@ -79,9 +79,11 @@ class ArtsyANN(Learner):
         self.replay.add_task(task.train)
         self._learn_gates(task)
         features, labels, _ = all_training(task)
-        gained = embed_training(self.networks, task)[0] - features[:, None]
         self.classes_per_task.append(len(task.classes))
-        means = [class_means(g, labels, task.classes) for g in gained.unbind(1)]
+        means = [
+            class_means(embed_training(network, task) - features, labels, task.classes)
+            for network in self.networks
+        ]
         self.prototypes.add(class_means(features, labels, task.classes), means, replayed)
         self._calibrate(task)
 
@@ -156,7 +158,7 @@ class ArtsyANN(Learner):
         if self.class_gates is not None:
             self.class_gates.restore(state)
         self.thresholds.restore(state)
-        self.replay.restore(state, [task.train for task in tasks])
+        self.replay.restore(state, (task.train for task in tasks))
         self.classes_per_task = [len(task.classes) for task in tasks]
         set_generator(self.generator, state["generator"])
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
-from snn_artsy.learners.base import Batch, Prediction, Task, all_training
-from snn_artsy.learners.prototypes import class_means
+from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training
+from snn_artsy.learners.prototypes import class_means, means_of_answers
 from snn_artsy.learners.replay import build_replay
 from snn_artsy.learners.state import modules, under
 from snn_artsy.learners.subnetworks import HeadAdapter, SubNetwork, begun, builder
@@ -70,9 +70,9 @@ class ArtsySNN(TaughtSubnetworks):
             adapter = begun(build, self.adapters, self.ann, generator)
             train_subnetwork(adapter, task, self.ann, generator)
             self.adapters.append(adapter)
-        gained = self._gained(features, self._responses(features, index, "train"))
-        means = [class_means(gained[:, u], labels, task.classes) for u in range(t + 1)]
-        self.prototypes.add(class_means(features, labels, task.classes), means, self._replayed(t))
+        means = self._mean_gained(features, index, "train", labels, task.classes)
+        own = class_means(features, labels, task.classes)
+        self.prototypes.add(own, list(means.unbind(1)), self._replayed(t))
         self._answer_anew(t)
         self._calibrate(task)
         self.probe.wait_for_spikes("test")
@@ -84,21 +84,39 @@ class ArtsySNN(TaughtSubnetworks):
         old = self.replay.batch(list(range(t)), purpose=4)
         if len(old) == 0:
             return None
-        number = torch.arange(len(old), device=old.index.device)
-        answers = self._responses(old.features, number, "pseudo", only=[t])
-        gained = self._gained(old.features, answers, only=[t])[:, 0]
-        return class_means(gained, old.labels, tuple(old.labels.unique().tolist()))
+        return self._mean_of_old(old, [t])[:, 0]
 
     def _answer_anew(self, t: int) -> None:
         """Mean answers to older classes, where sub-networks or their code changed since."""
         old = self.replay.batch(list(range(t)), purpose=4)
         if self.config.replay.epochs == 0 or len(old) == 0:
             return
-        number = torch.arange(len(old), device=old.index.device)
-        gained = self._gained(old.features, self._responses(old.features, number, "pseudo"))
-        for u, means in enumerate(self.prototypes.gained):
-            anew = class_means(gained[:, u], old.labels, tuple(old.labels.unique().tolist()))
+        for u, anew in enumerate(self._mean_of_old(old).unbind(1)):
+            means = self.prototypes.gained[u]
             self.prototypes.gained[u] = torch.cat([anew, means[len(anew) :]])
+
+    def _mean_of_old(self, old: LabelledBatch, only: list[int] | None = None) -> Tensor:
+        """`_mean_gained` by stand-ins for older classes."""
+        number = torch.arange(len(old), device=old.index.device)
+        classes = tuple(old.labels.unique().tolist())
+        return self._mean_gained(old.features, number, "pseudo", old.labels, classes, only)
+
+    def _mean_gained(
+        self,
+        features: Tensor,
+        index: Tensor,
+        split: str,
+        labels: Tensor,
+        classes: tuple[int, ...],
+        only: list[int] | None = None,
+    ) -> Tensor:
+        """Mean h_t of each class, of every sub-network (or of ``only`` some): [C, N, D]."""
+
+        def gained(rows: slice) -> Tensor:
+            answers = self._responses(features[rows], index[rows], split, only)
+            return self._gained(features[rows], answers, only)
+
+        return means_of_answers(gained, labels, classes)
 
     def _calibrate(self, task: Task) -> None:
         """Thresholds of all gates, from this task's validation samples and others' stand-ins."""

@@ -86,8 +86,9 @@ class EASE(Learner):
         network = begun(self.build, self.networks, self.ann, self.generator)
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
-        embedded, labels = embed_training(self.networks, task)
-        self.measured.append(class_means(embedded, labels, task.classes))
+        labels = torch.cat([task.train.labels, task.validation.labels])
+        means = [class_means(embed_training(n, task), labels, task.classes) for n in self.networks]
+        self.measured.append(torch.stack(means, dim=1))
         self.table = completed_table(self.measured)
 
     def predict(self, batch: Batch) -> Prediction:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
-from snn_artsy.learners.ranpac import RandomRidge
+from snn_artsy.learners.ridge import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
-from snn_artsy.synapses.encoding import shrunk
+from snn_artsy.synapses.encoding import shrunk, within_class_scatter
 
 
 class MLPGate(nn.Module):
@@ -116,28 +116,30 @@ class DiscriminantGates:
         self.means: list[Tensor] = []  # of each task's classes, float64 [n, D]
         self.scatter: Tensor | None = None
         self.freedom = 0
+        self._solved: tuple[Tensor, Tensor] | None = None  # `discriminant` of what is known
 
     def add_task(self, features: Tensor, labels: Tensor) -> None:
         """Features [n, D] and labels [n] of one task."""
-        x = features.double()
-        classes, member = labels.unique(return_inverse=True)
-        means = torch.stack([x[labels == c].mean(0) for c in classes])
-        rest = x - means[member]
-        scatter = rest.T @ rest
+        classes = labels.unique()
+        scatter = within_class_scatter(features, labels)
         self.scatter = scatter if self.scatter is None else self.scatter + scatter
-        self.freedom += len(x) - len(classes)
-        self.means.append(means)
+        self.freedom += len(features) - len(classes)
+        self.means.append(torch.stack([features[labels == c].double().mean(0) for c in classes]))
+        self._solved = None
 
     def discriminant(self) -> tuple[Tensor, Tensor]:
         """Sigma^-1 mu_c, float64 [D, C], and mu_c' Sigma^-1 mu_c / 2, [C]."""
         if self.scatter is None:
             raise RuntimeError("no gates yet: add a task first")
+        if self._solved is not None:
+            return self._solved
         means = torch.cat(self.means)
         covariance = self.scatter / max(self.freedom, 1)
         mean_square = means.square().mean()
         covariance = shrunk(covariance, self.shrinkage, mean_square, self.freedom)
         weights = torch.linalg.solve(covariance, means.T)
-        return weights, 0.5 * (means.T * weights).sum(0)
+        self._solved = weights, 0.5 * (means.T * weights).sum(0)
+        return self._solved
 
     def class_scores(self, features: Tensor) -> Tensor:
         """g_c of every class so far, [B, D] -> float64 [B, C]."""
@@ -158,6 +160,7 @@ class DiscriminantGates:
         self.scatter = state.get("discriminant.scatter")
         self.means = listed(state, "discriminant.means.")
         self.freedom = int(state["discriminant.freedom"])
+        self._solved = None
 
     # nothing is drawn: learning goes on from what answers
     checkpoint, restore = state_dict, load_state_dict

@@ -110,14 +110,14 @@ class OpenedEvidence:
             chosen: Numbers of the samples to keep as exemplars; default: by herding on h_0.
         """
         networks = self.networks[: task.number + 1]
-        (features, labels, _), told = all_training(task), embed_training(networks, task)[0]
+        features, labels, _ = all_training(task)
         n_train = len(task.train)
         held = labels[n_train:]
         self.costs = self.costs + negative_log_likelihood(evidence, held)
         self.own.append(self._begun(task.number))
+        first = embed_training(networks[0], task)
         for t, discriminant in enumerate(self.own):
-            first = told[:, 0]
-            seen = _seen(features, first, told[:, t] if t else first)
+            seen = _seen(features, first, embed_training(networks[t], task) if t else first)
             tried = deepcopy(discriminant)
             tried.add_task(seen[:n_train], labels[:n_train])
             own = tried.class_scores(seen[n_train:])

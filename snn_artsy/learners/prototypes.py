@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from snn_artsy.chunks import chunks
 from snn_artsy.learners.state import listed, numbered
 
 
 def class_means(features: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
     """Mean feature of each class: features [n, D], labels [n] -> [len(classes), D]."""
     return torch.stack([features[labels == c].mean(0) for c in classes])
+
+
+def means_of_answers(
+    answer: Callable[[slice], Tensor], labels: Tensor, classes: tuple[int, ...]
+) -> Tensor:
+    """`class_means` of what is computed some samples at a time, and is too large to be kept.
+
+    Args:
+        answer: Of some of the samples, [k, ...].
+        labels: Of all of them, [n].
+
+    Returns:
+        [len(classes), ...].
+    """
+    of_class = torch.stack([labels == c for c in classes])
+    sums = [
+        torch.stack([part[own[rows]].sum(0) for own in of_class])
+        for rows in chunks(len(labels))
+        for part in [answer(rows)]
+    ]
+    total = torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
+    return total / of_class.sum(1).view(-1, *[1] * (total.dim() - 1))
 
 
 def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:

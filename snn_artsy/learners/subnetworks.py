@@ -218,10 +218,10 @@ def embed(networks: Sequence[SubNetwork], batch: Batch) -> Tensor:
         return torch.stack([batch.features + n.answer(batch) for n in networks], dim=1)
 
 
-def embed_training(networks: Sequence[SubNetwork], task: Task) -> tuple[Tensor, Tensor]:
-    """`embed` of all of a task's training and validation samples: [n, N, D], labels [n]."""
-    parts = (task.train, task.validation)
-    return torch.cat([embed(networks, p) for p in parts]), torch.cat([p.labels for p in parts])
+def embed_training(network: SubNetwork, task: Task) -> Tensor:
+    """h_0 + h_t of one sub-network for all of a task's training and validation samples, [n, D]: of
+    all of them at once it would take N times a task's features."""
+    return torch.cat([embed([network], part)[:, 0] for part in (task.train, task.validation)])
 
 
 def passes(networks: Sequence[SubNetwork], batch: Batch, with_h0: bool) -> Tensor:

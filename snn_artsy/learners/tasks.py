@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from snn_artsy.data.stream import SampleSet, TaskStream
 from snn_artsy.learners.base import Batch, LabelledBatch, Split, Task
 
 Load = Callable[..., Tensor]
-"""(split, sample numbers [n]) -> what they are beside their features: transformed images
+"""(split, sample numbers [n]) -> what is known of them: features [n, D], transformed images
 [n, 3, H, W], or tokens [n, 2, T, D]; validation images are numbered in the source's train split.
 For images that are augmented a draw comes third."""
 
@@ -23,6 +23,31 @@ For images that are augmented a draw comes third."""
 Loader = Callable[..., Tensor]
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
+Item = TypeVar("Item")
+
+
+class Made(Sequence[Item]):
+    """Items that are made whenever they are asked for, so that only those in use take memory.
+
+    Args:
+        make: Makes an item from its number.
+        numbers: Of all items.
+    """
+
+    def __init__(self, make: Callable[[int], Item], numbers: range) -> None:
+        self.make, self.numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> Made[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | Made[Item]:
+        if isinstance(at, slice):
+            return Made(self.make, self.numbers[at])
+        return self.make(self.numbers[at])
 
 
 @dataclass(frozen=True)
@@ -39,39 +64,26 @@ class PartOf:
 
 def feature_task_stream(
     stream: TaskStream,
-    features_train: NDArray[np.float32],
-    features_test: NDArray[np.float32],
+    load_features: Load,
     device: torch.device | str,
     load_images: Load | None = None,
     load_tokens: Load | None = None,
     load_augmented: Load | None = None,
-) -> Iterator[tuple[Task, LabelledBatch]]:
+) -> Made[tuple[Task, LabelledBatch]]:
     """Each task with its own test batch, in order of arrival.
 
     Args:
         stream: Which samples belong to which task.
-        features_train: h_0 of ``stream.train_index``, row by row, [n_train, D].
-        features_test: h_0 of ``stream.test_index``, row by row, [n_test, D].
+        load_features: Gives h_0; called whenever a task is asked for.
         device: Where features, numbers and labels are put.
         load_images: For learners that need pixels; called only when ``batch.images`` is read.
         load_tokens: For sub-networks in the blocks; called only when ``batch.tokens`` is read.
         load_augmented: The same of training images that are augmented.
     """
-    train_index, test_index = stream.train_index, stream.test_index
-    for name, features, index in (
-        ("features_train", features_train, train_index),
-        ("features_test", features_test, test_index),
-    ):
-        if len(features) != len(index):
-            raise ValueError(f"{name} has {len(features)} rows for {len(index)} samples")
 
     def batch(samples: SampleSet, split: Split) -> LabelledBatch:
-        features, index = (
-            (features_test, test_index) if split == "test" else (features_train, train_index)
-        )
-        rows = np.searchsorted(index, samples.index)
         return LabelledBatch(
-            features=torch.from_numpy(np.array(features[rows])).to(device),
+            features=load_features(split, samples.index).to(device),
             index=torch.from_numpy(samples.index).to(device),
             split=split,
             labels=torch.from_numpy(samples.labels).to(device),
@@ -82,16 +94,12 @@ def feature_task_stream(
             else None,
         )
 
-    for task in stream.tasks:
-        yield (
-            Task(
-                task.number,
-                task.classes,
-                batch(task.train, "train"),
-                batch(task.validation, "validation"),
-            ),
-            batch(task.test, "test"),
-        )
+    def make(number: int) -> tuple[Task, LabelledBatch]:
+        task = stream.tasks[number]
+        train, validation = batch(task.train, "train"), batch(task.validation, "validation")
+        return Task(task.number, task.classes, train, validation), batch(task.test, "test")
+
+    return Made(make, range(len(stream.tasks)))
 
 
 def take(batch: AnyBatch, rows: Tensor) -> AnyBatch:
@@ -125,6 +133,7 @@ def _labelled(part: AnyBatch, whole: AnyBatch, rows: Tensor) -> AnyBatch:
 def join(batches: Sequence[LabelledBatch]) -> LabelledBatch:
     """Batches of one split, one after the other; with images or tokens if all have
     them."""
+    batches = list(batches)
     return replace(
         batches[0],
         features=torch.cat([b.features for b in batches]),

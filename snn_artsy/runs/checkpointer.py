@@ -12,6 +12,7 @@ import torch
 from snn_artsy.checks import ConfigError, require_finite
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.base import Learner
+from snn_artsy.learners.tasks import Made
 from snn_artsy.recording.writer import RunRecorder
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.features import FeatureStream
@@ -48,7 +49,7 @@ class Checkpointer:
         if latest.learner != name:
             latest.begin(name)
             return []
-        tasks = [task for task, _ in features.tasks[: latest.step]]
+        tasks = Made(lambda t: features.tasks[t][0], range(latest.step))
         if latest.state:
             try:
                 learner.restore({k: v.to(self.device) for k, v in latest.state.items()}, tasks)

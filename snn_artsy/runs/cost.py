@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.chunks import ROWS
 from snn_artsy.config import RunConfig
 from snn_artsy.learners.finetune import ALIGNED_PER_CLASS
+from snn_artsy.learners.ridge import FITTED_SHARE, RIDGES
 from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
 from snn_artsy.registry import LEARNERS
 
@@ -72,8 +74,10 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     ann, snn, gate = config.ann, config.snn, config.gate
     shown = max(task.n_train for task in tasks)
     classes = sum(task.n_classes for task in tasks)
-    samples = sum(task.n_train + task.n_test for task in tasks)
-    sizes = {"data (its images)": 8 * samples * dim}
+    # features lie on the disk: those of a task and of what is asked are in memory
+    sizes = {"data (its images)": 4 * dim * (shown + sum(task.n_test for task in tasks))}
+    if name == "joint":  # which keeps them all, and fits them twice in double precision
+        sizes["data (its images)"] += (4 + 2 * 8) * dim * sum(task.n_train for task in tasks)
     if LEARNERS.origin(name):  # what a learner takes that was added is not known
         return sum(sizes.values()), "data (its images)"
     if _adapts(name, config) and name != "finetune_linear":
@@ -95,8 +99,8 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
     if name in ("ranpac", "artsy_ann_ridge"):
         m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
         key = "ranpac.projection" if name == "ranpac" else "artsy_ridge.projection"
-        # the sums and what is factorised, in double precision; P; a task's features
-        sizes[key] = 8 * (3 * m * m + 2 * shown * m) + 4 * dim * m
+        # sums over all tasks and over one, and what is factorised, in double precision; P
+        sizes[key] = 8 * (3 * m * m + min(shown, ROWS) * m) + 4 * dim * m
     if name in _PAIRED:
         k, seen = snn.neuron.per_class, _seen(name, config, dim)
         inputs = snn.n_inputs(seen)
@@ -117,10 +121,19 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
 def seconds(
     name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize], of_trunk: int = 0
 ) -> float:
-    """Lower bound on a learner's time (s), from the loops that the configuration repeats; with
-    ``ann.augmentation`` the trunk, of so many multiplications an image, is one of them."""
+    """Lower bound on a learner's time (s); with ``ann.augmentation`` the trunk, of so many
+    multiplications an image, is part of it."""
+    products, passes = work(name, config, dim, tasks, of_trunk)
+    return products / PER_SECOND + passes * PER_PASS
+
+
+def work(
+    name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize], of_trunk: int = 0
+) -> tuple[float, float]:
+    """Multiplications and batches of a learner at least, from the loops that the configuration
+    repeats; none of a learner that was added. ``of_trunk``: as of `seconds`."""
     if LEARNERS.origin(name):
-        return 0.0
+        return 0.0, 0.0
     ann, snn = config.ann, config.snn
     products, passes = 0.0, 0.0
     for number, task in enumerate(tasks):
@@ -144,7 +157,10 @@ def seconds(
             products += ann.gate_epochs * n * dim * ann.gate_hidden * (number + 1)
         if name in ("ranpac", "artsy_ann_ridge"):
             m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
-            products += m**3 / 3
+            factors = m**3 + len(RIDGES) * min(FITTED_SHARE * n, m) ** 3
+            products += n * m * m + factors / 6
+        if name == "artsy_ann_lda":
+            products += n * dim**2 + dim**3 / 3
         if name == "joint":
             # L-BFGS ends by itself, often much sooner: count what one of a hundred would take
             passes += config.joint.max_iterations * len(config.joint.l2) / 100
@@ -161,7 +177,10 @@ def seconds(
             products += (
                 (snn.plasticity.epochs * n + n_answers + replayed) * 2 * seen * snn.expansion.units
             )
-    return products / PER_SECOND + passes * PER_PASS
+        if name not in _PAIRED:
+            asked = tasks[: number + 1]
+            products += sum(o.n_test for o in asked) * sum(o.n_classes for o in asked) * dim
+    return products, passes
 
 
 def _adapts(name: str, config: RunConfig) -> bool:

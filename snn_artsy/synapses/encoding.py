@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.arrays import Sizes, check_range, check_same_kind, check_spikes, check_tensor
+from snn_artsy.chunks import chunks
 from snn_artsy.config import EncodingConfig
 from snn_artsy.registry import ENCODERS
 from snn_artsy.synapses.expansion import Expansion
@@ -123,12 +124,17 @@ def within_class_covariance(x: Tensor, labels: Tensor, shrinkage: float | None) 
 
 
 def within_class_scatter(x: Tensor, labels: Tensor) -> Tensor:
-    """Sum of squares and products around the class means: x [n, D], labels [n] -> [D, D]."""
+    """Sum of squares and products around class means: x [n, D], labels [n] -> float64 [D, D]."""
     classes, inverse = labels.unique(return_inverse=True)
-    sums = torch.zeros(len(classes), x.shape[1], dtype=x.dtype, device=x.device)
-    means = sums.index_add_(0, inverse, x) / inverse.bincount()[:, None]
-    residual = x - means[inverse]
-    return residual.T @ residual
+    means = torch.zeros(len(classes), x.shape[1], dtype=torch.float64, device=x.device)
+    for rows in chunks(len(x)):
+        means.index_add_(0, inverse[rows], x[rows].double())
+    means /= inverse.bincount()[:, None]
+    scatter = means.new_zeros(x.shape[1], x.shape[1])
+    for rows in chunks(len(x)):
+        residual = x[rows].double() - means[inverse[rows]]
+        scatter += residual.T @ residual
+    return scatter
 
 
 def oracle_shrinkage(covariance: Tensor, freedom: float) -> float:

@@ -41,8 +41,9 @@ from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Task
 from snn_artsy.learners.ease import completed_table, reweighted_scores
 from snn_artsy.learners.finetune import Finetune
-from snn_artsy.learners.joint import JointProbe, logistic_regression
-from snn_artsy.learners.ranpac import RIDGES, RanPAC, best_ridge
+from snn_artsy.learners.joint import TOLERANCE, JointProbe, MultinomialRegression, best_place
+from snn_artsy.learners.ranpac import RanPAC
+from snn_artsy.learners.ridge import RIDGES, RandomRidge, Sums, ridge_by_samples, ridge_by_sums
 from snn_artsy.registry import LEARNERS
 
 STREAM = gaussian_stream()
@@ -197,8 +198,13 @@ def test_joint_is_scikit_learn_s_logistic_regression_on_all_data() -> None:
     theirs = LogisticRegression(C=1 / (len(x) * l2), tol=1e-8, max_iter=10_000).fit(
         x.double().numpy(), y.numpy()
     )
+    expected = theirs.predict_proba(TEST.features.numpy())
     ours = learner.predict(TEST).scores.softmax(1).numpy()
-    np.testing.assert_allclose(ours, theirs.predict_proba(TEST.features.numpy()), atol=2e-4)
+    np.testing.assert_allclose(ours, expected, atol=5e-3)
+    assert learner.report()["joint_gradient"] < TOLERANCE
+    exact, _ = MultinomialRegression(x.double(), y).fit(learner.weight, l2, 1000, 1e-8)
+    scores = TEST.features.double() @ exact[:, :-1].T + exact[:, -1]
+    np.testing.assert_allclose(scores.softmax(1).numpy(), expected, atol=2e-4)
 
 
 def test_joint_has_no_penalty_before_it_has_learnt() -> None:
@@ -229,11 +235,54 @@ def test_joint_chooses_the_penalty_on_validation_samples() -> None:
 def test_where_logistic_regression_starts_does_not_matter() -> None:
     x, y = all_data()
     start = torch.zeros(N_CLASSES, DIM + 1, dtype=torch.float64)
-    one = logistic_regression(x.double(), y, start, 1e-2, 1000)
+    regression = MultinomialRegression(x.double(), y)
+    one, _ = regression.fit(start, 1e-2, 1000, 1e-8)
     noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0)).double()
-    two = logistic_regression(x.double(), y, noise, 1e-2, 1000)
+    two, _ = regression.fit(noise, 1e-2, 1000, 1e-8)
     # adding the same number to every bias changes nothing
     torch.testing.assert_close(one[:, :-1], two[:, :-1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("l2", [1e-6, 1e-2, 10.0])
+def test_the_gradient_is_zero_where_logistic_regression_ends(l2: float) -> None:
+    """By hand, in the features' own coordinates, whose scales are far apart."""
+    x, y = all_data()
+    x = x.double() * torch.logspace(-2, 2, DIM).double() + 3.0
+    start = torch.zeros(N_CLASSES, DIM + 1, dtype=torch.float64)
+    found, left = MultinomialRegression(x, y).fit(start, l2, 2000, 1e-7)
+    assert left < 1e-7
+    p = (x @ found[:, :-1].T + found[:, -1]).softmax(1)
+    rest = (p - torch.nn.functional.one_hot(y, N_CLASSES)) / len(x)
+    gradient = rest.T @ x + l2 * found[:, :-1]
+    # features have standard deviations up to 100
+    assert float(gradient.abs().max()) < 1e-5 < float((rest.T @ x).abs().max()) + (l2 < 1e-3)
+    assert float(rest.sum(0).abs().max()) < 1e-7
+    _, after_two = MultinomialRegression(x, y).fit(start, l2, 2)
+    assert after_two > TOLERANCE  # one that has not converged says so
+
+
+@pytest.mark.parametrize(
+    ("counts", "start", "place", "tried"),
+    [
+        ([3, 5, 5, 4, 9], None, 4, {0, 1, 2, 3, 4}),  # nothing is known yet: all of them
+        ([3, 5, 5, 4, 9], 2, 1, {0, 1, 2}),  # the strongest penalty of equal ones
+        ([3, 4, 5, 6, 6], 1, 3, {0, 1, 2, 3, 4}),
+        ([7, 4, 5, 5, 9], 2, 2, {1, 2, 3}),  # a walk sees its neighbourhood alone
+        ([5, 5, 5], 2, 0, {0, 1, 2}),
+        ([1], 0, 0, {0}),
+    ],
+)
+def test_later_tasks_walk_from_the_last_penalty(
+    counts: list[int], start: int | None, place: int, tried: set[int]
+) -> None:
+    asked = set()
+
+    def right(k: int) -> int:
+        asked.add(k)
+        return counts[k]
+
+    assert best_place(right, len(counts), start) == place
+    assert asked == tried
 
 
 # --- APER -----------------------------------------------------------------------------------------
@@ -403,6 +452,19 @@ def test_ranpac_does_not_depend_on_the_order_of_tasks_but_for_the_ridge() -> Non
     torch.testing.assert_close(forward.classifier.sums, swapped)
 
 
+def sums_of(x: Tensor, y: Tensor) -> Sums:
+    sums = Sums(torch.zeros(x.shape[1], x.shape[1]).double(), torch.zeros(x.shape[1], 2).double())
+    sums.add(x, y)
+    return sums
+
+
+def test_sums_tell_a_solution_s_error() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(9, n, generator=generator).double() for n in (4, 2))
+    w = torch.randn(4, 2, generator=generator).double()
+    assert sums_of(x, y).error(w) == pytest.approx(float((x @ w - y).square().sum()))
+
+
 def test_the_ridge_is_chosen_by_the_error_on_the_last_fifth() -> None:
     generator = torch.Generator().manual_seed(1)
     for n, m in ((50, 10), (30, 60)):  # more samples than features, and fewer
@@ -418,9 +480,29 @@ def test_the_ridge_is_chosen_by_the_error_on_the_last_fifth() -> None:
             errors.append(float(np.mean((x[k:].numpy() @ w - y[k:].numpy()) ** 2)))
         best = RIDGES[int(np.argmin(errors))]
         assert 0 < RIDGES.index(best) < len(RIDGES) - 1
-        assert best_ridge(x, y) == best
+        assert ridge_by_samples(x, y, k) == best
+        fitted, held = (sums_of(x[rows], y[rows]) for rows in (slice(k), slice(k, None)))
+        assert ridge_by_sums(fitted, held) == best
     assert RIDGES[0] == 1e-8
     assert RIDGES[-1] == 1e8
+
+
+@pytest.mark.parametrize("n", [40, 9000])
+def test_the_ridge_s_solution_is_that_of_one_pass_over_all_samples(n: int) -> None:
+    """Fewer samples than features, and more than are taken at a time."""
+    generator = torch.Generator().manual_seed(0)
+    x, member = torch.randn(n, 5, generator=generator), torch.arange(n) % 3
+    ridge = RandomRidge(5, 50, torch.Generator().manual_seed(1), "cpu")
+    ridge.add(x, member, 3)
+    ridge.add(x + 1.0, member, 3)  # the same sums are added to
+    f = [(z @ ridge.projection).clamp_min(0).double() for z in (x, x + 1.0)]
+    y = torch.nn.functional.one_hot(member, 3).double()
+    gram = f[0].T @ f[0] + f[1].T @ f[1]
+    torch.testing.assert_close(ridge.gram, gram)
+    right = torch.cat([f[0].T @ y, f[1].T @ y], dim=1)
+    least = torch.finfo(torch.float64).eps * float(gram.trace())
+    matrix = gram + max(ridge.ridge, least) * torch.eye(50).double()
+    torch.testing.assert_close(matrix @ ridge.weight, right)
 
 
 def test_random_features_help_where_a_line_cannot() -> None:

@@ -34,8 +34,8 @@ from snn_artsy.config import (
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Learner, Split, Task
 from snn_artsy.learners.gates import DiscriminantGates
-from snn_artsy.learners.ranpac import RandomRidge
 from snn_artsy.learners.replay import ClassGaussians
+from snn_artsy.learners.ridge import RandomRidge
 from snn_artsy.recording import open_run
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.run import execute, resume

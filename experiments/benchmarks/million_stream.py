@@ -1,0 +1,233 @@
+"""Learners on a stream of up to a million images: time, memory and disk, beside a forecast.
+
+    python experiments/benchmarks/million_stream.py --images 1280000 --json million.json
+    python experiments/benchmarks/million_stream.py --images 10000 40000 160000 --json growth.json
+
+Features take the place of images: 768 numbers each, 1,000 classes in 20 tasks, a Gaussian a class,
+drawn in parts from the seed and written to a file, as a backbone's are. A twentieth more are test
+images; after each task all those of the tasks so far are answered. Every learner goes through the
+run's own loop in a process of its own, with its recording and what it has learnt on the disk.
+
+- ``seconds``: learning and answering; ``microseconds_per_image``: the same for a training image.
+- ``peak_gib``: largest resident size of the process, with the pages of the features' file that the
+  system had in memory for it.
+- ``disk_gib``: features, recording and what was learnt.
+- The forecast is `snn_artsy.runs.cost`: its multiplications at this machine's measured rate, its
+  batches at the measured time of a small one, and its arrays. It counts the largest of what must be
+  done, so that it is below what comes out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import nn
+
+from snn_artsy.chunks import chunks
+from snn_artsy.config import RecordConfig, RunConfig
+from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
+from snn_artsy.learners.base import Split
+from snn_artsy.learners.tasks import feature_task_stream
+from snn_artsy.recording.estimate import TaskSize
+from snn_artsy.recording.writer import RunRecorder
+from snn_artsy.runs.cost import memory, work
+from snn_artsy.runs.features import FeatureStream
+from snn_artsy.runs.loop import run_learner
+from snn_artsy.threads import computing_with
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
+from results_table import insert
+
+DIM, CLASSES, TASKS, SEED = 768, 1000, 20, 1993
+LEARNERS = (
+    "simplecil", "artsy_ann_lda", "artsy_ann_ridge", "ranpac", "artsy_ann", "artsy_snn",
+)  # fmt: skip
+SPREAD = 0.15
+"""Of class means, in standard deviations within a class: neighbours overlap."""
+GIB = 2**30
+
+
+def labels_of(split: str, number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Classes of images by their numbers: all of them in turn, or of tests those of all tasks in
+    turn, since there may be fewer than classes."""
+    if split == "train":
+        return number % CLASSES
+    per_task = CLASSES // TASKS
+    return number % TASKS * per_task + number // TASKS % per_task
+
+
+def make_features(folder: Path, n_images: int) -> None:
+    """Write the features of training and test images."""
+    means = SPREAD * np.random.default_rng(SEED).standard_normal((CLASSES, DIM), dtype=np.float32)
+    for stream, (split, n) in enumerate((("train", n_images), ("test", n_images // 20))):
+        file = np.lib.format.open_memmap(folder / f"{split}.npy", "w+", np.float32, (n, DIM))
+        for rows in chunks(n):
+            number = np.arange(n)[rows]
+            rng = np.random.default_rng([SEED, stream, rows.start])
+            noise = rng.standard_normal((len(number), DIM), dtype=np.float32)
+            file[rows] = 1.0 + means[labels_of(split, number)] + noise
+        file.flush()
+
+
+def make_stream(n_images: int) -> TaskStream:
+    """Tasks of 50 classes; every tenth training image of a class validates."""
+    train, test = np.arange(n_images), np.arange(n_images // 20)
+    validates = train // CLASSES % 10 == 9
+
+    def samples(split: str, number: NDArray[np.int64], task: int) -> SampleSet:
+        labels = labels_of(split, number)
+        own = labels // (CLASSES // TASKS) == task
+        return SampleSet(number[own], labels[own])
+
+    tasks = [
+        TaskSplit(
+            t,
+            tuple(range(t * CLASSES // TASKS, (t + 1) * CLASSES // TASKS)),
+            samples("train", train[~validates], t),
+            samples("train", train[validates], t),
+            samples("test", test, t),
+            "synthetic",
+        )
+        for t in range(TASKS)
+    ]
+    return TaskStream(np.arange(CLASSES), tuple(map(str, range(CLASSES))), tuple(tasks))
+
+
+def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, Any]:
+    """One learner's run over the features in ``folder``, in this process."""
+    stream = make_stream(n_images)
+    kept = {split: np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
+
+    def load(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(kept["test" if split == "test" else "train"][index])
+
+    tasks = feature_task_stream(stream, load, "cpu")
+    config = RunConfig(learners=[name], device="cpu", threads=threads, seed=SEED)
+    features = FeatureStream(tasks, stream, DIM, "", {}, 0.0)
+    quiet = Console(quiet=True)
+    with tempfile.TemporaryDirectory(dir=folder) as out, computing_with(threads):
+        with RunRecorder(out, "", {"seed": SEED}, RecordConfig()) as recorder:
+            state = Path(out, "state.safetensors")
+            measures = run_learner(name, config, features, "cpu", quiet, recorder, state)
+        disk = sum(f.stat().st_size for f in (*folder.glob("*.npy"), *Path(out).iterdir()))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "seconds": measures["seconds"],
+        "seconds_learning": measures["seconds_learning"],
+        "peak_gib": peak / GIB,
+        "disk_gib": disk / GIB,
+        "microseconds_per_image": 1e6 * measures["seconds"] / n_images,
+        "a_last": measures["a_last"],
+    }
+
+
+def rates(threads: int) -> tuple[float, float]:
+    """Multiplications a second, and seconds of a small batch of gradient descent."""
+    with computing_with(threads):
+        a = torch.randn(2000, 2000)
+        layer, x = nn.Linear(DIM, 64), torch.randn(48, DIM)
+        optimiser = torch.optim.SGD(layer.parameters(), lr=0.0)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            layer(x).square().mean().backward()
+            optimiser.step()
+
+        best = []
+        for run in (lambda: a @ a, step):
+            run()
+            times = []
+            for _ in range(5):
+                at = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - at)
+            best.append(min(times))
+    return 2000**3 / best[0], best[1]
+
+
+def forecast(name: str, n_images: int, threads: int, fast: tuple[float, float]) -> dict[str, float]:
+    """What the cost model says of a learner before it runs."""
+    config = RunConfig(learners=[name], device="cpu", threads=threads)
+    sizes = [
+        TaskSize(len(task.classes), len(task.train), len(task.test))
+        for task in make_stream(n_images).tasks
+    ]
+    products, passes = work(name, config, DIM, sizes)
+    return {
+        "forecast_seconds": products / fast[0] + passes * fast[1],
+        "forecast_gib": memory(name, config, DIM, sizes)[0] / GIB,
+    }
+
+
+def table(results: dict[int, dict[str, dict[str, Any]]], threads: int) -> str:
+    """Rows of learners and sizes, as Markdown."""
+    lines = [
+        "| learner | images | seconds | forecast | µs an image | peak GiB | forecast | disk GiB | "
+        "A_last |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in LEARNERS:
+        for n, learners in sorted(results.items()):
+            if (one := learners.get(name)) is not None:
+                lines.append(
+                    f"| {name} | {n:,} | {one['seconds']:,.1f} | {one['forecast_seconds']:,.1f} | "
+                    f"{one['microseconds_per_image']:,.0f} | {one['peak_gib']:.2f} | "
+                    f"{one['forecast_gib']:.2f} | {one['disk_gib']:.2f} | "
+                    f"{100 * one['a_last']:.1f} |"
+                )
+    lines += ["", f"{CLASSES:,} classes in {TASKS} tasks, D = {DIM}, {threads} threads."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[1_280_000])
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=LEARNERS)
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--scratch", type=Path, help="where features lie meanwhile")
+    parser.add_argument("--json", type=Path, help="write the results of the largest stream here")
+    parser.add_argument("--into", type=Path, help="a page with <!-- million_stream --> markers")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a learner, in a process of its own
+    options = parser.parse_args()
+    if min(options.images) < 10 * CLASSES:
+        parser.error(f"--images: use at least {10 * CLASSES}, ten of each class")
+    if options.one:
+        print(json.dumps(measured(options.one, *options.images, options.scratch, options.threads)))
+        return
+    results: dict[int, dict[str, dict[str, Any]]] = {}
+    fast = rates(options.threads)
+    for n in options.images:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+            make_features(Path(scratch), n)
+            for name in options.learners:
+                command = [sys.executable, __file__, "--one", name, "--images", str(n)]
+                command += ["--scratch", scratch, "--threads", str(options.threads)]
+                told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                one = json.loads(told.splitlines()[-1]) | forecast(name, n, options.threads, fast)
+                results.setdefault(n, {})[name] = one
+                print(n, name, json.dumps(one), flush=True)
+                if options.json is not None:
+                    whole = {"images": max(results), "learners": results[max(results)]}
+                    whole |= {"threads": options.threads, "of_images": results}
+                    options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    page = table(results, options.threads)
+    print(page)
+    if options.into is not None:
+        insert(options.into, "million_stream", page)
+
+
+if __name__ == "__main__":
+    main()

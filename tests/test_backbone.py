@@ -18,8 +18,16 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from snn_artsy.backbone import FrozenBackbone, cache_directory, extract_features, pieces_of
+from snn_artsy.backbone import (
+    FrozenBackbone,
+    cache_directory,
+    extract_features,
+    pieces_of,
+    settle_precision,
+)
 from snn_artsy.backbone import features as features_module
+from snn_artsy.backbone import precision as precision_module
+from snn_artsy.backbone.features import cache_key
 from snn_artsy.bundled import WEIGHTS
 from snn_artsy.config import BackboneConfig, ConfigError, DataConfig
 from snn_artsy.data import ArraySplit, load_source
@@ -519,3 +527,48 @@ def test_bytes_of_a_tensor_do_not_depend_on_its_strides() -> None:
         plain = torch.tensor(odd.tolist()).reshape(odd.shape)
         found, expected = ([bytes(x) for x in pieces_of([("x", t)])] for t in (odd, plain))
         assert found == expected
+
+
+# Precision
+
+
+def cpuinfo(tmp_path: Path, flags: str) -> Path:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor : 0\nflags : fpu avx2 {flags}\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("flags", "least", "chosen", "words"),
+    [
+        ("avx512_bf16", 0.9995, "bfloat16", "cosine with float32 is"),
+        ("bf16", 0.9995, "bfloat16", "for the first 7 images"),  # Arm
+        ("avx512_bf16", 1.0, "float32", "cosine with float32 is"),  # it changes too much
+        ("avx512f", 0.9995, "float32", "this cpu has no bfloat16"),
+    ],
+)
+def test_precision_is_chosen_by_the_processor_and_the_first_images(
+    flags: str,
+    least: float,
+    chosen: str,
+    words: str,
+    config: BackboneConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision_module, "CPUINFO", cpuinfo(tmp_path, flags))
+    monkeypatch.setattr(precision_module, "LEAST_COSINE", least)
+    backbone = FrozenBackbone.build(replace(config, precision="auto"), "cpu")
+    assert backbone.precision == "float32"
+    told = settle_precision(backbone, random_images(), np.arange(7))
+    assert backbone.precision == chosen
+    assert told.startswith(f"backbone.precision: {chosen}") and words in told
+    key = cache_key(backbone, random_images(), np.arange(7), config)
+    assert key["precision"] == chosen
+
+
+def test_a_processor_of_which_nothing_is_known_has_no_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision_module, "CPUINFO", tmp_path / "nowhere")
+    assert not precision_module.has_bfloat16(torch.device("cpu"))

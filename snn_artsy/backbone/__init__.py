@@ -7,6 +7,7 @@ its blocks share.
 
 from snn_artsy.backbone.augmentation import Augmentation
 from snn_artsy.backbone.features import cache_directory, extract_features
+from snn_artsy.backbone.precision import settle_precision
 from snn_artsy.backbone.trunk import Trunk
 from snn_artsy.backbone.vit import FrozenBackbone, pieces_of
 
@@ -17,4 +18,5 @@ __all__ = [
     "cache_directory",
     "extract_features",
     "pieces_of",
+    "settle_precision",
 ]

@@ -62,7 +62,8 @@ class FrozenBackbone(nn.Module):
 
     @classmethod
     def build(cls, config: BackboneConfig, device: torch.device | str) -> FrozenBackbone:
-        """The backbone that ``config`` names, on ``device``.
+        """The backbone that ``config`` names, on ``device``; where it leaves the precision open, in
+        float32 until `settle_precision` is asked.
 
         Raises:
             ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible,
@@ -87,7 +88,8 @@ class FrozenBackbone(nn.Module):
                 "mean": (0.0, 0.0, 0.0),
                 "std": (1.0, 1.0, 1.0),
             }
-        return cls(vit, data_config, config.name, config.precision).to(device)
+        precision = "float32" if config.precision == "auto" else config.precision
+        return cls(vit, data_config, config.name, precision).to(device)
 
     @property
     def device(self) -> torch.device:

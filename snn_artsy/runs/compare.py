@@ -84,8 +84,8 @@ def compare(
     make_schedule(config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class)
     device = choose_device(config.device)
     # images and weights are found before anything is written
-    images, weights = fingerprints(config, device)
-    facts = Facts.gather(config, images, weights, device, threads_of(config))
+    images, weights, precision = fingerprints(config, device)
+    facts = Facts.gather(config, images, weights, device, threads_of(config), precision)
     directory, made = claim(config.out, f"compare-{config.data.name}")
     refuse_links(directory, "out")
     try:

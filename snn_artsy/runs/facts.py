@@ -33,9 +33,10 @@ NO_DIFFERENCE = frozenset(
         "backbone.cache",
         "backbone.cache_dir",
         "backbone.cache_gb",
-        # recorded as what came of them: `Facts.device` and `Facts.threads`
+        # recorded as what came of them: `Facts.device`, `Facts.threads` and `Facts.precision`
         "device",
         "threads",
+        "backbone.precision",
     )
 )
 """Keys of the configuration that cannot change a number; of a section in a list, without its place
@@ -61,6 +62,7 @@ class Facts:
         threads: Of the computation. Last digits can depend on it, so what goes on takes it over.
         platform: System and machine; recorded, no difference.
         git_commit: Of the checkout, ``-dirty`` if changed, or ``unknown``; no difference.
+        precision: Arithmetic that the frozen backbone took.
     """
 
     config: dict[str, Any]
@@ -71,6 +73,7 @@ class Facts:
     threads: int
     platform: str
     git_commit: str
+    precision: str = "float32"
 
     @classmethod
     def gather(
@@ -80,8 +83,9 @@ class Facts:
         backbone_sha256: str,
         device: str,
         threads: int,
+        precision: str | None = None,
     ) -> Facts:
-        """The facts of what is about to run, here and now."""
+        """The facts of what is about to run, here and now; ``precision``: default as configured."""
         here = provenance(threads)
         commit = here["git_commit"] or "unknown"
         return cls(
@@ -93,6 +97,7 @@ class Facts:
             threads=threads,
             platform=here["platform"],
             git_commit=f"{commit}-dirty" if here["git_dirty"] else commit,
+            precision=precision or config.backbone.precision,
         )
 
     @classmethod
@@ -111,6 +116,11 @@ class Facts:
             raise ConfigError(
                 key, f"{name} holds no record of a run; give one that snn-artsy wrote"
             )
+        if "precision" not in record:  # records before 0.1, which had no choice
+            config = record.get("config")
+            backbone = config.get("backbone") if isinstance(config, Mapping) else None
+            precision = backbone.get("precision") if isinstance(backbone, Mapping) else None
+            record = {**record, "precision": precision or "float32"}
         if missing := [name for name in names if name not in record]:
             raise ConfigError(
                 key,
@@ -183,7 +193,10 @@ def differences(old: Facts, new: Facts) -> list[str]:
             if old.images.get(split) != new.images.get(split)
         ),
         *(["the backbone's weights changed"] if old.backbone_sha256 != new.backbone_sha256 else []),
-        *_changed({"device": old.device}, {"device": new.device}),
+        *_changed(
+            {name: getattr(old, name) for name in ("device", "precision")},
+            {name: getattr(new, name) for name in ("device", "precision")},
+        ),
         *_changed(
             {k: v for k, v in old.versions.items() if k not in FILES_ONLY},
             {k: v for k, v in new.versions.items() if k not in FILES_ONLY},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from snn_artsy.backbone import (
     Trunk,
     cache_directory,
     extract_features,
+    settle_precision,
 )
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
@@ -41,7 +42,7 @@ from snn_artsy.runs.facts import Facts
 from snn_artsy.runs.progress import progress_bar
 from snn_artsy.threads import cores
 
-Stream = list[tuple[Task, LabelledBatch]]
+Stream = Sequence[tuple[Task, LabelledBatch]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class FeatureStream:
     images: dict[str, str]
     seconds: float
     backbone: FrozenBackbone | None = None
+    precision: str = "float32"
 
     def setting(
         self, config: RunConfig, device: str, observer: SynapseObserver | None = None
@@ -65,7 +67,12 @@ class FeatureStream:
     def facts(self, config: RunConfig, device: str) -> Facts:
         """What the numbers of a run on these features depend on."""
         return Facts.gather(
-            config, self.images, self.backbone_sha256, device, torch.get_num_threads()
+            config,
+            self.images,
+            self.backbone_sha256,
+            device,
+            torch.get_num_threads(),
+            self.precision,
         )
 
 
@@ -112,12 +119,12 @@ def prepare(
     for note in source.notes:
         say(console, note)
     stream = build_stream(config.data, source, config.seed)
-    # Features of every image that a seed could draw, so that seeds share them in the cache.
-    whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
-    every = np.union1d(whole.train_index, stream.train_index)
+    every = _every(config, source)
     source.train.check(every)
     source.test.check(stream.test_index)
     backbone = FrozenBackbone.build(config.backbone, device)
+    if config.backbone.precision == "auto":
+        say(console, settle_precision(backbone, source.train, every))
     sizes = [TaskSize(len(t.classes), len(t.train), len(t.test)) for t in stream.tasks]
     in_blocks = config.ann.placement == "blocks"
     first = backbone.first_adapted(config.ann.blocks) if in_blocks else None
@@ -132,18 +139,20 @@ def prepare(
     before = backbone.weights_sha256()
     used = {"train": (source.train, every), "test": (source.test, stream.test_index)}
     trunks = _trunks(config, backbone, used, console)
-    features: dict[str, NDArray[np.float32]] = {}
+    # of each split's parts: sample numbers and their features, where the cache has them
+    features: dict[str, dict[int, tuple[NDArray[np.int64], NDArray[np.float32]]]] = {}
     with progress_bar(console) as progress:
         for name, (split, index) in used.items():
             bar = progress.add_task(f"features ({name})", total=len(index))
-            pieces: list[NDArray[np.float32]] = []
+            features[name] = {}
             # part by part, so that the cache is shared with a part that is used alone
             for number, rows, own in by_part(split, index):
 
                 def tell(done: int, total: int, bar: TaskID = bar, begun: int = rows[0]) -> None:
                     progress.update(bar, completed=begun + done)
 
-                pieces.append(
+                features[name][number] = (
+                    own,
                     trunks[name][number].features(tell)
                     if trunks
                     else extract_features(
@@ -154,20 +163,27 @@ def prepare(
                         tell,
                         config.threads,
                         first,
-                    )
+                    ),
                 )
-            features[name] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
             progress.update(bar, completed=len(index))
     if backbone.weights_sha256() != before:
         raise RuntimeError("the frozen backbone changed while features were extracted")
-    features["train"] = features["train"][np.searchsorted(every, stream.train_index)]
+
+    def load_features(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        name = "test" if split == "test" else "train"
+
+        def of_part(number: int, own: NDArray[np.int64]) -> torch.Tensor:
+            numbers, kept = features[name][number]
+            return torch.from_numpy(kept[np.searchsorted(numbers, own)])
+
+        return _of_parts(used[name][0], index, of_part)
 
     def load_images(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
         return backbone.load_images(source.test if split == "test" else source.train, index)
 
     def load_tokens(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
         name = "test" if split == "test" else "train"
-        return _tokens(trunks[name], used[name][0], index, Trunk.tokens)
+        return _of_parts(used[name][0], index, lambda part, own: trunks[name][part].tokens(own))
 
     augmented = bool(trunks) and config.ann.augmentation != "none"
     if augmented:
@@ -175,25 +191,24 @@ def prepare(
         say(console, _told_of_augmentation(config, sum(size.n_train for size in sizes)))
 
     def load_augmented(split: Split, index: NDArray[np.int64], draw: int) -> torch.Tensor:
-        def tokens(trunk: Trunk, own: NDArray[np.int64]) -> torch.Tensor:
-            return trunk.augmented(own, augmentation, draw)
+        def tokens(part: int, own: NDArray[np.int64]) -> torch.Tensor:
+            return trunks["train"][part].augmented(own, augmentation, draw)
 
-        return _tokens(trunks["train"], source.train, index, tokens)
+        return _of_parts(source.train, index, tokens)
 
-    tasks = list(
-        feature_task_stream(
-            stream,
-            features["train"],
-            features["test"],
-            device,
-            load_images if in_blocks else None,
-            load_tokens if trunks else None,
-            load_augmented if augmented else None,
-        )
+    tasks = feature_task_stream(
+        stream,
+        load_features,
+        device,
+        load_images if in_blocks else None,
+        load_tokens if trunks else None,
+        load_augmented if augmented else None,
     )
     seconds = time.perf_counter() - started
     images = _fingerprints(source)
-    return FeatureStream(tasks, stream, backbone.dim, before, images, seconds, shared)
+    return FeatureStream(
+        tasks, stream, backbone.dim, before, images, seconds, shared, backbone.precision
+    )
 
 
 def _trunks(
@@ -241,27 +256,38 @@ def _told_of_augmentation(config: RunConfig, n_train: int) -> str:
     )
 
 
-def _tokens(
-    trunks: dict[int, Trunk],
+def _of_parts(
     split: ImageSplit,
     index: NDArray[np.int64],
-    tokens_of: Callable[[Trunk, NDArray[np.int64]], torch.Tensor],
+    of_part: Callable[[int, NDArray[np.int64]], torch.Tensor],
 ) -> torch.Tensor:
-    """Tokens of a split's images, whatever part they are of, each part's by its own trunk."""
-    pieces = [(rows, tokens_of(trunks[number], own)) for number, rows, own in by_part(split, index)]
+    """What a split's images have, whatever part they are of, [n, ...]: ``of_part`` gives that of
+    images of one part by their numbers there."""
+    pieces = [(rows, of_part(number, own)) for number, rows, own in by_part(split, index)]
     if len(pieces) == 1:
         return pieces[0][1]
-    tokens = torch.empty(len(index), *pieces[0][1].shape[1:], dtype=pieces[0][1].dtype)
+    whole = torch.empty(len(index), *pieces[0][1].shape[1:], dtype=pieces[0][1].dtype)
     for rows, piece in pieces:
-        tokens[torch.from_numpy(rows)] = piece
-    return tokens
+        whole[torch.from_numpy(rows)] = piece
+    return whole
 
 
-def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str]:
-    """Of a run's images (`Facts.images`) and of its backbone's weights; no feature is computed."""
+def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str, str]:
+    """Of a run's images (`Facts.images`) and of its backbone's weights, and the precision that it
+    takes; no feature is kept."""
     source = load_source(config.data)
     backbone = FrozenBackbone.build(config.backbone, device)
-    return _fingerprints(source), backbone.weights_sha256()
+    if config.backbone.precision == "auto":
+        settle_precision(backbone, source.train, _every(config, source))
+    return _fingerprints(source), backbone.weights_sha256(), backbone.precision
+
+
+def _every(config: RunConfig, source: ImageSource) -> NDArray[np.int64]:
+    """Training images that some seed could draw, so that seeds share their features in the cache,
+    and those of the configuration's own."""
+    stream = build_stream(config.data, source, config.seed)
+    whole = build_stream(replace(config.data, train_share=1.0), source, config.seed)
+    return np.union1d(whole.train_index, stream.train_index)
 
 
 def _fingerprints(source: ImageSource) -> dict[str, str]:

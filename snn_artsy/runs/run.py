@@ -135,7 +135,8 @@ def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) ->
     if begun.facts is not None:
         # what takes no time first: versions, device
         _check(begun.facts, Facts.gather(config, begun.facts.images, begun.facts.backbone_sha256,
-                                         device, begun.facts.threads))  # fmt: skip
+                                         device, begun.facts.threads,
+                                         begun.facts.precision))  # fmt: skip
     features = prepare(config, device, console)
     with computing_with(threads_of(config) if begun.facts is None else begun.facts.threads):
         facts = now = features.facts(config, device)

@@ -163,7 +163,7 @@ def check(cells: Sequence[GridCell], on_cluster: bool = False) -> None:
     """
     from snn_artsy.runs.features import choose_device, fingerprints  # imports torch
 
-    made: dict[str, tuple[dict[str, str], str]] = {}
+    made: dict[str, tuple[dict[str, str], str, str]] = {}
     facts: Facts | None = None
     for cell in cells:
         directory, config = Path(str(cell.config.out)), cell.config
@@ -184,13 +184,14 @@ def check(cells: Sequence[GridCell], on_cluster: bool = False) -> None:
             device = choose_device(config.device)
             key = repr((config.data, config.backbone, device))
             made[key] = made.get(key) or fingerprints(config, device)
-            facts = facts or Facts.gather(config, *made[key], device, begun.threads)
-            images, sha = made[key]
+            images, sha, precision = made[key]
+            facts = facts or Facts.gather(config, images, sha, device, begun.threads)
             now = replace(
                 facts.of_config(config),
                 images=images,
                 backbone_sha256=sha,
                 device=begun.device if on_cluster else device,
+                precision=begun.precision if on_cluster else precision,
             )
             changed = differences(begun, now)
         else:

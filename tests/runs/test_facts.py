@@ -46,6 +46,7 @@ def test_a_difference_of_configuration_is_named(values: dict[str, Any], words: s
         ({"images": IMAGES | {"train": "0"}}, "the train images changed"),
         ({"backbone_sha256": "0"}, "the backbone's weights changed"),
         ({"device": "cuda"}, "device was 'cpu' and is 'cuda'"),
+        ({"precision": "bfloat16"}, "precision was 'float32' and is 'bfloat16'"),
     ],
 )
 def test_a_difference_is_named(changes: dict[str, Any], words: str) -> None:
@@ -89,13 +90,18 @@ def test_what_cannot_change_a_number_is_no_difference() -> None:
     other = RunConfig(
         data=DataConfig(root="elsewhere", download=True),
         backbone=BackboneConfig(
-            pretrained=False, workers=7, cache=False, cache_dir="there", checkpoint=None
+            pretrained=False,
+            workers=7,
+            cache=False,
+            cache_dir="there",
+            checkpoint=None,
+            precision="auto",
         ),
         device="cpu",
         learners=list(reversed(RunConfig().learners)),
         out="elsewhere",
     )
-    assert differences(facts(), facts(other)) == []
+    assert differences(facts(), facts(other, precision="float32")) == []
     assert differences(facts(), facts(threads=8, platform="another", git_commit="0")) == []
     known = {*keys_of(RunConfig), *keys_of(SourceConfig, "data.sources.")}
     assert known >= NO_DIFFERENCE - {"threads"}  # none is misspelt

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from snn_artsy.api import Configuration, configured, values_of
@@ -30,7 +32,7 @@ from snn_artsy.data import build_stream
 from snn_artsy.data.arrays import FeatureSplit
 from snn_artsy.data.sources import ImageSource
 from snn_artsy.learners import build
-from snn_artsy.learners.base import LabelledBatch, Task
+from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream, join
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import make_console
@@ -97,7 +99,11 @@ class Stream:
         """E_0; None where features were given."""
         if not self._features.backbone_sha256:
             return None
-        return self._features.backbone or FrozenBackbone.build(self.config.backbone, self.device)
+        if self._features.backbone is not None:
+            return self._features.backbone
+        backbone = FrozenBackbone.build(self.config.backbone, self.device)
+        backbone.precision = self._features.precision
+        return backbone
 
     def learner(
         self, name: str, *, observer: SynapseObserver | None = None, **options: Any
@@ -162,7 +168,11 @@ def _of_features(config: RunConfig, source: ImageSource, device: str) -> Feature
     train, test = source.train, source.test
     assert isinstance(train, FeatureSplit) and isinstance(test, FeatureSplit)
     tasks = build_stream(config.data, source, config.seed)
-    pairs = feature_task_stream(
-        tasks, train.features[tasks.train_index], test.features[tasks.test_index], device
-    )
-    return FeatureStream(list(pairs), tasks, train.features.shape[1], "", {}, 0.0)
+
+    given = {"train": train.features, "validation": train.features, "test": test.features}
+
+    def load(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(given[split][index])
+
+    pairs = feature_task_stream(tasks, load, device)
+    return FeatureStream(pairs, tasks, train.features.shape[1], "", {}, 0.0)

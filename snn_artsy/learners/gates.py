@@ -204,5 +204,5 @@ class RidgeGates:
         return self.state_dict() | under("ridge.", self.ridge.checkpoint())
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.load_state_dict(state)
         self.ridge.restore(below(state, "ridge."))
+        self.classes_per_task = state["ridge_classes"].tolist()

@@ -139,7 +139,8 @@ class RandomRidge:
             self.ridge = ridge_by_sums(*parts)
         for part in parts:
             self.gram += part.gram
-        self.sums = torch.cat([self.sums, sum(part.moments for part in parts)], dim=1)
+        moments = torch.stack([part.moments for part in parts]).sum(0)
+        self.sums = torch.cat([self.sums, moments], dim=1)
         self.weight = self._solution()
 
     def scores(self, x: Tensor) -> Tensor:
@@ -180,7 +181,9 @@ class RandomRidge:
             found = solved(self.gram, more * max(self.ridge, least), self.sums, work)
             if found is not None:
                 return found
-        raise torch.linalg.LinAlgError("sums of random features are not positive definite")
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            "sums of random features are not positive definite"
+        )
 
     def _random_features(self, x: Tensor) -> Tensor:
         """[B, D] -> float64 [B, M]."""

@@ -97,6 +97,7 @@ class TrainedRun(Mapping[str, Answering]):
                 f'the weights are not those that the run in "{self.directory}" had (SHA-256 '
                 f"{self.facts.backbone_sha256[:16]}...); give their file as weights",
             )
+        backbone.precision = self.facts.precision
         return backbone
 
     @cached_property

@@ -90,7 +90,7 @@ class MultinomialRegression:
         return torch.cat([found, bias], dim=1), float(weight.grad.abs().max())
 
 
-def best_place(right: Callable[[int], int], n: int, start: int | None) -> int:
+def best_place(right: Callable[[int], float], n: int, start: int | None) -> int:
     """Where ``right`` is largest among n places, of equal ones the first: of all places, or walking
     from ``start`` as long as it does not fall (to the first) or rises (to the last)."""
     if start is None:
@@ -109,9 +109,9 @@ class JointProbe(Learner):
 
     An upper bound for classifiers that are linear in the frozen features, not for methods that
     change the features. The penalty is the one with the highest accuracy on the validation samples
-    seen so far (of equal ones the strongest); the first task tries all of them, later ones walk
-    from the last one chosen as long as accuracy does not fall. Then training and validation samples
-    are fitted together, as linear probes are commonly evaluated (Radford et al. 2021).
+    seen so far, of equal ones that with the likeliest labels; the first task tries all of them,
+    later ones walk from the last one chosen as long as that rises. Then training and validation
+    samples are fitted together, as linear probes are commonly evaluated (Radford et al. 2021).
     """
 
     def __init__(self, config: JointConfig, dim: int, device: str) -> None:
@@ -134,13 +134,16 @@ class JointProbe(Learner):
     ) -> tuple[Tensor, float]:
         """The best penalty on ``held``, and its fit; each fit starts from the last one."""
         grid, regression = sorted(self.config.l2, reverse=True), MultinomialRegression(*train)
-        fits: dict[int, tuple[int, Tensor]] = {}  # right answers and weights by place in the grid
+        fits: dict[int, tuple[float, Tensor]] = {}  # by place in the grid
 
-        def right(k: int) -> int:
+        def right(k: int) -> float:
+            """Right answers, and below 1 the geometric mean of the labels' probabilities."""
             nonlocal weight
             if k not in fits:
                 weight, _ = regression.fit(weight, grid[k], self.config.max_iterations, OF_CHOICE)
-                fits[k] = int((_scores(held[0], weight).argmax(1) == held[1]).sum()), weight
+                scores = _scores(held[0], weight)
+                likely = float(torch.exp(-F.cross_entropy(scores, held[1])))
+                fits[k] = int((scores.argmax(1) == held[1]).sum()) + likely, weight
             return fits[k][0]
 
         k = best_place(right, len(grid), grid.index(self.l2) if self.l2 in grid else None)

@@ -5,8 +5,8 @@ correlation pattern A for 200 s, then with pattern B, on the other side of the r
 filopodium-spine STDP the exponent of spines, mu_spine, decides whether B overwrites A (.1), both
 stay (.15) or A is protected (.3). Additive STDP overwrites, and multiplicative STDP forms no memory
 that could be protected. Neuron, inputs and measures are those of the authors' code
-(github.com/albesagonzalez/filopodium-spine-learning); its figures are drawn by whoever runs it, so
-that numbers to compare with were made by running it.
+(github.com/albesagonzalez/filopodium-spine-learning). Which memory is kept is what the paper says of
+each exponent; overlaps as numbers are not in what could be read, so that none is compared.
 """
 
 from __future__ import annotations

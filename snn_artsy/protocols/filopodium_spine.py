@@ -2,11 +2,11 @@
 
 Figure 4 of Albesa-González & Clopath 2024 (doi 10.1371/journal.pcbi.1012110): 1,000 inputs with
 correlation pattern A for 200 s, then with pattern B, on the other side of the ring, for 400 s. With
-filopodium-spine STDP the exponent of spines, mu_spine, decides whether B overwrites A (.1), both
-stay (.15) or A is protected (.3). Additive STDP overwrites, and multiplicative STDP forms no memory
-that could be protected. Neuron, inputs and measures are those of the authors' code
-(github.com/albesagonzalez/filopodium-spine-learning). Which memory is kept is what the paper says of
-each exponent; overlaps as numbers are not in what could be read, so that none is compared.
+filopodium-spine STDP the exponent of spines, mu_spine, decides whether B overwrites A (.1), part
+of A stays (.15) or A is protected (.3). Additive STDP overwrites, and multiplicative STDP forms no
+memory that could be protected. Neuron, inputs and measures are those of the authors' code
+(github.com/albesagonzalez/filopodium-spine-learning), which names what each exponent does. Of the
+paper itself the abstract was read: its overlaps as numbers are not compared.
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ MUTANTS = (
     Mutant(
         "a sub-network opens though its neurons are silent",
         "learners/spiking_gates.py",
-        "first, self._fired(responses)",
-        "first",
+        "            self._fired(responses),\n",
+        "            None,\n",
         ("tests/learners/test_spiking_gates.py",),
     ),
     Mutant(

@@ -200,7 +200,7 @@ def test_joint_is_scikit_learn_s_logistic_regression_on_all_data() -> None:
     )
     expected = theirs.predict_proba(TEST.features.numpy())
     ours = learner.predict(TEST).scores.softmax(1).numpy()
-    np.testing.assert_allclose(ours, expected, atol=5e-3)
+    np.testing.assert_allclose(ours, expected, atol=1e-2)
     assert learner.report()["joint_gradient"] < TOLERANCE
     exact, _ = MultinomialRegression(x.double(), y).fit(learner.weight, l2, 1000, 1e-8)
     scores = TEST.features.double() @ exact[:, :-1].T + exact[:, -1]

@@ -118,7 +118,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     # asking git takes longer than all the rest
     monkeypatch.setattr(module, "provenance", lambda *_: facts, raising=False)
     images = {"train": "x", "test": "y"}
-    monkeypatch.setattr(module, "fingerprints", lambda *_: (images, "sha"))
+    monkeypatch.setattr(module, "fingerprints", lambda *_: (images, "sha", "float32"))
     monkeypatch.setattr(module, "prepare", prepare)
     monkeypatch.setattr(module, "run_learner", run_learner)
     return made

@@ -223,13 +223,13 @@ def test_other_images_and_weights_are_a_difference(
 ) -> None:
     from snn_artsy.runs import features as frozen
 
-    images, sha = frozen.fingerprints(run_there.config, "cpu")
+    images, sha, precision = frozen.fingerprints(run_there.config, "cpu")
     check([run_there])
     other = images | {"test": "0" * 64}
-    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (other, sha))
+    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (other, sha, precision))
     with pytest.raises(ConfigError, match="the test images changed"):
         check([run_there])
-    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (images, "0" * 64))
+    monkeypatch.setattr(frozen, "fingerprints", lambda *_: (images, "0" * 64, precision))
     with pytest.raises(ConfigError, match="the backbone's weights changed"):
         check([run_there])
 

@@ -15,6 +15,7 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert
 from snn_artsy.config_sources import complete, flat, read_config
+from snn_artsy.files import at_home
 from snn_artsy.printing import make_console
 from snn_artsy.registry import KINDS
 
@@ -109,7 +110,7 @@ def resume(directory: str | Path, *, verbose: bool = False) -> RunResult:
     """
     from snn_artsy.runs.run import resume
 
-    path = Path(directory).expanduser()
+    path = at_home(directory)
     if not path.is_dir():
         raise ConfigError("run", f'no directory "{directory}"; give that of an interrupted run')
     return resume(path, _console(verbose))

@@ -26,6 +26,7 @@ from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, complete, layered, read_config
+from snn_artsy.files import at_home
 from snn_artsy.printing import complain, make_console, safe_streams, say, show
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.protocols.parameters import NoParameters, parameters_of
@@ -187,7 +188,7 @@ def _run(arguments: Namespace) -> int:
 
 
 def _resume(arguments: Namespace) -> int:
-    directory = Path(arguments.run).expanduser()
+    directory = at_home(arguments.run)
     if not directory.is_dir():
         raise ConfigError("run", f'no directory "{arguments.run}"; give that of an interrupted run')
 
@@ -219,7 +220,7 @@ def _sweep(arguments: Namespace) -> int:
         grid_cells(base, values, Path("runs"), typed)
         out, made = claim(None, "sweep")
     else:
-        out = Path(base["out"]).expanduser()
+        out = at_home(base["out"])
     out = out.resolve()
     cells = grid_cells(base, values, out, typed)
     console = make_console()
@@ -326,7 +327,7 @@ def _plot(arguments: Namespace) -> int:
         names = [_chosen(FIGURES, "name", name) for name in arguments.names]
         one_of("format", arguments.format, ("png", "pdf", "svg"))
         console = make_console()
-        figures = Path(arguments.out).expanduser() if arguments.out else run.path.parent / "figures"
+        figures = at_home(arguments.out) if arguments.out else run.path.parent / "figures"
         if not arguments.out and figures.is_symlink():
             raise ConfigError("out", f'"{figures}" is a link; give the place itself with --out')
         skipped: dict[str, str] = {}
@@ -351,7 +352,7 @@ def _report(arguments: Namespace) -> int:
         from snn_artsy.report import write_report
 
         first = runs[0].path.parent
-        out = Path(arguments.out).expanduser() if arguments.out else first / "report.html"
+        out = at_home(arguments.out) if arguments.out else first / "report.html"
         _check_is_no_run(out, runs)
         say(make_console(), str(write_report(runs, out, arguments.overwrite)))
     return 0
@@ -362,7 +363,7 @@ def _export(arguments: Namespace) -> int:
         from snn_artsy.export import export
 
         if arguments.out is not None:
-            _check_is_no_run(Path(arguments.out).expanduser(), [run])
+            _check_is_no_run(at_home(arguments.out), [run])
         say(make_console(), str(export(run, arguments.to, arguments.out, arguments.overwrite)))
     return 0
 
@@ -405,18 +406,18 @@ def _protocol(arguments: Namespace) -> int:
     if arguments.run is not None:
         if name not in ON_A_RUN:
             raise ConfigError("run", f"{name!r} works on no run; leave --run out")
-        if not Path(arguments.run).expanduser().is_dir():
+        if not at_home(arguments.run).is_dir():
             raise ConfigError("run", f'no directory "{arguments.run}"; give that of a finished run')
     threads = arguments.threads
     check_threads(threads)
-    out = Path(arguments.out).expanduser()
+    out = at_home(arguments.out)
 
     from snn_artsy.protocols.base import Session
     from snn_artsy.protocols.run_all import run_protocols
     from snn_artsy.runs.tables import protocols_table
 
     console = make_console()
-    run = None if arguments.run is None else Path(arguments.run).expanduser()
+    run = None if arguments.run is None else at_home(arguments.run)
     chosen = names if name == "all" else [name]
     # one protocol fails like any command; of many, the others still run
     session = Session(arguments.seed, run, threads=threads)
@@ -460,21 +461,26 @@ def _info(arguments: Namespace) -> int:
 
 def _predict(arguments: Namespace) -> int:
     from snn_artsy.data.given import GivenImages
-    from snn_artsy.output import refuse, write_outputs
+    from snn_artsy.output import check_free, write_outputs
 
     # Looked at before torch is loaded: a mistake costs no wait.
-    directory = Path(arguments.run).expanduser()
+    directory = at_home(arguments.run)
     if not directory.exists():
         raise ConfigError("run", f'nothing at "{arguments.run}"; give a run directory or a pack')
-    out = None if arguments.out is None else Path(arguments.out).expanduser()
-    if out is not None and os.path.lexists(out) and not arguments.overwrite:
-        refuse(out)
+    out = None if arguments.out is None else at_home(arguments.out)
+    if out is not None:
+        check_free(out, arguments.overwrite)
     given = arguments.images
     if "-" in given:
         listed = sys.stdin.buffer.read().splitlines()
         given = [name for name in given if name != "-"] + [os.fsdecode(p) for p in listed if p]
     images = GivenImages(given)
     images.check()
+    # Also with --overwrite, what is read is not replaced by what is made of it.
+    if out is not None and out.exists():
+        inside = out.resolve().is_relative_to(directory.resolve())
+        if inside or any(out.samefile(file) for file in images.files):
+            raise ConfigError("out", f'"{out}" is part of what is read; give another place')
 
     from snn_artsy.runs.trained import load_trained
 
@@ -493,7 +499,7 @@ def _predict(arguments: Namespace) -> int:
 
 
 def _pack(arguments: Namespace) -> int:
-    directory = Path(arguments.run).expanduser()
+    directory = at_home(arguments.run)
     if not directory.is_dir():
         raise ConfigError("run", f'no directory "{arguments.run}"; give that of a finished run')
 
@@ -511,7 +517,7 @@ def _opened(path: str) -> Iterator[Run]:
     from snn_artsy.recording import RecordingError, open_run
     from snn_artsy.recording.guard import first_look
 
-    given = Path(path).expanduser()
+    given = at_home(path)
     if not (given / "run.h5" if given.is_dir() else given).is_file():
         raise ConfigError(
             "run",

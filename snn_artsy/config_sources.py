@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, get_origin
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import build, defaults_of, keys_of, section_of, type_of, unknown_key
+from snn_artsy.files import at_home
 from snn_artsy.yaml_file import read_yaml, yaml_text
 
 _OF_RULES = ("a_plus", "a_minus", "a_pre", "tau_plus_ms", "tau_minus_ms", "bounds_of", "pairing")
@@ -132,7 +132,7 @@ def read_config(name: str, also: Collection[str] = (), cls: type = RunConfig) ->
     Raises:
         ConfigError: No such file, no YAML, or an unknown key.
     """
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_dir():
         raise ConfigError("config", f'"{name}" is a directory; give a YAML file')
     if not path.is_file():

@@ -17,6 +17,11 @@ LOCK_FILE = "writer.lock"
 _PATIENCE, _PAUSE = 0.2, 0.05
 
 
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` in full; one of a user whom the system does not know stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 class Lock:
     """The file ``path``, held from construction to `release`, and no longer than this process
     lives: the system drops it on any death. A context manager.

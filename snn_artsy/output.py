@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,29 @@ def write_outputs(files: Mapping[Path, bytes], overwrite: bool = False) -> None:
             if not _holds(path, content):
                 with whole(path) as part:
                     part.write_bytes(content)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Look whether a file can be written, before there is anything to write.
+
+    Raises:
+        ConfigError: Something is there and not to be overwritten, or is a directory; or the place
+            is below a file, or somebody else's.
+    """
+    if os.path.lexists(path) and not overwrite:
+        refuse(path)
+    with writing(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = 0
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(above, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def refuse(path: Path) -> None:

@@ -24,7 +24,7 @@ from snn_artsy.backbone.vit import FrozenBackbone
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
-from snn_artsy.files import Lock, file_sha256, sha256, whole
+from snn_artsy.files import Lock, at_home, file_sha256, sha256, whole
 from snn_artsy.threads import cores
 
 CACHE_FORMAT = 2
@@ -123,9 +123,9 @@ def _require_finite(
 def cache_directory(config: BackboneConfig) -> Path:
     """The folder of cached features, made if need be; :class:`ConfigError` if it cannot be used."""
     if config.cache_dir is not None:
-        folder = Path(config.cache_dir).expanduser()
+        folder = at_home(config.cache_dir)
     elif os.environ.get("SNN_ARTSY_CACHE"):
-        folder = Path(os.environ["SNN_ARTSY_CACHE"]).expanduser()
+        folder = at_home(os.environ["SNN_ARTSY_CACHE"])
     else:
         folder = user_cache_path("snn-artsy", appauthor=False)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, whole_number
 from snn_artsy.data.sources import ArraySplit, ImageSource
 from snn_artsy.files import sha256
 
@@ -65,12 +65,17 @@ def from_arrays(
     """
     x, y = _pair("samples", samples, labels)
     known, numbers = np.unique(y, return_inverse=True)
+    if class_names is not None and not isinstance(class_names, Sequence | np.ndarray):
+        raise ConfigError("class_names", "are no list of names; give one for each class")
     if class_names is not None and len(class_names) != len(known):
         raise ConfigError(
             "class_names", f"{len(class_names)} names for {len(known)} classes; give one for each"
         )
     names = tuple(str(name) for name in (known if class_names is None else class_names))
     if test_samples is None:
+        if test_labels is not None:
+            raise ConfigError("test_labels", "given without test_samples; give both, or neither")
+        whole_number("seed", seed, 0)
         return _divided(x, numbers.astype(np.int64), names, seed)
     test_x, test_y = _pair("test_samples", test_samples, [] if test_labels is None else test_labels)
     if (
@@ -107,9 +112,13 @@ def _divided(
 
 
 def _pair(key: str, samples: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    x, y = np.asarray(samples), np.asarray(labels)
+    try:
+        x, y = np.asarray(samples), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, f"no array can be made of these ({error}); give arrays") from error
     features = x.ndim == 2 and x.dtype.kind == "f"
-    if not features and not (x.dtype == np.uint8 and x.ndim in (3, 4)):
+    images = x.dtype == np.uint8 and (x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3))
+    if not (features or images) or 0 in x.shape[1:]:
         raise ConfigError(
             key,
             f"{x.dtype} {list(x.shape)} are neither images, uint8 [n, H, W] or [n, H, W, 3], nor "
@@ -120,9 +129,14 @@ def _pair(key: str, samples: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any]
             key.replace("samples", "labels"),
             f"{y.dtype} {list(y.shape)} for {len(x)} samples; give a whole number or a text each",
         )
-    if features and not np.isfinite(x).all():
-        raise ConfigError(key, "numbers that are NaN or infinite; leave these samples out")
-    return (x.astype(np.float32) if features else x), y
+    if features:
+        with np.errstate(over="ignore"):
+            x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise ConfigError(
+                key, "numbers that are NaN or infinite in float32; leave these samples out"
+            )
+    return x, y
 
 
 def _split(x: NDArray[Any], labels: NDArray[np.int64]) -> ArraySplit | FeatureSplit:

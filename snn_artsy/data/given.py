@@ -13,6 +13,7 @@ from PIL import Image
 
 from snn_artsy.checks import ConfigError, named
 from snn_artsy.data.folders import FolderSplit, images_in, refuse_deep, shown
+from snn_artsy.files import at_home
 
 KEY = "image"
 """What errors about these images begin with."""
@@ -38,7 +39,7 @@ class GivenImages:
         self._images: list[Path | Image.Image | NDArray[np.uint8]] = _listed(given)
         if not self._images:
             raise ConfigError(KEY, "none given; give files, folders, images of Pillow or arrays")
-        files = [image for image in self._images if isinstance(image, Path)]
+        files = self.files
         self._files = FolderSplit(Path(), [str(f) for f in files], np.zeros(len(files), np.int64))
         self._number = {str(file): number for number, file in enumerate(files)}
         self.labels = np.full(len(self._images), -1)
@@ -46,6 +47,11 @@ class GivenImages:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that are files."""
+        return [image for image in self._images if isinstance(image, Path)]
 
     def load(self, i: int) -> Image.Image:
         image = self._images[i]
@@ -79,12 +85,12 @@ class GivenImages:
 
 def _listed(given: Any) -> list[Path | Image.Image | NDArray[np.uint8]]:
     if isinstance(given, (str, os.PathLike)):
-        path = Path(given).expanduser()
+        path = at_home(given)
         try:
             is_folder, there = path.is_dir(), os.path.lexists(path)
         except ValueError:  # a character that no path can have
             is_folder = there = False
-        if not there:
+        if not (there and str(given)):  # an empty text is no place, though a path makes "." of it
             raise ConfigError(KEY, f"no file or folder {shown(path)}; give images that are there")
         with named("data.root", KEY):
             return list(images_in(path)) if is_folder else [path]

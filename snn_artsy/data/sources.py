@@ -25,7 +25,7 @@ from snn_artsy.data.folders import (
     shared_images,
     shown,
 )
-from snn_artsy.files import sha256
+from snn_artsy.files import at_home, sha256
 from snn_artsy.registry import DATA, TORCHVISION
 
 DIGITS_SPLIT_SEED = 0
@@ -380,7 +380,7 @@ def _open_torchvision(config: DataConfig, **split: Any) -> Any:
     remedy = "give the directory of torchvision's files, with data.download: true to fetch them"
     if config.root is None:
         raise ConfigError("data.root", f"not given, but data.name is {config.name!r}; {remedy}")
-    root = Path(config.root).expanduser()
+    root = at_home(config.root)
     try:
         return getattr(datasets, TORCHVISION[config.name])(
             root=str(root), download=config.download, **split

@@ -11,7 +11,7 @@ from snn_artsy.export.measures import as_csv as as_csv
 from snn_artsy.export.measures import as_frame as as_frame
 from snn_artsy.export.nwb import write_nwb
 from snn_artsy.export.sonata import write_sonata
-from snn_artsy.files import whole
+from snn_artsy.files import at_home, whole
 from snn_artsy.output import refuse, writing
 from snn_artsy.recording.reader import Run
 
@@ -42,7 +42,7 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
     if to not in FORMATS:
         raise ConfigError("to", f"{to!r} is unknown; choose from {', '.join(FORMATS)}")
     write, name = FORMATS[to]
-    target = run.path.parent / name if out is None else Path(out).expanduser()
+    target = run.path.parent / name if out is None else at_home(out)
     if os.path.lexists(target) and not overwrite:
         refuse(target)
     if target.is_symlink():

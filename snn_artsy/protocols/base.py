@@ -9,12 +9,40 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between
+from snn_artsy.checks import ConfigError, between, within
 from snn_artsy.config import check_threads
 from snn_artsy.config_builder import take_types
 
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure
+
+MOST_CONTACTS = 10_000_000
+"""Of a protocol: some hundred MB."""
+MOST_CHANGES = 1_000_000_000
+"""Contacts times presentations: about an hour."""
+
+
+def sizes(parameters: object, most: int, **least: int) -> None:
+    """Refuse sizes below their least, and a product of them that memory or patience can't hold.
+
+    Args:
+        parameters: Has the sizes.
+        most: Of the product.
+        least: Names of the sizes, and the least of each.
+
+    Raises:
+        ConfigError: Names the size, or the first of a product that is too large.
+    """
+    product = 1
+    for name, smallest in least.items():
+        value = getattr(parameters, name)
+        within(name, value, smallest, MOST_CONTACTS)
+        product *= value
+    if product > most:
+        names = " times ".join(least)
+        raise ConfigError(
+            next(iter(least)), f"{names} is {product:,}; make one smaller, for {most:,} at most"
+        )
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,20 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, require, whole_number
+from snn_artsy.checks import between, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import (
+    MOST_CHANGES,
+    MOST_CONTACTS,
+    Check,
+    Column,
+    Outcome,
+    Session,
+    sizes,
+)
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer
 
@@ -64,10 +72,11 @@ class Parameters:
 
     def __post_init__(self) -> None:
         take_types(self)
-        for name in ("n_inputs", "n_neurons", "levels"):
-            whole_number(name, getattr(self, name), 1)
-        whole_number("n_patterns", self.n_patterns, 60)
-        whole_number("replay_every", self.replay_every, 0)
+        sizes(self, MOST_CONTACTS, n_inputs=1, n_neurons=1)
+        sizes(self, 100_000_000, n_inputs=1, n_patterns=60)
+        sizes(self, MOST_CHANGES, n_inputs=1, n_neurons=1, n_patterns=60)
+        within("levels", self.levels, 1, 1000)
+        within("replay_every", self.replay_every, 0, 1_000_000_000)
         for name in ("before", "after", "q"):
             between(name, getattr(self, name), 1e-6, 1)
         between("silent_share", self.silent_share, 0.01, 1)

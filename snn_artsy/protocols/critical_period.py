@@ -17,13 +17,21 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, one_of, whole_number
+from snn_artsy.checks import between, one_of, require
 from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config.circuits import CIRCUITS
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.style import BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import (
+    MOST_CHANGES,
+    MOST_CONTACTS,
+    Check,
+    Column,
+    Outcome,
+    Session,
+    sizes,
+)
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer
 
@@ -58,8 +66,10 @@ class Parameters:
         take_types(self)
         for name in self.circuits:
             one_of("circuits", name, tuple(CIRCUITS))
-        for name in ("n_contacts", "n_neurons", "n_pairings"):
-            whole_number(name, getattr(self, name), 1)
+        different = 1 <= len(set(self.circuits)) == len(self.circuits)
+        require(different, "circuits", self.circuits, "name different circuits, one or more")
+        sizes(self, MOST_CONTACTS, n_contacts=1, n_neurons=1)
+        sizes(self, MOST_CHANGES, n_contacts=1, n_neurons=1, n_pairings=1)
         between("lead_ms", self.lead_ms, 1, 500)
 
 

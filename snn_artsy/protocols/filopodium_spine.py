@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, whole_number
+from snn_artsy.checks import between, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
@@ -60,7 +60,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         take_types(self)
-        whole_number("n_inputs", self.n_inputs, 10)
+        within("n_inputs", self.n_inputs, 10, 100_000)
         between("dt_ms", self.dt_ms, 0.01, 2)
         between("rate_hz", self.rate_hz, 0.01, 200)
         for name in ("w_start", "overlap", "mean_correlation"):

@@ -289,9 +289,7 @@ def simulate(
     layer = SilentSynapseLayer(n_pre, n_post, p.dt_ms, rule=rule, contacts=contacts).double()
     layer.ampa.fill_(p.occupancy)
     layer.state.fill_(FUNCTIONAL if p.occupancy >= p.theta_up else SILENT)
-    every = 1 if exact else max(round(p.sample_ms / p.dt_ms), 1)
-    too_many = len(start_ms) // every * n_post * n_pre > MOST_SAMPLES
-    require(not too_many, "sample_ms", p.sample_ms, "too many samples: use a longer time")
+    every = _every(p, exact)
     rest = torch.full((1, n_post), V_REST_MV, dtype=torch.float64)
     silence = torch.zeros(1, n_pre, dtype=torch.float64), torch.zeros(1, n_post).double()
     traces, total = rule.start(*silence), torch.zeros_like(layer.ampa)
@@ -334,13 +332,22 @@ def simulate(
     )
 
 
+def _every(p: Parameters, exact: bool) -> int:
+    """Steps from one sample to the next."""
+    return 1 if exact else max(round(p.sample_ms / p.dt_ms), 1)
+
+
 def _steps(
     p: Parameters, pre: Trains, post: Trains, v_mV: Values | None, exact: bool
 ) -> tuple[Values, Values]:
     """Start and length (ms) of each step: from spike to spike, or on a grid."""
     last_ms = max(pre.last_ms, post.last_ms)
+    n_contacts = len(pre.times_ms) * len(post.times_ms)
     if exact:
         start_ms: Values = np.unique(np.concatenate([*pre.times_ms, *post.times_ms]))
+        if len(start_ms) * n_contacts > MOST_SAMPLES:
+            what = f"{len(start_ms):,} spikes of {n_contacts:,} contacts"
+            raise ConfigError("pre", f"{what} are too many samples; give shorter or fewer trains")
         # a last step of no length would not be one
         return start_ms, np.diff(start_ms, append=last_ms + max(p.after_ms, p.dt_ms))
     n_steps = math.floor(last_ms / p.dt_ms + 0.5) + 1
@@ -353,6 +360,8 @@ def _steps(
         require(fits, "v_mv", recorded, remedy)
         n_steps = len(v_mV)
     require(n_steps <= 100_000_000, "dt_ms", p.dt_ms, "too many steps: use a longer one")
+    too_many = n_steps // _every(p, exact) * n_contacts > MOST_SAMPLES
+    require(not too_many, "sample_ms", p.sample_ms, "too many samples: use a longer time")
     return p.dt_ms * np.arange(n_steps, dtype=np.float64), np.full(n_steps, p.dt_ms)
 
 
@@ -387,7 +396,8 @@ def expected_change(rule: Rule, pre: Trains, post: Trains) -> Values | None:
     if bounded or rule.pairing != "all_to_all":
         return None
     numbers = [len(times) for times in (*pre.times_ms, *post.times_ms)]
-    if max(numbers) * sum(numbers) > 100_000_000:
+    n_contacts = len(pre.times_ms) * len(post.times_ms)
+    if max(max(numbers) * sum(numbers), 1000 * n_contacts) > 100_000_000:
         return None
     return np.array([[_sum(rule, a, b) for a in pre.times_ms] for b in post.times_ms])
 

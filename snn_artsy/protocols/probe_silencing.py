@@ -20,11 +20,19 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, whole_number
+from snn_artsy.checks import between, require
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
+from snn_artsy.protocols.base import (
+    MOST_CHANGES,
+    Check,
+    Column,
+    Outcome,
+    Session,
+    sizes,
+    unlike_published,
+)
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.synapses import SilentSynapseLayer
 
@@ -63,15 +71,17 @@ class Parameters:
 
     def __post_init__(self) -> None:
         take_types(self)
-        whole_number("n_contacts", self.n_contacts, 10)
-        whole_number("n_stimuli", self.n_stimuli, 2700)
-        whole_number("n_pairings", self.n_pairings, 1)
+        sizes(self, MOST_CHANGES, n_contacts=10, n_stimuli=2700)
+        sizes(self, MOST_CHANGES, n_contacts=10, n_pairings=1)
         for name in ("p_release", "a_pre", "a_plus"):
             between(name, getattr(self, name), 0, 1)
         between("p_release", self.p_release, 0.01, 1)
         between("lead_ms", self.lead_ms, 1, 500)
         for each in self.frequencies_hz:
             between("frequencies_hz", each, 0.001, 1)
+        different = 1 <= len(set(self.frequencies_hz)) == len(self.frequencies_hz)
+        remedy = "use different frequencies, one or more"
+        require(different, "frequencies_hz", self.frequencies_hz, remedy)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, whole_number
+from snn_artsy.checks import between
 from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
 from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import MOST_CHANGES, Check, Column, Outcome, Session, sizes
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV
 from snn_artsy.synapses import SilentSynapseLayer
@@ -57,8 +57,7 @@ class Parameters:
 
     def __post_init__(self) -> None:
         take_types(self)
-        for name in ("n_inputs", "n_pairings"):
-            whole_number(name, getattr(self, name), 1)
+        sizes(self, MOST_CHANGES, n_inputs=1, n_pairings=1)
         between("lag_ms", self.lag_ms, 1, 100)
         for name in ("a_plus", "a_minus", "metaplastic"):
             between(name, getattr(self, name), 1e-4, 1)

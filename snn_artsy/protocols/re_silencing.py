@@ -19,12 +19,19 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, duration, require, whole_number
+from snn_artsy.checks import between, duration, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
 from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
+from snn_artsy.protocols.base import (
+    MOST_CONTACTS,
+    Check,
+    Column,
+    Outcome,
+    Session,
+    unlike_published,
+)
 from snn_artsy.rules import Maturation
 from snn_artsy.synapses import SilentSynapseLayer
 
@@ -67,7 +74,7 @@ class Parameters:
         for name in ("withdrawal_days", "tau_hours"):
             duration(name, getattr(self, name))
         between("watch_hours", self.watch_hours, 6, 1000)
-        whole_number("n_contacts", self.n_contacts, 100)
+        within("n_contacts", self.n_contacts, 100, MOST_CONTACTS // 100)  # up to 99 new ones each
 
     @property
     def n_new(self) -> int:

@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snn_artsy.checks import ConfigError, require
+from snn_artsy.files import at_home
 
 MOST_BYTES = 200_000_000
 
@@ -119,7 +119,7 @@ def _trains(key: str, names: list[str], columns: list[Values]) -> Trains:
 
 def _columns(key: str, file: str) -> tuple[list[str], list[Values]]:
     """What each column is called, and its numbers."""
-    path = Path(file).expanduser()
+    path = at_home(file)
     if not path.is_file():
         raise ConfigError(key, f'no file "{file}" here; give a CSV file')
     try:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.files import LOCK_FILE
+from snn_artsy.files import LOCK_FILE, at_home
 
 SUMMARY_FILE, CHECKPOINT_FILE = "summary.json", "checkpoint/run.safetensors"
 
@@ -26,7 +26,7 @@ def check_out(out: str | None) -> None:
     """
     if out is None:
         return
-    path = Path(out).expanduser()
+    path = at_home(out)
     try:
         for parent in (path, *path.parents):
             if parent.exists():
@@ -82,7 +82,7 @@ def claim(out: str | None, label: str) -> tuple[Path, list[Path]]:
         ConfigError: It can't be made.
     """
     if out is not None:
-        path = Path(out).expanduser()
+        path = at_home(out)
         try:
             parents = _made_parents(path)
             return path, [path, *parents] if _made(path) else parents

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.files import at_home
 
 _FEATURES = re.compile(r"[0-9a-f]{32}\.npy")
 
@@ -35,7 +36,7 @@ def as_found(config: RunConfig, directory: Path) -> RunConfig:
             f"fetch it first: timm.create_model({config.backbone.name!r}, pretrained=True)",
         )
     cache = config.backbone.cache_dir
-    if cache is not None and not _holds_features(Path(cache).expanduser()):
+    if cache is not None and not _holds_features(at_home(cache)):
         cache = None
     return replace(
         config,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -14,8 +13,8 @@ from safetensors.torch import save_file
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
-from snn_artsy.files import whole
-from snn_artsy.output import refuse, writing
+from snn_artsy.files import at_home, whole
+from snn_artsy.output import check_free, writing
 from snn_artsy.recording.about import read_summary
 from snn_artsy.runs.answers import TEST_IMAGES
 from snn_artsy.runs.begun import CONFIG_FILE
@@ -51,11 +50,10 @@ def pack(
         ConfigError: No finished run there, one of its learners cannot be loaded, or the file is
             there already or cannot be written.
     """
-    directory, out = Path(directory).expanduser(), Path(out).expanduser()
+    directory, out = at_home(directory), at_home(out)
     if out.suffix != ".zip":
         raise ConfigError("out", f'"{out}" is no name of a pack; give one that ends in .zip')
-    if os.path.lexists(out) and not overwrite:
-        refuse(out)
+    check_free(out, overwrite)
     run = load_trained(directory)
     for name in run:
         run[name]

@@ -17,9 +17,10 @@ from rich.console import Console
 from torch import Tensor
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.checks import ConfigError, in_short, one_of, require_finite
-from snn_artsy.config import RunConfig
+from snn_artsy.checks import ConfigError, in_short, named, one_of, require_finite
+from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config_builder import build
+from snn_artsy.files import at_home
 from snn_artsy.learners import Setting
 from snn_artsy.learners import build as build_learner
 from snn_artsy.learners.base import Learner
@@ -137,13 +138,14 @@ class TrainedRun(Mapping[str, Answering]):
         backbone = self.backbone
         shared = backbone if self.config.ann.placement == "blocks" else None
         setting = Setting(self.config, backbone.dim, self.device, backbone=shared)
+        known = self._known_images  # whose damage is not the learner's
         with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
             learner = build_learner(name, setting)
         try:
             learner.load_state_dict({key: value.to(self.device) for key, value in state.items()})
             answering = Answering(
                 name, learner, self.config, backbone, self.device, self.class_names,
-                self.facts.threads, self._known_images,
+                self.facts.threads, known,
             )  # fmt: skip
             _check_fits(answering, state)
         except Exception as error:  # tensors of another name, shape or kind fail anywhere
@@ -187,7 +189,7 @@ def load_trained(
         ConfigError: No finished run there, its files do not belong together, or one of its learners
             is not known.
     """
-    directory = Path(directory).expanduser()
+    directory = at_home(directory)
     if directory.is_file():
         unpacked = unpack(directory)
         try:
@@ -210,6 +212,8 @@ def load_trained(
     device = config.device if device is None else device
     one_of("device", device, ("auto", "cpu", "cuda"))
     facts, summary = _summarised(directory / SUMMARY_FILE)
+    with named("threads", "run"):
+        check_threads(facts.threads)
     _refuse(directory, config_differences(facts.config, plain(config)))
     states = summary.get("states")
     known = states if isinstance(states, dict) else {}
@@ -240,8 +244,9 @@ def _check_fits(answering: Answering, state: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{', '.join(sorted(taken.keys() ^ given.keys())) or 'a shape'} differs")
     require_finite("state", state)
     answer = answering.predict(torch.zeros(8, 8, 3, dtype=torch.uint8))
-    if len(answer.class_names) != len(answering.class_names):
-        raise ValueError(f"{len(answer.class_names)} classes")
+    n_classes = answer.scores.shape[1]
+    if n_classes != len(answering.class_names):
+        raise ValueError(f"{n_classes} classes, and {len(answering.class_names)} names")
 
 
 def _summarised(file: Path) -> tuple[Facts, Mapping[str, Any]]:

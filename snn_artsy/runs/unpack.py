@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError, in_short
@@ -32,10 +31,8 @@ def unpack(archive: Path) -> Path:
         _take_out(archive, folder)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        # the last three: an unknown method, a wrong stream, a password
-        kinds = (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, zlib.error,
-                 RuntimeError)  # fmt: skip
-        if isinstance(error, ConfigError) or not isinstance(error, kinds):
+        # what meets damaged streams, unknown methods and passwords has no common base
+        if isinstance(error, ConfigError) or not isinstance(error, Exception):
             raise
         raise ConfigError(
             "run", f'"{archive}" is no pack of a run, or damaged ({error}); copy it again'

@@ -140,6 +140,12 @@ IMAGES = np.zeros((len(Y), 4, 4), np.uint8)
         ((X, Y, X), "test_labels: "),
         ((X, Y, X[Y > 0], Y[Y > 0]), "test_labels: class 0 is not in both"),
         ((X[:5], Y[:5]), "labels: class '1' has one sample"),
+        ((np.full(X.shape, 1e200), Y), "samples: numbers that are NaN or infinite in float32"),
+        ((X[:, :0], Y), "samples: float"),
+        ((IMAGES[:, :0], Y), "samples: uint8"),
+        ((IMAGES[..., None], Y), "samples: uint8"),
+        (([[1.0, 2.0], [1.0]], [0, 1]), "samples: no array can be made"),
+        ((X, Y, None, Y), "test_labels: given without test_samples"),
     ],
 )
 def test_arrays_that_are_no_data_set(given: tuple[Any, ...], message: str) -> None:

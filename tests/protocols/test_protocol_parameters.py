@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from snn_artsy import cli, protocols
 from snn_artsy.checks import ConfigError
 from snn_artsy.config_builder import build, keys_of, section_of, type_of
+from snn_artsy.config_sources import layered
 from snn_artsy.options import descriptions
 from snn_artsy.protocols import store
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
@@ -264,3 +265,36 @@ def test_sections_keep_what_is_left_out_of_the_protocol_s_own_default() -> None:
     given = build(cls, {"voltage": {"a_ltd": 1e-4}})
     assert given.voltage == replace(cls().voltage, a_ltd=1e-4)  # type: ignore[attr-defined]
     assert given.voltage.delay_ms == 4.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_size_is_without_bound(name: str) -> None:
+    """What would fill the memory, or take for ever, is refused before anything runs."""
+    cls = parameters_of(name)
+    sizes = [key for key in keys_of(cls) if type_of(cls, key) is int]
+    for key in sizes:
+        with pytest.raises(ConfigError, match=rf"^{key}: ") as error:
+            build(cls, layered({key: 10**12}, cls=cls))
+        assert "\n" not in str(error.value)
+
+
+def test_a_product_of_sizes_is_bounded() -> None:
+    for name, given in (
+        ("capacity", {"n_inputs": 1_000_000, "n_neurons": 1000}),
+        ("capacity", {"n_inputs": 100_000, "n_patterns": 10_000, "n_neurons": 1}),
+        ("critical-period", {"n_contacts": 1_000_000, "n_pairings": 10_000}),
+        ("probe-silencing", {"n_contacts": 1_000_000}),
+        ("protection", {"n_inputs": 100_000, "n_pairings": 1_000_000}),
+    ):
+        with pytest.raises(ConfigError, match=r" times .* make one smaller"):
+            build(parameters_of(name), given)
+
+
+def test_lists_of_conditions_hold_each_once() -> None:
+    for name, key, values in (
+        ("critical-period", "circuits", ([], ["v1_adult", "v1_adult"])),
+        ("probe-silencing", "frequencies_hz", ([], [1.0, 1.0])),
+    ):
+        for value in values:
+            with pytest.raises(ConfigError, match=f"^{key}: .* different"):
+                build(parameters_of(name), {key: value})

@@ -384,6 +384,37 @@ def test_a_mistake_costs_no_wait(
         assert message in error and error.count("\n") == 1
 
 
+def test_what_is_read_is_never_written_over(
+    head: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Also with --overwrite; and a place that cannot be written is found out before anything."""
+    monkeypatch.setattr(trained_module, "load_trained", lambda *_: pytest.fail("loaded"))
+    for out, message in (
+        (pictures[1], "is part of what is read"),
+        (head / "summary.json", "is part of what is read"),
+        (tmp_path, "directory"),
+        (pictures[0] / "a.json", "cannot be written"),
+        (tmp_path / ("a" * 300), "cannot be written"),
+    ):
+        before = out.read_bytes() if out in (pictures[1], head / "summary.json") else None
+        assert call("predict", head, *pictures, "--overwrite", "--out", out) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("snn-artsy: out: ") and message in error, error
+        assert error.count("\n") == 1
+        assert before is None or out.read_bytes() == before
+
+
+def test_no_place_is_made_of_an_empty_name_or_of_an_unknown_home(
+    head: Path, capsys: pytest.CaptureFixture[str], pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(pictures[0].parent)
+    for words in (("", head), ("~no-such-user/a.png", head), (pictures[0], "~no-such-user/run")):
+        assert call("predict", words[1], words[0]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 # --- packs ----------------------------------------------------------------------------------------
 
 
@@ -507,6 +538,45 @@ def test_a_damaged_pack_is_refused(
     ):
         with pytest.raises(ConfigError, match=message):
             load_trained(changed(packed, **{member: content}))["simplecil"]
+
+
+def test_damage_in_streams_of_every_method(packed: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(packed) as source:
+        text = source.read("mine/config.yaml")
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        file = tmp_path / f"{method}.zip"
+        with zipfile.ZipFile(file, "w", method) as target:
+            target.writestr("mine/config.yaml", text)
+        whole = bytearray(file.read_bytes())
+        whole[80:90] = b"\xff" * 10
+        file.write_bytes(whole)
+        with pytest.raises(ConfigError, match=r"^run: .* is no pack of a run, or damaged"):
+            load_trained(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("class_order", [0], "4 classes, and 1 names"),
+        ("class_order", [*range(9)], "4 classes, and 9 names"),
+        ("threads", 10**9, "run: 1000000000 cannot be used"),
+        ("threads", -1, "run: -1 cannot be used"),
+    ],
+)
+def test_a_summary_that_does_not_fit(head: Path, tmp_path: Path, key: str, value: Any,
+                                     message: str) -> None:  # fmt: skip
+    directory = shutil.copytree(head, tmp_path / "run")
+    summary = json.loads((directory / "summary.json").read_text())
+    (directory / "summary.json").write_text(json.dumps(summary | {key: value}))
+    with pytest.raises(ConfigError, match=message):
+        load_trained(directory)["simplecil"]
+
+
+def test_damaged_test_images_are_named(head: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(head, tmp_path / "run")
+    (directory / "test_images.safetensors").write_bytes(b"other")
+    with pytest.raises(ConfigError, match=r'^run: "[^"]*test_images.safetensors" is damaged'):
+        load_trained(directory)["simplecil"]
 
 
 def test_a_pack_that_would_fill_the_disk(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

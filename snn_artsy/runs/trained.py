@@ -138,14 +138,14 @@ class TrainedRun(Mapping[str, Answering]):
         backbone = self.backbone
         shared = backbone if self.config.ann.placement == "blocks" else None
         setting = Setting(self.config, backbone.dim, self.device, backbone=shared)
-        known = self._known_images  # whose damage is not the learner's
+        known_images = self._known_images  # whose damage is not the learner's
         with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced at once
             learner = build_learner(name, setting)
         try:
             learner.load_state_dict({key: value.to(self.device) for key, value in state.items()})
             answering = Answering(
                 name, learner, self.config, backbone, self.device, self.class_names,
-                self.facts.threads, known,
+                self.facts.threads, known_images,
             )  # fmt: skip
             _check_fits(answering, state)
         except Exception as error:  # tensors of another name, shape or kind fail anywhere

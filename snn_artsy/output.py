@@ -63,7 +63,7 @@ def refuse(path: Path) -> None:
     """
     raise ConfigError(
         "out",
-        f'"{path}" exists and was left as it is; give another place with --out, or --overwrite',
+        f'"{path}" exists and was left as it is; give another place, or --overwrite',
     )
 
 

@@ -48,8 +48,11 @@ class Cell:
 
 
 class Change(NamedTuple):
-    """A rule as numbers: dw = a_plus |1 - w|^p x and -a_minus |w - w_low|^q y at a post- and a
-    presynaptic spike. p and q follow the weight where ``tau_mu_ms`` is finite."""
+    """A rule as numbers, for spikes of either side.
+
+    ``dw = a_plus |1 - w|^p x`` at a postsynaptic spike and ``-a_minus |w - w_low|^q y`` at a
+    presynaptic one; p and q follow the weight where ``tau_mu_ms`` is finite.
+    """
 
     a_plus: float
     a_minus: float

@@ -51,8 +51,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parameters:
-    """Spike trains, and the contacts between them: each presynaptic train has one with each
-    postsynaptic train.
+    """Spike trains, and a contact from each presynaptic to each postsynaptic one.
 
     Args:
         pre: CSV file of presynaptic spike times (ms), in order: one train a column, or a single

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 class FilopodiumSpine:
     """Filopodium-spine STDP (Albesa-González & Clopath 2024, doi 10.1371/journal.pcbi.1012110).
 
-    At a postsynaptic spike  dw = +a_plus |1 - w|^mu x_i,
-    at a presynaptic spike   dw = -alpha a_plus |w - w_spine|^mu y_j,
-    tau_mu dmu/dt = -(mu - mu_rest(w)),
+    ::
+
+        at a postsynaptic spike  dw = +a_plus |1 - w|^mu x_i
+        at a presynaptic spike   dw = -alpha a_plus |w - w_spine|^mu y_j
+        tau_mu dmu/dt = -(mu - mu_rest(w))
 
     with exponential traces x of presynaptic and y of postsynaptic spikes. mu, an exponent of each
     contact's own, follows the weight slowly: mu_rest is the line through mu_filopodium at w = 0

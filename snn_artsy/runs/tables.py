@@ -349,7 +349,7 @@ def protocols_table(rows: list[dict[str, Any]]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption=f"*: a number of a paper or of another simulator ({n_independent} of {len(rows)}); "
-        "the others follow from the model's own equations and definitions",
+        "the others follow from the model's own equations, or are bounds of ours",
         caption_justify="left",
     )
     table.add_column("protocol, check")

@@ -51,7 +51,7 @@ def code_of(*arguments: object) -> int:
 def test_files_are_written_all_or_none(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("mine")
     files = {tmp_path / "new" / "a": b"1", tmp_path / "b": b"2"}
-    with pytest.raises(ConfigError, match=r'out: .*b" exists .*--out, or --overwrite'):
+    with pytest.raises(ConfigError, match=r'out: .*b" exists .*give another place, or --overwrite'):
         write_outputs(files)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["b"]
     assert (tmp_path / "b").read_text() == "mine"

@@ -56,6 +56,7 @@ def test_the_users_own_process_keeps_its_threads(
 ) -> None:
     """After a run, a comparison and a protocol, as their results come, and as they fail."""
     quiet = Console(quiet=True)
+    execute(replace(SMALL, out=str(tmp_path / "first")))  # loads the libraries that a run needs
     with computing_with(4):
         before = each()
         execute(replace(SMALL, out=str(tmp_path / "run")))

@@ -167,6 +167,7 @@ def of_networks(
     for network in networks:
         if isinstance(network, BlockAdapters):
             assert trained.features.backbone is not None
+            network.shelf = None  # every answer is computed here, to be counted
             # of the first adapted block nothing but the adapter is computed again
             blocks = list(trained.features.backbone.vit.blocks)[network.first + 1 :]
     linear = [m for x in (*networks, *blocks) for m in x.modules() if isinstance(m, nn.Linear)]

@@ -18,6 +18,7 @@ from snn_artsy.learners.subnetworks import (
     Build,
     SubNetwork,
     begun,
+    drawn_from,
     embed_training,
     n_parameters,
     n_products,
@@ -65,6 +66,7 @@ class ArtsyANN(Learner):
         self.config, self.gate_config, self.dim, self.device = config, gate, dim, device
         self.build, self.replay = build, replay
         self.generator = torch.Generator().manual_seed(seed)
+        self.of_networks = drawn_from(config, seed, self.generator)
         self.networks: list[SubNetwork] = []
         self.gates: list[MLPGate] = []
         self.thresholds = GateThresholds(gate)
@@ -72,8 +74,8 @@ class ArtsyANN(Learner):
         self.classes_per_task: list[int] = []
 
     def learn(self, task: Task) -> None:
-        network = begun(self.build, self.networks, self.config, self.generator)
-        train(network, task, self.config, self.generator)
+        network = begun(self.build, self.networks, self.config, self.of_networks)
+        train(network, task, self.config, self.of_networks)
         self.networks.append(network)
         replayed = self._replayed(task.number)
         self.replay.add_task(task.train)
@@ -151,7 +153,8 @@ class ArtsyANN(Learner):
         state = self.state_dict() | self.thresholds.checkpoint() | self.replay.checkpoint()
         if self.class_gates is not None:
             state |= self.class_gates.checkpoint()
-        return state | {"generator": self.generator.get_state()}
+        generators = {"generator": self.generator, "of_networks": self.of_networks}
+        return state | {name: each.get_state() for name, each in generators.items()}
 
     def restore(self, state: dict[str, Tensor], tasks: Sequence[Task]) -> None:
         self.load_state_dict(state)
@@ -161,6 +164,7 @@ class ArtsyANN(Learner):
         self.replay.restore(state, (task.train for task in tasks))
         self.classes_per_task = [len(task.classes) for task in tasks]
         set_generator(self.generator, state["generator"])
+        set_generator(self.of_networks, state["of_networks"])
 
     def report(self) -> dict[str, Any]:
         trained = sum(p.numel() for gate in self.gates for p in gate.parameters())

@@ -25,6 +25,7 @@ from snn_artsy.learners.mean_field import MeanField
 from snn_artsy.learners.opened_evidence import OpenedEvidence
 from snn_artsy.learners.ranpac import RanPAC
 from snn_artsy.learners.replay import Exemplars, Replay, build_replay
+from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.simplecil import SimpleCIL
 from snn_artsy.learners.spiking_gates import SpikingGates
 from snn_artsy.learners.subnetworks import Build, builder
@@ -43,6 +44,7 @@ class Setting:
         device: Where tensors live.
         observer: Receives reports of what happens in the synapses.
         backbone: E_0 itself, for adapters in its blocks (``ann.placement: blocks``).
+        shelf: Shared by learners on the same images, so that they train equal adapters once.
         options: Options of a learner that was added with a class of them (`snn_artsy.registry`).
     """
 
@@ -52,13 +54,14 @@ class Setting:
     observer: SynapseObserver | None = None
     backbone: FrozenBackbone | None = None
     options: Any = None
+    shelf: Shelf | None = None
 
     @property
     def seed(self) -> int:
         return self.config.seed
 
     def subnetworks(self, ann: ANNConfig | None = None) -> Build:
-        return builder(ann or self.config.ann, self.dim, self.device, self.backbone)
+        return builder(ann or self.config.ann, self.dim, self.device, self.backbone, self.shelf)
 
     def replay(self) -> Replay:
         needs_images = self.config.ann.placement == "blocks" and self.backbone is not None

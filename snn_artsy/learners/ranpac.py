@@ -14,6 +14,7 @@ from snn_artsy.learners.ridge import RandomRidge
 from snn_artsy.learners.state import below
 from snn_artsy.learners.subnetworks import (
     Build,
+    drawn_from,
     embed,
     embed_training,
     n_parameters,
@@ -38,12 +39,13 @@ class RanPAC(Learner):
     ) -> None:
         self.config, self.ann = config, ann
         self.generator = torch.Generator().manual_seed(seed)
-        self.networks = [build(self.generator)] if config.adapt_first else []
+        self.of_networks = drawn_from(ann, seed, self.generator)
+        self.networks = [build(self.of_networks)] if config.adapt_first else []
         self.classifier = RandomRidge(dim, config.projection, self.generator, device)
 
     def learn(self, task: Task) -> None:
         if self.networks and not task.number:
-            train(self.networks[0], task, self.ann, self.generator)
+            train(self.networks[0], task, self.ann, self.of_networks)
         x, labels, _ = all_training(task)
         if self.networks:
             x = embed_training(self.networks[0], task)

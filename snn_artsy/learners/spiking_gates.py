@@ -133,7 +133,7 @@ class SpikingGates(TaughtSubnetworks):
         if self.config.tap == "h0":
             return batch.features
         if (n := self.config.tapped_block) is not None:
-            return in_parts(batch, lambda tokens: self._class_token(tokens, n))
+            return in_parts(batch, lambda part: self._class_token(part.tokens, n))
         return self._with_first(batch, self._first(batch))
 
     def _class_token(self, tokens: Tensor, n: int) -> Tensor:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import astuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from snn_artsy.backbone import FrozenBackbone
+from snn_artsy.backbone import FrozenBackbone, pieces_of
 from snn_artsy.config import ANNConfig
+from snn_artsy.files import sha256
 from snn_artsy.learners.base import Batch, Task
 from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.learners.sgd import minimise
-from snn_artsy.learners.state import modules
-from snn_artsy.learners.tasks import take
+from snn_artsy.learners.shelf import Shelf
+from snn_artsy.learners.state import modules, set_generator
+from snn_artsy.learners.tasks import PartOf, take
 
 # Images in one pass of an adapted ViT when nothing is learnt; bounds memory. On a CPU more would
 # leave the processor's caches (`snn_artsy.backbone.features.CPU_PASS`).
@@ -54,12 +57,11 @@ class Bottleneck(nn.Module):
         return self.scale * self.up(hidden)
 
 
-def in_parts(batch: Batch, of_tokens: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a function of the tokens gives for a batch, a bounded number of images at a time:
-    [B, D]."""
+def in_parts(batch: Batch, of_part: Callable[[Batch], Tensor]) -> Tensor:
+    """What a function gives for a batch, a bounded number of images at a time: [B, D]."""
     device = batch.index.device
     rows = torch.arange(len(batch), device=device).split(ANSWER_BATCH[device.type])
-    parts = [of_tokens(take(batch, r).tokens) for r in rows]
+    parts = [of_part(take(batch, r)) for r in rows]
     return torch.cat([batch.features[:0], *parts])
 
 
@@ -82,6 +84,9 @@ class BlockAdapters(nn.Module):
     answer takes a pass through these blocks, but for what comes before the first adapter, which is
     the same for all sub-networks.
 
+    Args:
+        shelf: Keeps what was trained and answered, for sub-networks that are equal.
+
     Attributes:
         vit_passes: Share of the ViT's blocks that an answer computes.
         noise: Draws which patches are left out in training; None: none are.
@@ -93,9 +98,14 @@ class BlockAdapters(nn.Module):
     noise: torch.Generator | None = None
 
     def __init__(
-        self, backbone: FrozenBackbone, config: ANNConfig, generator: torch.Generator
+        self,
+        backbone: FrozenBackbone,
+        config: ANNConfig,
+        generator: torch.Generator,
+        shelf: Shelf | None = None,
     ) -> None:
         super().__init__()
+        self.shelf = shelf
         self.patch_dropout = config.patch_dropout
         self.first = backbone.first_adapted(config.blocks)
         depth = len(backbone.vit.blocks)  # type: ignore[arg-type]
@@ -122,7 +132,16 @@ class BlockAdapters(nn.Module):
         """h_t, what the sub-network adds to h_0: [B, D]; the tokens are loaded."""
         if torch.is_grad_enabled():
             return self(batch.tokens) - batch.features
-        return in_parts(batch, self) - batch.features
+        shelf, own = self.shelf, self.shelf and _contents(self)
+
+        def embedded(part: Batch) -> Tensor:
+            images = _images(part)
+            if shelf is None or images is None:
+                return self(part.tokens)
+            # a part's images are computed together, whoever asks for them: the same numbers
+            return shelf.get(("answer", own, images), lambda: (self(part.tokens),))[0]
+
+        return in_parts(batch, embedded) - batch.features
 
     def bottleneck(self, batch: Batch) -> Tensor:
         """ReLU(W_down x) of the last block's adapter at the class token, [B, r]; no gradients."""
@@ -131,7 +150,7 @@ class BlockAdapters(nn.Module):
         hook = down.register_forward_hook(lambda _m, _x, hidden: seen.append(F.relu(hidden[:, 0])))
         try:
             with torch.no_grad():
-                in_parts(batch, self)
+                in_parts(batch, lambda part: self(part.tokens))
         finally:
             hook.remove()
         return torch.cat(seen)
@@ -144,14 +163,27 @@ Build = Callable[[torch.Generator], SubNetwork]
 
 
 def builder(
-    config: ANNConfig, dim: int, device: torch.device | str, backbone: FrozenBackbone | None = None
+    config: ANNConfig,
+    dim: int,
+    device: torch.device | str,
+    backbone: FrozenBackbone | None = None,
+    shelf: Shelf | None = None,
 ) -> Build:
-    """Makes sub-networks as ``config.placement`` says; ``blocks`` needs the backbone."""
+    """Makes sub-networks as ``config.placement`` says; ``blocks`` needs the backbone, and trains
+    and asks equal ones once with a shelf."""
     if config.placement == "head":
         return lambda generator: HeadAdapter(dim, config, generator).to(device)
     if backbone is None:
         raise ValueError("adapters in the blocks need the backbone")
-    return lambda generator: BlockAdapters(backbone, config, generator).to(device)
+    return lambda generator: BlockAdapters(backbone, config, generator, shelf).to(device)
+
+
+def drawn_from(config: ANNConfig, seed: int, generator: torch.Generator) -> torch.Generator:
+    """What sub-networks draw their numbers from: adapters in the blocks from a generator of their
+    own, so that learners with the same seed have the same ones, whatever else these draw."""
+    if config.placement == "head":
+        return generator
+    return torch.Generator().manual_seed(seed)
 
 
 def adapters_of(network: nn.Module) -> BlockAdapters | None:
@@ -175,8 +207,46 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
 
     The classifier's weights start at the class means of h_0 and are dropped afterwards; its scale
     is learnt (CosineLinear of the CIL toolboxes). With ``augmentation`` adapters in the blocks see
-    every image augmented anew in each epoch.
+    every image augmented anew in each epoch. With a shelf (`BlockAdapters`) an equal sub-network
+    that was trained on the same images with the same random numbers before is taken from there.
     """
+    adapters = adapters_of(network)
+    shelf, images = None if adapters is None else adapters.shelf, _images(task.train)
+    if shelf is None or images is None:
+        _descend(network, task, config, generator)
+    else:
+        labels, drawn = task.train.labels.cpu(), generator.get_state()
+        about = sha256(pieces_of([("labels", labels), ("generator", drawn)]))
+        key = ("trained", _contents(network), images, about, astuple(config))
+
+        def trained() -> tuple[Tensor, ...]:
+            _descend(network, task, config, generator)
+            values = (value.detach().clone() for value in network.state_dict().values())
+            return *values, generator.get_state()
+
+        *values, state = shelf.get(key, trained)
+        network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
+        set_generator(generator, state)
+    network.requires_grad_(False)
+
+
+def _contents(network: nn.Module) -> str:
+    """SHA-256 of a sub-network's parameters."""
+    return sha256(pieces_of(network.state_dict().items()))
+
+
+def _images(batch: Batch) -> Hashable | None:
+    """Which images of a run a batch holds, in order; None if their numbers do not tell."""
+    load = batch.load_tokens
+    if not isinstance(load, PartOf):
+        return None
+    # validation images are numbered in the training split
+    return load.split == "test", load.index.tobytes()
+
+
+def _descend(
+    network: SubNetwork, task: Task, config: ANNConfig, generator: torch.Generator
+) -> None:
     data = task.train
     target = data.labels - task.classes[0]
     means = torch.stack([data.features[data.labels == c].mean(0) for c in task.classes])
@@ -204,7 +274,6 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     minimise(loss, parameters, len(data), config, generator, config.optimiser)
     for module in noisy:
         module.noise = None
-    network.requires_grad_(False)
 
 
 def _draw(generator: torch.Generator) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ def evaluate(
     task_of_label: NDArray[np.int64],
     oracle: bool,
     class_of_label: NDArray[np.int64] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> StepAnswers:
     """A learner's answers for test samples.
 
@@ -36,12 +38,13 @@ def evaluate(
         oracle: Ask also with the true task's gate.
         class_of_label: Class of each label where several stand for one
             (`TaskStream.class_of_label`): any of them is the right answer then.
+        clock: Gives seconds, of which the answers keep how many they took (`Shelf.clock`).
 
     Raises:
         NotFinite: A score is not finite.
         TypeError, ValueError: `Learner.predict` gives something else than scores of all classes.
     """
-    at = time.perf_counter()
+    at = clock()
     prediction = predict(learner, samples)
     n_classes = int(samples.labels.max()) + 1
     for name in ("scores", "spike_scores"):
@@ -53,7 +56,7 @@ def evaluate(
             )
     if samples.features.is_cuda:
         torch.cuda.synchronize()
-    seconds = time.perf_counter() - at
+    seconds = clock() - at
     given = {"scores": prediction.scores, "gate_scores": prediction.gate_scores}
     require_finite("answers", {k: v for k, v in given.items() if v is not None})
     spike_predicted = spike_decision(prediction)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from snn_artsy.data.stream import TaskStream
 from snn_artsy.files import sha256
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Split, Task
+from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import say
@@ -48,7 +49,9 @@ Stream = Sequence[tuple[Task, LabelledBatch]]
 @dataclass(frozen=True)
 class FeatureStream:
     """Everything that the learners share: the tasks with their frozen features, and the backbone
-    if learners put adapters into it; ``images``: fingerprint of each split (`Facts.images`)."""
+    if learners put adapters into it; ``images``: fingerprint of each split (`Facts.images`);
+    ``shelf``: what adapters in the blocks have learnt and answered, kept from learner to learner.
+    """
 
     tasks: Stream
     stream: TaskStream
@@ -58,11 +61,12 @@ class FeatureStream:
     seconds: float
     backbone: FrozenBackbone | None = None
     precision: str = "float32"
+    shelf: Shelf = field(default_factory=Shelf)
 
     def setting(
         self, config: RunConfig, device: str, observer: SynapseObserver | None = None
     ) -> Setting:
-        return Setting(config, self.dim, device, observer, self.backbone)
+        return Setting(config, self.dim, device, observer, self.backbone, shelf=self.shelf)
 
     def facts(self, config: RunConfig, device: str) -> Facts:
         """What the numbers of a run on these features depend on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +46,13 @@ def run_learner(
     steps = [] if checkpointer is None else checkpointer.begin(name, learner, features)
     # times continue from those that the interrupted run had taken
     learning = 0.0 if checkpointer is None else checkpointer.latest.seconds_learning
-    started = time.perf_counter() - (0.0 if checkpointer is None else checkpointer.latest.seconds)
+    # they are a learner's own, whatever it found done by others
+    clock = features.shelf.clock
+    started = clock() - (0.0 if checkpointer is None else checkpointer.latest.seconds)
     done = len(steps)
 
     def elapsed() -> float:
-        return time.perf_counter() - started
+        return clock() - started
 
     stream = features.stream
     with progress_bar(console) as progress:
@@ -72,7 +73,7 @@ def run_learner(
             last = step == len(features.tasks) - 1
             with _finite(learner, f"{name}, task {step}"):
                 answers = evaluate(
-                    learner, samples, stream.task_of_label, last, stream.class_of_label
+                    learner, samples, stream.task_of_label, last, stream.class_of_label, clock
                 )
             steps.append(answers)
             if recorder is not None:

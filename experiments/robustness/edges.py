@@ -114,7 +114,7 @@ def learners_of(key: str) -> tuple[str, ...]:
     sections = {"ease": "ease", "ranpac": "ranpac", "joint": "joint", "snn": "artsy_snn"}
     sections |= {"record": "artsy_snn", "artsy_lda": "artsy_ann_lda", "gate": "artsy_ann"}
     sections |= {"artsy_ridge": "artsy_ann_ridge", "finetune": "finetune_linear"}
-    sections |= {"ann": "artsy_ann", "artsy_best": "artsy_best"}
+    sections |= {"ann": "artsy_ann", "artsy_best": "artsy_best", "memory": "er", "derpp": "derpp"}
     return (sections.get(key.partition(".")[0], "simplecil"),)
 
 

@@ -18,11 +18,13 @@ from snn_artsy.config.learners import (
     ANNConfig,
     BestGateConfig,
     BinaryMeanConfig,
+    DERConfig,
     DiscriminantConfig,
     EaseConfig,
     FinetuneConfig,
     GateConfig,
     JointConfig,
+    MemoryConfig,
     NestedMeanConfig,
     RanPACConfig,
     RidgeGateConfig,
@@ -52,6 +54,7 @@ __all__ = [
     "BinaryMeanConfig",
     "ConfigError",
     "ContactConfig",
+    "DERConfig",
     "DataConfig",
     "DiscriminantConfig",
     "EaseConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "FinetuneConfig",
     "GateConfig",
     "JointConfig",
+    "MemoryConfig",
     "NestedMeanConfig",
     "NeuronConfig",
     "PlasticityConfig",
@@ -103,6 +107,8 @@ class RunConfig:
         artsy_best: Artsy (ANN) with gates by class evidence, which the answer uses.
         finetune: Sequential fine-tuning of a linear head, or of one shared adapter.
         joint: Linear probe trained on all data seen so far.
+        memory: Samples kept by experience replay, DER++ and iCaRL, and what rehearses them.
+        derpp: DER++.
         binary_mean: Binarised class means of the spiking learner's code.
         nested_mean: The same at several shares.
         ease: EASE.
@@ -114,12 +120,13 @@ class RunConfig:
             on small matrices; all cores for the extraction of features, and for learners that run
             the transformer themselves (``ann.placement: blocks``). A resumed run keeps its number.
         learners: Methods to compare, separated by commas, of ``simplecil``, ``finetune_linear``,
-            ``finetune_adapter``, ``joint``, ``aper_adapter``, ``ease``, ``ranpac``, ``artsy_ann``,
-            ``artsy_ann_lda``, ``artsy_ann_ridge``, ``artsy_ann_no_gates``, ``artsy_ann_e0``,
-            ``artsy_ann_subnetworks``, ``artsy_ann_gate_alone``, ``artsy_best``, ``whitened_ncm``,
-            ``binary_mean``, ``nested_mean``, ``mean_field`` and ``artsy_snn``; or of your own, as
-            ``module:Class``, which must be named on the command line (here or by ``--own``),
-            registered, or installed.
+            ``finetune_adapter``, ``joint``, ``er``, ``derpp``, ``icarl``, ``aper_adapter``,
+            ``ease``, ``ranpac``, ``artsy_ann``, ``artsy_ann_lda``, ``artsy_ann_ridge``,
+            ``artsy_ann_no_gates``, ``artsy_ann_e0``, ``artsy_ann_subnetworks``,
+            ``artsy_ann_gate_alone``, ``artsy_best``, ``whitened_ncm``, ``binary_mean``,
+            ``nested_mean``, ``mean_field`` and ``artsy_snn``; or of your own, as ``module:Class``,
+            which must be named on the command line (here or by ``--own``), registered, or
+            installed.
         controls: Also run the controls of the spiking learner (permuted contacts, random contacts,
             shuffled teacher labels, shuffled spike times, no plasticity).
         out: Directory of the run; default: ``runs/<time>-<data set>``.
@@ -135,6 +142,8 @@ class RunConfig:
     artsy_best: BestGateConfig = field(default_factory=BestGateConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     joint: JointConfig = field(default_factory=JointConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    derpp: DERConfig = field(default_factory=DERConfig)
     binary_mean: BinaryMeanConfig = field(default_factory=BinaryMeanConfig)
     nested_mean: NestedMeanConfig = field(default_factory=NestedMeanConfig)
     ease: EaseConfig = field(default_factory=EaseConfig)

@@ -214,6 +214,71 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class MemoryConfig:
+    """Samples that ``er``, ``derpp`` and ``icarl`` keep of earlier tasks, and the classifier on h_0
+    that rehearses them.
+
+    Args:
+        per_class: Samples kept of each class: of ``er`` and ``derpp`` the last ones that passed (a
+            ring buffer), of ``icarl`` by herding. Default: 20 (Rebuffi et al. 2017, for 100
+            classes), unless ``total`` is given.
+        total: Samples kept in all: of ``er`` and ``derpp`` a reservoir, in which each one that has
+            passed is as likely as the others; of ``icarl`` equally many of each class.
+        hidden: Units of an MLP whose answer is added to h_0, below the linear classifier; 0: none,
+            for ``er`` and ``derpp``.
+        epochs, lr, batch_size, weight_decay: SGD with momentum 0.9 and a cosine schedule, in each
+            task anew; a batch is rehearsed with as many kept samples.
+    """
+
+    per_class: int | None = None
+    total: int | None = None
+    hidden: int = 64
+    epochs: int = 20
+    lr: float = 0.05
+    batch_size: int = 48
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        take_types(self, "memory.")
+        if self.per_class is None and self.total is None:
+            object.__setattr__(self, "per_class", 20)
+        require(
+            self.per_class is None or self.total is None,
+            "memory.total",
+            self.total,
+            "give either memory.per_class or memory.total, not both",
+        )
+        for name in ("per_class", "total", "epochs", "batch_size"):
+            within(f"memory.{name}", getattr(self, name), 1, 1_000_000)
+        within("memory.hidden", self.hidden, 0, 1_000_000, "units")
+        positive("memory.lr", self.lr)
+        require(self.weight_decay >= 0, "memory.weight_decay", self.weight_decay, "use 0 or more")
+
+    def most(self, n_classes: int) -> int:
+        """Samples that are kept of so many classes, at most."""
+        return n_classes * self.per_class if self.per_class is not None else self.total or 0
+
+
+@dataclass(frozen=True)
+class DERConfig:
+    """DER++; its memory is that of ``memory``.
+
+    Args:
+        alpha: Weight of kept logits. Both are those of the authors' code for 200 kept images of
+            CIFAR-10.
+        beta: Weight of kept labels.
+    """
+
+    alpha: float = 0.1
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        take_types(self, "derpp.")
+        for name in ("alpha", "beta"):
+            require(getattr(self, name) >= 0, f"derpp.{name}", getattr(self, name), "use 0 or more")
+
+
+@dataclass(frozen=True)
 class JointConfig:
     """Joint linear probe on h_0: logistic regression on all data seen so far.
 

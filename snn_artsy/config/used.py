@@ -25,6 +25,7 @@ ADAPTED = MLP_GATED | {"artsy_ann_lda", "artsy_ann_ridge", "artsy_ann_no_gates"}
 REPLAYING = ADAPTED | {"artsy_snn", "mean_field"}
 TRAINING = ADAPTED | {"aper_adapter", "artsy_best", "ease"}
 """Learners that train adapters by ``ann``; RanPAC and the spiking learner may."""
+REHEARSING = ("derpp", "er", "icarl")
 CLASS_SCALED = frozenset(("artsy_ann_lda", "artsy_ann_ridge"))
 
 
@@ -380,6 +381,8 @@ WHERE_USED: tuple[Use, ...] = (
     ),
     _any(("finetune_linear", "finetune_adapter"), ("finetune",)),
     _any(("joint",), ("joint",)),
+    _any(REHEARSING, ("memory",)),
+    _any(("derpp",), ("derpp",)),
     _any(("binary_mean",), ("binary_mean",)),
     _any(("nested_mean",), ("nested_mean",)),
     _any(("ease",), ("ease",)),

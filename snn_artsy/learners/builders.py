@@ -17,9 +17,12 @@ from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.base import Learner
 from snn_artsy.learners.code_means import BinaryMean, WhitenedNCM
+from snn_artsy.learners.derpp import DarkExperienceReplay
 from snn_artsy.learners.ease import EASE
+from snn_artsy.learners.er import ExperienceReplay
 from snn_artsy.learners.finetune import Finetune
 from snn_artsy.learners.gates import ClassGates, DiscriminantGates, RidgeGates
+from snn_artsy.learners.icarl import ICaRL
 from snn_artsy.learners.joint import JointProbe
 from snn_artsy.learners.mean_field import MeanField
 from snn_artsy.learners.opened_evidence import OpenedEvidence
@@ -91,6 +94,18 @@ def finetune_linear(s: Setting) -> Finetune:
 
 def joint(s: Setting) -> JointProbe:
     return JointProbe(s.config.joint, s.dim, s.device)
+
+
+def er(s: Setting) -> ExperienceReplay:
+    return ExperienceReplay(s.config.memory, s.dim, s.device, s.seed)
+
+
+def derpp(s: Setting) -> DarkExperienceReplay:
+    return DarkExperienceReplay(s.config.memory, s.config.derpp, s.dim, s.device, s.seed)
+
+
+def icarl(s: Setting) -> ICaRL:
+    return ICaRL(s.config.memory, s.dim, s.device, s.seed)
 
 
 def build_snn(s: Setting, control: Control = "none") -> TaughtSubnetworks:

@@ -221,14 +221,27 @@ class Exemplars:
         self.per_class, self.image_bytes = per_class, image_bytes
         self.tasks: list[LabelledBatch] = []
 
-    def add_task(self, train: LabelledBatch) -> None:
+    def add_task(self, train: LabelledBatch, features: Tensor | None = None) -> None:
+        """Keep some of a task's samples.
+
+        Args:
+            features: By which they are chosen, [n, D]; default: h_0.
+        """
+        seen = train.features if features is None else features
         rows = [
-            torch.nonzero(train.labels == c)[:, 0][
-                herd(train.features[train.labels == c], self.per_class)
-            ]
+            torch.nonzero(train.labels == c)[:, 0][herd(seen[train.labels == c], self.per_class)]
             for c in train.labels.unique()
         ]
         self._keep(train, torch.cat(rows))
+
+    def shrink(self, per_class: int) -> None:
+        """Keep the first ``per_class`` of each class, now and of tasks to come (Rebuffi et al.
+        2017, iCaRL, algorithm 5)."""
+        self.per_class = per_class
+        for t, batch in enumerate(self.tasks):
+            classes = batch.labels.unique()
+            rows = [torch.nonzero(batch.labels == c)[:per_class, 0] for c in classes]
+            self.tasks[t] = take(batch, torch.cat(rows))
 
     def _keep(self, train: LabelledBatch, rows: Tensor) -> None:
         exemplars = take(train, rows.to(train.index.device))

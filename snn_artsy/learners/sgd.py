@@ -31,6 +31,7 @@ def minimise(
     settings: SGDSettings,
     generator: torch.Generator,
     optimiser: Literal["sgd", "adamw"] = "sgd",
+    after_step: Callable[[int, Tensor], None] | None = None,
 ) -> None:
     """SGD with momentum 0.9, or AdamW, and a cosine schedule to zero, in shuffled batches.
 
@@ -40,6 +41,7 @@ def minimise(
         n: Number of samples.
         settings: epochs, lr, batch_size, weight_decay.
         generator: Order of the samples.
+        after_step: Told of each batch: its epoch and its row numbers.
 
     Raises:
         NotFinite: Training diverged.
@@ -52,11 +54,13 @@ def minimise(
         else torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, settings.epochs)
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         for rows in torch.randperm(n, generator=generator).split(settings.batch_size):
             value = loss(rows)
             descent.zero_grad(set_to_none=True)
             value.backward()
             descent.step()
+            if after_step is not None:
+                after_step(epoch, rows)
         schedule.step()
     require_finite("training", {f"parameter {i}": p for i, p in enumerate(parameters)})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
+from snn_artsy.config.used import REHEARSING
 from snn_artsy.observer import TRACED_AROUND, lag_bins, told_every
 from snn_artsy.recording.storage import CHUNK_BYTES, MERGE_BYTES
 
@@ -82,6 +83,8 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     blocks = (config.ann.blocks or _BLOCKS) if config.ann.placement == "blocks" else 1
     adapter = 4 * blocks * dim * (2 * config.ann.bottleneck + 2)
     gate = 4 * config.ann.gate_hidden * (dim + 2)
+    if name in REHEARSING:
+        adapter = 4 * dim * (2 * config.memory.hidden + 2)
     # class means of h_0 and of each sub-network, a covariance, adapters, gates
     n_bytes = 8 * classes * dim * (n + 2) + 8 * dim**2 + n * (adapter + gate) + _HEADER
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
@@ -114,6 +117,8 @@ def _continued(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]
             n_bytes += 16 * classes * config.gate.exemplars_per_class
     if name.startswith("finetune") and config.finetune.alignment_epochs:
         n_bytes += 4 * n * dim**2 + 4 * classes * dim + 8 * classes
+    if name in REHEARSING:  # numbers, labels and logits of kept samples
+        n_bytes += config.memory.most(classes) * (32 + 4 * classes)
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
     return n_bytes + 8 * classes * wide.get(name, 0)
 

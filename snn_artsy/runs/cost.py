@@ -14,6 +14,7 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.chunks import ROWS
 from snn_artsy.config import RunConfig
+from snn_artsy.config.used import REHEARSING
 from snn_artsy.learners.finetune import ALIGNED_PER_CLASS
 from snn_artsy.learners.ridge import FITTED_SHARE, RIDGES
 from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
@@ -26,7 +27,9 @@ PER_PASS = 5e-5
 LONGEST_DAYS = 60
 
 _PAIRED = ("artsy_snn", "mean_field")
-_WITHOUT_ADAPTERS = ("simplecil", "joint", "whitened_ncm", "binary_mean", "nested_mean", *_PAIRED)
+_WITHOUT_ADAPTERS = (
+    "simplecil", "joint", "whitened_ncm", "binary_mean", "nested_mean", *REHEARSING, *_PAIRED,
+)  # fmt: skip
 _MLP_GATED = (
     "artsy_ann", "artsy_ann_no_gates", "artsy_ann_e0", "artsy_ann_subnetworks",
     "artsy_ann_gate_alone",
@@ -88,6 +91,11 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         sizes["ann.batch_size"] = 8 * batch * (dim + ann.bottleneck)
     if name.startswith("finetune") and config.finetune.alignment_epochs:
         sizes["finetune.alignment_epochs"] = 4 * classes * ALIGNED_PER_CLASS * dim
+    if name in REHEARSING:
+        kept = min(config.memory.most(classes), sum(task.n_train for task in tasks))
+        sizes["memory.per_class or memory.total"] = 4 * kept * (dim + classes)
+        # with gradients and momenta
+        sizes["memory.hidden"] = 4 * 3 * 2 * dim * config.memory.hidden
     if name in _MLP_GATED:
         sizes["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
     if name.startswith("artsy") and name != "artsy_best" and gate.replay == "gaussian":
@@ -147,6 +155,10 @@ def work(
         else:
             first_only = name in ("aper_adapter", "ranpac") and number > 0
             epochs, batch = (0 if first_only else ann.epochs), ann.batch_size
+        if name in REHEARSING:
+            rehearsal = config.memory
+            passes += rehearsal.epochs * -(-n // rehearsal.batch_size)
+            products += rehearsal.epochs * n * 4 * dim * rehearsal.hidden
         if _adapts(name, config):
             passes += epochs * -(-n // batch)
             products += epochs * n * 4 * dim * ann.bottleneck
@@ -226,4 +238,6 @@ def _repeated(name: str) -> str:
         return "snn.plasticity.epochs, snn.replay.epochs, snn.encoding.n_steps or test_steps"
     if name.startswith("finetune"):
         return "finetune.epochs or finetune.alignment_epochs"
+    if name in REHEARSING:
+        return "memory.epochs"
     return "joint.max_iterations" if name == "joint" else "ann.epochs or ann.gate_epochs"

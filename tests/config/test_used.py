@@ -251,6 +251,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"artsy_lda.scale": 1.0}, {"learners": ["artsy_ann_lda"]}, "artsy_ann_lda"),
     ({"ranpac.projection": 100}, {"learners": ["ranpac"]}, "ranpac"),
     ({"ease.alpha": 0.2}, {"learners": ["ease"]}, "ease"),
+    ({"memory.total": 5, "learners": ["ease"]}, {"learners": ["er"]}, "derpp, er, icarl"),
+    ({"derpp.alpha": 0.5, "learners": ["er"]}, {"learners": ["derpp"]}, "derpp"),
     ({"joint.max_iterations": 5}, {"learners": ["joint"]}, "joint"),
     ({"finetune.lr": 0.1}, {"learners": ["finetune_linear"]}, "finetune_linear"),
     ({"record.neurons": 5, "learners": ["simplecil"]}, {"learners": ["artsy_snn"]}, "artsy_snn"),

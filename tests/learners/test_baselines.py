@@ -34,6 +34,7 @@ from snn_artsy.config import (
     EaseConfig,
     FinetuneConfig,
     JointConfig,
+    MemoryConfig,
     RanPACConfig,
     RunConfig,
 )
@@ -51,9 +52,13 @@ TEST = STREAM.test
 CONFIG = RunConfig(
     ann=ANNConfig(epochs=5, bottleneck=8),
     joint=JointConfig(l2=[1e-2, 1e-3]),
+    memory=MemoryConfig(epochs=5, hidden=8),
     ranpac=RanPACConfig(projection=100),
 )
-BASELINES = ("finetune_linear", "finetune_adapter", "joint", "aper_adapter", "ease", "ranpac")
+BASELINES = (
+    "finetune_linear", "finetune_adapter", "joint", "er", "derpp", "icarl", "aper_adapter", "ease",
+    "ranpac",
+)  # fmt: skip
 
 
 def make(name: str, config: RunConfig = CONFIG) -> Any:
@@ -120,6 +125,11 @@ def test_nothing_is_answered_before_the_first_task(name: str) -> None:
         make(name).predict(TEST)
 
 
+def rehearsed(learnt: int, kept: int) -> tuple[int, int]:
+    """Stored numbers and bytes, with a label for each of 120 samples."""
+    return learnt + kept, 4 * (learnt + kept) + 8 * 120
+
+
 def test_sizes() -> None:
     r = CONFIG.ann.bottleneck
     adapter = DIM * r + r + r * DIM + DIM
@@ -131,6 +141,14 @@ def test_sizes() -> None:
         "finetune_linear": (head, head, 4 * head),
         "finetune_adapter": (head + adapter, head + adapter, 4 * (head + adapter)),
         "joint": (head, head, 8 * head + n * (4 * DIM + 8)),  # float64; features and labels kept
+        # 20 samples of each class with a label; DER++ with the logits of 6 classes
+        "er": (head + adapter, *rehearsed(head + adapter, 120 * DIM)),
+        "derpp": (head + adapter, *rehearsed(head + adapter, 120 * (DIM + N_CLASSES))),
+        "icarl": (
+            head + adapter,
+            head + adapter + (N_CLASSES + 120) * DIM,
+            4 * (head + adapter + (N_CLASSES + 120) * DIM),
+        ),
         "aper_adapter": (
             adapter,
             adapter + N_CLASSES * 2 * DIM,

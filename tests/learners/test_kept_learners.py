@@ -17,6 +17,7 @@ from snn_artsy.config import (
     FinetuneConfig,
     GateConfig,
     JointConfig,
+    MemoryConfig,
     NeuronConfig,
     PlasticityConfig,
     RanPACConfig,
@@ -42,11 +43,13 @@ CONFIG = RunConfig(
     gate=GateConfig(pseudo_per_class=4, exemplars_per_class=2),
     finetune=FinetuneConfig(epochs=2, batch_size=5),
     joint=JointConfig(l2=[0.1, 0.01], max_iterations=15),
+    memory=MemoryConfig(per_class=3, hidden=3, epochs=2, batch_size=5),
     ranpac=RanPACConfig(projection=12),
     artsy_ridge=RidgeGateConfig(projection=12),
 )
 EXEMPLARS = replace(CONFIG, gate=replace(CONFIG.gate, replay="exemplars"))
 ALIGNED = replace(CONFIG, finetune=replace(CONFIG.finetune, alignment_epochs=2))
+FEW = replace(CONFIG, memory=replace(CONFIG.memory, per_class=None, total=7))
 NOTHING = replace(CONFIG, gate=replace(CONFIG.gate, replay="none"))
 VARIANTS: dict[str, tuple[str, RunConfig]] = {name: (name, CONFIG) for name in LEARNERS}
 VARIANTS |= {
@@ -54,6 +57,9 @@ VARIANTS |= {
     "artsy_ann, no replay": ("artsy_ann", NOTHING),
     "finetune_linear, aligned": ("finetune_linear", ALIGNED),
     "finetune_adapter, aligned": ("finetune_adapter", ALIGNED),
+    "er, in all": ("er", FEW),
+    "derpp, in all": ("derpp", FEW),
+    "icarl, in all": ("icarl", FEW),
     "artsy_best, exemplars": ("artsy_best", EXEMPLARS),
     "artsy_snn, exemplars": ("artsy_snn", EXEMPLARS),
     "artsy_snn, no replay": ("artsy_snn", NOTHING),

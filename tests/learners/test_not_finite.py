@@ -23,6 +23,7 @@ from snn_artsy.config import (
     BackboneConfig,
     DataConfig,
     FinetuneConfig,
+    MemoryConfig,
     RanPACConfig,
     RidgeGateConfig,
     RunConfig,
@@ -67,6 +68,9 @@ def test_cosines_are_torchs_own_but_for_norms_that_overflow() -> None:
 
 DIVERGES: dict[str, dict[str, Any]] = {
     "finetune_adapter": {"finetune": FinetuneConfig(lr=1e4)},
+    "er": {"memory": MemoryConfig(lr=1e4)},
+    "derpp": {"memory": MemoryConfig(lr=1e4)},
+    "icarl": {"memory": MemoryConfig(lr=1e30)},
     "joint": {},  # no penalty that a configuration takes makes it diverge
     **{
         name: {"ann": ANNConfig(epochs=3, scale=scale)}

@@ -117,6 +117,21 @@ def test_spiking_gates_train_adapters_and_a_tap_doubles_the_units() -> None:
     assert memory("mean_field", tapped, DIM, TASKS) == memory("mean_field", gate, DIM, TASKS)
 
 
+def test_kept_samples_and_an_mlp_by_hand() -> None:
+    """Features and logits of what is kept; the MLP with its gradients and momenta."""
+    config = config_of(memory__hidden=5, memory__epochs=3, memory__batch_size=50)
+    images = 4 * (270 + 5 * 90) * DIM
+    kept, mlp = 4 * 10 * 20 * (DIM + 10), 4 * 3 * 2 * DIM * 5
+    for name in ("er", "derpp", "icarl"):
+        assert memory(name, config, DIM, TASKS) == (images + kept + mlp, "data (its images)")
+    few = config_of(memory__hidden=5, memory__total=7)
+    assert memory("er", few, DIM, TASKS)[0] == images + 4 * 7 * (DIM + 10) + mlp
+    asked = sum(90 * (t + 1) * 2 * (t + 1) for t in range(5)) * DIM
+    assert seconds("er", config, DIM, TASKS) == pytest.approx(
+        5 * 3 * 6 * 5e-5 + (5 * 3 * 270 * 4 * DIM * 5 + asked) / 1e12
+    )
+
+
 def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
     """By hand: 1,000 units in place of 2 D, each summing over 2 D inputs in double precision."""
     small = config_of(snn__expansion__units=1000)
@@ -138,6 +153,9 @@ def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
         ({"learners": ["artsy_ann_ridge"], "artsy_ridge__projection": 200_000}, "artsy_ridge"),
         ({"snn__neuron__per_class": 10_000, "learners": ["artsy_snn"]}, "snn.neuron.per_class"),
         ({"ann__bottleneck": 1_000_000, "learners": ["ease"]}, "ann.bottleneck"),
+        ({"memory__hidden": 1_000_000, "learners": ["er"]}, "memory.hidden"),
+        ({"memory__epochs": 1_000_000, "memory__batch_size": 1, "learners": ["icarl"]},
+         "memory.epochs"),
         ({"ann__gate_hidden": 1_000_000, "learners": ["artsy_ann"]}, "ann.gate_hidden"),
         ({"gate__pseudo_per_class": 1_000_000, "learners": ["artsy_ann"]}, "gate.pseudo"),
         (

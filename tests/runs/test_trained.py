@@ -38,6 +38,7 @@ SMALL = {
     "ann": {"epochs": 2, "gate_epochs": 2},
     "snn": {"neuron": {"per_class": 2}, "plasticity": {"speed": 5.0}},
     "finetune": {"epochs": 2},
+    "memory": {"epochs": 2},
     "ranpac": {"projection": 30},
     "artsy_ridge": {"projection": 30},
     "record": {"scores": True},

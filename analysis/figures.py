@@ -2,7 +2,7 @@
 
     snn-artsy run --controls --out runs/default   # 20 seconds
     snn-artsy run --snn.preset error --learners artsy_snn --out runs/error
-    python analysis/figures.py --default runs/default --error runs/error
+    python analysis/figures.py --default runs/default --error runs/error --overwrite
 
 What took hours is in ``experiments/recorded/`` (numbers of comparisons, studies and protocols, kept
 by `analysis/keep.py`); the figures of a single run are those of the default run, that of wake and
@@ -85,6 +85,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--default", type=Path, help="directory of the default run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures")
+    parser.add_argument("--overwrite", action="store_true", help="replace figures of runs")
     parser.add_argument("--error", type=Path, help="directory of a run with the error preset")
     given = parser.parse_args(words)
     for directory in (given.default, given.error):
@@ -101,7 +102,9 @@ def main(words: Sequence[str] | None = None) -> None:
             continue
         skipped: dict[str, str] = {}
         with open_run(directory) as run:
-            for path in save_figures(run, given.out, ("png",), names, skipped):
+            for path in save_figures(
+                run, given.out, ("png",), names, skipped, None, given.overwrite
+            ):
                 print(path)
         if skipped:
             lacking = ", ".join(skipped)

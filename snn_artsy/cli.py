@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snn_artsy.api import COMPARED, MOST_SEEDS, Comparison
-from snn_artsy.checks import ConfigError, one_of, within
+from snn_artsy.checks import ConfigError, one_of, require, within
 from snn_artsy.commands import PROG, build_parsers
 from snn_artsy.config import RunConfig, check_threads
 from snn_artsy.config.used import check_used
@@ -318,14 +318,23 @@ def _compare(arguments: Namespace) -> int:
 
 
 def _plot(arguments: Namespace) -> int:
-    with _opened(arguments.run) as run:
-        from snn_artsy.plots import NothingRecorded, save_figures
+    from contextlib import ExitStack
+
+    with _opened(arguments.run) as run, ExitStack() as stack:
+        from snn_artsy.plots import NothingRecorded, look, save_figures
 
         if arguments.list:
             print("\n".join(FIGURES))
             return 0
         names = [_chosen(FIGURES, "name", name) for name in arguments.names]
-        one_of("format", arguments.format, ("png", "pdf", "svg"))
+        formats = tuple(dict.fromkeys(arguments.format))
+        require(bool(formats), "format", "", "give png, pdf, svg, or several of them")
+        for kind in formats:
+            one_of("format", kind, ("png", "pdf", "svg"))
+        beside = [stack.enter_context(_opened(path)) for path in arguments.beside]
+        # a name of matplotlib's own, or a file
+        sheets = [at_home(s) if at_home(s).is_file() else s for s in arguments.style]
+        stack.enter_context(look(*sheets, width=arguments.width))
         console = make_console()
         figures = at_home(arguments.out) if arguments.out else run.path.parent / "figures"
         if not arguments.out and figures.is_symlink():
@@ -334,7 +343,7 @@ def _plot(arguments: Namespace) -> int:
         failed: dict[str, str] = {}
         wanted = names or None
         for path in save_figures(
-            run, figures, (arguments.format,), wanted, skipped, failed, arguments.overwrite
+            run, figures, formats, wanted, skipped, failed, arguments.overwrite, beside
         ):
             say(console, str(path))
         for name, reason in (skipped | failed).items():

@@ -8,6 +8,7 @@ from functools import lru_cache
 from snn_artsy import __version__
 from snn_artsy.api import COMPARED
 from snn_artsy.config import RunConfig
+from snn_artsy.config_builder import keys_of
 from snn_artsy.options import Parser
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.registry import PROTOCOLS
@@ -18,6 +19,28 @@ _OWN = (
     "module:Name; no module is imported but those named on the command line."
 )
 _WEIGHTS = "File of the backbone's weights, where it has moved; others are refused."
+# What most people set of a run; `--help all` explains the rest.
+_SHORT = (
+    "seed",
+    "device",
+    "learners",
+    "controls",
+    "out",
+    "data.name",
+    "data.root",
+    "data.n_tasks",
+    "data.increment",
+    "data.train_per_class",
+    "backbone.name",
+    "ann.placement",
+    "ann.blocks",
+    "snn.preset",
+    "snn.mode",
+    "snn.plasticity.rule",
+    "snn.plasticity.update",
+    "snn.neuron.per_class",
+    "record.traced_synapses",
+)
 _OVERWRITE = "Replace files that are there already and differ."
 
 
@@ -35,11 +58,14 @@ def build_parsers(
     def configuration(name: str) -> type | None:
         return (keys or RunConfig) if name == command else None
 
+    # keys of learners of one's own are shown, too: they were asked for
+    short = [*_SHORT, *(set(keys_of(keys or RunConfig)) - set(keys_of(RunConfig)))]
     run = Parser(
         prog=f"{PROG} run",
         description="Learn the tasks, evaluate after each, record. Without any argument: the "
         "bundled backbone and scikit-learn's digits, in under two minutes.",
         configuration=configuration("run"),
+        short=short,
     )
     compare = Parser(
         prog=f"{PROG} compare",
@@ -47,6 +73,7 @@ def build_parsers(
         f"`{PROG} run`; --seed is the first of the seeds, --out the directory, which keeps "
         f"finished cells. data.train_share is {COMPARED['data.train_share']:g} here unless given.",
         configuration=configuration("compare"),
+        short=short,
     )
     compare.option("seeds", int, 5, "How many seeds.")
     sweep = Parser(
@@ -54,6 +81,7 @@ def build_parsers(
         description="Every combination of a grid's values as a run of its own. Takes every key of "
         f"`{PROG} run`; --out is the directory of all. The same command takes up what is missing.",
         configuration=configuration("sweep"),
+        short=short,
     )
     sweep.option(
         "grid",
@@ -83,7 +111,17 @@ def build_parsers(
     plot = Parser(prog=f"{PROG} plot", description="Draw figures of a recorded run.")
     plot.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
     plot.add_argument("names", nargs="*", metavar="NAME", help="Figures (default: all).")
-    plot.option("format", str, "png", "Of files.", "png|pdf|svg")
+    plot.option("format", list[str], ["png"], "Of files, one or several.", "png,pdf,svg")
+    plot.option(
+        "width", str | None, None,
+        "Of a figure, such as 85mm, or a journal's column: nature, nature-page, cell, pnas, "
+        "jneurosci, frontiers, ieee (each also with -page), neurips.", "MM",
+    )  # fmt: skip
+    plot.option(
+        "style", list[str], [],
+        "Style sheets of matplotlib, files or names: fonts, sizes, colours.", "FILE,..",
+    )  # fmt: skip
+    plot.option("beside", list[str], [], "Other runs, drawn as panels beside this one.", "RUN,..")
     plot.option("list", bool, False, "Only list the names of the figures.")
     plot.option(
         "out", str | None, None, "Directory (default: figures/ in the run directory).", "DIR"

@@ -19,6 +19,7 @@ from snn_artsy.config_builder import (
     convert,
     defaults_of,
     hints,
+    keys_of,
     section_of,
     type_of,
     unknown_key,
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         configuration: The class whose keys are options, too; each is kept as it is written, under
             its dotted key, and left out of the result if it is not given.
         title: What its help calls the keys of no section.
+        short: Keys that ``--help`` explains; ``--help all`` explains the others, too. Default: all.
     """
 
     def __init__(
@@ -43,15 +45,41 @@ class Parser(argparse.ArgumentParser):
         configuration: type | None = None,
         skip: Collection[str] = (),
         title: str = "run",
+        short: Collection[str] = (),
         **given: Any,
     ) -> None:
         if configuration is not None:  # of two hundred options, usage would fill a page
             given.setdefault("usage", f"{given['prog']} [--KEY VALUE ...]")
-        super().__init__(allow_abbrev=False, **given)
+        super().__init__(allow_abbrev=False, add_help=not short, **given)
+        self.short = short
+        if short:
+            self.add_argument(
+                "-h", "--help", action=_Help, nargs="?", const="", metavar="all",
+                help="Explain these options, or all of them, and stop.",
+            )  # fmt: skip
         self.configuration = configuration
         self.annotations: dict[str, Any] = {}
         if configuration is not None:
             self._add_section(configuration, "", skip, title, defaults_of(configuration))
+
+    def format_help(self) -> str:
+        if not self.short:
+            return super().format_help()
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        keys = self.configuration and keys_of(self.configuration)
+        shown = [a for a in self._actions if not keys or a.dest not in keys or a.dest in self.short]
+        formatter.start_section("options")
+        formatter.add_arguments(shown)
+        formatter.end_section()
+        more = len(self._actions) - len(shown)
+        formatter.add_text(f"{more} more: `{self.prog} --help all`, or --print_config as YAML.")
+        return formatter.format_help()
+
+    def format_all(self) -> str:
+        """The help with every key."""
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(self.prog.split()[-1], f"{message}; see `{self.prog} --help`")
@@ -178,6 +206,16 @@ class Parser(argparse.ArgumentParser):
         return f"give {wanted(annotation)}" if annotation else f"see `{self.prog} --help`"
 
 
+class _Help(argparse.Action):
+    """``--help``, and ``--help all``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> NoReturn:
+        require(given[1] in ("", "all"), "help", given[1], "use --help or --help all")
+        assert isinstance(parser, Parser)
+        print(parser.format_all() if given[1] else parser.format_help(), end="")
+        parser.exit()
+
+
 def descriptions(cls: type) -> dict[str, str]:
     """What a class's docstring says of each field, and its summary line under ""."""
     parsed = parse_docstring(cls.__doc__ or "")
@@ -204,4 +242,6 @@ def _metavar(annotation: Any) -> str:
 def _text(default: Any) -> str:
     if isinstance(default, bool):
         return str(default).lower()
+    if callable(default):
+        return str(getattr(default, "__name__", type(default).__name__))
     return ",".join(map(str, default)) if isinstance(default, (list, tuple)) else f"{default}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from snn_artsy.plots import own_matplotlib  # noqa: F401  # before matplotlib itself
 
@@ -22,7 +23,17 @@ from snn_artsy.plots.conversion import (
 )
 from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
-from snn_artsy.plots.style import NothingRecorded, rendered
+from snn_artsy.plots.style import (
+    PAGE_INCHES,
+    WIDTHS_MM,
+    Canvas,
+    NothingRecorded,
+    inches,
+    look,
+    new_figure,
+    plain,
+    rendered,
+)
 from snn_artsy.plots.synapses import (
     silent_survival,
     state_flow,
@@ -37,6 +48,7 @@ from snn_artsy.registry import FIGURES
 
 __all__ = [
     "FIGURES",
+    "WIDTHS_MM",
     "NothingRecorded",
     "accuracy_matrix",
     "accuracy_per_step",
@@ -49,6 +61,8 @@ __all__ = [
     "conversion_rate",
     "gate_matrix",
     "gate_scores",
+    "look",
+    "panels",
     "register",
     "save_figures",
     "silent_survival",
@@ -66,6 +80,35 @@ _log = logging.getLogger(__name__)
 register = FIGURES.register
 
 
+def panels(name: str, runs: Sequence[Run], *, figure: Canvas | None = None) -> Figure:
+    """The same figure of several runs beside each other, a letter and the run's name above each;
+    below each other where they would be narrower than 60 mm.
+
+    Args:
+        name: Of :data:`snn_artsy.registry.FIGURES`.
+        figure: To draw into.
+
+    Raises:
+        NothingRecorded: One of the runs lacks its data.
+    """
+    draw: Callable[..., Figure] = FIGURES[name]
+    alone = [draw(run) for run in runs]
+    wide = inches(figure or new_figure(PAGE_INCHES, 1.0))
+    columns = max(1, min(len(runs), int(wide / 2.36)))
+    rows = -(-len(runs) // columns)
+    height = rows * (0.25 + max(one.get_figheight() for one in alone))
+    figure = new_figure(wide, height, figure)
+    places = figure.subfigures(rows, columns, squeeze=False).flat
+    for letter, place, run in zip(ascii_lowercase, places, runs, strict=False):
+        place.suptitle(
+            f"{letter}  {plain(run.path.parent.name)}", x=0.02, ha="left", size=8, weight="bold"
+        )
+        draw(run, figure=place)
+    whole = figure.figure
+    assert isinstance(whole, Figure)
+    return whole
+
+
 def save_figures(
     run: Run,
     directory: str | Path,
@@ -74,6 +117,7 @@ def save_figures(
     skipped: dict[str, str] | None = None,
     failed: dict[str, str] | None = None,
     overwrite: bool = False,
+    beside: Sequence[Run] = (),
 ) -> list[Path]:
     """Draw figures of a run into ``directory``, made if missing. All are drawn before one is
     written, and each file appears whole.
@@ -85,6 +129,7 @@ def save_figures(
         failed: Filled with figure -> error for those that could not be drawn; default: the first
             one is raised.
         overwrite: Replace other files of these names.
+        beside: Other runs, whose figures become panels beside this one's.
 
     Returns:
         The files written, or there already with the same content.
@@ -96,7 +141,7 @@ def save_figures(
     files: dict[Path, bytes] = {}
     for name in FIGURES if names is None else names:
         try:
-            figure: object = FIGURES[name](run)
+            figure: object = panels(name, [run, *beside]) if beside else FIGURES[name](run)
             if not isinstance(figure, Figure):
                 raise TypeError(f"expected a matplotlib Figure, given {type(figure).__name__}")
             for kind in formats:

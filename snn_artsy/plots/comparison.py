@@ -6,17 +6,20 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from snn_artsy.evaluation.metrics import wilson_interval
 from snn_artsy.plots.style import (
     BLACK,
     GREY,
+    Canvas,
     NothingRecorded,
+    fitted,
+    inches,
     learner_colour,
     learner_marker,
     learner_name,
     new_figure,
+    plain,
     styled,
 )
 from snn_artsy.recording.reader import Run
@@ -26,10 +29,14 @@ _SPIKES = " (spikes)"
 
 @styled
 def differences(
-    summary: Mapping[str, Any], against: str = "simplecil", leave_out: Collection[str] = ()
-) -> Figure:
+    summary: Mapping[str, Any],
+    against: str = "simplecil",
+    leave_out: Collection[str] = (),
+    *,
+    figure: Canvas | None = None,
+) -> Canvas:
     """A_last of each learner less that of one of them, with 95 % intervals over seeds and test
-    images; the small marks are single seeds, filled where Holm's p < 0.05.
+    images, large and filled where Holm's p < 0.05, else hollow; small grey lines are single seeds.
 
     Args:
         summary: ``summary.json`` of a comparison.
@@ -53,7 +60,7 @@ def differences(
     if not rows:
         raise NothingRecorded(f"no pair with {against} in this comparison")
     rows.sort(key=lambda row: row[1])
-    figure = new_figure(4.6, 0.8 + 0.22 * len(rows))
+    figure = new_figure(4.6, 0.8 + 0.22 * len(rows), figure)
     axes = figure.add_subplot()
     for y, (name, mean, low, high, values, p) in enumerate(rows):
         learner = name.removesuffix(_SPIKES)
@@ -61,8 +68,8 @@ def differences(
         axes.plot(values, [y] * len(values), "|", color=GREY, markersize=5, zorder=1)
         axes.errorbar(
             mean, y, xerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
-            fmt=learner_marker(learner), color=colour, markersize=4, elinewidth=1.0,
-            markerfacecolor=colour if p < 0.05 else "white",
+            fmt=learner_marker(learner), color=colour, markersize=6, elinewidth=1.0,
+            markerfacecolor=colour if p < 0.05 else "white", markeredgewidth=1.0,
         )  # fmt: skip
     axes.axvline(0, color=BLACK, linewidth=0.6)
     names = [
@@ -78,9 +85,9 @@ def differences(
 
 
 @styled
-def runs_compared(runs: Sequence[Run]) -> Figure:
+def runs_compared(runs: Sequence[Run], *, figure: Canvas | None = None) -> Canvas:
     """Accuracy of each run's learners after the last task, with 95 % Wilson intervals over its test
-    samples; hollow: decided from postsynaptic spikes alone."""
+    samples; of spiking learners also, as hollow marks, from postsynaptic spikes alone."""
     rows = []
     for run in runs:
         for learner in run.learners:
@@ -97,19 +104,21 @@ def runs_compared(runs: Sequence[Run]) -> Figure:
                         rows.append((run, learner, filled, right / len(predicted), bounds))
     if not rows:
         raise NothingRecorded("no predictions were recorded")
-    figure = new_figure(4.6, 0.8 + 0.2 * len(rows))
+    figure = new_figure(4.6, 0.8 + 0.2 * len(rows), figure)
     axes = figure.add_subplot()
     for y, (_, learner, filled, share, (low, high)) in enumerate(rows):
         colour = learner_colour(learner, y)
         axes.errorbar(
             100 * share, y, xerr=100 * np.array([[share - low], [high - share]]),
-            fmt=learner_marker(learner), color=colour, markersize=4, elinewidth=0.8,
-            markerfacecolor=colour if filled else "white",
+            fmt=learner_marker(learner), color=colour, markersize=6, elinewidth=0.8,
+            markerfacecolor=colour if filled else "white", markeredgewidth=1.0,
         )  # fmt: skip
     names = [
-        f"{run.path.parent.name}: {learner_name(learner)}" + ("" if filled else ", spikes only")
+        f"{plain(run.path.parent.name)}: {learner_name(learner)}"
+        + ("" if filled else ", spikes only")
         for run, learner, filled, _, _ in rows
     ]
+    names = [fitted(name, 0.45 * inches(figure)) for name in names]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlabel("A_last (%)")

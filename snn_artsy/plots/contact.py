@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from snn_artsy.observer import STATE_NAMES
@@ -15,7 +14,10 @@ from snn_artsy.plots.style import (
     GREY,
     PAGE_INCHES,
     VERMILLION,
+    Canvas,
     NothingRecorded,
+    fitted,
+    inches,
     new_figure,
     styled,
 )
@@ -40,7 +42,10 @@ def contact_series(
     changes_ms: Sequence[float] = (),
     starts_ms: Sequence[float] = (),
     title: str = "",
-) -> Figure:
+    becomes: Sequence[int] = (),
+    *,
+    figure: Canvas | None = None,
+) -> Canvas:
     """One contact's variables over time, of a run or of `synapses.trace_contacts`.
 
     Args:
@@ -48,9 +53,11 @@ def contact_series(
             ``nmda_open``, ``membrane_mV`` and ``post_trace``.
         changes_ms: When its state changed: red lines.
         starts_ms: When presentations started: grey lines.
+        becomes: State code after each of the changes; the line of the state then follows those that
+            came with the last point or after it, as capture at a task's end does.
     """
     names = [name for name in _LABELS if name in variables]
-    figure = new_figure(PAGE_INCHES, 0.6 + 0.75 * len(names))
+    figure = new_figure(PAGE_INCHES, 0.6 + 0.75 * len(names), figure)
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     seconds = np.asarray(time_ms, dtype=np.float64) / 1000
     for axes, name in zip(panels, names, strict=True):
@@ -58,7 +65,10 @@ def contact_series(
         style = {"drawstyle": "steps-post"} if name == "state" or steps else {}
         if len(seconds) <= _MARKED and name != "state":
             style["marker"] = "."
-        axes.plot(seconds, np.asarray(variables[name]), color=BLUE, **style)
+        x, y = seconds, np.asarray(variables[name])
+        if name == "state":
+            x, y = _followed(x, y, changes_ms, becomes)
+        axes.plot(x, y, color=BLUE, **style)
         axes.set_ylabel(_LABELS[name])
         for change in changes_ms:
             axes.axvline(change / 1000, color=VERMILLION, linewidth=0.8, zorder=0)
@@ -66,13 +76,15 @@ def contact_series(
             axes.axvline(start / 1000, color=GREY, linewidth=0.4, zorder=-1)
         if name == "state":
             axes.set_yticks(range(3), STATE_NAMES)
-    panels[0].set_title(title)
+    panels[0].set_title(fitted(title, inches(figure) - 0.9))
     panels[-1].set_xlabel("simulated time (s)")
     return figure
 
 
 @styled
-def contact_trace(run: Run, task: int | None = None, synapse: int | None = None) -> Figure:
+def contact_trace(
+    run: Run, task: int | None = None, synapse: int | None = None, *, figure: Canvas | None = None
+) -> Canvas:
     """Receptors, membrane and traces of one contact through its conversion; red lines mark changes
     of its state.
 
@@ -99,11 +111,12 @@ def contact_trace(run: Run, task: int | None = None, synapse: int | None = None)
     assert times is not None
     windows = _windows(run, times.time_ms)
     first = [
-        min((c for c in own if _window_of(windows, times.time_ms, c) is not None), default=-1.0)
+        min((c for c, _ in own if _window_of(windows, times.time_ms, c) is not None), default=-1.0)
         for own in changes
     ]
     if synapse is None:
-        synapse = max(range(len(traced)), key=lambda k: (first[k], -k))
+        end = times.time_ms[-1]  # what changes there shows nothing of the time after
+        synapse = max(range(len(traced)), key=lambda k: (first[k] < end, first[k], -k))
     window = _window_of(windows, times.time_ms, first[synapse])
     rows = windows[0] if window is None else window
     traces = run.traces(task, synapse)
@@ -114,14 +127,16 @@ def contact_trace(run: Run, task: int | None = None, synapse: int | None = None)
     if len(windows) > 1:
         shown = run.stimulus.start_ms
         starts = shown[(shown >= time_ms[0]) & (shown <= time_ms[-1])].tolist()
-        within = [c for c in within if time_ms[0] <= c <= time_ms[-1]]
+        within = [(c, new) for c, new in within if time_ms[0] <= c <= time_ms[-1]]
     pre, post, _ = traced[synapse]
     return contact_series(
         time_ms,
         {name: values[rows, 0] for name, values in traces.variables.items()},
-        within,
+        [change for change, _ in within],
         starts,
         f"sub-network {task + 1}, unit {pre} to neuron {post}; red lines: changes of state",
+        [new for _, new in within],
+        figure=figure,
     )
 
 
@@ -148,11 +163,32 @@ def _window_of(
     return next(inside, None)
 
 
-def _changes_of(run: Run, task: int, traced: NDArray[np.int64]) -> list[list[float]]:
-    """Times (ms) at which each traced contact changed state."""
-    times: list[list[float]] = [[] for _ in traced]
+def _followed(
+    seconds: NDArray[np.float64],
+    state: NDArray[np.float64],
+    changes_ms: Sequence[float],
+    becomes: Sequence[int],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The state's line with the changes that came with its last point or after it, and a little of
+    the time after them."""
+    late = [
+        (change / 1000, new)
+        for change, new in zip(changes_ms, becomes, strict=False)
+        if change / 1000 >= seconds[-1]
+    ]
+    if not late:
+        return seconds, state
+    end = late[-1][0]
+    late.append((end + 0.02 * (end - seconds[0]), late[-1][1]))
+    x, y = np.array(late).T
+    return np.concatenate([seconds, x]), np.concatenate([state, y])
+
+
+def _changes_of(run: Run, task: int, traced: NDArray[np.int64]) -> list[list[tuple[float, int]]]:
+    """Times (ms) at which each traced contact changed state, and what it became."""
+    times: list[list[tuple[float, int]]] = [[] for _ in traced]
     for events in run.event_blocks(task):
         for k, (pre, post, contact) in enumerate(traced):
             own = (events.pre == pre) & (events.post == post) & (events.contact == contact)
-            times[k] += events.time_ms[own].tolist()
+            times[k] += zip(events.time_ms[own].tolist(), events.new[own].tolist(), strict=True)
     return times

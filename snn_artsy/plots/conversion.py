@@ -6,7 +6,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
@@ -18,11 +17,13 @@ from snn_artsy.plots.style import (
     PAGE_INCHES,
     STATE_COLOURS,
     VERMILLION,
+    Canvas,
     NothingRecorded,
+    legend_below,
     new_figure,
     styled,
 )
-from snn_artsy.plots.timeline import Timeline
+from snn_artsy.plots.timeline import Timeline, counts_from_birth
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.tables import Events
 
@@ -38,7 +39,7 @@ def total_counts(run: Run, tasks: tuple[int, ...]) -> tuple[NDArray[np.float64],
 
     Between its own counts a sub-network keeps the last one; before its first it has no contacts.
     """
-    series = [counts for task in tasks if len((counts := run.counts(task)).time_ms)]
+    series = [c for task in tasks if len((c := counts_from_birth(run, task)).time_ms)]
     if not series:
         raise NothingRecorded("no state counts (did a spiking learner run?)")
     time_ms = np.unique(np.concatenate([counts.time_ms for counts in series]))
@@ -50,7 +51,7 @@ def total_counts(run: Run, tasks: tuple[int, ...]) -> tuple[NDArray[np.float64],
 
 
 @styled
-def conversion_counts(run: Run, task: int | None = None) -> Figure:
+def conversion_counts(run: Run, task: int | None = None, *, figure: Canvas | None = None) -> Canvas:
     """Silent, functional and consolidated contacts over the training presentations.
 
     Args:
@@ -58,7 +59,7 @@ def conversion_counts(run: Run, task: int | None = None) -> Figure:
     """
     time_ms, counts = total_counts(run, run.synapse_tasks if task is None else (task,))
     timeline = Timeline.of(run)
-    figure = new_figure(PAGE_INCHES, 2.6)
+    figure = new_figure(PAGE_INCHES, 2.6, figure)
     axes = figure.add_subplot()
     shown = timeline.presentations(time_ms)
     for state, name in enumerate(STATE_NAMES):
@@ -70,12 +71,12 @@ def conversion_counts(run: Run, task: int | None = None) -> Figure:
     axes.set_ylim(0, 1.12 * max(1, counts.max()))  # room for the names of the tasks
     axes.yaxis.set_major_formatter("{x:,.0f}")
     timeline.draw(axes)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", title="state")
+    legend_below(figure, axes.get_legend_handles_labels(), 3)
     return figure
 
 
 @styled
-def conversion_rate(run: Run) -> Figure:
+def conversion_rate(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Contacts that change state per training presentation, for each kind of transition, summed
     over sub-networks: a point for each update, at the middle of the presentations it was made from.
     Contacts that are captured or become labile between presentations are left out."""
@@ -85,20 +86,24 @@ def conversion_rate(run: Run) -> Figure:
         raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
     ends = timeline.presentations(updates)
     begins = np.concatenate([[0.0], ends[:-1]])
-    figure = new_figure(PAGE_INCHES, 2.6)
+    figure = new_figure(PAGE_INCHES, 2.6, figure)
     axes = figure.add_subplot()
     for old, new, name, colour in _TRANSITIONS:
         n = n_changed[old, new]
         if n.any():
             shown = ends > begins  # no rate for what changes between presentations
             x, rate = 0.5 * (begins + ends)[shown], n[shown] / (ends - begins)[shown]
-            axes.plot(
-                x, rate, ".-" if len(x) < 100 else "-", color=colour, label=name, linewidth=0.9
-            )
+            # a new task is a new sub-network: its rate does not follow from the one before
+            task = np.searchsorted(list(timeline.task_starts().values()), x, side="right")
+            for number in np.unique(task):
+                axes.plot(
+                    x[task == number], rate[task == number], ".-" if len(x) < 100 else "-",
+                    color=colour, linewidth=0.9, label=name if number == task[0] else None,
+                )  # fmt: skip
     axes.set_ylabel("contacts per presentation")
     axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     timeline.draw(axes)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, axes.get_legend_handles_labels(), 3)
     return figure
 
 
@@ -123,7 +128,7 @@ def _changes_per_update(
 
 
 @styled
-def conversion_raster(run: Run, most: int = 200_000) -> Figure:
+def conversion_raster(run: Run, most: int = 200_000, *, figure: Canvas | None = None) -> Canvas:
     """Every change of state as a mark: training presentations x contact, coloured by transition.
 
     The y axis stacks the sub-networks' postsynaptic neurons; within a neuron's row, height is the
@@ -137,7 +142,7 @@ def conversion_raster(run: Run, most: int = 200_000) -> Figure:
     if not total:
         raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
     every = -(-total // most)
-    figure = new_figure(PAGE_INCHES, 3.4)
+    figure = new_figure(PAGE_INCHES, 3.4, figure)
     axes = figure.add_subplot()
     drawn = total // every
     size = float(np.clip(4e4 / drawn, 0.4, 12.0))
@@ -175,9 +180,7 @@ def conversion_raster(run: Run, most: int = 200_000) -> Figure:
     if every > 1:
         axes.set_title(f"one of {every} events drawn, of {total:,}")
     timeline.draw(axes)
-    figure.legend(
-        handles=list(handles.values()), loc="outside lower center", ncols=3, handletextpad=0.2
-    )
+    legend_below(figure, (list(handles.values()), list(handles)), 3, handletextpad=0.2)
     return figure
 
 
@@ -197,7 +200,7 @@ def _thinned(run: Run, task: int, every: int) -> Events:
 
 
 @styled
-def ampa_occupancy(run: Run) -> Figure:
+def ampa_occupancy(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Distribution of AMPA occupancy over the contacts of all sub-networks at each task end."""
     edges = np.linspace(0.0, 1.0, 41)
     pooled: dict[str, NDArray[np.int64]] = {}
@@ -209,7 +212,7 @@ def ampa_occupancy(run: Run) -> Figure:
             order.setdefault(moment, (task + position, moment))  # a task's moments start at it
     if not pooled:
         raise NothingRecorded("no snapshots (did a spiking learner run with record.snapshots?)")
-    figure = new_figure(3.9, 2.6)
+    figure = new_figure(3.9, 2.6, figure)
     axes = figure.add_subplot()
     moments = sorted(pooled, key=lambda name: order[name])
     colours = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.9, len(moments)))
@@ -220,5 +223,5 @@ def ampa_occupancy(run: Run) -> Figure:
         axes.stairs(share, edges, color=colour, label=name, linewidth=1.0)
     axes.set_yscale("log")
     axes.set(xlim=(0, 1), xlabel="AMPA occupancy a", ylabel="share of contacts")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", title="after")
+    legend_below(figure, axes.get_legend_handles_labels(), 5, title="after")
     return figure

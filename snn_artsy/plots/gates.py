@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from snn_artsy.plots.style import (
     BLACK,
@@ -11,17 +10,23 @@ from snn_artsy.plots.style import (
     GREY,
     PAGE_INCHES,
     VERMILLION,
+    Canvas,
     NothingRecorded,
     annotated_matrices,
+    fitted,
+    inches,
     learner_name,
+    legend_below,
     new_figure,
     styled,
 )
 from snn_artsy.recording.reader import Run
 
+_POINTS = 200  # of each gate and kind of sample
+
 
 @styled
-def gate_matrix(run: Run, learner: str | None = None) -> Figure:
+def gate_matrix(run: Run, learner: str | None = None, *, figure: Canvas | None = None) -> Canvas:
     """Share of each task's test samples whose gate t is open, at the end of the run, in percent;
     default: of all learners with gates."""
     learners = [learner] if learner is not None else list(run.learners)
@@ -29,13 +34,16 @@ def gate_matrix(run: Run, learner: str | None = None) -> Figure:
     matrices = {name: values for name, values in by_learner.items() if values is not None}
     if not matrices:
         raise NothingRecorded("no gate matrix (did a learner with gates run to the end?)")
-    return annotated_matrices(matrices, "gate", "task of the sample")
+    return annotated_matrices(matrices, "gate", "task of the sample", figure)
 
 
 @styled
-def gate_scores(run: Run, learner: str | None = None) -> Figure:
-    """Calibrated scores of each gate after the last task, of its own task's samples and of others';
-    the gate is open above zero.
+def gate_scores(run: Run, learner: str | None = None, *, figure: Canvas | None = None) -> Canvas:
+    """Calibrated scores of each gate after the last task, of its own task's samples and of others',
+    and below, the share of them for which it is open.
+
+    Points are single samples (at most 200), black bars quartiles, red lines medians: scores that
+    are equal for most samples show as a cloud at one height.
 
     Args:
         learner: Default: the last one with gates.
@@ -58,29 +66,34 @@ def gate_scores(run: Run, learner: str | None = None) -> Figure:
     task_of = {int(c): t for t in reversed(range(len(first))) for c in first[t]}
     task = np.array([task_of[int(c)] for c in answers.label])
     n_gates = answers.gate_scores.shape[1]
-    figure = new_figure(PAGE_INCHES, 2.6)
-    axes = figure.add_subplot()
-    for own, colour, side in ((True, BLUE, 0.18), (False, GREY, -0.18)):
-        scores = [answers.gate_scores[(task == t) == own, t] for t in range(n_gates)]
-        filled = [t for t in range(n_gates) if len(scores[t])]
-        axes.boxplot(
-            [scores[t] for t in filled],
-            positions=[t - side for t in filled],
-            widths=0.3,
-            whis=(5, 95),
-            showfliers=False,
-            patch_artist=True,
-            boxprops={"facecolor": colour, "linewidth": 0.6},
-            medianprops={"color": VERMILLION},
-            whiskerprops={"color": colour},
-            capprops={"color": colour},
-        )
-        axes.plot([], [], "s", color=colour, label="its own task" if own else "other tasks")
-    axes.axhline(0, color=BLACK, linewidth=0.8)
-    axes.set_xticks(range(n_gates), [str(t + 1) for t in range(n_gates)])
-    axes.set(
-        xlabel="gate", ylabel="score above threshold\n(standard deviations)",
-        title=f"{learner_name(learner)}; boxes: quartiles, whiskers: 5 and 95 %",
-    )  # fmt: skip
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    is_open = answers.gate_scores > 0 if answers.gates is None else answers.gates.astype(bool)
+    figure = new_figure(PAGE_INCHES, 3.2, figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    random = np.random.default_rng(0)  # where a point stands across
+    for own, colour, side in ((True, BLUE, -0.2), (False, GREY, 0.2)):
+        among = [(task == t) == own for t in range(n_gates)]
+        filled = [t for t in range(n_gates) if among[t].any()]
+        if not filled:
+            continue
+        name = "its own task" if own else "other tasks"
+        for t in filled:
+            scores = answers.gate_scores[among[t], t]
+            shown = random.permutation(scores)[:_POINTS]
+            across = t + side + random.uniform(-0.15, 0.15, len(shown))
+            above.plot(
+                across, shown, ".", color=colour, markersize=2.5, alpha=0.6, rasterized=True,
+                markeredgewidth=0,
+            )  # fmt: skip
+            low, median, high = np.percentile(scores, (25, 50, 75))
+            above.plot([t + side] * 2, [low, high], color=BLACK, linewidth=1.5)
+            above.plot([t + side - 0.16, t + side + 0.16], [median] * 2, color=VERMILLION)
+        shares = [100 * float(is_open[among[t], t].mean()) for t in filled]
+        below.bar([t + side for t in filled], shares, 0.36, color=colour, label=name)
+    above.axhline(0, color=BLACK, linewidth=0.6, zorder=0)
+    step = -(-n_gates // 25)
+    below.set_xticks(range(0, n_gates, step), [str(t + 1) for t in range(0, n_gates, step)])
+    below.set(xlabel="gate", ylabel="open (%)", ylim=(0, 105))
+    above.set_ylabel("score above\nthreshold (sd)")
+    above.set_title(fitted(f"{learner_name(learner)}: samples, quartiles, median", inches(figure)))
+    legend_below(figure, below.get_legend_handles_labels(), 2)
     return figure

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from snn_artsy.checks import ConfigError
 from snn_artsy.observer import INPUTS
 from snn_artsy.plots.style import (
     BLACK,
@@ -17,12 +19,18 @@ from snn_artsy.plots.style import (
     ORANGE,
     PURPLE,
     VERMILLION,
+    Canvas,
     NothingRecorded,
+    class_name,
+    fitted,
+    inches,
+    legend_below,
     new_figure,
     styled,
 )
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import SPLIT_NAMES
+from snn_artsy.yaml_file import read_mapping
 
 
 def input_of(run: Run) -> str | None:
@@ -62,7 +70,9 @@ def _first_recorded(run: Run, rows: NDArray[np.int64]) -> int | None:
 
 
 @styled
-def spike_raster(run: Run, presentation: int | None = None) -> Figure:
+def spike_raster(
+    run: Run, presentation: int | None = None, *, figure: Canvas | None = None
+) -> Canvas:
     """Input and postsynaptic spikes of one presentation.
 
     Args:
@@ -78,12 +88,13 @@ def spike_raster(run: Run, presentation: int | None = None) -> Figure:
     start, stop = float(stimulus.start_ms[row]), float(stimulus.stop_ms[row])
     label, task = int(stimulus.label[row]), int(stimulus.task[row])
 
-    figure = new_figure(5.2, 4.0)
-    retina, post = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     population = input_of(run)
     inputs = run.spikes(population, start, stop) if population else None
     if population is None or inputs is None or not len(inputs.time_ms):
         raise NothingRecorded(f"the spikes of presentation {row} were not recorded")
+    figure = new_figure(5.2, 4.0, figure)
+    retina, post = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    name_of_class = f"class {class_name(run.class_names, label)}"
     polarity = run.group(population) if population == "retina" else None
     if polarity is None:
         _marks(retina, inputs.time_ms - start, inputs.node, BLACK, "input")
@@ -91,28 +102,30 @@ def spike_raster(run: Run, presentation: int | None = None) -> Figure:
         for code, colour, name in ((0, BLUE, "ON"), (1, VERMILLION, "OFF")):
             mine = polarity[inputs.node] == code
             _marks(retina, inputs.time_ms[mine] - start, inputs.node[mine], colour, name)
-        retina.set_ylim(0, len(polarity))
+        retina.set_ylim(-0.5, len(polarity) - 0.5)
     retina.set_ylabel("input unit")
 
     names = sorted(
         (name for name in run.populations if name.startswith("task")),
         key=lambda name: int(name[4:]),
     )
+    told = {
+        name: spikes
+        for name in names
+        if len((spikes := run.spikes(name, start, stop)).time_ms) or name == f"task{task}"
+    }
     offset = 0
-    for name in names:
-        spikes = run.spikes(name, start, stop)
+    for name, spikes in told.items():
         group = run.group(name)
-        if not len(spikes.time_ms) and name != f"task{task}":
-            continue
         size = (int(spikes.node.max(initial=0)) + 1) if group is None else len(group)
         own = (
             np.zeros(len(spikes.node), dtype=bool) if group is None else group[spikes.node] == label
         )
         rows = spikes.node + offset
-        _marks(post, spikes.time_ms[own] - start, rows[own], PURPLE, f"assembly of class {label}")
+        _marks(post, spikes.time_ms[own] - start, rows[own], PURPLE, f"assembly of {name_of_class}")
         _marks(post, spikes.time_ms[~own] - start, rows[~own], BLACK, "other neurons")
         post.annotate(
-            f"sub-network {int(name[4:]) + 1}",
+            f"sub-network {int(name[4:]) + 1}" if len(told) == 1 else f"{int(name[4:]) + 1}",
             (1.0, offset + size / 2),
             xycoords=("axes fraction", "data"),
             xytext=(3, 0),
@@ -124,29 +137,48 @@ def spike_raster(run: Run, presentation: int | None = None) -> Figure:
         offset += size
         post.axhline(offset - 0.5, color=GREY, linewidth=0.4)
     post.set_ylim(-0.5, max(offset, 1) - 0.5)
-    post.set_ylabel("postsynaptic neuron")
-    teacher = float(stimulus.teacher_ms[row]) - start
-    if np.isfinite(teacher):
-        for axes in (retina, post):
-            axes.axvline(teacher, color=ORANGE, linestyle="--", linewidth=1.0, label="teacher")
-    post.set(xlabel="time since stimulus onset (ms)", xlim=(0, stop - start))
+    post.set_ylabel("postsynaptic neuron" if len(told) == 1 else "neurons by sub-network")
+    period, spread = _teaching(run)
+    first = float(stimulus.teacher_ms[row]) - start
+    if np.isfinite(first):
+        for teacher in np.arange(first, stop - start, period or np.inf):
+            for axes in (retina, post):
+                if spread:  # of the neurons of an assembly
+                    axes.axvspan(
+                        teacher, teacher + 2 * spread, color=ORANGE, alpha=0.3, linewidth=0,
+                        zorder=0, label="teacher",
+                    )  # fmt: skip
+                else:
+                    axes.axvline(
+                        teacher, color=ORANGE, linestyle="--", linewidth=1.0, zorder=0,
+                        label="teacher",
+                    )  # fmt: skip
+    # what fires in the first step would lie on the frame
+    post.set(xlabel="time since stimulus onset (ms)", xlim=(-0.02 * (stop - start), stop - start))
     split = SPLIT_NAMES[int(stimulus.split[row])]
-    retina.set_title(f"presentation {row}: {split} sample {stimulus.index[row]}, class {label}")
+    title = f"presentation {row}: {split} sample {stimulus.index[row]}, {name_of_class}"
+    retina.set_title(fitted(title, inches(figure) - 0.9))
     handles: dict[str, Artist] = {}
     for axes in (retina, post):
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    legend = figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc="outside lower center",
-        ncols=5,
-        columnspacing=1.0,
-    )
-    for handle in legend.legend_handles:
+    legend = legend_below(figure, (list(handles.values()), list(handles)), 5)
+    for handle in [] if legend is None else legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([25])
     return figure
+
+
+def _teaching(run: Run) -> tuple[float | None, float]:
+    """How far teaching spikes are apart, and by how much they are spread over an assembly (ms), as
+    the run's configuration says; one that says nothing has one teaching spike."""
+    try:
+        config: Any = read_mapping(run.config, "run", "its attribute config")
+        encoding, teacher = config["snn"]["encoding"], config["snn"]["teacher"]
+        period, spread = float(encoding["period_ms"]), float(teacher["phase_spread_ms"])
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return None, 0.0
+    return (period if period > 0 else None), max(spread, 0.0)
 
 
 def _marks(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib import rcParams
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
@@ -19,26 +22,29 @@ from snn_artsy.plots.style import (
     SKY,
     STATE_COLOURS,
     VERMILLION,
+    Canvas,
     NothingRecorded,
+    class_name,
+    inches,
+    legend_below,
     new_figure,
     styled,
 )
+from snn_artsy.plots.timeline import counts_from_birth
 from snn_artsy.recording.reader import Run
 
 _CYCLE = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, BLACK)
 
 
 @styled
-def silent_survival(run: Run) -> Figure:
+def silent_survival(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Share of each sub-network's contacts that are still silent, against the training
     presentations of its own task."""
-    figure = new_figure(COLUMN_INCHES, 2.6)
-    axes = figure.add_subplot()
     stimulus = run.stimulus
     training = stimulus.of_split("train")
-    drawn = 0
+    curves = {}
     for task in run.synapse_tasks:
-        counts = run.counts(task)
+        counts = counts_from_birth(run, task)
         own = np.sort(stimulus.stop_ms[training & (stimulus.task == task)])
         if not len(counts.time_ms) or not len(own):
             continue
@@ -46,22 +52,23 @@ def silent_survival(run: Run) -> Figure:
         shown = np.searchsorted(own, counts.time_ms[during], side="right")
         total = counts.counts[during].sum(1)
         share = counts.counts[during, SILENT] / np.maximum(total, 1)
-        # the line starts at the first count, until which all contacts are as they were born
-        axes.plot(shown, 100 * share, drawstyle="steps-post", color=_CYCLE[task % len(_CYCLE)],
+        curves[task] = (shown, 100 * share)
+    if not curves:
+        raise NothingRecorded("no state counts (did a spiking learner run?)")
+    figure = new_figure(COLUMN_INCHES, 2.8, figure)
+    axes = figure.add_subplot()
+    for task, (shown, percent) in curves.items():
+        axes.plot(shown, percent, drawstyle="steps-post", color=_CYCLE[task % len(_CYCLE)],
                   linestyle=("-", "--", ":")[task // len(_CYCLE) % 3],
                   label=f"{task + 1}")  # fmt: skip
-        drawn += 1
-    if not drawn:
-        raise NothingRecorded("no state counts (did a spiking learner run?)")
     axes.set(xlabel="training presentations of its own task", ylabel="silent contacts (%)")
     axes.set_ylim(0, 102)
-    legend = axes.get_legend_handles_labels()
-    figure.legend(*legend, loc="outside right center", title="sub-\nnetwork", ncols=1 + drawn // 12)
+    legend_below(figure, axes.get_legend_handles_labels(), 10, title="sub-network")
     return figure
 
 
 @styled
-def state_flow(run: Run) -> Figure:
+def state_flow(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Share of contacts in each state after each task, sub-network by sub-network."""
     tasks = [task for task in run.synapse_tasks if len(run.counts(task).time_ms)]
     if not tasks:
@@ -69,8 +76,9 @@ def state_flow(run: Run) -> Figure:
     stimulus = run.stimulus
     training = stimulus.of_split("train")
     ends = [float(stimulus.stop_ms[training & (stimulus.task == t)].max(initial=0)) for t in tasks]
-    figure = new_figure(PAGE_INCHES, 0.7 + 0.32 * len(tasks))
+    figure = new_figure(PAGE_INCHES, 0.7 + 0.32 * len(tasks), figure)
     axes = figure.add_subplot()
+    present: dict[str, bool] = {}
     for row, task in enumerate(tasks):
         counts = run.counts(task)
         for step, end in enumerate(ends):
@@ -80,8 +88,8 @@ def state_flow(run: Run) -> Figure:
             left = float(step)
             shares = counts.counts[last] / max(counts.counts[last].sum(), 1)
             for state, name in enumerate(STATE_NAMES):
-                axes.barh(row, 0.92 * shares[state], 0.8, left, color=STATE_COLOURS[name],
-                          label=name if row == step == 0 else None)  # fmt: skip
+                axes.barh(row, 0.92 * shares[state], 0.8, left, color=STATE_COLOURS[name])
+                present |= {name: present.get(name, False) or shares[state] > 0}
                 left += 0.92 * shares[state]
     axes.set_xticks(np.arange(len(tasks)) + 0.46, [str(t + 1) for t in tasks])
     axes.set_yticks(range(len(tasks)), [str(t + 1) for t in tasks])
@@ -89,12 +97,17 @@ def state_flow(run: Run) -> Figure:
     axes.set(xlabel="after task (each box: all contacts)", ylabel="sub-network")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _state_legend(figure, [name for name, is_there in present.items() if is_there])
     return figure
 
 
+def _state_legend(figure: Canvas, names: Sequence[str]) -> None:
+    handles = [Patch(color=STATE_COLOURS[name], label=name) for name in names]
+    legend_below(figure, (handles, names), 3)
+
+
 @styled
-def transition_flow(run: Run, task: int | None = None) -> Figure:
+def transition_flow(run: Run, task: int | None = None, *, figure: Canvas | None = None) -> Canvas:
     """How a sub-network's contacts move between states from one task's end to the next: columns
     are shares in each state, bands the contacts that went from one to another.
 
@@ -113,7 +126,7 @@ def transition_flow(run: Run, task: int | None = None) -> Figure:
         flows.append(flow)
         shares.append(flow.sum(0))
         before = state
-    figure = new_figure(PAGE_INCHES, 2.8)
+    figure = new_figure(PAGE_INCHES, 2.8, figure)
     axes = figure.add_subplot()
     width = 0.16
     for step, share in enumerate(shares):
@@ -137,10 +150,10 @@ def transition_flow(run: Run, task: int | None = None) -> Figure:
     axes.set_xticks(range(len(shares)), ["birth", *(_in_words(m) for m in moments)])
     axes.set(ylim=(0, 1), ylabel=f"share of contacts, sub-network {task + 1}")
     axes.tick_params(axis="x", length=0)
-    if len(shares) > 6:
+    if len(shares) * 0.75 > inches(figure) - 0.6:  # names would run into each other
         axes.tick_params(axis="x", rotation=45)
-    handles = [Patch(color=colour, label=name) for name, colour in STATE_COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    met = np.max(shares, axis=0) > 0
+    _state_legend(figure, [name for name, is_met in zip(STATE_NAMES, met, strict=True) if is_met])
     return figure
 
 
@@ -149,7 +162,7 @@ _MAP_ROWS, _MAP_COLUMNS, _MAP_PANELS = 400, 1200, 12
 
 
 @styled
-def weight_map(run: Run, task: int | None = None) -> Figure:
+def weight_map(run: Run, task: int | None = None, *, figure: Canvas | None = None) -> Canvas:
     """AMPA occupancy of every contact, postsynaptic neurons x presynaptic units, at the last
     snapshot of each sub-network.
 
@@ -161,7 +174,7 @@ def weight_map(run: Run, task: int | None = None) -> Figure:
     if not tasks:
         raise NothingRecorded("no snapshot of occupancy (record.snapshots)")
     on_off = run.group("expansion") is None
-    figure = new_figure(PAGE_INCHES, 2.8 if len(tasks) == 1 else 0.8 + 1.0 * len(tasks))
+    figure = new_figure(PAGE_INCHES, 2.8 if len(tasks) == 1 else 0.8 + 1.0 * len(tasks), figure)
     panels = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
     for axes, t in zip(panels, tasks, strict=True):
         moment = run.moments(t)[-1]
@@ -175,15 +188,24 @@ def weight_map(run: Run, task: int | None = None) -> Figure:
         if group is not None and len(group) == n_post:
             for edge in np.flatnonzero(np.diff(group)):
                 axes.axhline(edge + 0.5, color="white", linewidth=0.6)
+            _name_classes(axes, group, run.class_names)
         if on_off:
             axes.axvline(n_pre / 2 - 0.5, color="white", linewidth=0.8)
         axes.set_title(f"sub-network {t + 1}, {_in_words(moment)}")
     panels[-1].set_xlabel(f"presynaptic unit{' (ON | OFF)' if on_off else ''}")
-    figure.supylabel("postsynaptic neuron, by class", size=8)
+    figure.supylabel("postsynaptic neuron, by class", size=rcParams["axes.labelsize"])
     figure.colorbar(
         image, ax=panels, label="AMPA occupancy", shrink=0.9 if len(tasks) == 1 else 0.4
     )
     return figure
+
+
+def _name_classes(axes: Axes, group: NDArray[np.int64], names: Sequence[str]) -> None:
+    """Ticks with names at the assemblies' centres, where there are few enough to be read."""
+    classes = [int(c) for c in dict.fromkeys(group) if c >= 0]
+    if names and 0 < len(classes) <= 5:
+        centres = [float(np.flatnonzero(group == c).mean()) for c in classes]
+        axes.set_yticks(centres, [class_name(names, c) for c in classes])
 
 
 def _coarse(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

@@ -8,15 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from snn_artsy.plots.style import GREY, NothingRecorded
+from snn_artsy.plots.style import GREY, NothingRecorded, inches
 from snn_artsy.recording.reader import Run
+from snn_artsy.recording.tables import Counts
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Training presentations: ``stop_ms`` [n] ascending, the first's ``start_ms``, ``task`` [n]."""
+    """Training presentations: ``start_ms`` and ``stop_ms`` [n] ascending, ``task`` [n]."""
 
-    start_ms: float
+    start_ms: NDArray[np.float64]
     stop_ms: NDArray[np.float64]
     task: NDArray[np.int64]
 
@@ -27,13 +28,16 @@ class Timeline:
         train = stimulus.of_split("train")
         if not train.any():
             raise NothingRecorded("no training presentations (did a spiking learner run?)")
-        start_ms = float(stimulus.start_ms[train][0])
-        return cls(start_ms, stimulus.stop_ms[train], stimulus.task[train])
+        return cls(stimulus.start_ms[train], stimulus.stop_ms[train], stimulus.task[train])
 
     def presentations(self, time_ms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Training presentations shown by ``time_ms``, fractions within one counted."""
-        edges = np.concatenate([[self.start_ms], self.stop_ms])
-        return np.interp(time_ms, edges, np.arange(len(edges)))
+        """Training presentations shown by ``time_ms``, fractions within one counted; what is shown
+        between two of them (tests, replay) is no part of any."""
+        begun = np.searchsorted(self.start_ms, time_ms, side="right") - 1
+        k = np.maximum(begun, 0)
+        length = self.stop_ms[k] - self.start_ms[k]
+        within = (np.asarray(time_ms) - self.start_ms[k]) / np.where(length > 0, length, 1.0)
+        return np.where(begun < 0, 0.0, k + np.clip(within, 0.0, 1.0))
 
     def task_starts(self) -> dict[int, int]:
         """Task -> training presentations shown before its first."""
@@ -45,9 +49,10 @@ class Timeline:
         n = len(self.stop_ms)
         # One more edge at the mean pace on either side: np.interp does not extrapolate, so ticks
         # beyond the data would otherwise all be drawn at its ends.
-        pace_ms = (self.stop_ms[-1] - self.start_ms) / n
-        before, after = self.start_ms - n * pace_ms, self.stop_ms[-1] + n * pace_ms
-        edges = np.concatenate([[before, self.start_ms], self.stop_ms, [after]]) / 1000.0
+        first = self.start_ms[0]
+        pace_ms = (self.stop_ms[-1] - first) / n
+        before, after = first - n * pace_ms, self.stop_ms[-1] + n * pace_ms
+        edges = np.concatenate([[before, first], self.stop_ms, [after]]) / 1000.0
         numbers = np.concatenate([[-n], np.arange(n + 1), [2 * n]])
         above = axes.secondary_xaxis(
             "top",
@@ -57,16 +62,26 @@ class Timeline:
             ),
         )
         above.set_xlabel("simulated time (s)")
+        # Evenly spaced below: replay and tests between tasks would crowd even steps of time.
+        wide = max(2, int(inches(axes.figure)))
+        shown = np.unique(np.linspace(0, n, wide + 1).round())
+        times = np.interp(shown, numbers, edges)
+        above.set_xticks(times, [f"{time:.3g}" if time < 1000 else f"{time:.0f}" for time in times])
         axes.spines["top"].set_visible(False)
         axes.set_xlim(0, 1.005 * n)  # the last step would lie on the frame
         axes.set_xlabel("training presentations")
         starts = self.task_starts()
         ends = [*list(starts.values())[1:], n]
-        for (task, start), end in zip(starts.items(), ends, strict=True):
+        width = inches(axes.figure)
+        in_words = len(starts) * 0.45 < 0.8 * width
+        every = max(1, int(np.ceil(len(starts) * 0.2 / max(0.8 * width, 0.2))))
+        for number, ((task, start), end) in enumerate(zip(starts.items(), ends, strict=True)):
             if start:
                 axes.axvline(start, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0)
+            if number % every:
+                continue
             axes.annotate(
-                f"task {task + 1}" if len(starts) <= 6 else f"{task + 1}",
+                f"task {task + 1}" if in_words else f"{task + 1}",
                 ((start + end) / 2, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(0, -2),
@@ -76,3 +91,26 @@ class Timeline:
                 size=6,
                 color="0.35",
             )
+
+
+def counts_from_birth(run: Run, task: int) -> Counts:
+    """Contacts of a sub-network in each state, from its birth on.
+
+    Runs count first after the first batch; what the contacts were before follows from the changes
+    of state until then. Of runs that recorded no changes that is unknown, and the counts are as
+    they were recorded.
+    """
+    counts = run.counts(task)
+    stimulus = run.stimulus
+    born = stimulus.start_ms[stimulus.of_split("train") & (stimulus.task == task)]
+    changed = bool(np.diff(counts.counts, axis=0).any())
+    if not len(counts.time_ms) or not len(born) or (changed and not run.n_events(task)):
+        return counts
+    first = counts.counts[0].astype(np.int64)
+    for block in run.event_blocks(task):
+        early = block.time_ms <= counts.time_ms[0]
+        first = first + np.bincount(block.old[early], minlength=3)
+        first = first - np.bincount(block.new[early], minlength=3)
+    return Counts(
+        np.concatenate([[born.min()], counts.time_ms]), np.concatenate([[first], counts.counts])
+    )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
@@ -16,7 +15,10 @@ from snn_artsy.plots.style import (
     ORANGE,
     PAGE_INCHES,
     VERMILLION,
+    Canvas,
     NothingRecorded,
+    inches,
+    legend_below,
     new_figure,
     styled,
 )
@@ -99,7 +101,7 @@ def changes(
 
 
 @styled
-def wake_and_sleep(run: Run) -> Figure:
+def wake_and_sleep(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Above: contacts unsilenced and silenced per presentation, over training (wake) and replay
     (sleep, shaded). Below: how many contacts changed in each phase, with what is captured at a
     phase's end and what becomes labile as sleep begins."""
@@ -108,13 +110,13 @@ def wake_and_sleep(run: Run) -> Figure:
     fine, whole = changes(run, phases, edges[:-1]), changes(run, phases, phases.first)
     if not any(n.any() for n in whole.values()):
         raise NothingRecorded("no conversion events (none happened, or record.conversions is off)")
-    figure = new_figure(PAGE_INCHES, 4.0)
+    figure = new_figure(PAGE_INCHES, 4.0, figure)
     above, below = figure.subplots(2, 1)
     for change in ((SILENT, FUNCTIONAL), (FUNCTIONAL, SILENT)):
         rate, colour = fine[change] / np.diff(edges), CHANGES[change][1]
         above.stairs(rate, edges, baseline=None, color=colour, linewidth=0.9)
     _shade(above, phases, [*phases.first, edges[-1]])
-    above.set(xlabel="presentations, training and replay", ylabel="contacts per presentation")
+    above.set(xlabel="presentations, training and replay", ylabel="contacts per\npresentation")
     happened = [change for change in CHANGES if whole[change].any()]
     at, width = np.arange(len(phases.first)), 0.8 / len(happened)
     for k, change in enumerate(happened):
@@ -122,14 +124,15 @@ def wake_and_sleep(run: Run) -> Figure:
         below.bar(at + (k + 0.5) * width - 0.4, whole[change], width, color=colour, label=name)
     _shade(below, phases, [*(at - 0.5), len(at) - 0.5])
     names = phases.names
-    below.set_xticks(at, names, rotation=90 if len(names) > 12 else 0)
+    crowded = len(names) * 0.55 > inches(figure) - 0.6
+    below.set_xticks(at, names, rotation=90 if crowded else 0)
     below.set(xlabel="task and phase", ylabel="contacts in the phase")
     # sleep changes few contacts in many presentations: on linear axes they would not show
     for axes, least in ((above, 1.0 / np.diff(edges).max()), (below, 1.0)):
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7 * least)
         axes.yaxis.set_major_formatter("{x:,g}")
-    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(figure, below.get_legend_handles_labels(), 4)
     return figure
 
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from snn_artsy.evaluation.window import Window, measured_window
-from snn_artsy.plots.style import BLUE, GREY, VERMILLION, NothingRecorded, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    GREY,
+    VERMILLION,
+    Canvas,
+    NothingRecorded,
+    legend_below,
+    new_figure,
+    styled,
+)
 from snn_artsy.recording.reader import Run
 
 # Most batches that are read of each sub-network, so that memory does not grow with the run.
@@ -38,11 +46,11 @@ def window_of(run: Run) -> Window:
 
 
 @styled
-def stdp_window(run: Run) -> Figure:
+def stdp_window(run: Run, *, figure: Canvas | None = None) -> Canvas:
     """Change of AMPA occupancy per spike pair against its lag, measured in this run by regression
     on the pairs of its traced contacts; bars: 95 % interval over contacts."""
     window = window_of(run)
-    figure = new_figure(3.5, 2.6)
+    figure = new_figure(3.5, 2.6, figure)
     axes = figure.add_subplot()
     for sign, colour, name in ((1, BLUE, "pre before post"), (-1, VERMILLION, "post before pre")):
         side = np.isfinite(window.change) & (np.sign(window.lag_ms) == sign)
@@ -60,5 +68,5 @@ def stdp_window(run: Run) -> Figure:
     axes.ticklabel_format(axis="y", scilimits=(-2, 2))
     axes.set(xlabel="lag, post less pre (ms)", ylabel="change of occupancy per pair")
     axes.set_title(f"{window.n_contacts} contacts, {window.n_updates} updates within the bounds")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, axes.get_legend_handles_labels(), 2)
     return figure

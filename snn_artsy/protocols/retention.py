@@ -86,14 +86,16 @@ def retention(session: Session, p: Parameters = DEFAULTS) -> Outcome:
 
 @styled
 def draw(accuracy: np.ndarray) -> Figure:
-    figure = new_figure(3.5, 2.6)
+    """Mean over seeds, which are small marks; what coincides stands side by side."""
+    figure = new_figure(3.5, 2.8)
     axes = figure.subplots()
     colours, learnt = (GREEN, BLUE, ORANGE, VERMILLION), np.arange(1, accuracy.shape[2] + 1)
-    for (consolidation, plastic_old), values, colour in zip(CELLS, accuracy, colours, strict=True):
+    for k, ((consolidation, plastic_old), values) in enumerate(zip(CELLS, accuracy, strict=True)):
         old = "plastic" if plastic_old else "frozen"
         label = f"{'' if consolidation else 'no '}consolidation, old {old}"
-        axes.errorbar(learnt, 100 * values.mean(0), 100 * values.std(0, ddof=1),
-                      color=colour, label=label, capsize=2)  # fmt: skip
+        beside = learnt + 0.08 * (k - 1.5)
+        axes.plot(beside, 100 * values.mean(0), "osD^"[k], ls="-", color=colours[k], label=label)
+        axes.plot(beside, 100 * values.T, "_", color=colours[k], markersize=5)
     axes.set(xlabel="tasks learnt", ylabel="task 1, spikes only (%)", ylim=(0, 103))
     axes.set_xticks(learnt)
     axes.legend()

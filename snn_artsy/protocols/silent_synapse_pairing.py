@@ -22,7 +22,17 @@ from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, SILENT
 from snn_artsy.physiology import Membrane, Receptors
-from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAGE_INCHES,
+    legend_below,
+    new_figure,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Signals
@@ -412,7 +422,7 @@ def draw(
     bars.invert_yaxis()
     bars.set_xlabel("EPSC at -70 mV (pA, 95 % interval)")
     bars.legend(loc="center right")
-    curve.legend(loc="center right", fontsize=6)
+    legend_below(summary, curve.get_legend_handles_labels(), 6)
     return figure
 
 

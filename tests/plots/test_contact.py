@@ -72,6 +72,27 @@ def test_a_point_a_batch_is_drawn_as_a_whole(tmp_path: Path) -> None:
         assert list(lines.values()) == [[360.0]]
 
 
+def test_the_line_of_the_state_reaches_what_came_with_its_last_point(tmp_path: Path) -> None:
+    """Capture at a task's end comes after the last batch, of which the trace has the state."""
+    one = np.zeros(1, dtype=np.int64)
+    with RunRecorder(tmp_path, "", {"seed": 1}, RecordConfig()) as recorder:
+        start = PERIOD_MS * np.arange(3.0)
+        recorder.presentations(
+            Presentations(start, start + 50, "train", np.arange(3), np.zeros(3, int), 0)
+        )
+        synapse = np.zeros((1, 3), dtype=np.int64)
+        for k, state in enumerate((0.0, 1.0, 1.0)):
+            values = np.full((1, 1), state, dtype=np.float32)
+            recorder.trace(0, start[k : k + 1] + PERIOD_MS, synapse, {"state": values})
+        for time_ms, old in ((120.0, 0), (180.0, 1)):
+            code = np.array([old], dtype=np.uint8)
+            recorder.conversions(Conversions(0, np.array([time_ms]), one, one, one, code, code + 1))
+    with open_run(tmp_path) as run:
+        x, y, lines = lines_of(plots.contact_trace(run).axes[0])
+    assert list(lines.values()) == [[120.0, 180.0]]
+    assert y == [0, 1, 1, 2, 2] and x[:4] == pytest.approx([60, 120, 180, 180]) and x[4] > 180
+
+
 def test_a_series_from_outside_a_run() -> None:
     """As a notebook has it from `synapses.trace_contacts`."""
     time_ms = np.arange(8.0)

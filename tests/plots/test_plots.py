@@ -28,6 +28,7 @@ from synthetic_run import (
 from snn_artsy import plots
 from snn_artsy.config import RecordConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT, Conversions, Presentations
+from snn_artsy.plots.comparison import runs_compared
 from snn_artsy.plots.style import (
     BLACK,
     BLUE,
@@ -56,10 +57,12 @@ def test_conversion_counts_of_one_sub_network(recorded: Recorded) -> None:
     axes = plots.conversion_counts(run, task=1).axes[0]
     lines = {line.get_label(): line for line in axes.lines if line.get_drawstyle() == "steps-post"}
     counts = np.array([row for _, row in truth.counts[1]])
+    # born silent; the first count comes after the first batch
+    counts = np.concatenate([[[counts[0].sum(), 0, 0]], counts])
     for state, (name, colour) in enumerate(STATE_COLOURS.items()):
         np.testing.assert_array_equal(lines[name].get_ydata(), counts[:, state])
         # Task 1 begins after TRAIN presentations; its counts come every ten.
-        expected = TRAIN + 10 * np.arange(1, TRAIN // 10 + 1)
+        expected = TRAIN + 10 * np.arange(TRAIN // 10 + 1)
         np.testing.assert_allclose(lines[name].get_xdata(), expected)
         assert lines[name].get_color() == colour
 
@@ -70,7 +73,7 @@ def test_conversion_counts_sum_sub_networks(recorded: Recorded) -> None:
     silent = next(line for line in axes.lines if line.get_label() == "silent")
     final = sum(int(truth.counts[task][-1][1][0]) for task in range(N_TASKS))
     assert silent.get_ydata()[-1] == final
-    assert silent.get_ydata()[0] == truth.counts[0][0][1][0]
+    assert silent.get_ydata()[0] == truth.counts[0][0][1].sum() and silent.get_xdata()[0] == 0
     starts = [line.get_xdata()[0] for line in axes.lines if line.get_drawstyle() == "default"]
     assert starts == [TRAIN, 2 * TRAIN]
 
@@ -117,6 +120,7 @@ def test_spike_raster(recorded: Recorded) -> None:
     drawn = np.concatenate([np.asarray(marks.get_offsets()) for marks in retina.collections])
     np.testing.assert_allclose(sorted(map(tuple, drawn)), sorted(told))
     assert [line.get_xdata()[0] for line in retina.lines] == [pytest.approx(30.0)]
+    assert retina.get_xlim()[0] < 0  # a spike in the first step is no part of the frame
     label = int(run.stimulus.label[row])
     group = run.group("task2")
     assert group is not None
@@ -267,6 +271,114 @@ def test_transition_flow_is_the_cross_table_of_snapshots(tmp_path: Path) -> None
     np.testing.assert_allclose(
         sorted(heights), sorted([0.5, 0.3, 0.2, 0.4, 0.1, 0.1, 0.1, 0.1, 0.2]), atol=1e-9
     )
+
+
+def test_a_birth_that_was_not_recorded_is_not_invented(tmp_path: Path) -> None:
+    """Contacts changed, and no change was recorded."""
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for update, silent in enumerate((5, 3)):
+            start = 1000.0 * update + 100.0 * np.arange(10)
+            recorder.presentations(
+                Presentations(start, start + 100, "train", np.arange(10), np.zeros(10, int), 0)
+            )
+            recorder.counts(0, 1000.0 * (update + 1), np.array([silent, 9 - silent, 0]))
+    with open_run(tmp_path) as run:
+        line = plots.silent_survival(run).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [10, 20]
+
+
+def test_rates_of_two_tasks_are_not_joined(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    figure = plots.conversion_rate(run)
+    for line in figure.axes[0].lines:
+        x = np.asarray(line.get_xdata())
+        if len(x) > 2:
+            assert x[0] // TRAIN == x[-1] // TRAIN
+    names = [text.get_text() for text in figure.legends[0].texts]
+    assert len(names) == len(set(names))
+
+
+def test_equal_gate_scores_show_as_points_and_shares(tmp_path: Path) -> None:
+    """A score that most samples share has no quartiles apart, of which a box could be made."""
+    labels = np.repeat([0, 1], 10)
+    scores = np.where(np.arange(20)[:, None] < 9, [[0.0, -1.0]], [[-2.0, 0.5]])
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for step in (0, 1):
+            shown = slice(0, 10 * (step + 1))
+            recorder.evaluation(
+                "artsy_snn", step, np.arange(20)[shown], labels[shown], labels[shown],
+                gates=(scores >= 0)[shown, : step + 1], gate_scores=scores[shown, : step + 1],
+            )  # fmt: skip
+        recorder.summary("artsy_snn", {"accuracy_matrix": np.eye(2)})
+    with open_run(tmp_path) as run:
+        figure = plots.gate_scores(run)
+    above, below = figure.axes
+    clouds = [line for line in above.lines if line.get_marker() == "."]
+    assert [len(cloud.get_ydata()) for cloud in clouds] == [10, 10, 10, 10]
+    shares = [[bar.get_height() for bar in bars] for bars in below.containers]
+    assert shares == [[90, 100], [0, 10]]  # own: 9 of 10 and all; others: none and 1 of 10
+
+
+@pytest.mark.parametrize("spread", [0.0, 4.0])
+def test_every_teaching_spike_is_drawn(tmp_path: Path, spread: float) -> None:
+    config = (
+        "snn:\n  encoding: {period_ms: 25.0}\n  teacher: {phase_spread_ms: " + f"{spread}" + "}\n"
+    )
+    zero = np.zeros(1)
+    with RunRecorder(tmp_path, config, {}, RecordConfig()) as recorder:
+        recorder.classes(["cat", "a $name$ that is longer than it should be"])
+        recorder.population("retina", np.array([0, 1]))
+        recorder.population("task0", np.array([1, 1]))
+        recorder.presentations(
+            Presentations(zero, zero + 100, "train", zero.astype(int), zero.astype(int) + 1, 0,
+                          zero + 15)
+        )  # fmt: skip
+        recorder.spikes("retina", np.array([0.0, 5.0]), np.array([0, 1]))
+        recorder.spikes("task0", np.array([15.0]), np.array([1]))
+    with open_run(tmp_path) as run:
+        figure = plots.spike_raster(run)
+    retina, post = figure.axes
+    if spread:
+        drawn = [(band.get_x(), band.get_width()) for band in retina.patches]
+        assert drawn == [(15, 8), (40, 8), (65, 8), (90, 8)]
+    else:
+        assert [line.get_xdata()[0] for line in retina.lines] == [15, 40, 65, 90]
+    assert retina.get_xlim()[0] < 0 and retina.get_ylim()[0] < 0
+    name = "a \\$name\\$ that is longer…"
+    assert retina.get_title().replace("\n", " ").endswith(f"train sample 0, class {name}")
+    assert post.collections[0].get_label() == f"assembly of class {name}"
+
+
+def test_legends_name_what_is_there(tmp_path: Path) -> None:
+    """States that no contact is in, and learners that answered no common image, are not named."""
+    state = np.array([SILENT, FUNCTIONAL], dtype=np.uint8).reshape(1, 2, 1)
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        start = 100.0 * np.arange(10)
+        recorder.presentations(
+            Presentations(start, start + 100, "train", np.arange(10), np.zeros(10, int), 0)
+        )
+        recorder.counts(0, 1000.0, np.array([1, 1, 0]))
+        recorder.snapshot(0, "after_task_0", np.zeros((1, 2, 1), np.float32), state)
+        for learner, index in (("artsy_ann", 0), ("artsy_snn", 1)):
+            one = np.array([index])
+            recorder.evaluation(learner, 0, one, one, one)
+    with open_run(tmp_path) as run:
+        for draw in (plots.state_flow, plots.transition_flow):
+            texts = [text.get_text() for text in draw(run).legends[0].texts]
+            assert texts == ["silent", "functional"]
+        with pytest.raises(plots.NothingRecorded, match="no test images that both"):
+            plots.ann_minus_snn(run)
+
+
+def test_runs_compared_has_hollow_marks_of_spikes_alone(recorded: Recorded) -> None:
+    run, _, _ = recorded
+    axes = runs_compared([run]).axes[0]
+    faces = [bars.lines[0].get_markerfacecolor() for bars in axes.containers]
+    hollow = [text.get_text().endswith("only") for text in axes.get_yticklabels()]
+    assert [face == "white" for face in faces] == hollow and sum(hollow) == 1
+    mark = axes.containers[hollow.index(True)].lines[0]
+    # white within the edge, wide enough to be seen
+    assert mark.get_markersize() - 2 * mark.get_markeredgewidth() >= 4
 
 
 def test_stdp_window_is_what_the_pairs_were_made_with(recorded: Recorded) -> None:

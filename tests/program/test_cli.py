@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import types
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
-from snn_artsy import __version__, cli
+from snn_artsy import __version__, cli, options
+from snn_artsy.commands import build_parsers
 from snn_artsy.config import (
     ConfigError,
     DataConfig,
@@ -24,8 +27,10 @@ from snn_artsy.config import (
     RunConfig,
     SNNConfig,
 )
-from snn_artsy.config_builder import build
+from snn_artsy.config_builder import build, keys_of
+from snn_artsy.protocols.parameters import parameters_of
 from snn_artsy.recording import RunRecorder
+from snn_artsy.registry import PROTOCOLS
 from snn_artsy.runs.directory import claim
 from snn_artsy.runs.run import RunResult
 from snn_artsy.runs.sweep import grid_cells, read_grid
@@ -46,6 +51,21 @@ SUMMARY: dict[str, Any] = {
     "controls": {"permuted": {"a_last_spikes_only": 0.2, "timing_index": 0.034}},
     "chance": 0.1,
 }
+
+
+def loss() -> None:
+    """A default that is a function."""
+
+
+@dataclass(frozen=True)
+class WithFunction:
+    """Configuration of a learner of one's own.
+
+    Args:
+        by: What it is trained by.
+    """
+
+    by: Callable[[], None] = loss
 
 
 @pytest.fixture(autouse=True)
@@ -405,8 +425,31 @@ def test_the_tables(executed: list[RunConfig], capsys: pytest.CaptureFixture[str
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out == f"snn-artsy {__version__}\n"
-    assert call("run", "--help") == 0
-    assert "--data.increment" in capsys.readouterr().out
+    for command in ("run", "compare", "sweep"):
+        assert call(command, "--help") == 0
+        short = capsys.readouterr().out
+        assert call(command, "--help", "all") == 0
+        whole = capsys.readouterr().out
+        every = set(keys_of(RunConfig))
+        keys = {key for key in every if not any(k.startswith(f"{key}.") for k in every)}
+        named = {key for key in keys if f"--{key} " in short}
+        assert len(named) <= 20 and "data.increment" in named and len(short.splitlines()) < 120
+        assert {key for key in keys if f"--{key} " in whole} == keys
+        assert f"`snn-artsy {command} --help all`" in short
+    assert call("run", "--help", "most") == 2
+    assert "use --help or --help all" in capsys.readouterr().err
+
+
+def test_help_holds_no_address_of_a_function() -> None:
+    """Of a default that is a function, help says its name."""
+    text = options.Parser(prog="x", configuration=WithFunction).format_help()
+    assert "(default: loss)" in text
+    parsers = build_parsers("run", RunConfig.whole())[1]
+    texts = [text, *(parser.format_all() for parser in parsers.values())]
+    for name in PROTOCOLS:
+        parsers = build_parsers("protocol", parameters_of(name), name)[1]
+        texts.append(parsers["protocol"].format_help())
+    assert not [found for text in texts for found in re.findall(r".* at 0x.*", text)]
 
 
 # --- recorded runs --------------------------------------------------------------------------------

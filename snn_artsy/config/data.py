@@ -66,13 +66,22 @@ class DataConfig:
             {root: textures, n_tasks: 2}]``.
         task_order: Of a sequence: ``listed``, one data set after the other, or ``mixed``, all tasks
             in an order drawn from ``order_seed``.
+        stream: ``tasks``, one after the other, of which a learner may see the images as often as it
+            likes; or ``online``: each image comes once, and the boundaries of tasks are blurred by
+            ``disjoint_share`` and ``blurry_share`` (Si-Blurry; Moon et al. 2023). Learners are not
+            told of tasks then, they get the stream in ``evaluations`` equal pieces.
+        disjoint_share: Online: N, share of the classes all of whose images come in one task.
+        blurry_share: Online: M, share of the other classes' images that change places, so that they
+            come in any task.
+        evaluations: Online: how often learners are asked, always after as many images.
         scenario: Of a sequence: ``class``, every data set has classes of its own, or ``domain``,
             each is one task and all have the same classes, which are told apart by their names.
         class_range: ``[start, stop]``: only these classes, counted in name order.
         class_order: Class indices (within the chosen classes) in order of arrival; default: a
             permutation drawn from ``order_seed``.
         order_seed: Seed of the class order; default: the run's seed.
-        n_tasks: Number of tasks of equal size; leave out when ``increment`` is given.
+        n_tasks: Number of tasks, of equal size unless online; leave out when ``increment`` is
+            given.
         increment: Classes in each task after the first ("Inc"); the last one has what is left.
         base: Classes in the first task ("B"); 0 means ``increment`` (the B0 protocol).
         validation_share: Share of each class's training images set aside for thresholds.
@@ -89,6 +98,10 @@ class DataConfig:
     sources: list[SourceConfig] | None = None
     task_order: Literal["listed", "mixed"] = "listed"
     scenario: Literal["class", "domain"] = "class"
+    stream: Literal["tasks", "online"] = "tasks"
+    disjoint_share: float = 0.5
+    blurry_share: float = 0.1
+    evaluations: int = 20
     class_range: list[int] | None = None
     class_order: list[int] | None = None
     order_seed: int | None = None
@@ -111,6 +124,22 @@ class DataConfig:
             self.n_tasks,
             "give either data.n_tasks or data.increment, not both",
         )
+        require(
+            self.stream == "tasks" or self.name != SEQUENCE,
+            "data.stream",
+            self.stream,
+            "the tasks of a sequence come one after the other: use tasks, or one data set",
+        )
+        require(
+            self.stream == "tasks" or self.increment is None,
+            "data.increment",
+            self.increment,
+            "tasks of data.stream online have any number of classes: give data.n_tasks",
+        )
+        for name in ("disjoint_share", "blurry_share"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"data.{name}", share, "use a share in [0, 1]")
+        within("data.evaluations", self.evaluations, 1, 10_000)
         within("data.n_tasks", self.n_tasks, 1, 100_000, "tasks")
         within("data.increment", self.increment, 1, 1_000_000, "classes")
         within("data.base", self.base, 0, 1_000_000, "classes (0: as many as data.increment)")

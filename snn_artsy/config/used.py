@@ -113,6 +113,10 @@ def _in_sequence(c: RunConfig) -> bool:
     return c.data.name == SEQUENCE
 
 
+def _online(c: RunConfig) -> bool:
+    return c.data.stream == "online"
+
+
 def _takes_part(*names: str) -> Callable[[RunConfig], bool]:
     return lambda c: bool(set(names) & set(c.learners))
 
@@ -280,7 +284,21 @@ WHERE_USED: tuple[Use, ...] = (
         "with test_per_class (of data, or of one of data.sources)",
         lambda c: c.data.draws_test_images,
     ),
-    Use(("data.order_seed",), "without data.class_order", lambda c: c.data.class_order is None),
+    Use(
+        ("data.order_seed",),
+        "without data.class_order, or with data.stream online",
+        lambda c: c.data.class_order is None or _online(c),
+    ),
+    Use(
+        _in("data", "disjoint_share", "blurry_share", "evaluations"),
+        "with data.stream online",
+        _online,
+    ),
+    Use(
+        ("memory.epochs", "finetune.epochs", "finetune.alignment_epochs", "controls"),
+        "with data.stream tasks",
+        lambda c: not _online(c),
+    ),
     Use(
         ("backbone.pretrained",),
         "with a timm model (backbone.name) without backbone.checkpoint",
@@ -567,7 +585,8 @@ WHERE_USED: tuple[Use, ...] = (
 )
 
 ALWAYS: tuple[str, ...] = (
-    *_in("data", "name", "validation_share", "train_share", "train_per_class", "test_per_class"),
+    *_in("data", "name", "stream", "validation_share", "train_share"),
+    *_in("data", "train_per_class", "test_per_class"),
     *_in("backbone", "name", "checkpoint", "preprocessing", "precision", "batch_size"),
     *_in("backbone", "workers", "cache"),
     *_in("snn", "mode", "fidelity", "plastic_old"),
@@ -580,6 +599,6 @@ ALWAYS: tuple[str, ...] = (
     "snn.contacts.circuit",
     *_in("snn.teacher", "lag_ms", "phase_ms", "reliability", "current"),
     "record.scores",
-    *("seed", "device", "threads", "learners", "controls", "out"),
+    *("seed", "device", "threads", "learners", "out"),
 )
 """Keys without a condition of their own; those of ``snn`` wherever the spiking learner is."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config import DataConfig
 from snn_artsy.config.data import SEQUENCE
+from snn_artsy.data.online import si_blurry
 from snn_artsy.data.sources import ImageSource
 
-_TRAIN, _VALIDATION, _TEST = range(3)
+_TRAIN, _VALIDATION, _TEST, _ONLINE = range(4)
 """Keys of the independent random choices made for each class."""
 
 
@@ -54,7 +55,8 @@ class TaskSplit:
 
 @dataclass(frozen=True)
 class TaskStream:
-    """All tasks in order of arrival.
+    """All tasks in order of arrival; online, the pieces after which learners are asked, whose
+    classes are those that came for the first time, or none.
 
     Args:
         class_order: The source's class number of each label, int64 [C].
@@ -131,6 +133,8 @@ def build_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStre
     """
     if config.name == SEQUENCE:
         return _joined_stream(config, source, seed)
+    if config.stream == "online":
+        return _online_stream(config, source, seed)
     start, stop = _class_range(config, len(source.class_names))
     n_classes = stop - start
     sizes = _task_sizes(config, n_classes)
@@ -203,6 +207,48 @@ def _joined_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskSt
         own = np.concatenate([part.class_names for part in source.parts])[class_order]
         shared = np.unique(own, return_inverse=True)[1].astype(np.int64)
     return TaskStream(class_order, names, tuple(arriving), shared)
+
+
+def _online_stream(config: DataConfig, source: ImageSource, seed: int) -> TaskStream:
+    """The samples of one task with all classes, in the order of an online stream and in pieces.
+
+    Validation samples come among the others. Labels count classes in the order in which they come.
+    """
+    whole = build_stream(replace(config, stream="tasks", n_tasks=1), source, seed)
+    [task] = whole.tasks
+    labels = np.concatenate([task.train.labels, task.validation.labels])
+    index = np.concatenate([task.train.index, task.validation.index])
+    require(
+        config.evaluations <= len(labels),
+        "data.evaluations",
+        config.evaluations,
+        f"the stream has {len(labels)} images; use at most that many",
+    )
+    assert config.n_tasks is not None  # DataConfig sees to it
+    rng = np.random.default_rng([_order_seed(config, seed), _ONLINE])
+    arrives = si_blurry(labels, config.n_tasks, config.disjoint_share, config.blurry_share, rng)
+    order = np.lexsort((rng.permutation(len(labels)), arrives))
+    pieces = np.array_split(order, config.evaluations)
+    piece_of = np.empty(len(labels), dtype=np.int64)
+    piece_of[order] = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    first = np.array([piece_of[labels == c].min() for c in range(len(whole.class_order))])
+    old_labels = np.argsort(first, kind="stable")  # by new label
+    new_labels = np.argsort(old_labels, kind="stable")  # by old label
+
+    tasks = []
+    for number, piece in enumerate(pieces):
+        training, held_out = (piece[piece < len(task.train)], piece[piece >= len(task.train)])
+        new = new_labels[np.flatnonzero(first == number)]
+        testing = np.isin(new_labels[task.test.labels], new)
+        train, validation = (
+            SampleSet(index[rows], new_labels[labels[rows]]) for rows in (training, held_out)
+        )
+        test = SampleSet(task.test.index[testing], new_labels[task.test.labels[testing]])
+        tasks.append(
+            TaskSplit(number, tuple(sorted(new.tolist())), train, validation, test, source.name)
+        )
+    names = tuple(whole.class_names[label] for label in old_labels)
+    return TaskStream(whole.class_order[old_labels], names, tuple(tasks))
 
 
 def _renumbered(task: TaskSplit, number: int, first_label: int) -> TaskSplit:

@@ -62,7 +62,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
         task_of_label: Task of each label.
     """
     last = steps[-1]
-    counts = metrics.samples_per_task(last.labels, task_of_label)
+    counts = metrics.samples_per_task(last.labels, task_of_label, len(steps))
     acc = metrics.accuracy_matrix(
         [s.predicted for s in steps], [s.labels for s in steps], task_of_label
     )

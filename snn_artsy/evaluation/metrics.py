@@ -3,8 +3,9 @@
 Labels are positions in the class order, int [n]. ``task_of_label`` is int [C]: the task that each
 label came with, counted from 0. An accuracy matrix is ``acc`` [N, N] with ``acc[i, j]`` = accuracy
 on task j's test samples after step i, among all classes seen by then, NaN for j > i; ``counts`` [N]
-is the number of test samples of each task. Measures are fractions from 0 to 1 (differences from -1
-to 1). No function changes its input.
+is the number of test samples of each task. A task of an online stream that brings no new class has
+none, its column is NaN, and it takes no part in means over tasks. Measures are fractions from 0 to
+1 (differences from -1 to 1). No function changes its input.
 
 The means over all seen test samples weight every sample equally, as the class-incremental
 toolboxes do (iCaRL, Rebuffi et al. 2017; PyCIL; PILOT); with tasks of unequal size this differs
@@ -29,10 +30,13 @@ def accuracy(predicted: ArrayLike, labels: ArrayLike) -> float:
     return float(np.mean(predicted == labels))
 
 
-def samples_per_task(labels: ArrayLike, task_of_label: ArrayLike) -> NDArray[np.int64]:
-    """Number of samples of each task: labels [n] -> counts [N]."""
+def samples_per_task(
+    labels: ArrayLike, task_of_label: ArrayLike, n_tasks: int = 0
+) -> NDArray[np.int64]:
+    """Number of samples of each task: labels [n] -> counts [N]; N at least ``n_tasks``."""
     task_of_label = np.asarray(task_of_label)
-    counts = np.bincount(task_of_label[np.asarray(labels)], minlength=task_of_label.max() + 1)
+    least = max(int(task_of_label.max()) + 1, n_tasks)
+    counts = np.bincount(task_of_label[np.asarray(labels)], minlength=least)
     return counts.astype(np.int64)
 
 
@@ -48,9 +52,8 @@ def accuracy_matrix(
         task_of_label: Task of each label, [C].
     """
     task_of_label = np.asarray(task_of_label)
-    n_tasks = int(task_of_label.max()) + 1
-    if not len(predicted) == len(labels) <= n_tasks:
-        raise ValueError(f"{len(predicted)} steps, {len(labels)} label sets, {n_tasks} tasks")
+    if len(predicted) != len(labels):
+        raise ValueError(f"{len(predicted)} steps, {len(labels)} label sets")
     acc = np.full((len(predicted), len(predicted)), np.nan)
     for step, (step_predicted, step_labels) in enumerate(zip(predicted, labels, strict=True)):
         right, true = _same_length(step_predicted, step_labels)
@@ -59,9 +62,10 @@ def accuracy_matrix(
             raise ValueError(f"step {step} has test samples of task {tasks.max()}, not yet seen")
         for task in range(step + 1):
             mine = tasks == task
-            if not mine.any():
+            if mine.any():
+                acc[step, task] = np.mean(right[mine] == true[mine])
+            elif task in task_of_label:
                 raise ValueError(f"step {step} has no test samples of task {task}")
-            acc[step, task] = np.mean(right[mine] == true[mine])
     return acc
 
 
@@ -71,7 +75,7 @@ def accuracy_per_step(acc: ArrayLike, counts: ArrayLike) -> Floats:
     A_t = sum_{j <= t} counts[j] acc[t, j] / sum_{j <= t} counts[j].
     """
     acc, counts = _matrix(acc, counts)
-    return np.array([np.average(acc[t, : t + 1], weights=counts[: t + 1]) for t in range(len(acc))])
+    return np.array([_weighted(acc[t, : t + 1], counts[: t + 1]) for t in range(len(acc))])
 
 
 def a_last(acc: ArrayLike, counts: ArrayLike) -> float:
@@ -87,6 +91,14 @@ def a_avg(acc: ArrayLike, counts: ArrayLike) -> float:
     return float(np.mean(accuracy_per_step(acc, counts)))
 
 
+def a_auc(a_t: ArrayLike, n_train: ArrayLike) -> float:
+    """A_AUC: area under the accuracy over the samples of an online stream (Koh et al. 2022).
+
+    sum_t n_t A_t / sum_t n_t, with A_t asked after n_t samples more; a_t, n_train [N].
+    """
+    return float(np.average(np.asarray(a_t), weights=np.asarray(n_train)))
+
+
 def new_accuracy(acc: ArrayLike) -> Floats:
     """Accuracy on the task just learned, [N]: acc[t, t]."""
     return np.array(np.diagonal(_matrix(acc)[0]), dtype=np.float64)
@@ -97,7 +109,7 @@ def old_accuracy(acc: ArrayLike, counts: ArrayLike) -> Floats:
     acc, counts = _matrix(acc, counts)
     old = np.full(len(acc), np.nan)
     for t in range(1, len(acc)):
-        old[t] = np.average(acc[t, :t], weights=counts[:t])
+        old[t] = _weighted(acc[t, :t], counts[:t])
     return old
 
 
@@ -110,9 +122,10 @@ def forgetting_max_last(acc: ArrayLike) -> float:
     too, which cuts such a task off at 0. Every task weighs the same. 0 for a single task.
     """
     acc, _ = _matrix(acc)
-    if len(acc) == 1:
+    old = _old_tasks(acc)
+    if not len(old):
         return 0.0
-    return float(np.mean(np.nanmax(acc[:-1, :-1], axis=0) - acc[-1, :-1]))
+    return float(np.mean(np.nanmax(acc[:-1, old], axis=0) - acc[-1, old]))
 
 
 def forgetting_first_last(acc: ArrayLike) -> float:
@@ -122,9 +135,8 @@ def forgetting_first_last(acc: ArrayLike) -> float:
     exactly -:func:`backward_transfer`. 0 for a single task.
     """
     acc, _ = _matrix(acc)
-    if len(acc) == 1:
-        return 0.0
-    return float(np.mean(np.diagonal(acc)[:-1] - acc[-1, :-1]))
+    old = _old_tasks(acc)
+    return float(np.mean(np.diagonal(acc)[old] - acc[-1, old])) if len(old) else 0.0
 
 
 def backward_transfer(acc: ArrayLike) -> float:
@@ -266,6 +278,17 @@ def _same_length(
     if labels.ndim != 1 or len(labels) == 0 or len(values) != len(labels):
         raise ValueError(f"{len(values)} predictions for labels of shape {labels.shape}")
     return values, labels
+
+
+def _weighted(acc: Floats, counts: Floats) -> float:
+    """Mean over tasks that have samples, weighted by how many."""
+    some = counts > 0
+    return float(np.average(acc[some], weights=counts[some]))
+
+
+def _old_tasks(acc: Floats) -> NDArray[np.int64]:
+    """Tasks before the last step that brought classes."""
+    return np.flatnonzero(~np.isnan(np.diagonal(acc)[:-1]))
 
 
 def _matrix(acc: ArrayLike, counts: ArrayLike | None = None) -> tuple[Floats, Floats]:

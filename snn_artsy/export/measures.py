@@ -63,6 +63,8 @@ def _matrix(measures: Row) -> Iterator[Row]:
     spikes = measures.get("spike_accuracy_matrix")
     for whole in _recorded(measures, "accuracy_matrix"):
         for step, task in zip(*np.tril_indices(len(whole)), strict=True):
+            if np.isnan(whole[step, task]):
+                continue  # it brought no class
             yield {
                 "step": int(step),
                 "task": int(task),
@@ -76,7 +78,8 @@ def _forgetting(measures: Row) -> Iterator[Row]:
     for whole in _recorded(measures, "accuracy_matrix"):
         for task in range(len(whole) - 1):
             best, last = float(whole[task:-1, task].max()), float(whole[-1, task])
-            yield {"task": task, "best": best, "last": last, "forgetting": best - last}
+            if not np.isnan(last):
+                yield {"task": task, "best": best, "last": last, "forgetting": best - last}
 
 
 def _gates(measures: Row) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,10 @@ class Learner(ABC):
     - `report`: how large it is.
     - `snapshot`, `controls`: nothing.
     """
+
+    revisits: ClassVar[bool] = False
+    """Whether a task may bring samples of classes that came before, as in an online stream
+    (``data.stream``), where ``task.classes`` are those that are new, or none."""
 
     after_epoch: Callable[[], None] | None = None
     """Set by a run that makes checkpoints. A learner whose `checkpoint` holds in the middle of a

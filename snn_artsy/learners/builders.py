@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from snn_artsy.backbone import FrozenBackbone
-from snn_artsy.config import ANNConfig, RunConfig
+from snn_artsy.checks import ConfigError
+from snn_artsy.config import ANNConfig, FinetuneConfig, MemoryConfig, RunConfig
 from snn_artsy.learners.aper import APERAdapter
 from snn_artsy.learners.artsy_ann import Ablation, ArtsyANN
 from snn_artsy.learners.artsy_best import ArtsyBest
@@ -35,6 +36,8 @@ from snn_artsy.learners.subnetworks import Build, builder
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.registry import LEARNERS
+
+Trained = TypeVar("Trained", FinetuneConfig, MemoryConfig)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,28 @@ def build(name: str, setting: Setting) -> Learner:
     """The learner that is chosen by ``name``, with its own options."""
     options = getattr(setting.config, name, None)
     learner: Learner = LEARNERS[name](replace(setting, options=options))
+    check_stream(name, learner, setting.config)
     return learner
+
+
+REVISITING = ("simplecil", "finetune_linear", "finetune_adapter", "joint", "er", "derpp")
+"""Learners of this package that may take part in an online stream."""
+
+
+def check_stream(name: str, learner: Learner | type[Learner], config: RunConfig) -> None:
+    """Refuse a learner that cannot take part in an online stream (:class:`ConfigError`)."""
+    if config.data.stream == "online" and not learner.revisits:
+        raise ConfigError(
+            "learners",
+            f"takes a task's classes to be new, but with data.stream online images of earlier ones "
+            f"come back; choose from {', '.join(REVISITING)}",
+            name,
+        )
+
+
+def once(s: Setting, trained: Trained) -> Trained:
+    """What is learnt by gradient descent, with one epoch where each image comes once."""
+    return replace(trained, epochs=1) if s.config.data.stream == "online" else trained
 
 
 def simplecil(s: Setting) -> SimpleCIL:
@@ -89,7 +113,7 @@ def simplecil(s: Setting) -> SimpleCIL:
 
 
 def finetune_linear(s: Setting) -> Finetune:
-    return Finetune(s.config.finetune, s.dim, s.device, s.seed)
+    return Finetune(once(s, s.config.finetune), s.dim, s.device, s.seed)
 
 
 def joint(s: Setting) -> JointProbe:
@@ -97,11 +121,12 @@ def joint(s: Setting) -> JointProbe:
 
 
 def er(s: Setting) -> ExperienceReplay:
-    return ExperienceReplay(s.config.memory, s.dim, s.device, s.seed)
+    return ExperienceReplay(once(s, s.config.memory), s.dim, s.device, s.seed)
 
 
 def derpp(s: Setting) -> DarkExperienceReplay:
-    return DarkExperienceReplay(s.config.memory, s.config.derpp, s.dim, s.device, s.seed)
+    memory = once(s, s.config.memory)
+    return DarkExperienceReplay(memory, s.config.derpp, s.dim, s.device, s.seed)
 
 
 def icarl(s: Setting) -> ICaRL:
@@ -181,7 +206,7 @@ def mean_field(s: Setting) -> MeanField:
 
 def finetune_adapter(s: Setting) -> Finetune:
     """Sequential fine-tuning of one adapter that all tasks share."""
-    return Finetune(s.config.finetune, s.dim, s.device, s.seed, s.subnetworks())
+    return Finetune(once(s, s.config.finetune), s.dim, s.device, s.seed, s.subnetworks())
 
 
 def aper_adapter(s: Setting) -> APERAdapter:

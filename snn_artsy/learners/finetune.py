@@ -36,6 +36,8 @@ class Finetune(Learner):
     the class came, and a covariance that the task's classes share (ours; SLCA has one a class).
     """
 
+    revisits = True
+
     def __init__(
         self,
         config: FinetuneConfig,

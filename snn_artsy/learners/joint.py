@@ -114,6 +114,8 @@ class JointProbe(Learner):
     samples are fitted together, as linear probes are commonly evaluated (Radford et al. 2021).
     """
 
+    revisits = True
+
     def __init__(self, config: JointConfig, dim: int, device: str) -> None:
         self.config = config
         self.weight = torch.zeros(0, dim + 1, dtype=torch.float64, device=device)
@@ -134,6 +136,8 @@ class JointProbe(Learner):
     ) -> tuple[Tensor, float]:
         """The best penalty on ``held``, and its fit; each fit starts from the last one."""
         grid, regression = sorted(self.config.l2, reverse=True), MultinomialRegression(*train)
+        if not len(held[0]):  # of an online stream that has brought none yet
+            return weight, grid[0]
         fits: dict[int, tuple[float, Tensor]] = {}  # by place in the grid
 
         def right(k: int) -> float:

@@ -171,6 +171,7 @@ class WithPassingSamples(Rehearsing):
         keeps_logits: It rehearses its own earlier answers, too.
     """
 
+    revisits = True
     keeps_logits = False
 
     def __init__(self, config: MemoryConfig, dim: int, device: str, seed: int) -> None:

@@ -31,6 +31,7 @@ from snn_artsy.data.stream import TaskStream
 from snn_artsy.files import sha256
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.base import LabelledBatch, Split, Task
+from snn_artsy.learners.builders import check_stream
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.observer import SynapseObserver
@@ -135,10 +136,10 @@ def prepare(
     of_trunk = 0 if first is None else backbone.trunk_products(first)
     check_cost(config, backbone.dim, sizes, free_memory(), of_trunk)
     shared = backbone if in_blocks else None
-    for name in config.learners:
-        if not LEARNERS.origin(
-            name
-        ):  # built-in ones refuse bad settings here, before it takes time
+    for name in config.learners:  # which refuse bad settings here, before it takes time
+        if LEARNERS.origin(name):
+            check_stream(name, LEARNERS[name], config)
+        else:
             build(name, Setting(config, backbone.dim, device, backbone=shared))
     before = backbone.weights_sha256()
     used = {"train": (source.train, every), "test": (source.test, stream.test_index)}

@@ -14,6 +14,7 @@ from rich.console import Console
 from snn_artsy.checks import NotFinite, require_finite
 from snn_artsy.config import RunConfig
 from snn_artsy.evaluation.measures import StepAnswers, measure, measure_domains
+from snn_artsy.evaluation.metrics import a_auc
 from snn_artsy.learners import build as build_learner
 from snn_artsy.learners import build_snn
 from snn_artsy.learners.base import Learner
@@ -98,6 +99,8 @@ def run_learner(
     if keep is not None:
         keep += steps
     measures = measure(steps, stream.task_of_label)
+    if config.data.stream == "online":
+        measures["a_auc"] = a_auc(measures["a_t"], [len(task.train) for task in stream.tasks])
     if len(stream.domains) > 1:
         domains = [task.domain for task in stream.tasks]
         measures |= measure_domains(steps[-1], stream.task_of_label, domains)

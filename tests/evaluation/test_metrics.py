@@ -82,6 +82,25 @@ def test_accuracy_matrix_of_an_unfinished_run_has_the_steps_done() -> None:
     assert m.accuracy_matrix([[0]], [[0]], TASK_OF_LABEL).tolist() == [[1.0]]
 
 
+def test_steps_that_bring_no_class_take_no_part() -> None:
+    """By hand: classes 0 and 1 come in step 0, class 2 in step 2, none in steps 1 and 3."""
+    predicted = [[0, 0], [0, 1], [0, 2, 2, 0], [1, 1, 2, 2]]
+    labels = [[0, 1], [0, 1], [0, 1, 2, 2], [0, 1, 2, 2]]
+    acc = m.accuracy_matrix(predicted, labels, [0, 0, 2])
+    expected = [[0.5, NAN, NAN, NAN], [1, NAN, NAN, NAN], [0.5, NAN, 0.5, NAN], [0.5, NAN, 1, NAN]]
+    np.testing.assert_array_equal(acc, expected)
+    counts = m.samples_per_task(labels[-1], [0, 0, 2], len(labels))
+    assert counts.tolist() == [2, 0, 2, 0]
+    assert m.accuracy_per_step(acc, counts).tolist() == [0.5, 1.0, 0.5, 0.75]
+    np.testing.assert_array_equal(m.new_accuracy(acc), [0.5, NAN, 0.5, NAN])
+    np.testing.assert_array_equal(m.old_accuracy(acc, counts), [NAN, 1.0, 0.5, 0.75])
+    assert m.forgetting_max_last(acc) == ((1 - 0.5) + (0.5 - 1)) / 2
+    assert m.forgetting_first_last(acc) == ((0.5 - 0.5) + (0.5 - 1)) / 2
+    assert m.forgetting_max_last([[0.5, NAN], [0.4, 0.6]]) == pytest.approx(0.1)
+    # one image, one image, six images: most of the curve is the last point's
+    assert m.a_auc([0.5, 1.0, 0.25], [1, 1, 6]) == pytest.approx((0.5 + 1 + 6 * 0.25) / 8)
+
+
 def test_accuracy_matrix_refuses_impossible_input() -> None:
     with pytest.raises(ValueError, match="not yet seen"):
         m.accuracy_matrix([[0, 0]], [[0, 2]], TASK_OF_LABEL)
@@ -247,7 +266,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
             m.gate_recall(shut, tasks)
     with pytest.raises(ValueError, match="2 steps, 1 label sets"):
         m.accuracy_matrix([[0], [0]], [[0]], TASK_OF_LABEL)
-    with pytest.raises(ValueError, match="2 tasks"):
+    with pytest.raises(ValueError, match="no test samples of task 1"):
         m.accuracy_matrix([[0]] * 3, [[0]] * 3, [0, 1])
     # one score column too few for the label, and just enough
     with pytest.raises(ValueError, match="label 2 has no column"):

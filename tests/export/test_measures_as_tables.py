@@ -43,6 +43,14 @@ def test_forgetting_is_the_metric(run: Run) -> None:
         assert np.mean(own) == pytest.approx(metrics.forgetting_max_last(matrix))
 
 
+def test_pieces_of_a_stream_without_new_classes_have_no_rows() -> None:
+    acc = np.array([[0.5, np.nan, np.nan], [0.4, np.nan, np.nan], [0.3, np.nan, 0.9]])
+    rows = [*KINDS["matrix"]({"accuracy_matrix": acc})]
+    assert [(r["step"], r["task"]) for r in rows] == [(0, 0), (1, 0), (2, 0), (2, 2)]
+    [lost] = KINDS["forgetting"]({"accuracy_matrix": acc})
+    assert (lost["task"], lost["best"], lost["last"]) == (0, 0.5, 0.3)
+
+
 def test_gates_are_the_recorded_ones(run: Run) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(run, "gates"))))
     assert {row["learner"] for row in rows} == {"artsy_ann", "artsy_snn"}

@@ -134,8 +134,8 @@ def of_ann(trained: Trained) -> dict[str, Cost]:
         assert isinstance(best, ArtsyBest)
         best.subnetworks = opened = trained.learner.subnetworks.sharing()
         _learn(best, trained)
-        gates = best.gates.discriminant()[0]
-        return {"artsy_best": of_networks(best, trained, opened.networks, opened, [gates])}
+        gates = [part.discriminant()[0] for part in best.gates.parts]
+        return {"artsy_best": of_networks(best, trained, opened.networks, opened, gates)}
     ann = build("artsy_ann", setting)
     assert isinstance(ann, ArtsyANN)
     _learn(ann, trained)

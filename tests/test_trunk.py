@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from small_vit import small_vit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from snn_artsy.backbone import FrozenBackbone, Trunk, extract_features
 from snn_artsy.backbone import trunk as trunk_module
-from snn_artsy.checks import NotFinite
+from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import ANNConfig, BackboneConfig, DataConfig, RunConfig
 from snn_artsy.data import ArraySplit
 from snn_artsy.files import Lock
@@ -272,3 +273,24 @@ def test_learners_have_the_same_numbers_however_much_is_kept(tmp_path: Path) -> 
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tokens at block 6 of 24 images: 18.4 kB, kept in" in said
     assert "18.4 kB, of which backbone.cache_gb keeps 0 B; the others are computed again" in said
+
+
+def test_parts_of_an_image_are_means_of_its_patches() -> None:
+    vit = small_vit()  # 2 x 2 patches
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    tokens = vit.trunk(images, 0)
+    found = vit.grid(tokens.half(), 2)
+    assert found.shape == (3, 2 * 2 * 16) and found.dtype == torch.float32
+    for image in range(3):
+        for row in range(2):
+            for column in range(2):
+                patch = tokens[image, 1, 1 + 2 * row + column].half().float()
+                part = found[image].reshape(2, 2, 16)[row, column]
+                torch.testing.assert_close(part, patch)
+    torch.testing.assert_close(vit.grid(tokens, 1), tokens[:, 1, 1:].mean(1))
+
+
+@pytest.mark.parametrize(("first", "n", "reason"), [(2, 1, "at least 2 blocks"), (0, 3, "2 x 2")])
+def test_parts_that_cannot_be_had_are_refused(first: int, n: int, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        small_vit().require_grid(first, n, "snn.tap")

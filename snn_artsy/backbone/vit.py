@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -215,6 +216,38 @@ class FrozenBackbone(nn.Module):
                 x = self._attended(number, out)
                 out = _after_mlp(self.vit.blocks[number], x)  # type: ignore[index]
         return out[:, 0].float()
+
+    def grid(self, tokens: Tensor, n: int) -> Tensor:
+        """What is where in an image, from the tokens of `trunk`: [B, 2, T, D] -> float32
+        [B, n * n * D].
+
+        Means of the patch tokens that leave block ``first`` over n x n equal parts of the image,
+        row by row. Parts overlap where n does not divide the patches (adaptive average pooling).
+        """
+        vit: Any = self.vit
+        patches = tokens[:, 1, vit.num_prefix_tokens :].float()
+        rows = patches.transpose(1, 2).unflatten(2, tuple(vit.patch_embed.grid_size))
+        return F.adaptive_avg_pool2d(rows, n).permute(0, 2, 3, 1).flatten(1)
+
+    def require_grid(self, first: int, n: int, key: str) -> None:
+        """Refuse parts of an image that cannot be had from the tokens of `trunk`.
+
+        Args:
+            key: Of the configuration, which asks for n x n parts.
+
+        Raises:
+            ConfigError: No patch's token is kept, or an image has fewer patches.
+        """
+        vit: Any = self.vit
+        rows, columns = vit.patch_embed.grid_size
+        if first == len(vit.blocks) - 1:
+            raise ConfigError(
+                key, "with ann.blocks 1 no patch's token is kept; use at least 2 blocks", n
+            )
+        if n > min(rows, columns):
+            raise ConfigError(
+                key, f"{self.name!r} has {rows} x {columns} patches; use fewer parts", n
+            )
 
     def require_class_token(self, first: int, n: int) -> None:
         """Refuse a block whose class token cannot be had from the tokens of `trunk`.

@@ -156,6 +156,10 @@ class RidgeGateConfig:
         within("artsy_ridge.projection", self.projection, 1, 1_000_000, "features")
 
 
+MOST_PARTS = 16
+"""Of an image's side: whatever looks at all of them grows with the square."""
+
+
 @dataclass(frozen=True)
 class BestGateConfig:
     """Artsy (ANN) with gates by class evidence, which the answer uses (learner ``artsy_best``; our
@@ -164,6 +168,8 @@ class BestGateConfig:
     Args:
         shrinkage: Of discriminants' covariances, towards a multiple of the identity; null: what
             their samples ask for (oracle approximating shrinkage; Chen et al. 2010).
+        grid: Gates also see what is where in the image: the means of the trunk's patch tokens over
+            so many times so many parts of it; 0: they do not.
         open: How many gates open, those of the likeliest tasks.
         gates: ``likeliest``; or a control: ``shuffled`` gives the tasks' probabilities to tasks in
             an order drawn for each sample; ``open`` takes all sub-networks, and all tasks for
@@ -172,6 +178,7 @@ class BestGateConfig:
     """
 
     shrinkage: float | None = None
+    grid: int = 0
     open: int = 3
     gates: Literal["likeliest", "shuffled", "open", "first", "shut"] = "likeliest"
 
@@ -179,6 +186,7 @@ class BestGateConfig:
         take_types(self, "artsy_best.")
         if self.shrinkage is not None:
             require(0 < self.shrinkage <= 1, "artsy_best.shrinkage", self.shrinkage, "use (0, 1]")
+        within("artsy_best.grid", self.grid, 0, MOST_PARTS, "parts")
         within("artsy_best.open", self.open, 1, 1_000_000, "gates")
         one_of("artsy_best.gates", self.gates, ("likeliest", "shuffled", "open", "first", "shut"))
 

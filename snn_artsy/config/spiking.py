@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import named, one_of, require, within
 from snn_artsy.config.circuits import CIRCUITS
+from snn_artsy.config.learners import MOST_PARTS
 from snn_artsy.config.plasticity import PlasticityConfig, sped_up
 from snn_artsy.config.presets import SNN_PRESETS
 from snn_artsy.config_builder import take_types
@@ -430,8 +431,9 @@ class SNNConfig:
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
         tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``;
-            ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units; or
-            ``block_K``: the class token after the frozen ViT's first K blocks.
+            ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units;
+            ``block_K``: the class token after the frozen ViT's first K blocks; or ``grid_G``: means
+            of the trunk's patch tokens over G x G parts of the image, G^2 times the units.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
@@ -461,10 +463,11 @@ class SNNConfig:
         one_of("snn.preset", self.preset, tuple(SNN_PRESETS))
         one_of("snn.mode", self.mode, ("full", "gate"))
         require(
-            self.tap in ("h0", "first") or self.tapped_block is not None,
+            self.tap in ("h0", "first") or bool(self.tapped_block or self.tapped_grid),
             "snn.tap",
             self.tap,
-            "use h0, first, or the class token after a block: block_1, block_2, ...",
+            "use h0, first, the class token after a block (block_1, block_2, ...), or parts of the "
+            f"image (grid_1 to grid_{MOST_PARTS})",
         )
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         require(
@@ -545,9 +548,15 @@ class SNNConfig:
         found = re.fullmatch(r"block_([1-9][0-9]{0,3})", self.tap)
         return int(found[1]) if found else None
 
+    @property
+    def tapped_grid(self) -> int | None:
+        """G of ``tap: grid_G``; None: another tap."""
+        found = re.fullmatch(r"grid_([1-9][0-9]?)", self.tap)
+        return int(found[1]) if found and int(found[1]) <= MOST_PARTS else None
+
     def tapped(self, dim: int) -> int:
         """Size of what drives the silent synapses, for an h_0 of size ``dim``."""
-        return 2 * dim if self.tap == "first" else dim
+        return dim * (self.tapped_grid or 1) ** 2 * (2 if self.tap == "first" else 1)
 
     def n_inputs(self, dim: int) -> int:
         """Presynaptic units of every sub-network that features of size ``dim`` drive."""

@@ -387,6 +387,7 @@ WHERE_USED: tuple[Use, ...] = (
         _opens_likeliest,
         of_learners=True,
     ),
+    _any(("artsy_best",), ("artsy_best.grid",)),
     Use(
         ("artsy_best.open",),
         "with artsy_best.gates likeliest or shuffled",

@@ -183,7 +183,8 @@ def artsy_ann_ridge(s: Setting) -> ArtsyANN:
 def artsy_best(s: Setting) -> ArtsyBest:
     """Artsy (ANN) with gates by class evidence, which the answer uses."""
     c, networks = s.config, s.subnetworks()
-    return ArtsyBest(c.artsy_best, c.ann, networks, s.device, s.seed, s.exemplars())
+    own = (s.device, s.seed, s.exemplars(), s.backbone)
+    return ArtsyBest(c.artsy_best, c.ann, networks, *own)
 
 
 def whitened_ncm(s: Setting) -> WhitenedNCM:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Protocol
 
 import torch
@@ -10,6 +12,12 @@ from torch import Tensor, nn
 
 from snn_artsy.checks import require_finite
 from snn_artsy.config import ANNConfig
+from snn_artsy.learners.class_evidence import (
+    SHARES,
+    TEMPERATURES,
+    negative_log_likelihood,
+    pool_costs,
+)
 from snn_artsy.learners.ridge import RandomRidge
 from snn_artsy.learners.state import below, listed, number, numbered, under
 from snn_artsy.synapses.encoding import shrunk, within_class_scatter
@@ -161,6 +169,87 @@ class DiscriminantGates:
         self.means = listed(state, "discriminant.means.")
         self.freedom = int(state["discriminant.freedom"])
         self._solved = None
+
+    # nothing is drawn: learning goes on from what answers
+    checkpoint, restore = state_dict, load_state_dict
+
+
+class PooledDiscriminants:
+    """Evidence of a discriminant, pooled with that of one beside it which sees something else.
+
+    g_c = (1 - w) g_c1 + w g_c2 T_1 / T_2, so that both are in units of the first one. T_1 and T_2
+    say how far each can be trusted, and w whom more: they are likeliest for validation samples that
+    no discriminant was fitted to, each asked when its task came (our definition; a logarithmic
+    opinion pool, Genest & Zidek 1986).
+
+    Args:
+        shrinkage: Of each (`DiscriminantGates`).
+        beside: There is a second one; or the first one's evidence stands as it is.
+    """
+
+    def __init__(self, shrinkage: float | None, beside: bool, device: torch.device | str) -> None:
+        self.parts = [DiscriminantGates(shrinkage) for _ in range(1 + beside)]
+        n = len(TEMPERATURES)
+        self.costs = torch.zeros(len(self.parts), n, dtype=torch.float64, device=device)
+        self.pools = torch.zeros(len(SHARES), n, dtype=torch.float64, device=device)
+
+    def add_task(
+        self,
+        train: Sequence[Tensor],
+        labels: Tensor,
+        held: Sequence[Tensor],
+        held_labels: Tensor,
+    ) -> Tensor:
+        """Learn a task from all its samples, and find out whom to trust.
+
+        Args:
+            train, held: What each discriminant sees of training and validation samples, [n, D_i].
+
+        Returns:
+            Evidence for the validation samples by training samples alone, float64 [n, C].
+        """
+        both = torch.cat([labels, held_labels])
+        of_held = []
+        for i, part in enumerate(self.parts):
+            tried = deepcopy(part)
+            tried.add_task(train[i], labels)
+            of_held.append(tried.class_scores(held[i]))
+            part.add_task(torch.cat([train[i], held[i]]), both)
+        if len(of_held) > 1:
+            costs = [negative_log_likelihood(own, held_labels) for own in of_held]
+            self.costs = self.costs + torch.stack(costs)
+            first, beside = self._in_units_of_the_first(of_held)
+            self.pools = self.pools + pool_costs(beside, first, held_labels)
+        return self._pool(of_held)
+
+    def class_scores(self, features: Sequence[Tensor]) -> Tensor:
+        """g_c of every class so far: [B, D_i] each -> float64 [B, C]."""
+        each = zip(self.parts, features, strict=True)
+        return self._pool([part.class_scores(seen) for part, seen in each])
+
+    def _pool(self, each: list[Tensor]) -> Tensor:
+        if len(each) == 1:
+            return each[0]
+        first, beside = self._in_units_of_the_first(each)
+        w = SHARES[int(self.pools.argmin()) // len(TEMPERATURES)]
+        return w * beside + (1.0 - w) * first
+
+    def _in_units_of_the_first(self, each: list[Tensor]) -> tuple[Tensor, Tensor]:
+        of_first, of_beside = (TEMPERATURES[k] for k in self.costs.argmin(1).tolist())
+        return each[0], each[1] * (of_first / of_beside)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = self.parts[0].state_dict()
+        if len(self.parts) > 1:
+            state |= under("beside.", self.parts[1].state_dict())
+            state |= {"discriminant.costs": self.costs, "discriminant.pools": self.pools}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.parts[0].load_state_dict(state)
+        if len(self.parts) > 1:
+            self.parts[1].load_state_dict(below(state, "beside."))
+            self.costs, self.pools = state["discriminant.costs"], state["discriminant.pools"]
 
     # nothing is drawn: learning goes on from what answers
     checkpoint, restore = state_dict, load_state_dict

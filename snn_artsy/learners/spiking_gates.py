@@ -19,7 +19,7 @@ from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.replay import Exemplars, build_replay
 from snn_artsy.learners.state import below, under
-from snn_artsy.learners.subnetworks import adapters_of, in_parts
+from snn_artsy.learners.subnetworks import adapters_of, in_parts, parts_of_images
 from snn_artsy.learners.tasks import take, whole
 from snn_artsy.learners.wake_and_sleep import Control, TaughtSubnetworks
 from snn_artsy.observer import NullObserver, SynapseObserver
@@ -68,9 +68,11 @@ class SpikingGates(TaughtSubnetworks):
         super().__init__(config, replay, driving, device, seed, observer, control)
         self.gate, self.subnetworks, self.size = gate, subnetworks, dim
         self.backbone, units = backbone, subnetworks.ann.bottleneck
+        first = backbone.first_adapted(subnetworks.ann.blocks)
         if config.tapped_block is not None:
-            first = backbone.first_adapted(subnetworks.ann.blocks)
             backbone.require_class_token(first, config.tapped_block)
+        if config.tapped_grid is not None:
+            backbone.require_grid(first, config.tapped_grid, "snn.tap")
         require(
             config.teacher.source == "classes" or config.neuron.per_class <= units,
             "snn.neuron.per_class",
@@ -128,12 +130,14 @@ class SpikingGates(TaughtSubnetworks):
         return taught_by_units(active, train.labels, task.classes, self.config.neuron.per_class)
 
     def driven_by(self, batch: Batch) -> Tensor:
-        """What drives the silent synapses: h_0 or a block's class token [B, D], or [h_0, beta h_1],
-        [B, 2D]."""
+        """What drives the silent synapses: h_0 or a block's class token [B, D], [h_0, beta h_1],
+        [B, 2D], or parts of the image, [B, grid^2 D]."""
         if self.config.tap == "h0":
             return batch.features
         if (n := self.config.tapped_block) is not None:
             return in_parts(batch, lambda part: self._class_token(part.tokens, n))
+        if self.config.tapped_grid is not None:
+            return parts_of_images(batch, self.backbone, self.config.tapped_grid)
         return self._with_first(batch, self._first(batch))
 
     def _class_token(self, tokens: Tensor, n: int) -> Tensor:

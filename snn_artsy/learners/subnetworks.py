@@ -57,12 +57,13 @@ class Bottleneck(nn.Module):
         return self.scale * self.up(hidden)
 
 
-def in_parts(batch: Batch, of_part: Callable[[Batch], Tensor]) -> Tensor:
-    """What a function gives for a batch, a bounded number of images at a time: [B, D]."""
+def in_parts(batch: Batch, of_part: Callable[[Batch], Tensor], width: int | None = None) -> Tensor:
+    """What a function gives for a batch, a bounded number of images at a time: [B, width], by
+    default [B, D]."""
     device = batch.index.device
     rows = torch.arange(len(batch), device=device).split(ANSWER_BATCH[device.type])
-    parts = [of_part(take(batch, r)) for r in rows]
-    return torch.cat([batch.features[:0], *parts])
+    parts = [of_part(take(batch, r)).to(device) for r in rows]
+    return torch.cat([batch.features.new_zeros(0, width or batch.features.shape[1]), *parts])
 
 
 class HeadAdapter(Bottleneck):
@@ -291,6 +292,13 @@ def embed_training(network: SubNetwork, task: Task) -> Tensor:
     """h_0 + h_t of one sub-network for all of a task's training and validation samples, [n, D]: of
     all of them at once it would take N times a task's features."""
     return torch.cat([embed([network], part)[:, 0] for part in (task.train, task.validation)])
+
+
+def parts_of_images(batch: Batch, backbone: FrozenBackbone, n: int) -> Tensor:
+    """What is where in each image, from the tokens that sub-networks go on from
+    (`FrozenBackbone.grid`): [B, n * n * D]."""
+    width = n * n * batch.features.shape[1]
+    return in_parts(batch, lambda part: backbone.grid(part.tokens, n), width)
 
 
 def passes(networks: Sequence[SubNetwork], batch: Batch, with_h0: bool) -> Tensor:

@@ -90,6 +90,8 @@ def _learnt(config: RunConfig, name: str, dim: int, tasks: Sequence[TaskSize]) -
     wide = {"ranpac": config.ranpac.projection, "artsy_ann_ridge": config.artsy_ridge.projection}
     if name == "artsy_best":
         n_bytes += 24 * dim**2  # its covariance is that of [h_0, h_0 + h_1]
+        seen = config.artsy_best.grid**2 * dim  # of the image's parts
+        n_bytes += 8 * (seen**2 + classes * seen)
     if name == "artsy_best" or (name == "artsy_snn" and config.ann.placement == "blocks"):
         # scatter and class means of [h_0, h_0 + h_1, h_0 + h_t] for each sub-network
         n_bytes += n * 8 * (9 * dim**2 + 3 * classes * dim)

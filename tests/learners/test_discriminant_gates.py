@@ -1,5 +1,7 @@
 """Discriminant gates against scikit-learn's LDA, by hand, and in any order of tasks."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DiscriminantConfig
-from snn_artsy.learners.gates import DiscriminantGates
+from snn_artsy.learners.class_evidence import SHARES, TEMPERATURES
+from snn_artsy.learners.gates import DiscriminantGates, PooledDiscriminants
 
 DIM, PER_TASK = 6, 3
 
@@ -82,3 +85,48 @@ def test_bad_settings_are_named() -> None:
         DiscriminantConfig(scale=0.0)
     with pytest.raises(ConfigError, match=r"artsy_lda\.shrinkage"):
         DiscriminantConfig(shrinkage=0.0)
+
+
+def test_a_pool_trusts_whoever_tells_classes_of_new_samples() -> None:
+    generator = torch.Generator().manual_seed(2)
+
+    def drawn(n: int, classes: range) -> tuple[list[Tensor], Tensor]:
+        labels = torch.tensor(list(classes)).repeat_interleave(n)
+        means = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
+        clear = 2.0 * means[labels] + torch.randn(len(labels), 4, generator=generator)
+        vague = torch.randn(len(labels), 3, generator=generator)  # tells nothing
+        return [vague, clear], labels
+
+    def cost(scores: Tensor, labels: Tensor, temperature: float) -> float:
+        each = zip(scores, labels.tolist(), strict=True)
+        return -sum(float((own / temperature).log_softmax(0)[label]) for own, label in each)
+
+    pooled, alone = PooledDiscriminants(None, True, "cpu"), [DiscriminantGates(None) for _ in "12"]
+    costs, of_pools = np.zeros((2, len(TEMPERATURES))), np.zeros((len(SHARES), len(TEMPERATURES)))
+    for classes in (range(2), range(2, 4), range(4, 6)):
+        train, labels = drawn(12, classes)
+        held, held_labels = drawn(5, classes)
+        of_held = []
+        for i, one in enumerate(alone):
+            tried = deepcopy(one)
+            tried.add_task(train[i], labels)
+            of_held.append(tried.class_scores(held[i]))
+            costs[i] += [cost(of_held[i], held_labels, t) for t in TEMPERATURES]
+            one.add_task(torch.cat([train[i], held[i]]), torch.cat([labels, held_labels]))
+        first, beside = (TEMPERATURES[k] for k in costs.argmin(1))
+        pools = [(1 - w) * of_held[0] + w * of_held[1] * first / beside for w in SHARES]
+        of_pools += [[cost(pool, held_labels, t) for t in TEMPERATURES] for pool in pools]
+        chosen = int(of_pools.min(1).argmin())
+        evidence = pooled.add_task(train, labels, held, held_labels)
+        torch.testing.assert_close(evidence, pools[chosen])
+    assert SHARES[chosen] > 0.5  # of what is clear
+    seen, _ = drawn(4, range(6))
+    w, (vague, clear) = (
+        SHARES[chosen],
+        (one.class_scores(x) for one, x in zip(alone, seen, strict=True)),
+    )
+    expected = (1 - w) * vague + w * clear * first / beside
+    torch.testing.assert_close(pooled.class_scores(seen), expected)
+    again = PooledDiscriminants(None, True, "cpu")
+    again.load_state_dict(pooled.state_dict())
+    torch.testing.assert_close(again.class_scores(seen), expected)

@@ -10,12 +10,13 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from small_vit import BLOCKS, DATA_CONFIG, DIM, N_TASKS, PER_TASK, small_vit, stream
+from small_vit import BLOCKS, DATA_CONFIG, DIM, N_TASKS, PER_TASK, in_blocks, small_vit, stream
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import (
     ANNConfig,
+    BestGateConfig,
     ConfigError,
     EncodingConfig,
     GateConfig,
@@ -25,6 +26,7 @@ from snn_artsy.config import (
     SNNConfig,
 )
 from snn_artsy.learners import Setting, build
+from snn_artsy.learners.artsy_best import ArtsyBest
 from snn_artsy.learners.base import Prediction
 from snn_artsy.learners.subnetworks import ANSWER_BATCH, BlockAdapters, HeadAdapter, builder, train
 from snn_artsy.learners.tasks import join, take
@@ -377,3 +379,21 @@ def test_a_sub_network_starts_where_the_last_one_ended(
         kept = kept or learner.subnetworks.networks  # type: ignore[attr-defined]
         for network, left in zip(kept, ended, strict=True):
             assert torch.equal(network.up.weight, left.up.weight)
+
+
+def test_the_best_gates_see_parts_of_the_image_too() -> None:
+    tasks, test = stream()
+    setting = in_blocks(artsy_best=BestGateConfig(open=2, grid=2))
+    learner = build("artsy_best", setting)
+    assert isinstance(learner, ArtsyBest)
+    for task in tasks:
+        learner.learn(task)
+    _, parts = learner._seen(test)
+    torch.testing.assert_close(parts, test.tokens[:, 1, 1:].flatten(1))
+    scores = learner.predict(test).scores
+    assert (scores.argmax(1) == test.labels).float().mean() > 0.9
+    again = build("artsy_best", setting)
+    again.load_state_dict(learner.state_dict())
+    torch.testing.assert_close(again.predict(test).scores, scores, rtol=0, atol=0)
+    with pytest.raises(ConfigError, match=r"artsy_best\.grid: .*2 x 2 patches"):
+        build("artsy_best", in_blocks(artsy_best=BestGateConfig(grid=3)))

@@ -106,12 +106,25 @@ def test_a_block_s_class_token_drives_the_silent_synapses() -> None:
     torch.testing.assert_close(answer.vit_passes, 1.0 + computed.sum(1))
 
 
+def test_parts_of_the_image_drive_the_silent_synapses() -> None:
+    learner = learnt("grid_2")
+    tokens = TEST.tokens[:, 1, 1:]  # 2 x 2 patches, each a part
+    torch.testing.assert_close(learner.driven_by(TEST), tokens.flatten(1), atol=1e-5, rtol=1e-5)
+    assert learner.layers[0].n_pre == 2 * 4 * DIM
+    votes = learner.predict(TEST).spike_scores
+    assert votes is not None and share_right(votes) > 0.4
+
+
 def test_taps_that_are_not_there_are_refused() -> None:
-    for tap in ("block_0", "block_", "h1", "block_01", "block_-1"):
-        with pytest.raises(ConfigError, match=r"snn\.tap: .* use h0, first, or the class token"):
+    for tap in ("block_0", "block_", "h1", "block_01", "block_-1", "grid_0", "grid_17", "grid_02"):
+        with pytest.raises(ConfigError, match=r"snn\.tap: .* use h0, first, the class token"):
             SNNConfig(tap=tap)
     with pytest.raises(ConfigError, match=r"snn\.tap: .*'small' has 3 blocks; use at most block_3"):
         untaught(replace(QUICK_SNN, tap="block_4"))
+    with pytest.raises(ConfigError, match=r"snn\.tap: .*2 x 2 patches; use fewer parts"):
+        untaught(replace(QUICK_SNN, tap="grid_3"))
+    with pytest.raises(ConfigError, match=r"snn\.tap: .*use at least 2 blocks"):
+        untaught(replace(QUICK_SNN, tap="grid_1"), ann=replace(BLOCKS, blocks=1))
     last_two = replace(BLOCKS, blocks=2)
     untaught(replace(QUICK_SNN, tap="block_2"), ann=last_two)
     with pytest.raises(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from snn_artsy.checks import ConfigError, between, within
+from snn_artsy.checks import ConfigError, between, require, within
 from snn_artsy.config import check_threads
 from snn_artsy.config_builder import take_types
 
@@ -20,6 +20,26 @@ MOST_CONTACTS = 10_000_000
 """Of a protocol: some hundred MB."""
 MOST_CHANGES = 1_000_000_000
 """Contacts times presentations: about an hour."""
+
+
+MOST_HOURS = 1.0
+"""Of a simulation in steps."""
+
+
+def patience(key: str, value: object, n_steps: float, n_contacts: float = 1) -> None:
+    """Refuse a simulation in Python, step by step, that would take hours, before it begins.
+
+    A step takes some 0.7 ms, and 20 ns more for each contact.
+
+    Args:
+        key, value: What it can be made shorter by, and its value.
+
+    Raises:
+        ConfigError: Names the key, and how long it would take.
+    """
+    hours = n_steps * (7e-4 + 2e-8 * n_contacts) / 3600.0
+    remedy = f"{n_steps:,.0f} steps would take about {hours:,.0f} hours; simulate less at a time"
+    require(hours <= MOST_HOURS, key, value, remedy)
 
 
 def sizes(parameters: object, most: int, **least: int) -> None:

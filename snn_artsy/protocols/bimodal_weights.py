@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from snn_artsy.checks import between, duration, positive, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLUE, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
+from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience, unlike_published
 from snn_artsy.rules import PairSTDP, Signals
 
 # A+ = .01 and A- = 1.05 A+, in units of g_max
 ADDITIVE = PairSTDP(a_plus=0.01, a_minus=0.0105, tau_plus_ms=20.0, tau_minus_ms=20.0)
 LEAST_AT_BOUNDS = 0.7
+MOST_NUMBERS = 100_000_000  # of spikes drawn at once
 # The example itself in Brian2 2.9 (cython, steps of .1 ms, seed 1) after 100 s.
 BRIAN2_S, BRIAN2_SHARE, BRIAN2_TOLERANCE = 100, 0.641, 0.05
 
@@ -73,6 +74,11 @@ class Parameters:
         steps = 1000.0 / self.dt_ms
         whole = steps >= 1 and abs(steps - round(steps)) < 1e-6 * steps
         require(whole, "dt_ms", self.dt_ms, "use a step of which a whole number fills a second")
+        # the inputs of a second are drawn at once
+        most = int(MOST_NUMBERS / steps)
+        within("n_inputs", self.n_inputs, 1, most)
+        seconds = self.duration_s + self.control_s
+        patience("duration_s", self.duration_s, steps * seconds, self.n_inputs)
         within("rate_hz", self.rate_hz, 0, steps, "Hz, one spike a step")
         positive("g_max", self.g_max)
         for name in ("e_e_mV", "v_reset_mV", "e_l_mV"):

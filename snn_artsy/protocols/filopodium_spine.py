@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from snn_artsy.checks import between, within
+from snn_artsy.checks import between, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
@@ -26,6 +26,8 @@ from snn_artsy.protocols.correlated_inputs import Course, simulate
 from snn_artsy.rules import FilopodiumSpine, PairSTDP
 
 MU_SPINE = {"total": 0.1, "partial": 0.15, "none": 0.3}  # what is overwritten, in their words
+
+MOST_UPDATES = 1e11  # of weights, by each rule: about an hour
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class Parameters:
         between("kappa", self.kappa, 0, 100)
         for name in ("a_plus", "alpha"):
             between(name, getattr(self, name), 0, 10)
+        n_steps = 1000.0 * (self.a_s + self.b_s) / self.dt_ms
+        remedy = f"so many inputs for {n_steps:,.0f} steps take hours; make one of both smaller"
+        require(self.n_inputs * n_steps <= MOST_UPDATES, "n_inputs", self.n_inputs, remedy)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from snn_artsy.config_builder import build, take_types
 from snn_artsy.config_sources import layered
 from snn_artsy.observer import FUNCTIONAL, SILENT
 from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience
 from snn_artsy.protocols.times_file import Trains, read_trace, read_trains, trace_of, trains_of
 from snn_artsy.registry import RULES
 from snn_artsy.rules import (
@@ -347,6 +347,7 @@ def _steps(
         if len(start_ms) * n_contacts > MOST_SAMPLES:
             what = f"{len(start_ms):,} spikes of {n_contacts:,} contacts"
             raise ConfigError("pre", f"{what} are too many samples; give shorter or fewer trains")
+        patience("pre", f"{len(start_ms):,} spikes", len(start_ms), n_contacts)
         # a last step of no length would not be one
         return start_ms, np.diff(start_ms, append=last_ms + max(p.after_ms, p.dt_ms))
     n_steps = math.floor(last_ms / p.dt_ms + 0.5) + 1
@@ -358,7 +359,7 @@ def _steps(
         remedy = f"give {n_steps} steps of {p.dt_ms:g} ms or more, of {n_post} neurons"
         require(fits, "v_mv", recorded, remedy)
         n_steps = len(v_mV)
-    require(n_steps <= 100_000_000, "dt_ms", p.dt_ms, "too many steps: use a longer one")
+    patience("dt_ms", p.dt_ms, n_steps, n_contacts)
     too_many = n_steps // _every(p, exact) * n_contacts > MOST_SAMPLES
     require(not too_many, "sample_ms", p.sample_ms, "too many samples: use a longer time")
     return p.dt_ms * np.arange(n_steps, dtype=np.float64), np.full(n_steps, p.dt_ms)

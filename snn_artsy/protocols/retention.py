@@ -12,6 +12,7 @@ from snn_artsy.checks import require, within
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.learners import build_snn
+from snn_artsy.learners.tasks import join
 from snn_artsy.plots.style import BLUE, GREEN, ORANGE, VERMILLION, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.runs.evaluate import evaluate
@@ -63,11 +64,9 @@ def retention(session: Session, p: Parameters = DEFAULTS) -> Outcome:
                 assert votes is not None
                 own = votes[:, : int((task_of == 0).sum())]
                 accuracy[k, s, step] = float((own.argmax(1) == first.labels).float().mean())
-            everything = [test for _, test in features.tasks]
-            right = [evaluate(learner, test, task_of, oracle=False) for test in everything]
-            n = sum(len(answers.labels) for answers in right)
-            hits = sum(int(np.sum(a.spike_predicted == a.labels)) for a in right)
-            last[k, s] = hits / n
+            everything = join([test for _, test in features.tasks])
+            answers = evaluate(learner, everything, task_of, oracle=False)
+            last[k, s] = float(np.mean(answers.spike_predicted == answers.labels))
     gain = last[CELLS.index((True, True))] - last[CELLS.index((False, True))]
     checks = (
         Check("A_last from spikes lost without consolidation, old networks plastic",

@@ -34,8 +34,7 @@ def run_protocols(
     Raises:
         ConfigError: They did and it is not to be replaced, or ``out`` can't be written.
     """
-    if not overwrite:
-        check_free(names, out)
+    check_free(names, out, overwrite)
     other_rows(names, out)  # a list that cannot be read is found out before anything runs
     entries: list[dict[str, Any]] = []
     for k, name in enumerate(names):

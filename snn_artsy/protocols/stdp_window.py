@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from snn_artsy.checks import one_of, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
-from snn_artsy.protocols.base import Check, Column, Outcome, Session
+from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, nmda_gate
 
@@ -58,6 +58,8 @@ class Parameters:
         steps = 1.0 / self.dt_ms
         whole = abs(steps - round(steps)) < 1e-6 * steps
         require(whole, "dt_ms", self.dt_ms, "use a step of which a whole number fills a ms")
+        steps_a_pair = 2.0 * (self.largest_lag_ms + 1) / self.dt_ms
+        patience("n_pairs", self.n_pairs, self.n_pairs * steps_a_pair, 2.0 * self.largest_lag_ms)
         within("mg_mM", self.mg_mM, 0.2, 100.0, "mM")
         one_of("pair.bounds_of", self.pair.bounds_of, ("additive",))
         one_of("triplet.pairing", self.triplet.pairing, ("all_to_all",))

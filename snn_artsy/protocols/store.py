@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from snn_artsy import output
 from snn_artsy.checks import ConfigError
 from snn_artsy.files import whole
-from snn_artsy.output import refuse, writing
+from snn_artsy.output import writing
 from snn_artsy.plots.style import rendered
 from snn_artsy.protocols.base import Check, Column, Outcome
 from snn_artsy.provenance import provenance
@@ -25,17 +25,18 @@ _FIGURES = ("png", "pdf")
 _LIST = "protocols.json"
 
 
-def check_free(names: Sequence[str], directory: Path) -> None:
-    """Whether protocols, named as on the command line, would replace nothing.
+def check_free(names: Sequence[str], directory: Path, overwrite: bool) -> None:
+    """Whether what protocols, named as on the command line, leave can be written, before there is
+    anything to write.
 
     Raises:
-        ConfigError: They would.
+        ConfigError: It would replace something that is not to be replaced, or the place can't be
+            written.
     """
     for name in names:
         for kind in ("h5", *_FIGURES):
-            path = directory / f"{name.replace('-', '_')}.{kind}"
-            if os.path.lexists(path):
-                refuse(path)
+            output.check_free(directory / f"{name.replace('-', '_')}.{kind}", overwrite)
+    output.check_free(directory / _LIST, overwrite=True)
 
 
 def other_rows(names: Sequence[str], directory: Path) -> list[dict[str, Any]]:

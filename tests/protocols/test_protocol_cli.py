@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from snn_artsy import cli, protocols, registry
-from snn_artsy.protocols import parameters, store
+from snn_artsy.protocols import parameters, run_all, store
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.registry import Registry
 
@@ -82,6 +82,24 @@ def test_all_goes_on_after_a_failure(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fakes")
 def test_one_that_breaks_off_is_a_failure(tmp_path: Path) -> None:
     assert run("broken", "--out", str(tmp_path)) == 1
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_all, "perform", lambda *_: pytest.fail("it was computed"))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    (tmp_path / "taken" / "good.h5").mkdir(parents=True)
+    for out, more in (
+        (file, ()), (file / "below", ()), (file, ("--overwrite",)),
+        (tmp_path / "taken", ("--overwrite",)), (tmp_path / ("long" * 100), ()),
+    ):  # fmt: skip
+        assert run("good", "--out", str(out), *more) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("snn-artsy: out: ") and said.count("\n") == 1, said
+    assert file.read_text() == "mine" and {p.name for p in tmp_path.iterdir()} == {"file", "taken"}
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -290,6 +290,24 @@ def test_a_product_of_sizes_is_bounded() -> None:
             build(parameters_of(name), given)
 
 
+def test_what_takes_hours_is_told_before_it_begins() -> None:
+    """Sizes that are each within their bounds, and together too much."""
+    for name, given, said in (
+        ("bimodal-weights", {"duration_s": 100_000}, "duration_s: .* would take about 20 hours"),
+        ("bimodal-weights", {"dt_ms": 0.01}, "duration_s: .* hours; simulate less"),
+        ("bimodal-weights", {"n_inputs": 1_000_000}, "n_inputs: .* use 1 to 100,000"),
+        ("stdp-window", {"n_pairs": 10_000, "dt_ms": 0.01}, "n_pairs: .* hours"),
+        ("filopodium-spine", {"b_s": 36_000, "n_inputs": 100_000}, "n_inputs: .* hours"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{said}"):
+            build(parameters_of(name), given)
+    assert build(parameters_of("bimodal-weights"), {"duration_s": 3000})
+    for rule, key in (("voltage", "dt_ms"), ("pair", "pre")):
+        spikes = [0.0, 1e8] if rule == "voltage" else np.arange(6e6)
+        with pytest.raises(ConfigError, match=f"^{key}: .* hours"):
+            protocols.pairing(pre_ms=spikes, post_ms=[1.0], rule=rule)
+
+
 def test_lists_of_conditions_hold_each_once() -> None:
     for name, key, values in (
         ("critical-period", "circuits", ([], ["v1_adult", "v1_adult"])),

@@ -1,5 +1,6 @@
 """Protocols on a trained run: a run can be loaded again, lesions and drugs do what they must."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import yaml
 from synthetic_features import DIM, gaussian_stream
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.config import RunConfig
+from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete
 from snn_artsy.learners import Setting, build_snn
 from snn_artsy.observer import SILENT
+from snn_artsy.protocols import retention
 from snn_artsy.protocols.base import Check, Session
 from snn_artsy.protocols.lesion import DEFAULTS, _cut, _drive, lesion
 from snn_artsy.protocols.pharmacology import pharmacology
@@ -108,6 +110,17 @@ def test_apv_does_not_stop_a_rule_without_receptors(tmp_path: Path, trained: Pat
     outcome = pharmacology(Session(seed=1, run=directory))
     failed = {check.name for check in outcome.checks if not check.passed}
     assert failed == {"contacts converted under APV", "from spikes, APV in training"}
+
+
+def test_retention(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = partial(DataConfig, class_range=(0, 4), train_per_class=8, test_per_class=4)
+    monkeypatch.setattr(retention, "DataConfig", few)
+    outcome = retention.retention(Session(seed=1), retention.Parameters(n_seeds=2, n_tasks=2))
+    accuracy, last = (outcome.data[k].values for k in ("task1_accuracy", "a_last_spikes_only"))
+    assert accuracy.shape == (4, 2, 2) and last.shape == (4, 2)
+    assert len(np.unique(last)) > 1 and last.max() > 0.5
+    _, frozen = outcome.checks  # consolidation has nothing to protect
+    assert frozen.passed and frozen.measured == 0
 
 
 def test_no_trained_run(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from snn_artsy.api import COMPARED, MOST_SEEDS
+from snn_artsy.api import COMPARED
 from snn_artsy.checks import ConfigError, within
-from snn_artsy.config import RunConfig
+from snn_artsy.config import MOST_SEEDS, RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import assignments, complete, read_config
 from snn_artsy.evaluation.statistics import crossed_mean, holm

@@ -1,4 +1,4 @@
-"""Settings x seeds of one learner on one data set -> a Markdown table with mean and sd.
+"""Settings x seeds of one learner on one data set -> a Markdown table, put into a page.
 
     python experiments/study.py experiments/studies/rules.yaml --seeds 5 --out runs/rules_digits
     python experiments/study.py experiments/studies/rules.yaml --out runs/rules_tiny --seeds 5 \
@@ -6,35 +6,35 @@
         --set backbone.checkpoint=FILE --workers 4
     ... --into experiments/RESULTS.md --name rules_digits
 
-A study is a YAML file: name of each setting -> keys that differ from the configuration; the learner
-is ``artsy_snn``, or what ``--learner`` names, or a setting's key ``learners`` (one name). Each
-setting is a comparison (`snn-artsy compare`) in a directory of its own below ``--out``, so that
-finished cells are kept when the command is run again. ``study.json`` has every value of the table.
+What `snn-artsy study` does, with the files that the results name: of a study as that command takes
+it (``vary`` or ``settings``), its own tables; of a file of bare settings, NAME: {key: value}, one
+table with mean and sd, and with ``--timing`` the timing index from two more learners. The learner
+is ``artsy_snn``, or what ``--learner`` names, or a setting's key ``learners`` (one name).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from snn_artsy.api import MOST_SEEDS
-from snn_artsy.checks import ConfigError, require, within
+from snn_artsy.api import STUDIED
+from snn_artsy.checks import require, within
 from snn_artsy.cli import script
-from snn_artsy.config import RunConfig
+from snn_artsy.config import MOST_SEEDS, RunConfig
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import assignments, complete, layered, read_config
 from snn_artsy.evaluation.statistics import mean_interval
 from snn_artsy.learners.shuffled import EQUAL_DENSITY, timing_indices
+from snn_artsy.printing import make_console
 from snn_artsy.registry import LEARNERS
-from snn_artsy.runs.compare import compare
+from snn_artsy.runs.study import KEYS as OF_A_STUDY
+from snn_artsy.runs.study import Setting, Study, carry_out, planned
+from snn_artsy.runs.tables import study_markdown
 from snn_artsy.runs.workers import Resources
 from snn_artsy.yaml_file import read_yaml
 
@@ -71,65 +71,60 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--columns", help="columns of the table, separated by commas")
     given = parser.parse_args(words)
-    settings = read_yaml(given.study, "study", f'"{given.study}"')
-    named = isinstance(settings, dict) and settings
+    content = read_yaml(given.study, "study", f'"{given.study}"')
+    named = isinstance(content, dict) and content
     require(bool(named), "study", str(given.study), "give a file of settings, NAME: {key: value}")
-    base = read_config(given.config) if given.config else {}
-    base = layered(base, assignments(given.set))
+    bare = not set(content) & set(OF_A_STUDY)
+    shared = {} if bare else {k: v for k, v in content.items() if k not in OF_A_STUDY}
+    about = {"settings": content} if bare else {k: content[k] for k in OF_A_STUDY if k in content}
     within("seeds", given.seeds, 1, MOST_SEEDS)
     if given.into is not None:
         page_with(given.into, given.name)
-    found = carry_out(settings, base, given)
-    text = table(found, given)
+    base = read_config(given.config) if given.config else {}
+    own = {"learners": [given.learner], "seed": given.first_seed}
+    base = layered({} if bare else STUDIED, base, own, shared, assignments(given.set))
+    study = planned(base, about | {"seeds": given.seeds}, given.out)
+    if given.timing:
+        study = with_controls(study)
+    resources = Resources(given.address, given.workers)
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = carry_out(study, given.out, make_console(), resources) | {"base": base}
+    add_timing(found, study)
+    file = given.out / "study.json"
+    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    text = table(found, given) if bare else "\n".join(study_markdown(found)) + "\n"
     print(text)
     if given.into:
         insert(given.into, given.name, text)
 
 
-def carry_out(
-    settings: dict[str, Any], base: dict[str, Any], given: argparse.Namespace
-) -> dict[str, Any]:
-    """Compare each setting's learner over seeds; what is written to ``study.json``."""
-    configs = {}
-    for name, over in settings.items():
-        out = given.out / re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
-        own = {"learners": [given.learner], "seed": given.first_seed, "out": str(out)}
-        configs[name] = build(RunConfig, complete(base, own, over or {}))
-    file = given.out / "study.json"
-    if file.is_file() and not any(Path(str(config.out)).is_dir() for config in configs.values()):
-        raise ConfigError(
-            "out", f'"{file}" has no cells beside it to go on from; choose another --out'
-        )
-    if given.timing:
-        for control in ("ShuffledTiming", "ShuffledTimingEqualDensity"):
-            LEARNERS.load(f"shuffled_timing:{control}")
-    resources = Resources(given.address, given.workers)
-    cells: dict[str, dict[str, float]] = {}
-    commits: set[str] = set()
-    for name, config in configs.items():
-        print(name)
-        learner, *_ = config.learners
-        if given.timing and learner == "artsy_snn" and config.snn.plasticity.rule != "none":
-            config = replace(config, learners=[learner, *SHUFFLED])
-        _, summary = compare(config, given.seeds, Console(quiet=True), resources)
-        for why in summary.get("failed", {}).values():
-            print(f"failed: {why}")
-        measures = summary["learners"].get(learner, {})
-        values = {key: measures[key]["values"] for key in KEYS if key in measures}
-        controls = {c: summary["learners"][c] for c in SHUFFLED if c in summary["learners"]}
-        for i, seed in enumerate(summary["seeds"]):
-            cell = {key: each[i] for key, each in values.items()}
+def with_controls(study: Study) -> Study:
+    """The same with the two shuffled controls beside each learner that has contacts to teach."""
+    for control in ("ShuffledTiming", "ShuffledTimingEqualDensity"):
+        LEARNERS.load(f"shuffled_timing:{control}")
+
+    def controlled(setting: Setting) -> Setting:
+        if setting.learner != "artsy_snn" or setting.config.snn.plasticity.rule == "none":
+            return setting
+        config = replace(setting.config, learners=[setting.learner, *SHUFFLED])
+        return replace(setting, config=config)
+
+    return replace(study, settings={n: controlled(each) for n, each in study.settings.items()})
+
+
+def add_timing(found: dict[str, Any], study: Study) -> None:
+    """Add the timing index to the cells of settings that have the controls."""
+    for name, setting in study.settings.items():
+        file = setting.directory / "summary.json"
+        learners = json.loads(file.read_text(encoding="utf-8"))["learners"]
+        controls = {control: learners[control] for control in SHUFFLED if control in learners}
+        for i, seed in enumerate(found["seeds"]):
             of_seed = {
                 control: {key: numbers[key]["values"][i] for key in OF_SHUFFLED if key in numbers}
                 for control, numbers in controls.items()
             }
-            cell |= timing_indices(cell.get("a_last_spikes_only", 0.0), of_seed)
-            cells[f"{name}/{seed}"] = cell
-        commits |= set(summary["git_commits"])
-    found = {"cells": cells, "commits": sorted(commits), "study": settings, "base": base,
-             "device": summary["device"]}  # fmt: skip
-    file.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return found
+            if cell := found["cells"].get(f"{name}/{seed}"):
+                cell |= timing_indices(cell.get("a_last_spikes_only", 0.0), of_seed)
 
 
 def intervals(runs: dict[str, list[dict[str, float]]]) -> list[str]:

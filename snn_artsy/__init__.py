@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from snn_artsy.api import compare as compare
     from snn_artsy.api import resume as resume
     from snn_artsy.api import run as run
+    from snn_artsy.api import study as study
     from snn_artsy.config import RunConfig as RunConfig
     from snn_artsy.evaluation import metrics as metrics
     from snn_artsy.recording import open_run as open_run
@@ -41,7 +42,7 @@ _MODULES = {
     "metrics": "snn_artsy.evaluation.metrics",
 }
 _NAMES = {
-    **dict.fromkeys(("available", "compare", "resume", "run"), "snn_artsy.api"),
+    **dict.fromkeys(("available", "compare", "resume", "run", "study"), "snn_artsy.api"),
     "RunConfig": "snn_artsy.config",
     "load_trained": "snn_artsy.runs.trained",
     "open_run": "snn_artsy.recording",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ from rich.console import Console, Group
 from rich.jupyter import JupyterMixin
 
 from snn_artsy.checks import ConfigError, one_of, require, within
-from snn_artsy.config import RunConfig
+from snn_artsy.config import MOST_SEEDS, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert
-from snn_artsy.config_sources import complete, flat, read_config
+from snn_artsy.config_sources import complete, flat, layered, read_config
 from snn_artsy.files import at_home
 from snn_artsy.printing import make_console
 from snn_artsy.registry import KINDS
+from snn_artsy.runs.directory import claim, give_back
 
 if TYPE_CHECKING:
     from snn_artsy.runs.run import RunResult
@@ -40,6 +41,19 @@ class Comparison(JupyterMixin):
         tables = [comparison_table(self.summary)] if self.summary["learners"] else []
         tables += domains_table(self.summary)
         return Group(*tables, *([pairs_table(self.summary)] if self.summary["pairs"] else []))
+
+
+@dataclass(frozen=True)
+class StudyResult(JupyterMixin):
+    """Where a study lies, and what came out of it (``study.json``); shown as its tables."""
+
+    directory: Path
+    found: dict[str, Any] = field(repr=False)
+
+    def __rich__(self) -> Group:
+        from snn_artsy.runs.tables import contrasts_table, study_table
+
+        return Group(study_table(self.found), contrasts_table(self.found))
 
 
 def configured(
@@ -146,11 +160,69 @@ def compare(
     return Comparison(*compare(chosen, seeds, _console(verbose), Resources(workers=workers)))
 
 
-MOST_SEEDS = 10_000
-"""More are a slip; every one of them trains all learners."""
-
 COMPARED = {"data.train_share": 0.9}
 """Seeds of a comparison draw their own training images, or SimpleCIL would not vary at all."""
+
+STUDIED: dict[str, Any] = {**COMPARED, "learners": ["artsy_snn"]}
+"""Shared by the settings of a study, unless others are given."""
+
+
+def study(
+    about: Mapping[str, Any] | str | Path | None = None,
+    *,
+    hypothesis: str | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    measure: Sequence[str] | None = None,
+    seeds: int | None = None,
+    workers: int = 1,
+    verbose: bool = False,
+    **options: Any,
+) -> StudyResult:
+    """Vary keys, measure one learner over seeds, test the differences: ``snn-artsy study``.
+
+    Args:
+        about: A study's YAML file, or a mapping like one; what else is given beats it.
+        hypothesis: In words, for tables.
+        vary: Dotted key -> its values; every combination is a setting.
+        settings: In place of it: name -> keys of each setting; the first is the reference.
+        measure: Measures of a summary; default: forgetting, accuracy and conversions.
+        seeds: How many (default: 5), from the configuration's ``seed`` on.
+        workers: Seeds at a time; each has a process of its own if there are several.
+        verbose: Print progress and remarks.
+        options: Keys of a configuration that all settings share; ``learners`` is ``artsy_snn``
+            unless given.
+
+    Returns:
+        The study's ``directory`` and ``found`` (``study.json``); a notebook shows its tables.
+
+    Raises:
+        ConfigError: A key or a value cannot be used, or the directory holds something else.
+    """
+    from snn_artsy.runs.study import KEYS, carry_out, planned
+    from snn_artsy.runs.workers import Resources
+
+    if isinstance(about, (str, Path)):
+        about = read_config(str(about), KEYS)
+    require(about is None or isinstance(about, Mapping), "about", about, "give a YAML file")
+    content = dict(about or {})
+    typed = {"hypothesis": hypothesis, "vary": vary, "settings": settings, "measure": measure,
+             "seeds": seeds}  # fmt: skip
+    own = {key: content.pop(key) for key in KEYS if key in content}
+    own |= {key: value for key, value in typed.items() if value is not None}
+    base = layered(STUDIED, content, options)
+    keys = [key for key, _ in flat(options)]
+    where = base.pop("out", None)
+    planned(base, own, Path("runs"), keys)  # all is checked before a directory is made
+    out, made = claim(where, "study")
+    try:
+        found = carry_out(
+            planned(base, own, out, keys), out, _console(verbose), Resources(workers=workers)
+        )
+    except Exception:
+        give_back(made)
+        raise
+    return StudyResult(out, found)
 
 
 def available(kind: str) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from snn_artsy.api import COMPARED, MOST_SEEDS, Comparison
+from snn_artsy.api import COMPARED, STUDIED, Comparison, StudyResult
 from snn_artsy.checks import ConfigError, one_of, require, within
 from snn_artsy.commands import PROG, build_parsers
-from snn_artsy.config import RunConfig, check_threads
+from snn_artsy.config import MOST_SEEDS, RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, complete, layered, read_config
@@ -146,7 +146,7 @@ def _dispatch(arguments: list[str]) -> int:
     commands: dict[str, Callable[[Namespace], int]] = {"run": _run, "plot": _plot}
     commands |= {"info": _info, "protocol": _protocol, "compare": _compare, "resume": _resume}
     commands |= {"export": _export, "report": _report, "sweep": _sweep}
-    commands |= {"predict": _predict, "pack": _pack}
+    commands |= {"predict": _predict, "pack": _pack, "study": _study}
     if not arguments:
         names = ", ".join(commands)
         raise ConfigError("command", f"none given; choose from {names}, for example `{PROG} run`")
@@ -160,7 +160,7 @@ def _dispatch(arguments: list[str]) -> int:
     words = _load_own(words)
     keys: type | None = None
     of_protocol = ""
-    if command in ("run", "compare", "sweep"):
+    if command in ("run", "compare", "sweep", "study"):
         keys = RunConfig.whole()
     elif command == "protocol" and (of_protocol := _named_protocol(words)):
         keys = _parameters(of_protocol)
@@ -240,6 +240,38 @@ def _sweep(arguments: Namespace) -> int:
     return 1 if failed else 0
 
 
+def _study(arguments: Namespace) -> int:
+    from snn_artsy.runs.study import KEYS, carry_out, planned
+    from snn_artsy.runs.sweep import read_grid
+
+    given = vars(arguments)
+    names = [arguments.file] if arguments.file is not None else []
+    files = [read_config(name, KEYS) for name in (*names, *arguments.config)]
+    about = {key: file.pop(key) for file in files for key in KEYS if key in file}
+    base = layered(STUDIED, *files, _typed(arguments))
+    about |= {key: given[key] for key in ("measure", "seeds") if given[key] is not None}
+    if given["vary"] is not None:
+        about["vary"] = read_grid(given["vary"])
+    where, typed = base.pop("out", None), set(_typed(arguments)) - {"out"}
+    study = planned(base, about, Path("runs"), typed)  # all is checked before a directory is made
+    if arguments.print_config:
+        config = build(RunConfig, complete(base))
+        print(as_file(config, base), yaml_text(about), sep="", end="")
+        return 0
+    resources = _resources(arguments)
+    out, made = claim(where, "study")
+    console = make_console()
+    try:
+        study = planned(base, about, out, typed)
+        result = StudyResult(out, carry_out(study, out, console, resources))
+    except Exception:
+        give_back(made)
+        raise
+    show(console, result)
+    say(console, f"study.json, study.csv, study.md, study.pdf, cells: {out}")
+    return 1 if result.found["failed"] else 0
+
+
 def _resources(arguments: Namespace) -> Resources:
     from snn_artsy.runs.workers import Resources
 
@@ -278,10 +310,10 @@ def _load_own(words: Sequence[str]) -> list[str]:
     for word, following in zip(words, [*words, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         given: dict[str, Any] = {option.removeprefix("--"): value if equals else following}
-        if option == "--grid":
+        if option in ("--grid", "--vary"):
             from snn_artsy.runs.sweep import read_grid
 
-            given = read_grid(given["grid"])
+            given = read_grid(given[option.removeprefix("--")])
         for key, values in given.items():
             if option.startswith("--") and key in (*_NAMING, "own"):
                 texts = values if isinstance(values, list) else [values]

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from functools import lru_cache
 
 from snn_artsy import __version__
-from snn_artsy.api import COMPARED
+from snn_artsy.api import COMPARED, STUDIED
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import keys_of
 from snn_artsy.options import Parser
@@ -91,14 +91,30 @@ def build_parsers(
         "KEY=A,B;KEY=C,D",
     )
     sweep.option("workers", int | None, None, "Runs at a time here (default: by its cores).")
-    compare.option("workers", int, 1, "Seeds at a time here, each in a process of its own.")
-    for parser in (compare, sweep):
+    study = Parser(
+        prog=f"{PROG} study",
+        description="From a hypothesis to its figure: keys that are varied, measures, seeds; gives "
+        "tables with intervals, the figure and every cell. FILE holds `vary` (KEY: [value, value]) "
+        "or `settings` (NAME: {KEY: value}), `measure`, `seeds`, `hypothesis`, and any key of "
+        f"`{PROG} run` for all settings. learners is {', '.join(STUDIED['learners'])} and "
+        f"data.train_share {STUDIED['data.train_share']:g} unless given. The same command takes up "
+        "what is missing.",
+        configuration=configuration("study"),
+        short=short,
+    )
+    study.add_argument("file", nargs="?", metavar="FILE", help="The study, in YAML.")
+    study.option("vary", str | None, None, "In place of a file's.", "KEY=A,B;KEY=C,D")
+    study.option("measure", list[str] | None, None, "Measures of a run's summary.", "A,B")
+    study.option("seeds", int | None, None, "How many (default: the file's, or 5).")
+    for parser in (compare, study):
+        parser.option("workers", int, 1, "Seeds at a time here, each in a process of its own.")
+    for parser in (compare, sweep, study):
         where = "Of a Ray cluster, or auto; default: this machine."
         parser.option("address", str | None, None, where)
         parser.option("cpus_per_run", int, 1, "Cores of each of these processes.")
         parser.option("gpus_per_run", float, 0.0, "GPUs of each; fractions share one.")
     protocol = _protocol(protocol_name, keys)
-    for parser in (run, compare, sweep, protocol):
+    for parser in (run, compare, sweep, study, protocol):
         parser.option("own", str | None, None, _OWN, "MODULE:NAME,..")
         parser.add_argument(
             "--config", action="append", default=[], metavar="FILE",
@@ -197,7 +213,7 @@ def build_parsers(
     export.option("overwrite", bool, False, _OVERWRITE)
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
     parsers |= {"resume": resume, "export": export, "report": report, "sweep": sweep}
-    parsers |= {"predict": predict, "pack": pack}
+    parsers |= {"predict": predict, "pack": pack, "study": study}
     helps = {
         "run": "learn, evaluate, record",
         "plot": "draw figures",
@@ -208,6 +224,7 @@ def build_parsers(
         "export": "as NWB or SONATA",
         "report": "one HTML page",
         "sweep": "a grid of runs",
+        "study": "from a hypothesis to its figure",
         "predict": "answers for new images",
         "pack": "trained learners in one file",
     }

@@ -79,6 +79,9 @@ __all__ = [
 MAX_THREADS = 1024
 """More are a slip, and systems refuse to start them."""
 
+MOST_SEEDS = 10_000
+"""More are a slip; every one of them trains all learners of a comparison."""
+
 DEFAULT_LEARNERS = ("simplecil", "artsy_ann", "artsy_snn")
 """Those of a run that names none."""
 

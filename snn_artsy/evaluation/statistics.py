@@ -93,16 +93,27 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean(values), "sd": sd, "values": list(values)}
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of ``values`` and the ends of its 95 % interval by Student's t.
+def seeds_mean(values: Sequence[float]) -> CrossedMean:
+    """Mean over seeds alone, of a measure that is no mean over images; with the differences of two
+    settings at each seed, its p is that of the paired t test.
 
     Raises:
         ValueError: Fewer than two values.
     """
     if len(values) < 2:
         raise ValueError(f"values: {len(values)} given, an interval takes two or more")
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return mean(values), mean(values) - reach, mean(values) + reach
+    error = stdev(values) / math.sqrt(len(values))
+    return CrossedMean(mean(values), error, len(values) - 1 if error > 0 else math.inf)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of ``values`` and the ends of its 95 % interval by Student's t.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    found = seeds_mean(values)
+    return found.mean, *found.interval()
 
 
 def cohens_h(a: float, b: float) -> float:

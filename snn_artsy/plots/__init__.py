@@ -23,6 +23,7 @@ from snn_artsy.plots.conversion import (
 )
 from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
+from snn_artsy.plots.study import study_figure, study_lines
 from snn_artsy.plots.style import (
     PAGE_INCHES,
     WIDTHS_MM,
@@ -69,6 +70,8 @@ __all__ = [
     "spike_raster",
     "state_flow",
     "stdp_window",
+    "study_figure",
+    "study_lines",
     "transition_flow",
     "wake_and_sleep",
     "weight_map",

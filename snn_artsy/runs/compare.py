@@ -91,7 +91,7 @@ def compare(
     try:
         how = f"finished cells are kept, the same command with --out {quoted(directory)} goes on"
         with locked(directory, "out"), going_on(how):
-            _check_directory(directory, config)
+            check_directory(directory, config)
             seeds = range(config.seed, config.seed + n_seeds)
             seeded = [replace(config, seed=seed, out=str(directory)) for seed in seeds]
             # all cells that exist are checked before a missing one is run
@@ -255,9 +255,9 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
         learners[name]["curves"] = {
             key: _curve([cell.curves[key] for cell in each]) for key in each[0].curves
         }
-        learners[name]["a_last"]["interval_95"] = _interval(correct[name])
+        learners[name]["a_last"]["interval_95"] = accuracy_interval(correct[name])
         if name + SPIKES_ONLY in correct:
-            interval = _interval(correct[name + SPIKES_ONLY])
+            interval = accuracy_interval(correct[name + SPIKES_ONLY])
             learners[name]["a_last_spikes_only"]["interval_95"] = interval
     alike = _alike(correct)
     pairs = [
@@ -274,7 +274,7 @@ def summarise(cells: dict[str, list[Cell]]) -> dict[str, Any]:
     }
 
 
-def _interval(correct: NDArray[np.float64]) -> list[float]:
+def accuracy_interval(correct: NDArray[np.float64]) -> list[float]:
     """95 % interval of an accuracy, which lies between 0 and 1."""
     low, high = crossed_mean(correct).interval()
     return [max(low, 0.0), min(high, 1.0)]
@@ -367,9 +367,14 @@ def _shared(config: RunConfig) -> RunConfig:
     return replace(config, learners=["simplecil"], controls=False, record=RecordConfig(), out=None)
 
 
-def _check_directory(directory: Path, config: RunConfig) -> None:
+def check_directory(directory: Path, config: RunConfig) -> None:
     """One that is not empty must hold a comparison of the same configuration; leftovers of a
-    killed process are removed."""
+    killed process are removed. The caller holds its lock.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    config = with_same_test_images(config)
     file = directory / CONFIG_FILE
     for part in (*directory.glob("*.part"), *directory.glob(f"{FOLDER}/*.part")):
         if part.name in _PARTS or part.parent.name == FOLDER:

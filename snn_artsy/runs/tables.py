@@ -333,6 +333,102 @@ def pair_cells(pair: Mapping[str, Any], turned: bool = False) -> list[str]:
     return [f"{a} - {b}", f"{difference:+.2f}", interval, f"{h:+.2f}", shown_p(pair["p_holm"])]
 
 
+def study_table(found: Mapping[str, Any]) -> Table:
+    """Of a study: one row a setting, each measure with its 95 % interval."""
+    n = len(found["seeds"])
+    table = _Table(title=found["hypothesis"] or "Study", title_justify="left", box=box.SIMPLE_HEAD,
+                   padding=(0, 1, 0, 0), caption_justify="left")  # fmt: skip
+    headings, rows = study_cells(found)
+    table.add_column("setting")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    remarks = [f"{text[0].upper()}{text[1:]}." for text in found["warnings"]]
+    table.caption = " ".join([f"Mean over {n} seeds, percent where it is a share. Brackets: 95 %.",
+                              *remarks])  # fmt: skip
+    return table
+
+
+def study_cells(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Headings, and each setting's measures: mean and 95 % interval."""
+    measures: Mapping[str, Mapping[str, Any]] = found["measures"]
+    rows = []
+    for name, setting in found["settings"].items():
+        cells = []
+        for key, column in measures.items():
+            entry, scale = setting["measures"].get(key), column["scale"]
+            interval = _bounds(entry["interval_95"], scale) if entry else ""
+            mean = shown(entry["mean"] if entry else None, scale)
+            cells.append(f"{mean} [{interval}]" if interval else mean)
+        rows.append((name, cells))
+    return [column["title"] for column in measures.values()], rows
+
+
+def contrast_cells(found: Mapping[str, Any], measure: str) -> list[tuple[str, list[str]]]:
+    """Differences and slopes of one measure: value, 95 % interval, p by Holm."""
+    scale = found["measures"][measure]["scale"]
+    return [
+        (
+            entry["name"],
+            [
+                f"{scale * entry['value'] + 0.0:+.1f}",
+                _bounds(entry["interval_95"], scale, "+") or ABSENT,
+                ABSENT if entry["p_holm"] is None else shown_p(entry["p_holm"]),
+            ],
+        )
+        for entry in found["contrasts"][measure]
+    ]
+
+
+def contrasts_table(found: Mapping[str, Any]) -> Table:
+    """Of a study: one row a difference or slope, measure by measure."""
+    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    for heading in ("difference or slope", "value", "95 %", "p (Holm)"):
+        left = heading.startswith("difference")
+        table.add_column(heading, justify="left" if left else "right")
+    for measure, column in found["measures"].items():
+        table.add_row(Text(column["title"], style="bold"))
+        for name, cells in contrast_cells(found, measure):
+            table.add_row(f"  {name}", *cells)
+    table.caption = CONTRASTS
+    return table
+
+
+CONTRASTS = (
+    "Points of each measure. Accuracies: over seeds and test images, crossed; others: over seeds, "
+    "paired. Holm's correction is over the differences of a measure, and over its slopes."
+)
+
+
+def study_markdown(found: Mapping[str, Any]) -> list[str]:
+    """Lines of a page: the settings, then the differences and slopes of each measure."""
+    lines = [found["hypothesis"], ""] if found["hypothesis"] else []
+    lines += markdown(*study_cells(found))
+    commits = ", ".join(commit[:10] for commit in found["commits"])
+    lines += ["", f"Seeds {found['seeds'][0]}-{found['seeds'][-1]}, {found['device']}, commit "
+              f"{commits}; mean [95 % interval], percent where it is a share."]  # fmt: skip
+    rows: dict[str, list[str]] = {}
+    for column, measure in enumerate(found["measures"]):
+        for name, (value, interval, p) in contrast_cells(found, measure):
+            row = rows.setdefault(name, [ABSENT] * len(found["measures"]))
+            row[column] = f"{value} [{interval}] {p}"
+    if rows:
+        titles = [column["title"] for column in found["measures"].values()]
+        lines += ["", "Differences and slopes, with 95 % intervals and p by Holm:", ""]
+        lines += markdown(titles, rows.items())
+        lines += ["", CONTRASTS]
+    return lines
+
+
+def _bounds(interval: Sequence[float] | None, scale: float, sign: str = "") -> str:
+    """The ends of an interval; nothing where there is none."""
+    if interval is None:
+        return ""
+    low, high = (scale * bound + 0.0 for bound in interval)
+    return f"{low:{sign}.1f} to {high:{sign}.1f}"
+
+
 def shown_p(p: float) -> str:
     """A p value with four digits; smaller ones are not told apart."""
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"

@@ -425,7 +425,7 @@ def test_the_tables(executed: list[RunConfig], capsys: pytest.CaptureFixture[str
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out == f"snn-artsy {__version__}\n"
-    for command in ("run", "compare", "sweep"):
+    for command in ("run", "compare", "sweep", "study"):
         assert call(command, "--help") == 0
         short = capsys.readouterr().out
         assert call(command, "--help", "all") == 0

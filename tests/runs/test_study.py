@@ -7,16 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
+import snn_artsy as sa
+from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
-from snn_artsy.config_sources import complete
+from snn_artsy.config_sources import complete, read_config
+from snn_artsy.plots.study import study_lines
+from snn_artsy.plots.style import NothingRecorded
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs import compare as module
+from snn_artsy.runs.study import KEYS, planned
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SETTINGS = """
@@ -63,7 +70,7 @@ def test_every_setting_is_a_comparison(
         for i, seed in enumerate((1993, 1994)):
             cell = found["cells"][f"{name}/{seed}"]
             assert cell["a_last"] == measures["a_last"]["values"][i]
-            assert "seconds_learning" in cell and "a_avg" not in cell
+            assert "seconds_learning" in cell
         mean, sd = (100 * measures["a_last"][key] for key in ("mean", "sd"))
         rows.append(f"| {name} | {mean:.1f} ± {sd:.1f} |")
     for text in (capsys.readouterr().out, page.read_text()):
@@ -110,9 +117,152 @@ def test_the_timing_index_is_of_the_same_seed(
 
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("studies/*.yaml")), ids=lambda f: f.stem)
 def test_the_studies_are_configurations(file: Path) -> None:
-    for name, over in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if "vary" in content:
+        about = {key: content.pop(key) for key in KEYS if key in content}
+        assert planned({"learners": ["artsy_snn"], **content}, about, Path("nowhere")).settings
+        return
+    for name, over in content.items():
         config = build(RunConfig, complete({"learners": ["artsy_snn"]}, over or {}))
         if file.stem == "gates" and "learners" not in over:
             config = build(RunConfig, complete({"learners": ["artsy_ann"]}, over))
         assert len(config.learners) == 1, name
         check_used(config)
+
+
+# --- snn-artsy study ------------------------------------------------------------------------------
+
+STUDY = """
+hypothesis: More images, better answers.
+vary:
+  data: {train_per_class: [3, 6, 12]}
+measure: [a_last, a_avg]
+seeds: 2
+learners: [simplecil]
+data: {class_range: [0, 4], n_tasks: 2}
+"""
+
+
+def command(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["study", *map(str, words)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_from_a_file_to_tables_figure_and_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text(STUDY)
+    assert command(file, "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert "More images, better answers." in shown and "per train_per_class" in shown
+    found = json.loads((out / "study.json").read_text())
+    names = [f"train_per_class {n}" for n in (3, 6, 12)]
+    assert list(found["settings"]) == list(found["study"]) == names
+    assert found["varied"] == ["data.train_per_class"]
+    assert found["seeds"] == [1993, 1994] and list(found["cells"])[:1] == [f"{names[0]}/1993"]
+    for name, setting in found["settings"].items():
+        summary = json.loads((out / setting["directory"] / "summary.json").read_text())
+        assert summary["config"]["data"]["train_share"] == 0.9, "as in a comparison"
+        measured = summary["learners"]["simplecil"]["a_last"]
+        assert setting["measures"]["a_last"] == measured, name
+    # one accuracy is of seeds and images, the other one of seeds alone
+    contrasts = found["contrasts"]
+    assert {e["over"] for e in contrasts["a_last"]} == {"seeds and images"}
+    assert {e["over"] for e in contrasts["a_avg"]} == {"seeds"}
+    kinds = [entry["kind"] for entry in contrasts["a_last"]]
+    assert kinds == ["difference"] * 2 + ["slope"]
+    assert len((out / "study.csv").read_text().splitlines()) == 1 + 3 * 2
+    assert (out / "study.md").read_text().startswith("More images, better answers.\n\n| | A_last |")
+    heads = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for kind, head in heads.items():
+        assert (out / f"study.{kind}").read_bytes().startswith(head)
+    # a run of a cell's configuration gives the cell's numbers, with a recording
+    setting = found["settings"][names[0]]
+    given = read_config(str(out / setting["directory"] / "config.yaml"))
+    again = sa.run(given, learners=["simplecil"], seed=1994, out=str(tmp_path / "run"))
+    measured = again.summary["learners"]["simplecil"]["a_last"]
+    assert measured == found["cells"][f"{names[0]}/1994"]["a_last"]
+    # the same again takes nothing anew, a measure that is not there is named, cells are kept
+    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("nothing is left to run"))
+    result = sa.study(file, out=str(out), measure=["a_avg"])
+    assert result.directory == out and list(result.found["measures"]) == ["a_avg"]
+    assert "More images" in result._repr_mimebundle_([], [])["text/plain"]
+    capsys.readouterr()
+    assert command(file, "--out", out, "--measure", "a_lst") == 2
+    assert "did you mean a_last?" in capsys.readouterr().err
+    # another study is none to go on with
+    assert command(file, "--vary", "data.n_tasks=1,2", "--out", out) == 2
+    assert "which this study has not" in capsys.readouterr().err
+    (out / found["settings"][names[-1]]["directory"] / "config.yaml").write_text("seed: 1\n")
+    assert command(file, "--out", out) == 2
+    assert "is of another comparison" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({}, "vary: give what is varied"),
+        ({"vary": {"seed": [1, 2]}}, "vary: seeds are not varied"),
+        ({"vary": {"seed.x": [1, 2]}}, "seed.x: unknown key"),
+        ({"vary": {"data.n_tasks": [1]}, "settings": {"a": {}}}, "vary: give what is varied"),
+        ({"vary": {"data.n_tasks": 3}}, "vary: data.n_tasks has no list"),
+        ({"vary": [1]}, r"vary: \[1\] cannot be used; give KEY"),
+        ({"settings": {"a b": {}, "a_b": {}}}, "settings: 'a_b' and 'a b' would share"),
+        ({"settings": {"a": {"snn.sed": 1}}}, "snn.sed: unknown key"),
+        ({"settings": []}, "settings: .* give NAME"),
+        ({"settings": {"a": {"learners": ["ease", "joint"]}}}, "learners: .*measures one learner"),
+        ({"settings": {"a": {}}, "measure": ["a_last", "a_last"]}, "measure: .*name each once"),
+        ({"settings": {"a": {}}, "seeds": 0}, "seeds: 0 cannot be used"),
+        ({"settings": {"a": {}}, "seed": -1}, "seed: -1"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_a_directory_is_made(
+    about: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        sa.study(about)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    (tmp_path / "study.csv").write_text("mine")
+    with pytest.raises(ConfigError, match=r"study.csv.* is of no study here"):
+        sa.study(settings={"a": {}}, out=str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["study.csv"]
+
+
+def test_ways_to_draw_a_study() -> None:
+    def setting(values: dict[str, Any], mean: float) -> dict[str, Any]:
+        entry = {"mean": mean, "values": [mean, mean], "interval_95": [mean - 0.1, mean + 0.2]}
+        return {"values": values, "measures": {"a_last": entry}}
+
+    found = {
+        "varied": ["a.share", "a.kept"],
+        "measures": {"a_last": {"title": "A_last", "scale": 100}},
+        "settings": {
+            f"{share}{kept}": setting({"a.share": share, "a.kept": kept}, share / 2)
+            for kept in (True, False)
+            for share in (0.2, 0.8)
+        },
+    }
+    axes = Figure().subplots()
+    study_lines(axes, found, "a_last")
+    drawn = axes.get_legend_handles_labels()
+    assert drawn[1] == ["kept true", "kept false"]
+    for line, shift in zip(drawn[0], (-0.5, 0.5), strict=True):
+        x, y = line.lines[0].get_data()
+        assert x == pytest.approx(np.array([0.2, 0.8]) + shift * 0.012 * 0.6)
+        assert y == pytest.approx([10, 40])
+        (low, high), _ = line.lines[2][0].get_segments()
+        assert [low[1], high[1]] == pytest.approx([0, 30])
+    # names in place of numbers
+    named = found | {"varied": [], "settings": {n: setting({}, 0.5) for n in ("usual", "other")}}
+    axes = Figure().subplots()
+    study_lines(axes, named, "a_last")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["usual", "other"]
+    with pytest.raises(NothingRecorded, match="no setting of this study has a_avg"):
+        study_lines(axes, found, "a_avg")

@@ -93,6 +93,7 @@ def build_parsers(
     sweep.option("workers", int | None, None, "Runs at a time here (default: by its cores).")
     study = Parser(
         prog=f"{PROG} study",
+        usage=f"{PROG} study [FILE] [--KEY VALUE ...]",
         description="From a hypothesis to its figure: keys that are varied, measures, seeds; gives "
         "tables with intervals, the figure and every cell. FILE holds `vary` (KEY: [value, value]) "
         "or `settings` (NAME: {KEY: value}), `measure`, `seeds`, `hypothesis`, and any key of "

@@ -170,8 +170,9 @@ class Parser(argparse.ArgumentParser):
                 joined.append(option)
                 continue
             if not equals and action.nargs == "?":
+                own = ("all",) if isinstance(action, _Help) else _BOOLEANS
                 takes = following is not None and (
-                    following.lower() in _BOOLEANS or not (places or following.startswith("-"))
+                    following.lower() in own or not (places or following.startswith("-"))
                 )
                 value = rest.pop(0) if takes else str(action.const)
             elif not equals:

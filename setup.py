@@ -144,7 +144,7 @@ setup(
             "types-PyYAML>=6.0",
         ],
         "mutation": ["mutmut>=3.8; platform_system == 'Linux'"],
-        "docs": ["myst-parser>=4.0", "sphinx>=8.0"],
+        "docs": ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.0"],
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.52"],
         "bench": ["brian2>=2.9", "numpy<2.4"],

@@ -18,12 +18,14 @@ project = "SNN-Artsy"
 author = "SNN-Artsy contributors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = f"SNN-Artsy {version}"
 
 default_role = "code"  # docstrings write names in single backticks
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures hold them already
 add_module_names = False
@@ -63,6 +65,27 @@ def results_here(app: Any, name: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../experiments/RESULTS.md", "](results.md")
 
 
+def number_equations(app: Any, name: str, source: list[str]) -> None:
+    """Give each numbered equation an anchor, and link to it wherever its number stands in text."""
+    tags = set(re.findall(r"\\tag\{(\w+)\}", source[0]))
+    if not tags:
+        return
+    here = re.compile(r"(?<!\])\((" + "|".join(sorted(tags, key=len, reverse=True)) + r")\)(?!\()")
+    # equations, blocks and code as they are; text in between
+    parts = re.split(
+        r"((?:^ *\$\$$.*?^ *\$\$$)|(?:^```.*?^```)|(?:`[^`\n]+`))", source[0], flags=re.M | re.S
+    )
+    for k, part in enumerate(parts):
+        found = re.search(r"\\tag\{(\w+)\}", part)
+        if k % 2 and found:
+            indent = re.match(" *", part)
+            assert indent
+            parts[k] = f"{indent[0]}(eq-{found[1]})=\n{part}"
+        elif not k % 2:
+            parts[k] = here.sub(r"[(\1)](#eq-\1)", part)
+    source[0] = "".join(parts)
+
+
 class CommandHelp(Directive):
     """The help of a command, as `snn-artsy COMMAND --help` prints it."""
 
@@ -79,6 +102,7 @@ class CommandHelp(Directive):
 def setup(app: Any) -> None:
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", results_here)
+    app.connect("source-read", number_equations)
     # after napoleon (priority 500)
     app.connect("autodoc-process-docstring", equations_as_lines, priority=600)
     app.connect("autodoc-skip-member", skip_aliases)

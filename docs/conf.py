@@ -86,6 +86,14 @@ def number_equations(app: Any, name: str, source: list[str]) -> None:
     source[0] = "".join(parts)
 
 
+def keep_lines(app: Any, doctree: nodes.document) -> None:
+    """Leave equations of several lines as they are: Sphinx would put them into an environment that
+    takes no number."""
+    for equation in doctree.findall(nodes.math_block):
+        if r"\\" in equation.astext():
+            equation["nowrap"] = True
+
+
 class CommandHelp(Directive):
     """The help of a command, as `snn-artsy COMMAND --help` prints it."""
 
@@ -103,6 +111,7 @@ def setup(app: Any) -> None:
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", results_here)
     app.connect("source-read", number_equations)
+    app.connect("doctree-read", keep_lines)
     # after napoleon (priority 500)
     app.connect("autodoc-process-docstring", equations_as_lines, priority=600)
     app.connect("autodoc-skip-member", skip_aliases)

@@ -133,6 +133,17 @@ def test_commands_work_from_top_to_bottom(page: Path) -> None:
 READING = ("info", "plot", "report", "export", "resume", "protocol", "predict", "pack")
 
 
+def test_equations_are_mathematics() -> None:
+    """Indented text is a block of code, which is cut off at a page's edge and cannot be linked to;
+    every numbered equation has a number of its own."""
+    text = (ROOT / "docs" / "model.md").read_text("utf-8")
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert not re.findall(r"\n *\n( {4,}\S.*)", outside), "write $$ ... \\tag{1} $$ instead"
+    tags = re.findall(r"\\tag\{(\w+)\}", text)
+    assert len(tags) == len(set(tags)) > 45
+    assert text.count("$$") == 2 * len(tags)
+
+
 # --- links ----------------------------------------------------------------------------------------
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")

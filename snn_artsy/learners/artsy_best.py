@@ -55,14 +55,15 @@ class ArtsyBest(Learner):
     def learn(self, task: Task) -> None:
         self.subnetworks.train(task)
         train, held = self._seen(task.train), self._seen(task.validation)
-        evidence = self.gates.add_task(train, task.train.labels, held, task.validation.labels)
-        self.subnetworks.calibrate(task, evidence)
+        told = self.gates.add_task(train, task.train.labels, held, task.validation.labels)
+        self.subnetworks.calibrate(task, told[0], beside=told[1])
 
     def predict(self, batch: Batch) -> Prediction:
         seen = self._seen(batch)
         # the first sub-network has been computed for the gates
         first = None if self._shut else seen[0].chunk(2, 1)[1]
-        return self.subnetworks.answer(batch, self.gates.class_scores(seen), first)
+        evidence, beside = self.gates.evidence(seen)
+        return self.subnetworks.answer(batch, evidence, first, beside=beside)
 
     def _seen(self, batch: Batch) -> list[Tensor]:
         """What each of the gates' discriminants sees: [h_0, h_0 + h_1], [B, 2D], or h_0 where no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,24 @@ TEMPERATURES = tuple(2.0 ** (k / 2) for k in range(15))
 """1 to 128: discriminants fitted to few samples are too sure of new ones, never too cautious."""
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of a sub-network's evidence for a class, beside its gate's."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A part of the gates' evidence that stays where a sub-network's own takes the other's place.
+
+    Args:
+        share: Of the part that is replaced by the evidence of a sub-network, which sees what that
+            part sees and more.
+        evidence: What stays, float64 [B, C]; its share and units are in it.
+    """
+
+    share: float
+    evidence: Tensor
+
+    def joined_by(self, own: Tensor, rows: Tensor | slice, classes: slice) -> Tensor:
+        """A sub-network's evidence for some samples and classes, and what stays of the gates'."""
+        return self.share * own + self.evidence[rows, classes]
 
 
 def negative_log_likelihood(logits: Tensor, target: Tensor) -> Tensor:
@@ -71,3 +90,11 @@ def of_tasks(gate: Tensor, of_class: Tensor) -> Tensor:
     """Task posteriors log P(t | x), summed over classes: log P(c | x) [B, C] -> [B, N]."""
     counts = of_class.bincount().tolist()
     return torch.stack([part.logsumexp(1) for part in gate.split(counts, 1)], dim=1)
+
+
+def shuffled_tasks(gate: Tensor, of_class: Tensor, order: Tensor) -> Tensor:
+    """Class posteriors with the tasks' probabilities given to tasks in another order, while each
+    keeps what is said of its classes among themselves: log P(c | x) [B, C], order [B, N]."""
+    tasks = of_tasks(gate, of_class)
+    among = gate - tasks[:, of_class]
+    return tasks.gather(1, order)[:, of_class] + among

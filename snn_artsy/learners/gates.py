@@ -15,6 +15,7 @@ from snn_artsy.config import ANNConfig
 from snn_artsy.learners.class_evidence import (
     SHARES,
     TEMPERATURES,
+    Beside,
     negative_log_likelihood,
     pool_costs,
 )
@@ -199,14 +200,14 @@ class PooledDiscriminants:
         labels: Tensor,
         held: Sequence[Tensor],
         held_labels: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Beside | None]:
         """Learn a task from all its samples, and find out whom to trust.
 
         Args:
             train, held: What each discriminant sees of training and validation samples, [n, D_i].
 
         Returns:
-            Evidence for the validation samples by training samples alone, float64 [n, C].
+            As `evidence` for the validation samples, by training samples alone.
         """
         both = torch.cat([labels, held_labels])
         of_held = []
@@ -222,17 +223,19 @@ class PooledDiscriminants:
             self.pools = self.pools + pool_costs(beside, first, held_labels)
         return self._pool(of_held)
 
-    def class_scores(self, features: Sequence[Tensor]) -> Tensor:
-        """g_c of every class so far: [B, D_i] each -> float64 [B, C]."""
+    def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Beside | None]:
+        """g_c of every class so far, [B, D_i] each -> float64 [B, C]; and w g_c2 T_1 / T_2 as what
+        stays beside the first one."""
         each = zip(self.parts, features, strict=True)
         return self._pool([part.class_scores(seen) for part, seen in each])
 
-    def _pool(self, each: list[Tensor]) -> Tensor:
+    def _pool(self, each: list[Tensor]) -> tuple[Tensor, Beside | None]:
         if len(each) == 1:
-            return each[0]
+            return each[0], None
         first, beside = self._in_units_of_the_first(each)
         w = SHARES[int(self.pools.argmin()) // len(TEMPERATURES)]
-        return w * beside + (1.0 - w) * first
+        stays = w * beside
+        return (1.0 - w) * first + stays, Beside(1.0 - w, stays)
 
     def _in_units_of_the_first(self, each: list[Tensor]) -> tuple[Tensor, Tensor]:
         of_first, of_beside = (TEMPERATURES[k] for k in self.costs.argmin(1).tolist())

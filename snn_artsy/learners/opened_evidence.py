@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from snn_artsy.learners.base import Batch, Prediction, Task, all_training
 from snn_artsy.learners.class_evidence import (
     SHARES,
     TEMPERATURES,
+    Beside,
     chained,
     negative_log_likelihood,
     of_tasks,
     pool_costs,
     pooled,
+    shuffled_tasks,
 )
 from snn_artsy.learners.gates import DiscriminantGates
 from snn_artsy.learners.replay import Exemplars
@@ -99,7 +102,13 @@ class OpenedEvidence:
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
 
-    def calibrate(self, task: Task, evidence: Tensor, chosen: Tensor | None = None) -> None:
+    def calibrate(
+        self,
+        task: Task,
+        evidence: Tensor,
+        chosen: Tensor | None = None,
+        beside: Beside | None = None,
+    ) -> None:
         """All sub-networks see the task, and find out how far they and the gates can be trusted.
 
         Temperatures and pools are tried on validation samples, with evidence that training samples
@@ -108,6 +117,7 @@ class OpenedEvidence:
         Args:
             evidence: Of the gates for the task's validation samples, [n, C].
             chosen: Numbers of the samples to keep as exemplars; default: by herding on h_0.
+            beside: What of that evidence stays beside a sub-network's; default: none of it.
         """
         networks = self.networks[: task.number + 1]
         features, labels, _ = all_training(task)
@@ -122,6 +132,8 @@ class OpenedEvidence:
             tried.add_task(seen[:n_train], labels[:n_train])
             own = tried.class_scores(seen[n_train:])
             before = evidence.shape[1] - own.shape[1]  # classes of earlier tasks
+            if beside is not None:
+                own = beside.joined_by(own, slice(None), slice(before, None))
             costs = pool_costs(own, evidence[:, before:], held - before)
             self.pools = self.pools + costs
             discriminant.add_task(seen, labels)
@@ -157,6 +169,7 @@ class OpenedEvidence:
         evidence: Tensor,
         first: Tensor | None = None,
         driven: Tensor | None = None,
+        beside: Beside | None = None,
     ) -> Prediction:
         """The answer of gates and opened sub-networks.
 
@@ -164,15 +177,19 @@ class OpenedEvidence:
             evidence: Of the gates for every class so far, float64 [B, C].
             first: `first`, where the gates have seen it; else it is computed if any gate opens.
             driven: Gates that can open by themselves, bool [B, N]; default: all.
+            beside: What of the gates' evidence stays beside a sub-network's; default: none of it.
         """
         of_class, counts = self._task_of_class(), self._counts()
         gate = (evidence / self.temperature).log_softmax(1)
         tasks = of_tasks(gate, of_class)
         if self.config.gates == "shuffled":
-            # a shuffled task keeps what the gates say of its classes among themselves
-            among = gate - tasks[:, of_class]
-            tasks = tasks.gather(1, self._permutations(batch))
-            gate = tasks[:, of_class] + among
+            order = self._permutations(batch)
+            gate = shuffled_tasks(gate, of_class, order)
+            tasks = tasks.gather(1, order)
+            if beside is not None:
+                stays = (beside.evidence / self.temperature).log_softmax(1)
+                stays = self.temperature * shuffled_tasks(stays, of_class, order)
+                beside = replace(beside, evidence=stays)
         opened = self._opened(tasks, batch.true_task, driven)
         looked = opened.any(1) if first is None else torch.ones_like(opened[:, 0])
         if first is None:
@@ -190,7 +207,10 @@ class OpenedEvidence:
                 added[rows] += own - h
                 # gates as shuffled as they are, in units of their evidence
                 by_gate = self.temperature * gate[rows, told]
-                pool = w * _evidence(fitted, _seen(h, h1, own)) + (1.0 - w) * by_gate
+                told_by_own = _evidence(fitted, _seen(h, h1, own))
+                if beside is not None:
+                    told_by_own = beside.joined_by(told_by_own, rows, told)
+                pool = w * told_by_own + (1.0 - w) * by_gate
                 split[rows] = (pool / temperature).log_softmax(1)
             splits.append(split)
         every = self.exemplars is not None  # each has seen every class

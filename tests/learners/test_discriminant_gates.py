@@ -117,7 +117,8 @@ def test_a_pool_trusts_whoever_tells_classes_of_new_samples() -> None:
         pools = [(1 - w) * of_held[0] + w * of_held[1] * first / beside for w in SHARES]
         of_pools += [[cost(pool, held_labels, t) for t in TEMPERATURES] for pool in pools]
         chosen = int(of_pools.min(1).argmin())
-        evidence = pooled.add_task(train, labels, held, held_labels)
+        evidence, stays = pooled.add_task(train, labels, held, held_labels)
+        assert stays is not None and stays.share == 1.0 - SHARES[chosen]
         torch.testing.assert_close(evidence, pools[chosen])
     assert SHARES[chosen] > 0.5  # of what is clear
     seen, _ = drawn(4, range(6))
@@ -126,7 +127,10 @@ def test_a_pool_trusts_whoever_tells_classes_of_new_samples() -> None:
         (one.class_scores(x) for one, x in zip(alone, seen, strict=True)),
     )
     expected = (1 - w) * vague + w * clear * first / beside
-    torch.testing.assert_close(pooled.class_scores(seen), expected)
+    found, stays = pooled.evidence(seen)
+    torch.testing.assert_close(found, expected)
+    assert stays is not None
+    torch.testing.assert_close(stays.evidence, expected - (1 - w) * vague)
     again = PooledDiscriminants(None, True, "cpu")
     again.load_state_dict(pooled.state_dict())
-    torch.testing.assert_close(again.class_scores(seen), expected)
+    torch.testing.assert_close(again.evidence(seen)[0], expected)

@@ -87,7 +87,7 @@ def test_opened_sub_networks_answer_in_equal_parts() -> None:
     with torch.no_grad():
         told = [n.answer(TEST) + TEST.features for n in opened.networks]
     seen = torch.cat([TEST.features, told[0]], 1)
-    gate = learner.gates.class_scores(seen)
+    gate, _ = learner.gates.evidence([seen])
     for row in range(0, len(TEST), 5):
         total, n = torch.zeros(N_TASKS * PER_TASK).double(), 0
         for t in range(N_TASKS):

@@ -381,19 +381,47 @@ def test_a_sub_network_starts_where_the_last_one_ended(
             assert torch.equal(network.up.weight, left.up.weight)
 
 
-def test_the_best_gates_see_parts_of_the_image_too() -> None:
+def test_what_is_where_stays_beside_a_sub_network_s_evidence() -> None:
+    """The answer by loops, with gates that see parts of the image."""
     tasks, test = stream()
     setting = in_blocks(artsy_best=BestGateConfig(open=2, grid=2))
     learner = build("artsy_best", setting)
     assert isinstance(learner, ArtsyBest)
     for task in tasks:
         learner.learn(task)
-    _, parts = learner._seen(test)
-    torch.testing.assert_close(parts, test.tokens[:, 1, 1:].flatten(1))
-    scores = learner.predict(test).scores
-    assert (scores.argmax(1) == test.labels).float().mean() > 0.9
+    seen = learner._seen(test)
+    torch.testing.assert_close(seen[1], test.tokens[:, 1, 1:].flatten(1))
+    # both are trusted by halves, and so are sub-networks and gates
+    opened = learner.subnetworks
+    learner.gates.pools[2] -= 1e6
+    opened.pools[2, 3] -= 1e6
+    gate, beside = learner.gates.evidence(seen)
+    answer = learner.predict(test)
+    assert beside is not None and beside.share == 0.5
+    (w, heat), trust = opened._pool(), opened.temperature
+    with torch.no_grad():
+        told = [n.answer(test) + test.features for n in opened.networks]
+    assert answer.gates is not None
+    for row in range(0, len(test), 3):
+        reached, expected = 0.0, []
+        for t in range(N_TASKS):
+            later = slice(PER_TASK * t, None)
+            by_gate = (gate[row] / trust).log_softmax(0)[later]
+            split = by_gate.log_softmax(0)
+            if answer.gates[row, t]:
+                x = seen[0][row] if t == 0 else torch.cat([seen[0][row], told[t][row]])
+                weights, offsets = opened.fitted[t]
+                own = beside.share * (x.double() @ weights - offsets) + beside.evidence[row, later]
+                split = ((w * own + (1 - w) * trust * by_gate) / heat).log_softmax(0)
+            expected += [reached + float(value) for value in split[:PER_TASK]]
+            reached += float(split[PER_TASK:].logsumexp(0)) if t < N_TASKS - 1 else 0.0
+        torch.testing.assert_close(answer.scores[row], torch.tensor(expected), rtol=1e-3, atol=1e-3)
+    assert (answer.scores.argmax(1) == test.labels).float().mean() > 0.9
     again = build("artsy_best", setting)
     again.load_state_dict(learner.state_dict())
-    torch.testing.assert_close(again.predict(test).scores, scores, rtol=0, atol=0)
+    torch.testing.assert_close(again.predict(test).scores, answer.scores, rtol=0, atol=0)
+
+
+def test_parts_that_are_not_there_are_refused_beforehand() -> None:
     with pytest.raises(ConfigError, match=r"artsy_best\.grid: .*2 x 2 patches"):
         build("artsy_best", in_blocks(artsy_best=BestGateConfig(grid=3)))

@@ -124,6 +124,8 @@ setup(
             "libsonata>=0.1.30",
             "nbclient>=0.10",
             "neo>=0.13",
+            "nir>=1.0.6",
+            "nirtorch>=2.0",
             "nwbinspector>=0.6",
             "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
             "pynwb>=3.0",
@@ -145,6 +147,7 @@ setup(
         ],
         "mutation": ["mutmut>=3.8; platform_system == 'Linux'"],
         "docs": ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.0"],
+        "nir": ["nir>=1.0.6", "nirtorch>=2.0"],  # nirtorch: what snnTorch reads graphs with
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.52"],
         "bench": ["brian2>=2.9", "numpy<2.4"],

@@ -401,11 +401,17 @@ def _report(arguments: Namespace) -> int:
 
 def _export(arguments: Namespace) -> int:
     with _opened(arguments.run) as run:
-        from snn_artsy.export import export
+        from snn_artsy.export import export, written
 
         if arguments.out is not None:
             _check_is_no_run(at_home(arguments.out), [run])
-        say(make_console(), str(export(run, arguments.to, arguments.out, arguments.overwrite)))
+        if arguments.to == "nir":  # the only format that needs torch
+            from snn_artsy.runs.to_nir import write_nir
+
+            made = written(run, write_nir, "run.nir", arguments.out, arguments.overwrite)
+        else:
+            made = export(run, arguments.to, arguments.out, arguments.overwrite)
+        say(make_console(), str(made))
     return 0
 
 

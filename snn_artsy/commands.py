@@ -207,9 +207,13 @@ def build_parsers(
         prog=f"{PROG} export", description="Write a run in a format that other tools open."
     )
     export.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
-    export.option("to", str | None, None, "Format (required).", "nwb|sonata")
+    export.option("to", str | None, None, "Format (required).", "nwb|sonata|nir")
     export.option(
-        "out", str | None, None, "File (nwb) or directory (sonata); default: beside run.h5.", "PATH"
+        "out",
+        str | None,
+        None,
+        "File (nwb, nir) or directory (sonata); default: beside run.h5.",
+        "PATH",
     )
     export.option("overwrite", bool, False, _OVERWRITE)
     parsers = {"run": run, "plot": plot, "info": info, "protocol": protocol, "compare": compare}
@@ -222,7 +226,7 @@ def build_parsers(
         "protocol": "virtual experiments",
         "compare": "learners x seeds, with statistics",
         "resume": "go on with an interrupted run",
-        "export": "as NWB or SONATA",
+        "export": "as NWB, SONATA or NIR",
         "report": "one HTML page",
         "sweep": "a grid of runs",
         "study": "from a hypothesis to its figure",

@@ -41,7 +41,17 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
     """
     if to not in FORMATS:
         raise ConfigError("to", f"{to!r} is unknown; choose from {', '.join(FORMATS)}")
-    write, name = FORMATS[to]
+    return written(run, *FORMATS[to], out, overwrite)
+
+
+def written(
+    run: Run,
+    write: Callable[[Run, Path], None],
+    name: str,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """`export` by a writer of one's own, to ``out`` or as ``name`` beside run.h5."""
     target = run.path.parent / name if out is None else at_home(out)
     if os.path.lexists(target) and not overwrite:
         refuse(target)
@@ -55,4 +65,4 @@ def export(run: Run, to: str, out: str | Path | None = None, overwrite: bool = F
     return target
 
 
-__all__ = ["FORMATS", "export", "write_nwb", "write_sonata"]
+__all__ = ["FORMATS", "export", "write_nwb", "write_sonata", "written"]

@@ -585,3 +585,20 @@ def test_a_pack_that_would_fill_the_disk(packed: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(ConfigError, match="needs more room"):
         load_trained(packed)
+
+
+def test_a_run_as_a_nir_graph(head: Path, tmp_path: Path) -> None:
+    """Its network is that of the layers; each neuron says which class it votes for."""
+    nir = pytest.importorskip("nir")
+    from snn_artsy.export import written
+    from snn_artsy.runs.to_nir import write_nir
+    from snn_artsy.synapses.nir_graph import nir_graph
+
+    with sa.open_run(head) as run:
+        path = written(run, write_nir, "run.nir", tmp_path / "run.nir")
+    found, trained = nir.read(path), load_trained(head)
+    expected = nir_graph(trained["artsy_snn"].learner.layers)  # type: ignore[attr-defined]
+    assert np.array_equal(found.nodes["contacts"].weight, expected.nodes["contacts"].weight)
+    about = found.nodes["neurons"].metadata
+    assert about["class"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert about["class_names"].split("\n") == list(trained.class_names)

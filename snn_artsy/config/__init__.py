@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config.data import BackboneConfig, DataConfig
+from snn_artsy.config.inhibition import InhibitionConfig
 from snn_artsy.config.learners import (
     ANNConfig,
     BestGateConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "ExpansionConfig",
     "FinetuneConfig",
     "GateConfig",
+    "InhibitionConfig",
     "JointConfig",
     "MemoryConfig",
     "NestedMeanConfig",

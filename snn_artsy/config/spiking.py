@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from snn_artsy.checks import named, one_of, require, within
 from snn_artsy.config.circuits import CIRCUITS
+from snn_artsy.config.inhibition import InhibitionConfig
 from snn_artsy.config.learners import MOST_PARTS
 from snn_artsy.config.plasticity import PlasticityConfig, sped_up
 from snn_artsy.config.presets import SNN_PRESETS
@@ -254,7 +255,16 @@ class ContactConfig:
     """Contacts and their states.
 
     Args:
-        probability: Probability that a pair of neurons has a contact (1: all-to-all).
+        probability: Probability that a contact exists (1: all-to-all).
+        per_connection: Contacts between a presynaptic unit and a neuron, each with a state of its
+            own.
+        release_probability: Chance that a presynaptic spike releases transmitter at a contact, each
+            contact of each pair of neurons by itself; with short-term plasticity that of the first
+            spike.
+        tau_rec_ms: Depression: what released recovers with this time constant (ms); default: at
+            once.
+        tau_facil_ms: Facilitation: a spike raises the chance at the next ones, for this time (ms);
+            default: not at all.
         transmission: ``binary`` (a functional contact passes a full AMPA current; one bit),
             ``graded`` (a current proportional to its occupancy) or ``plain`` (the same without
             states: an ordinary plastic synapse, never silent, as in other simulators).
@@ -281,6 +291,10 @@ class ContactConfig:
     """
 
     probability: float = 1.0
+    per_connection: int = 1
+    release_probability: float = 1.0
+    tau_rec_ms: float | None = None
+    tau_facil_ms: float | None = None
     transmission: Literal["binary", "graded", "plain"] = "binary"
     theta_up: float = 0.5
     theta_down: float = 0.25
@@ -330,13 +344,23 @@ class ContactConfig:
             self.theta_down,
             f"hysteresis needs 0 <= theta_down < theta_up ({self.theta_up:g})",
         )
+        within("snn.contacts.per_connection", self.per_connection, 1, 1000, "contacts")
+        key = "snn.contacts.release_probability"
+        require(0 < self.release_probability <= 1, key, self.release_probability, "use (0, 1]")
         within("snn.contacts.consolidate_ms", self.consolidate_ms, 0.01, 1e12, "ms")
+        for name in ("tau_rec_ms", "tau_facil_ms"):
+            within(f"snn.contacts.{name}", getattr(self, name), 0.01, 1e6, "ms")
         for name in ("silent_share", "mature_plasticity"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"snn.contacts.{name}", value, "use a share in [0, 1]")
         for name in ("decay_ms", "tag_ms"):
             within(f"snn.contacts.{name}", getattr(self, name), 0.01, 1e12, "ms")
         within("snn.contacts.filopodia", self.filopodia, 1, 1_000_000, "contacts")
+
+    @property
+    def fails(self) -> bool:
+        """Whether a spike can reach a contact and release nothing."""
+        return self.release_probability < 1.0 or self.tau_rec_ms is not None
 
     @property
     def consolidated_plasticity(self) -> float:
@@ -455,6 +479,7 @@ class SNNConfig:
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
     plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     contacts: ContactConfig = field(default_factory=ContactConfig)
+    inhibition: InhibitionConfig = field(default_factory=InhibitionConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 
@@ -498,6 +523,12 @@ class SNNConfig:
                 self.receptors.mg_mM,
                 f"snn.plasticity.mg_mM is {self.plasticity.mg_mM:g}: give both the same value",
             )
+        if self.inhibition.source != "balance":
+            key, given = "snn.inhibition.source", self.inhibition.source
+            alone = "with snn.fidelity conductance use balance"
+            require(self.fidelity == "current", key, given, alone)
+            alone = "old sub-networks that learn by themselves (snn.plastic_old) need balance"
+            require(not self.plastic_old, key, given, alone)
         within("snn.readout", self.readout, 1e-9, 1e9)
         require(
             self.teacher.source == "classes" or self.plasticity.rule != "error",

@@ -138,9 +138,9 @@ class ArtsySNN(TaughtSubnetworks):
     # --- prediction -------------------------------------------------------------------------------
 
     def predict(self, batch: Batch) -> Prediction:
-        shown: list[Tensor] = []
+        operations: list[Tensor] = []
         responses = self._responses(
-            batch.features, batch.index, batch.split, record=batch, shown=shown
+            batch.features, batch.index, batch.split, record=batch, operations=operations
         )
         calibrated = self.thresholds.calibrated(self._gate_scores(responses))
         gates = calibrated > 0
@@ -154,7 +154,7 @@ class ArtsySNN(TaughtSubnetworks):
             calibrated,
             gates,
             self._decision(responses),
-            operations=self._operations(shown),
+            operations=torch.cat(operations),
             added_norm=norm,
             shut_predicted=shut,
             spike_counts=self._spike_counts(responses),

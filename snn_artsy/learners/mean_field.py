@@ -101,7 +101,7 @@ class MeanField(Learner):
 
     def _show(self, features: Tensor, labels: Tensor, changing: list[int], corrected: bool) -> None:
         """Teach some sub-networks; ``corrected`` subtracts what all of them predict."""
-        pre = chances(self.config.encoding, self.schedule, self._drive(features))
+        pre = self._arriving(chances(self.config.encoding, self.schedule, self._drive(features)))
         foreseen = self._foreseen(pre) if corrected else None
         k = self.config.neuron.per_class
         for u in changing:
@@ -129,6 +129,10 @@ class MeanField(Learner):
         each = [layer.potential(sums).unflatten(2, (-1, k)).mean(3) for layer in self.layers]
         return torch.cat(each, 2)
 
+    def _arriving(self, pre: Tensor) -> Tensor:
+        """Probability that a spike comes and releases, at each contact: [T, B, n_sites]."""
+        return self.layers[0].per_contact(pre * self.config.contacts.release_probability)
+
     def _drive(self, features: Tensor) -> Tensor:
         assert self.scaling is not None
         return self.encoder.drive(self.scaling(features))
@@ -137,6 +141,7 @@ class MeanField(Learner):
         scores = []
         for features in batch.features.split(_AT_ONCE):
             pre = chances(self.config.encoding, self.reading, self._drive(features))
+            pre = self._arriving(pre)
             mean = self.layers[0].dendritic(pre).mean(0, keepdim=True)
             scores.append(self._potentials(mean)[0])
         opened = sum(int((layer.transmitted() != 0).sum()) for layer in self.layers)
@@ -188,6 +193,17 @@ def _require_known(config: SNNConfig) -> None:
             "snn.encoding.code",
             "mean_field knows no mean of regular spikes under the triplet rule, which multiplies "
             f"spikes of one unit with each other; use poisson, or {leave}",
+        )
+    if config.contacts.tau_rec_ms is not None or config.contacts.tau_facil_ms is not None:
+        raise ConfigError(
+            "snn.contacts.tau_rec_ms",
+            "mean_field knows no mean of short-term plasticity, which multiplies spikes with each "
+            f"other; leave it and tau_facil_ms out, or {leave}",
+        )
+    if config.inhibition.source != "balance":
+        raise ConfigError(
+            "snn.inhibition.source",
+            f"mean_field knows no mean of inhibitory neurons; use balance, or {leave}",
         )
     if config.plastic_old:
         raise ConfigError(

@@ -17,6 +17,7 @@ from snn_artsy.observer import Pairings, Presentations, SynapseObserver, lag_bin
 from snn_artsy.synapses.circuit import Response, StateChange, StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule
+from snn_artsy.synapses.release import Draws
 from snn_artsy.synapses.streaming import tell_conversions, tell_traces
 from snn_artsy.synapses.traces import binned, pair_counts
 from snn_artsy.synapses.tracing import signals_of, trace_contacts
@@ -117,16 +118,18 @@ class Probe:
             time_ms = start[0] + change.step.cpu().numpy() * (len(start) * self.config.encoding.dt)
         self.observer.counts(task, self.clock_ms, layer.counts().cpu().numpy())
         if plan.conversions and len(change.pre):
-            tell_conversions(self.observer, task, change, time_ms)
+            tell_conversions(self.observer, task, change, time_ms, layer.contacts.per_connection)
 
     def snapshot(self, layers: Sequence[SilentSynapseLayer], moment: str) -> None:
         """Report the occupancy and state of every contact."""
         for t, layer in enumerate(layers):
             ampa, state = layer.ampa.cpu().numpy(), layer.state.cpu().numpy()
-            self.observer.snapshot(t, moment, ampa[:, :, None], state[:, :, None])
+            n = layer.contacts.per_connection
+            ampa, state = (x.reshape(len(x), -1, n) for x in (ampa, state))
+            self.observer.snapshot(t, moment, ampa, state)
 
     def choose_traced(self, layer: SilentSynapseLayer) -> Tensor:
-        """Draw the contacts whose variables are recorded, int64 [n, 2] (post, pre)."""
+        """Draw the contacts whose variables are recorded, int64 [n, 2] (post, site)."""
         existing = torch.nonzero(layer.exists.cpu())
         generator = torch.Generator().manual_seed(self.seed)
         n = min(self.observer.plan.traced_synapses, len(existing))
@@ -155,8 +158,8 @@ class Probe:
 
         Those batches are simulated again on a copy of the layer as it was before them.
         """
-        code = change.post * layer.n_pre + change.pre
-        converted = torch.isin(code, traced[:, 0] * layer.n_pre + traced[:, 1]).any()
+        code = change.post * layer.n_sites + change.pre
+        converted = torch.isin(code, traced[:, 0] * layer.n_sites + traced[:, 1]).any()
         for shown in windows.chosen(batch, bool(converted)):
             was = copy.deepcopy(layer)
             for name, buffer in was.named_buffers():
@@ -164,26 +167,34 @@ class Probe:
             n_steps, n_batch = shown.pre.shape[:2]
             duration = self.config.encoding.duration_ms(teaching=True)
             variables = trace_contacts(
-                was, traced, shown.pre, shown.current, duration, shown.predicted
+                was, traced, shown.pre, shown.current, duration, shown.predicted, shown.draws
             )
             step_ms = n_batch * self.config.encoding.dt  # of a batch: see `change`
             time_ms = shown.start_ms + step_ms * np.arange(n_steps)
-            tell_traces(self.observer, task, time_ms, traced, variables)
+            n = layer.contacts.per_connection
+            tell_traces(self.observer, task, time_ms, traced, variables, n)
 
     def trace(
-        self, task: int, layer: SilentSynapseLayer, traced: Tensor, pre: Tensor, response: Response
+        self,
+        task: int,
+        layer: SilentSynapseLayer,
+        traced: Tensor,
+        pre: Tensor,
+        response: Response,
+        draws: Draws | None = None,
     ) -> None:
         """Report occupancy and state after a batch, and the mean of the rule's traces in it."""
         if not len(traced) or not self.observer.plan.trace_variables:
             return
         post_index, pre_index = traced.T
-        signals = signals_of(layer, traced, pre, response)
+        signals = signals_of(layer, traced, pre, response, draws=draws)
         variables = {
             "ampa": layer.ampa[post_index, pre_index][None],
             "state": layer.state[post_index, pre_index].float()[None],
             **{name: values.mean((0, 1))[None] for name, values in signals.items()},
         }
-        tell_traces(self.observer, task, np.array([self.clock_ms]), traced, variables)
+        n = layer.contacts.per_connection
+        tell_traces(self.observer, task, np.array([self.clock_ms]), traced, variables, n)
 
     def pairings(
         self,
@@ -193,6 +204,7 @@ class Probe:
         before: Tensor,
         pre: Tensor,
         response: Response,
+        draws: Draws | None = None,
     ) -> None:
         """Report spike pairs of the traced contacts in a batch, and their change of occupancy."""
         if not len(traced) or not self.observer.plan.pairings:
@@ -201,7 +213,8 @@ class Probe:
         post = response.spikes[:, :, post_index]
         dt = self.config.encoding.dt
         width, each_side = lag_bins(len(pre), dt)
-        pairs = binned(pair_counts(pre[:, :, pre_index], post), width, each_side)
+        arrived = layer.arrivals(pre, traced, draws)
+        pairs = binned(pair_counts(arrived, post), width, each_side)
         batch = Pairings(
             lag_ms=np.arange(-each_side, each_side + 1, dtype=np.float64) * (width * dt),
             pairs=pairs.cpu().numpy(),

@@ -124,7 +124,7 @@ def match_density(layer: SilentSynapseLayer, wanted: Tensor, generator: torch.Ge
     by_chance = drawn.argsort(1)
     ampa = torch.where(born, layer.ampa, -1.0).gather(1, by_chance)
     order = by_chance.gather(1, ampa.sort(dim=1, descending=True, stable=True).indices)
-    chosen = torch.arange(layer.n_pre, device=order.device) < n_open
+    chosen = torch.arange(layer.n_sites, device=order.device) < n_open
     opened = torch.zeros_like(born).scatter(1, order, chosen)
     functional = layer.state.clamp_min(FUNCTIONAL)  # or consolidated
     layer.state.copy_(torch.where(born, torch.where(opened, functional, SILENT), layer.state))

@@ -11,6 +11,7 @@ from torch import Tensor
 from snn_artsy.config import ReplayConfig
 from snn_artsy.synapses.competition import winners
 from snn_artsy.synapses.layer import SilentSynapseLayer
+from snn_artsy.synapses.release import Draws
 
 # Where purposes of replayed stand-ins begin (`Replay.batch`); passes of all tasks follow.
 SLEEP = 16
@@ -49,6 +50,7 @@ def foreseen(
     per_class: int,
     temperature: float,
     uniform: Tensor,
+    draws: Draws | None = None,
 ) -> list[Tensor]:
     """Dendritic spikes of every sub-network, float32 [T, B, n_post] each: at each of some steps all
     neurons of the one assembly that lateral inhibition lets fire.
@@ -60,9 +62,10 @@ def foreseen(
         per_class: Neurons in an assembly.
         temperature: In thresholds (`competition.winners`).
         uniform: Noise in [0, 1), [n, B].
+        draws: Of releases, where contacts fail.
     """
     potentials = [
-        layer.foresee(pre, steps).unflatten(2, (-1, per_class)).mean(3) for layer in layers
+        layer.foresee(pre, steps, draws).unflatten(2, (-1, per_class)).mean(3) for layer in layers
     ]
     winner = winners(torch.cat(potentials, 2), temperature, uniform)
     fires = F.one_hot(winner, sum(u.shape[2] for u in potentials)).repeat_interleave(per_class, 2)

@@ -156,10 +156,12 @@ class SpikingGates(TaughtSubnetworks):
         return torch.cat([batch.features, self.beta * (first - batch.features)], dim=1)
 
     def predict(self, batch: Batch) -> Prediction:
-        shown: list[Tensor] = []
+        operations: list[Tensor] = []
         first = self._first(batch) if self.config.tap == "first" else None
         seen = self.driven_by(batch) if first is None else self._with_first(batch, first)
-        responses = self._responses(seen, batch.index, batch.split, record=batch, shown=shown)
+        responses = self._responses(
+            seen, batch.index, batch.split, record=batch, operations=operations
+        )
         answer = self.subnetworks.answer(
             batch,
             self._evidence(batch, responses),
@@ -169,7 +171,7 @@ class SpikingGates(TaughtSubnetworks):
         return replace(
             answer,
             spike_scores=self._decision(responses),
-            operations=self._operations(shown),
+            operations=torch.cat(operations),
             spike_counts=self._spike_counts(responses),
         )
 

@@ -25,14 +25,16 @@ from snn_artsy.synapses.encoding import (
     whiten_classes,
 )
 from snn_artsy.synapses.expansion import build_expansion
+from snn_artsy.synapses.inhibition import InhibitoryNeurons
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule, reading_schedule
+from snn_artsy.synapses.release import Draws, release_chances
 from snn_artsy.synapses.together import respond_together
 
 # Streams of the counter-based noise, one for each purpose; every epoch adds the stride to them.
 STREAMS = {
     "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
-    "competition": 6,
+    "competition": 6, "inhibition": 7,
 }  # fmt: skip
 EPOCH_STRIDE = 8
 # Largest weight of the membrane, in spikes: below 1/2, so that it breaks ties and never outvotes
@@ -73,6 +75,10 @@ class SpikingSubnetworks(Learner):
         self.reader = SpikeEncoder(config.encoding, reading_schedule(config.encoding), expansion)
         try_added(config, dim, self.encoder)
         self.generator = torch.Generator().manual_seed(seed)
+        self.inhibition: InhibitoryNeurons | None = None
+        if config.inhibition.source != "balance":
+            dt = config.encoding.dt
+            self.inhibition = InhibitoryNeurons(config.inhibition, config.neuron, dt, seed)
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []
         self._spikes_shown = 0.0
@@ -100,6 +106,10 @@ class SpikingSubnetworks(Learner):
         assert self.scaling is not None
         return encoder(self.scaling(features), self.seed, STREAMS[split] + offset, index)
 
+    def _draws(self, index: Tensor, split: str, offset: int = 0) -> Draws:
+        """Of releases, where contacts fail: streams below 0, which no code draws from."""
+        return Draws(self.seed, -1 - STREAMS[split] - offset, index)
+
     def _responses(
         self,
         features: Tensor,
@@ -107,12 +117,12 @@ class SpikingSubnetworks(Learner):
         split: str,
         only: list[int] | None = None,
         record: Batch | None = None,
-        shown: list[Tensor] | None = None,
+        operations: list[Tensor] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Votes and spike counts without a teacher, of each sub-network (or of ``only`` some).
 
         Args:
-            shown: Receives the spikes of each input unit, in parts [b, n_inputs].
+            operations: Receives the synaptic operations of each sample, in parts [b].
 
         Returns:
             For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
@@ -123,9 +133,14 @@ class SpikingSubnetworks(Learner):
         at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
         for rows in torch.arange(len(features), device=features.device).split(at_once):
             pre = self._encode(self.reader, features[rows], index[rows], split)
-            if shown is not None:
-                shown.append(pre.sum(0))
-            answers = respond_together(chosen, pre)
+            draws = self._draws(index[rows], split)
+            if self.inhibition is None:
+                answers, fired = respond_together(chosen, pre, draws), None
+            else:  # of all sub-networks, whose neurons may inhibit each other
+                answers, fired = self.inhibition.respond(self.layers, pre, draws)
+                answers = answers if only is None else [answers[t] for t in only]
+            if operations is not None:
+                operations.append(self._operations(pre, fired))
             for part, answer in zip(parts, answers, strict=True):
                 part.append((self._votes(answer), answer.counts))
             if record is not None and record.split == "test" and record.true_task is None:
@@ -154,17 +169,26 @@ class SpikingSubnetworks(Learner):
         k = self.config.neuron.per_class
         return torch.cat([counts.unflatten(1, (-1, k)).sum(2) for _, counts in responses], dim=1)
 
-    def _operations(self, shown: list[Tensor]) -> Tensor:
-        """Synaptic operations of each sample, [B], by the spikes of its input units."""
+    def _operations(self, pre: Tensor, inhibiting: Tensor | None) -> Tensor:
+        """Synaptic operations of each sample, [B]: by the spikes [T, B, n] of its input units, as
+        far as they release on average, and of inhibitory neurons, if there are any."""
+        contacts, released = self.config.contacts, pre
+        if contacts.fails:
+            released = pre * release_chances(pre, contacts, self.config.encoding.dt)
         fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
-        return torch.cat(shown) @ fan_out.float() + self.config.expansion.operations
+        fan_out = fan_out.unflatten(0, (-1, contacts.per_connection)).sum(1)
+        operations = released.sum(0) @ fan_out.float() + self.config.expansion.operations
+        if self.inhibition is None or inhibiting is None:
+            return operations
+        return operations + self.inhibition.operations(pre.sum(0), inhibiting.sum(0))
 
     def snapshot(self, moment: str) -> None:
         """Tell the observer the occupancy and state of every contact."""
         self.probe.snapshot(self.layers, moment)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return state_of(self.scaling, self.layers)
+        own = {} if self.inhibition is None else self.inhibition.state_dict()
+        return state_of(self.scaling, self.layers) | own
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.scaling = FeatureScaling(state["scaling.mean"], state["scaling.matrix"])
@@ -172,6 +196,8 @@ class SpikingSubnetworks(Learner):
         for own in modules(state, "layers."):
             self._add_subnetwork(len(own["ampa"]) // self.config.neuron.per_class)
             self.layers[-1].load_state_dict(own)
+        if self.inhibition is not None:
+            self.inhibition.load_state_dict(state, self.layers)
 
     def report(self) -> dict[str, Any]:
         counts = torch.stack([layer.counts() for layer in self.layers]).sum(0)
@@ -266,6 +292,7 @@ def spiking_subnetwork(
         receptors=config.receptors if config.fidelity == "conductance" else None,
         target_factor=rule.target * (1.0 + rule.target_spread * spread).repeat(n_classes),
         generator=generator,
+        first_neuron=sum(layer.n_post for layer in earlier),
     )
     if rule.target_over == "seen" and earlier:
         layer.slow_sum.copy_(earlier[-1].slow_sum)

@@ -27,8 +27,10 @@ from snn_artsy.learners.spiking_subnetworks import (
 from snn_artsy.learners.state import below, listed, number, numbered, set_generator, under
 from snn_artsy.learners.windows import Shown
 from snn_artsy.observer import SynapseObserver, told_every
+from snn_artsy.synapses.inhibition import InhibitoryNeurons
 from snn_artsy.synapses.noise import uniform
 from snn_artsy.synapses.pairing import each_taught, shuffle_in_time, teaching_spikes
+from snn_artsy.synapses.release import Draws
 
 Control = Literal[
     "none", "permuted_contacts", "shuffled_labels", "random_contacts", "shuffled_timing"
@@ -100,6 +102,8 @@ class TaughtSubnetworks(SpikingSubnetworks):
             for u in changing_asleep(len(self.layers), self.config.replay):
                 self.probe.change(u, self.layers[u], self.layers[u].capture())
         self._apply_contact_control()
+        if self.inhibition is not None:
+            self._settle(train, self.inhibition)
         if self.after_teaching is not None:
             self.after_teaching()
         assert self.scaling is not None
@@ -134,15 +138,16 @@ class TaughtSubnetworks(SpikingSubnetworks):
                     STREAMS["teacher"] + offset,
                     index,
                 )
+                draws = self._draws(index, "train", offset)
                 start = self.probe.clock_ms + duration * np.arange(len(rows))
                 before = layer.ampa[traced[:, 0], traced[:, 1]]
                 predicted = None
                 if self.config.plasticity.rule == "error" and epoch > 0:
                     # in the first epoch no contact predicts anything yet: learning is Hebbian
-                    predicted = self._foreseen(pre, index, offset)[-1]
+                    predicted = self._foreseen(pre, index, offset, draws)[-1]
                 current = fires * teacher.current
                 was = {name: x.clone() for name, x in layer.named_buffers()} if windows else {}
-                response, change = layer.pair(pre, current, duration, predicted)
+                response, change = layer.pair(pre, current, duration, predicted, draws)
                 self.probe.clock_ms += duration * len(rows)
                 self.probe.presentations(train, rows, start, t, teaching=True)
                 chosen = self.probe.recorded_of(len(rows))
@@ -151,16 +156,17 @@ class TaughtSubnetworks(SpikingSubnetworks):
                     self.probe.spikes(pre[:, chosen], told, start[chosen.numpy()])
                 self.probe.change(t, layer, change, start)
                 if windows is not None:
-                    shown = Shown(was, pre, current, predicted, float(start[0]))
+                    shown = Shown(was, pre, current, predicted, float(start[0]), draws)
                     self.probe.trace_steps(t, layer, traced, windows, shown, change)
                 elif self._batches % self.probe.observer.plan.trace_every == 0:
-                    self.probe.trace(t, layer, traced, pre, response)
+                    self.probe.trace(t, layer, traced, pre, response, draws)
                 if self._batches % pairs_every == 0:
-                    self.probe.pairings(t, layer, traced, before, pre, response)
+                    self.probe.pairings(t, layer, traced, before, pre, response, draws)
                 self._batches += 1
                 if self.config.plastic_old:
                     for u, old in enumerate(self.layers[:-1]):
-                        self.probe.change(u, old, old.pair(pre, None, duration)[1], start)
+                        _, change = old.pair(pre, None, duration, draws=draws)
+                        self.probe.change(u, old, change, start)
             self.epoch = epoch + 1
             if self.after_epoch is not None:
                 self.after_epoch()
@@ -205,24 +211,52 @@ class TaughtSubnetworks(SpikingSubnetworks):
                 fires = teaching_spikes(
                     self.schedule, teacher, taught, self.seed, STREAMS["teacher"] + offset, index
                 ).split(sizes, 2)
+                draws = self._draws(index, "replay", offset)
                 predicted: Sequence[Tensor | None] = [None] * len(self.layers)
                 if corrected:
-                    predicted = self._foreseen(pre, index, offset)
+                    predicted = self._foreseen(pre, index, offset, draws)
                 start = self.probe.clock_ms + duration * np.arange(len(rows))
                 self.probe.clock_ms += duration * len(rows)
                 self.probe.presentations(shown, rows, start, t, teaching=True, split="replay")
                 for u in changing:
                     current = fires[u] * teacher.current
-                    _, change = self.layers[u].pair(pre, current, duration, predicted[u])
+                    _, change = self.layers[u].pair(pre, current, duration, predicted[u], draws)
                     self.probe.change(u, self.layers[u], change, start)
 
-    def _foreseen(self, pre: Tensor, index: Tensor, offset: int) -> list[Tensor]:
+    def _settle(self, train: LabelledBatch, inhibition: InhibitoryNeurons) -> None:
+        """Inhibitory neurons of the newest sub-network, and their plasticity while the network
+        answers this task's images, and stand-ins for earlier ones, without a teacher."""
+        t, size = len(self.layers) - 1, self.config.plasticity.batch_size
+        rows = torch.arange(len(train), device=self.device)
+
+        def spikes(features: Tensor, index: Tensor, epoch: int) -> Tensor:
+            offset = EPOCH_STRIDE * epoch
+            return self._encode(self.reader, features, index, "inhibition", offset)
+
+        batches = [spikes(train.features[b], train.index[b], 0) for b in rows.split(size)]
+        inhibition.add(self.layers[t], batches)
+        inhibition.balance(self.layers)
+        if inhibition.config.source == "fixed":
+            return
+        old = self.replay.batch(list(range(t)), purpose=5)
+        features = torch.cat([train.features, old.features])
+        # numbers of their own, since stand-ins have none
+        index = torch.arange(len(features), device=self.device)
+        generator = torch.Generator().manual_seed(self.seed + t)
+        for epoch in range(1, inhibition.config.epochs + 1):
+            order = torch.randperm(len(features), generator=generator).to(self.device)
+            for chosen in order.split(size):
+                pre = spikes(features[chosen], index[chosen], epoch)
+                draws = self._draws(index[chosen], "inhibition", EPOCH_STRIDE * epoch)
+                inhibition.learn(self.layers, pre, draws)
+
+    def _foreseen(self, pre: Tensor, index: Tensor, offset: int, draws: Draws) -> list[Tensor]:
         """Dendritic spikes of every sub-network at the times of teaching."""
         steps = torch.nonzero(self.schedule.teach.any(1))[:, 0].to(self.device)
         stream = STREAMS["competition"] + offset
         u = uniform(self.seed, stream, index, pre.shape[0], 1, only=steps)[..., 0]
         neuron = self.config.neuron
-        spikes = foreseen(self.layers, pre, steps, neuron.per_class, neuron.temperature, u)
+        spikes = foreseen(self.layers, pre, steps, neuron.per_class, neuron.temperature, u, draws)
         # a neuron's dendrite is read when the neuron may be taught
         return [
             fired * each_taught(self.schedule, fired.shape[2]).to(fired)[:, None]
@@ -243,7 +277,7 @@ class TaughtSubnetworks(SpikingSubnetworks):
         shape = layer.state.shape
         if self.control == "permuted_contacts":
             order = torch.rand(shape, generator=generator).argsort(1)
-            order += layer.n_pre * torch.arange(layer.n_post)[:, None]
+            order += layer.n_sites * torch.arange(layer.n_post)[:, None]
         else:
             order = torch.randperm(layer.state.numel(), generator=generator)
         order = order.flatten().to(self.device)

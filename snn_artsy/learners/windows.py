@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.observer import TRACED_AROUND
+from snn_artsy.synapses.release import Draws
 
 
 class Shown(NamedTuple):
@@ -17,7 +18,7 @@ class Shown(NamedTuple):
 
     Args:
         before: Buffers of the layer, by name.
-        pre, current, predicted: Of `SilentSynapseLayer.pair`.
+        pre, current, predicted, draws: Of `SilentSynapseLayer.pair`.
         start_ms: Of its first presentation.
     """
 
@@ -26,6 +27,7 @@ class Shown(NamedTuple):
     current: Tensor | None
     predicted: Tensor | None
     start_ms: float
+    draws: Draws | None = None
 
 
 class Windows:

@@ -177,7 +177,8 @@ def _cumulative(tasks: Sequence[TaskSize]) -> list[tuple[int, int]]:
 
 
 def _contacts(config: RunConfig, dim: int, task: TaskSize) -> int:
-    return config.snn.n_inputs(dim) * config.snn.neuron.per_class * task.n_classes
+    sites = config.snn.n_inputs(dim) * config.snn.contacts.per_connection
+    return sites * config.snn.neuron.per_class * task.n_classes
 
 
 def _simulation(config: RunConfig, dim: int, tasks: Sequence[TaskSize]) -> dict[str, int]:

@@ -111,10 +111,11 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         sizes[key] = 8 * (3 * m * m + min(shown, ROWS) * m) + 4 * dim * m
     if name in _PAIRED:
         k, seen = snn.neuron.per_class, _seen(name, config, dim)
-        inputs = snn.n_inputs(seen)
+        inputs = snn.n_inputs(seen) * snn.contacts.per_connection
         contacts = [inputs * k * task.n_classes for task in tasks]
         # occupancy, state, clock, existence; the change of the last ones and what it is made of
         key = "snn.expansion.units" if snn.expansion.units else "snn.neuron.per_class"
+        key = "snn.contacts.per_connection" if snn.contacts.per_connection > 1 else key
         sizes[key] = 14 * sum(contacts) + 16 * max(contacts) + 8 * 2 * seen * snn.expansion.units
         batch = min(snn.plasticity.batch_size, shown)
         steps = max(
@@ -178,9 +179,12 @@ def work(
             passes += config.joint.max_iterations * len(config.joint.l2) / 100
         if name in _PAIRED:
             seen = _seen(name, config, dim)
-            contacts = snn.n_inputs(seen) * snn.neuron.per_class * task.n_classes
+            neurons = snn.neuron.per_class * task.n_classes
+            contacts = snn.n_inputs(seen) * snn.contacts.per_connection * neurons
             shown = snn.plasticity.epochs * n * snn.encoding.steps
-            passes += shown / min(snn.plasticity.batch_size, n)
+            # contacts that fail show every neuron spikes of its own
+            alone = neurons if snn.contacts.fails and name == "artsy_snn" else 1
+            passes += alone * shown / min(snn.plasticity.batch_size, n)
             n_answers = sum(other.n_test for other in tasks[: number + 1])
             products += (shown + n_answers * snn.encoding.steps_shown) * contacts
             replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))

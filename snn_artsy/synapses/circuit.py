@@ -13,6 +13,7 @@ from snn_artsy.config import ContactConfig, NeuronConfig
 from snn_artsy.physiology import Receptors
 from snn_artsy.rules import GatedSTDP, Rule, Traces
 from snn_artsy.synapses.conductance import Open
+from snn_artsy.synapses.release import Released
 
 
 class Contacts(NamedTuple):
@@ -43,6 +44,9 @@ class Circuit:
         averaged: Changes of a batch are averaged, not summed.
         noise: Standard normal numbers [n_post, n_pre] for a noisy rule, new ones at each call.
         predicted: Spikes that the contacts foresaw, for the error-driven rule, [T, B, n_post].
+        released: Which spikes release at the contacts, where some fail; None: all do.
+        inhibiting: Spikes that inhibition balances, [T, B, n_post] or [T, B, 1]; None: those at the
+            contacts.
     """
 
     contacts: Contacts
@@ -57,6 +61,8 @@ class Circuit:
     averaged: bool
     noise: Callable[[], Tensor | None]
     predicted: Tensor | None = None
+    released: Released | None = None
+    inhibiting: Tensor | None = None
 
     @property
     def dendritic(self) -> bool:

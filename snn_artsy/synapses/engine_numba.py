@@ -178,7 +178,7 @@ def _learn_at_once(
         traces = rule.start(pre[0], cells.spikes[0])
     held = _Held(circuit, traces)
     spikes = _spikes(pre)
-    afferents = _array(engine_torch.afferents(circuit, pre) if current is None else None)
+    afferents = _array(engine_torch.inhibiting(circuit, pre) if current is None else None)
     since, events = _run(
         circuit, state.since, spikes, cells.population(_array(current), afferents),
         held.traces, None, cells.numbers, _plasticity(circuit, n_batch), elapsed_ms,

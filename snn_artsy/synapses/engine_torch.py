@@ -55,13 +55,16 @@ def transmit(
     if circuit.receptors is None:
         return integrate(circuit, state, net_input(circuit, state, pre, weights), injected, clamped)
     unit, neuron = neuron_of(circuit, state.threshold), state.neuron
-    membrane, excitation = membrane_of(circuit, unit), pre @ weights.T
-    afferent, opened = afferents(circuit, pre), _opened(state)
-    spikes, peaks = [], []
+    membrane, excitation = membrane_of(circuit, unit), excited(circuit, pre, weights)
+    afferent, inhibition = afferents(circuit, pre), inhibiting(circuit, pre)
+    if circuit.released is not None:  # NMDA receptors see what is released, silent contacts, too
+        afferent = circuit.released.drive(circuit.contacts.exists.to(pre.dtype))
+    spikes, peaks, opened = [], [], _opened(state)
     for t in range(len(pre)):
         drive, opened = _conductance_drive(
-            circuit, state, unit, membrane, excitation[t], afferent[t], neuron[-1], opened
-        )
+            circuit, state, unit, membrane, excitation[t], afferent[t], inhibition[t], neuron[-1],
+            opened,
+        )  # fmt: skip
         at_t = None if injected is None else injected[t]
         fired, peak, neuron = fire(circuit, unit, drive, neuron, state.threshold, at_t)
         spikes.append(fired)
@@ -98,6 +101,7 @@ def learn(
     spikes, peaks, ones = [], [], torch.ones_like(threshold)
     events, dendrites, dendrite = [], [], state.dendrite
     keep = _kept_in_dendrite(circuit, unit) if circuit.dendritic else 0.0
+    inhibition = inhibiting(circuit, pre) if current is None or circuit.dendritic else pre
     for t in range(len(pre)):
         injected = None
         if current is not None:
@@ -106,17 +110,20 @@ def learn(
             assert opened is not None
             excitation = pre[t] @ transmitted(circuit).T
             drive, opened = _conductance_drive(
-                circuit, state, unit, membrane, excitation, afferents(circuit, pre[t]), neuron[-1],
-                opened,
+                circuit, state, unit, membrane, excitation, afferents(circuit, pre[t]),
+                inhibition[t], neuron[-1], opened,
             )  # fmt: skip
         else:
-            drive = net_input(circuit, state, pre[t : t + 1], transmitted(circuit))[0]
+            drive = net_input(circuit, state, pre[t : t + 1], transmitted(circuit), inhibition[t])[
+                0
+            ]
         fired, peak, neuron = fire(
             circuit, unit, drive, neuron, threshold, injected, clamped=injected is not None
         )
         v_mV = membrane_mV(peak / threshold, ones, fired, potentials)
         if circuit.dendritic:
-            net = net_input(circuit, state, pre[t : t + 1], transmitted(circuit))[0] / threshold
+            net = net_input(circuit, state, pre[t : t + 1], transmitted(circuit), inhibition[t])
+            net = net[0] / threshold
             dendrite = net if dendrite is None else dendrite * keep + net
             dendrites.append(dendrite)
             v_mV = dendrite_mV(dendrite, fired, potentials)
@@ -165,20 +172,44 @@ def balance_and_threshold(circuit: Circuit, weights: Tensor) -> tuple[Tensor, Te
         return torch.zeros_like(threshold), threshold
     exists = circuit.contacts.exists.to(weights.dtype)
     alpha = weights.sum(1) / exists.sum(1).clamp_min(1.0)
-    net = weights - alpha[:, None] * exists
-    return alpha, circuit.neuron.threshold * net.square().sum(1).sqrt().clamp_min(1.0)
+    net, params = weights - alpha[:, None] * exists, circuit.params
+    if params.per_connection > 1:  # a spike reaches all contacts of its connection
+        net = net.unflatten(1, (-1, params.per_connection)).sum(2)
+    # a contact that often fails is worth less, and the threshold follows what comes on average
+    share = circuit.neuron.threshold * params.release_probability
+    return alpha, share * net.square().sum(1).sqrt().clamp_min(1.0)
 
 
-def net_input(circuit: Circuit, state: Ongoing, pre: Tensor, weights: Tensor) -> Tensor:
-    """I_j(t), [T, B, n_post].
+def net_input(
+    circuit: Circuit,
+    state: Ongoing,
+    pre: Tensor,
+    weights: Tensor,
+    inhibition: Tensor | None = None,
+) -> Tensor:
+    """I_j(t), [T, B, n_post]; ``inhibition``: `inhibiting` of these steps, if it is known.
 
     Excitation and inhibition are summed apart: with one-bit contacts both sums are integers, so
     that they are exact and do not depend on the batch size or the device.
     """
-    excitation = product(pre, weights)
+    excitation = excited(circuit, pre, weights)
     if circuit.unit is not None:
         return excitation * circuit.contact_current * state.threshold
-    return excitation - state.balance * afferents(circuit, pre)
+    if inhibition is None:
+        inhibition = inhibiting(circuit, pre)
+    return excitation - state.balance * inhibition
+
+
+def excited(circuit: Circuit, pre: Tensor, weights: Tensor) -> Tensor:
+    """What is released, times the weights: [T, B, n_post]."""
+    if circuit.released is None:
+        return product(pre, weights)
+    return circuit.released.drive(weights)
+
+
+def inhibiting(circuit: Circuit, pre: Tensor) -> Tensor:
+    """Spikes that inhibition balances, [..., n_post] or 1."""
+    return afferents(circuit, pre) if circuit.inhibiting is None else circuit.inhibiting
 
 
 def afferents(circuit: Circuit, pre: Tensor) -> Tensor:
@@ -281,6 +312,7 @@ def _conductance_drive(
     membrane: Membrane,
     excitation: Tensor,
     afferent: Tensor,
+    inhibition: Tensor,
     v: Tensor,
     opened: Open,
 ) -> tuple[Tensor, Open]:
@@ -294,7 +326,7 @@ def _conductance_drive(
     # an AMPA event is worth 1 / threshold (a snnTorch neuron: contact_current) thresholds
     event = 1.0 / threshold if circuit.unit is None else circuit.contact_current
     contacts = event / contact_weight(circuit.receptors, membrane)
-    balance = contacts * state.balance * afferent if circuit.unit is None else None
+    balance = contacts * state.balance * inhibition if circuit.unit is None else None
     span = membrane.v_th_mV - membrane.v_rest_mV
     after, opened = balanced_step(
         membrane.v_rest_mV + span * v / threshold,

@@ -18,8 +18,9 @@ from snn_artsy.arrays import (
 from snn_artsy.checks import duration
 from snn_artsy.rules import Signals
 from snn_artsy.rules.base import check_traces
-from snn_artsy.synapses import engine_numba, engine_torch, neurons
+from snn_artsy.synapses import apart, engine_numba, engine_torch, neurons
 from snn_artsy.synapses.circuit import (
+    Circuit,
     Ongoing,
     Response,
     StateChange,
@@ -28,6 +29,7 @@ from snn_artsy.synapses.circuit import (
 from snn_artsy.synapses.competition import leaky_sum
 from snn_artsy.synapses.population import ContactPopulation, check_kind
 from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV
+from snn_artsy.synapses.release import Draws, Released, release_chances
 
 
 class SilentSynapseLayer(ContactPopulation):
@@ -48,6 +50,12 @@ class SilentSynapseLayer(ContactPopulation):
     threshold and reset; then there is no inhibition, and a functional contact passes
     ``contact_current`` thresholds. In train mode `forward` with a teacher learns; otherwise it only
     transmits. Gradients pass through to ``pre``, none reaches the contacts.
+
+    With ``contacts.per_connection`` n, column i n + k of the buffers is contact k of input i. Where
+    contacts can fail (``contacts.fails``) a neuron gets what is released at its own contacts, by
+    ``draws`` that each call is given, or by new ones at each call; inhibition balances what is
+    released on average, and the threshold is that of the mean, too. No gradient passes such
+    contacts; `simulate` and snnTorch neurons of one's own refuse them.
 
     A current of x thresholds takes any neuron's membrane from rest to x times its threshold in one
     step. An injected current goes straight to the membrane: the synaptic filter of a `Synaptic`
@@ -75,6 +83,8 @@ class SilentSynapseLayer(ContactPopulation):
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
             [n_post]; default: the rule's own for all.
         generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
+        first_neuron: Number of the first neuron, by which layers with the same ``draws`` have
+            releases of their own.
 
     Raises:
         ConfigError: A value that cannot be used.
@@ -88,15 +98,19 @@ class SilentSynapseLayer(ContactPopulation):
         return (
             self.unit is None
             and self.receptors is None
+            and not self.contacts.fails
             and self.contacts.transmission == "binary"
             and (self.neuron, self.dt_ms, self.n_pre) == (other.neuron, other.dt_ms, other.n_pre)
         )
 
-    def respond(self, pre: Tensor, current: Tensor | None = None) -> Response:
+    def respond(
+        self, pre: Tensor, current: Tensor | None = None, draws: Draws | None = None
+    ) -> Response:
         """Simulate T steps from rest: pre [T, B, n_pre] spikes -> `Response`.
 
         Args:
             current: Injected current in thresholds, [T, B, n_post]; negative inhibits.
+            draws: Of releases, where contacts fail.
 
         Raises:
             TypeError, ValueError: An argument is no tensor, has another shape or device than the
@@ -104,9 +118,36 @@ class SilentSynapseLayer(ContactPopulation):
                 no step. An empty batch has an empty answer.
         """
         pre, current = self._checked(pre, current)
-        circuit = self.circuit()
+        circuit = self._shown(pre, draws)
         state = engine_torch.begin(circuit, pre.shape[1])
         return engine_numba.transmit(circuit, state, pre, current)[0]
+
+    def _shown(self, pre: Tensor, draws: Draws | None) -> Circuit:
+        """The circuit with what spikes at its sites [T, B, n_sites] release."""
+        circuit = self.circuit()
+        if not self.contacts.fails:
+            return circuit
+        if draws is None:
+            sample = torch.arange(pre.shape[1], device=pre.device)
+            draws = Draws(int(self.noise_draws), 0, sample)
+            self.noise_draws += 1
+        chances = release_chances(pre, self.contacts, self.dt_ms)
+        released = Released(pre, chances, draws, self.first_neuron)
+        inhibiting = engine_torch.afferents(circuit, (pre * chances).double()).to(pre.dtype)
+        return replace(circuit, released=released, inhibiting=inhibiting)
+
+    def arrivals(self, pre: Tensor, contacts: Tensor, draws: Draws | None = None) -> Tensor:
+        """Spikes that release at some contacts, [T, B, n].
+
+        Args:
+            pre: [T, B, n_pre]. contacts: (post, site) of each, int64 [n, 2]. draws: Of releases.
+        """
+        sites, (post, site) = self.per_contact(pre), contacts.T
+        if not self.contacts.fails:
+            return sites[:, :, site]
+        released = self._shown(sites, draws).released
+        assert released is not None
+        return released.at_contacts(post, site)
 
     def clamp(self, current: Tensor) -> Response:
         """Answer to a teaching current alone, from rest: current [T, B, n_post] -> `Response`.
@@ -131,14 +172,15 @@ class SilentSynapseLayer(ContactPopulation):
     def _checked(
         self, pre: Tensor, current: Tensor | None, name: str = "current"
     ) -> tuple[Tensor, Tensor | None]:
-        """Both in the contacts' own type; `respond` says what is refused."""
+        """Spikes at each site, and the current, in the contacts' own type; `respond` says what is
+        refused."""
         self._check_precision()
         sizes: Sizes = {"n_pre": self.n_pre}
         check_tensor("pre", pre, "T B n_pre", sizes, self.ampa)
         check_spikes("pre", pre)
         if current is not None:
             current = self._checked_current(current, sizes, name)
-        return pre.to(self.ampa.dtype), current
+        return self.per_contact(pre.to(self.ampa.dtype)), current
 
     def _checked_current(self, current: Tensor, sizes: Sizes, name: str = "current") -> Tensor:
         self._check_precision()
@@ -162,7 +204,7 @@ class SilentSynapseLayer(ContactPopulation):
         return self.respond(pre, teacher).spikes
 
     @torch.no_grad()
-    def foresee(self, pre: Tensor, steps: Tensor) -> Tensor:
+    def foresee(self, pre: Tensor, steps: Tensor, draws: Draws | None = None) -> Tensor:
         """Dendritic potential that the contacts cause, in thresholds, [n, B, n_post].
 
         The net input, leaky with the membrane's time constant and without spikes: what a neuron can
@@ -171,6 +213,7 @@ class SilentSynapseLayer(ContactPopulation):
 
         Args:
             pre: [T, B, n_pre]. steps: Those at whose end it is read, int64 [n].
+            draws: Of releases, where contacts fail.
 
         Raises:
             TypeError, ValueError: As for `respond`; ``steps`` are none of T.
@@ -178,18 +221,30 @@ class SilentSynapseLayer(ContactPopulation):
         pre, _ = self._checked(pre, None)
         check_same_kind("steps", steps, "n", {}, self.exists.new_zeros((), dtype=torch.int64))
         check_range("steps", steps, 0, len(pre) - 1)
+        circuit = self._shown(pre, draws)
+        if circuit.released is not None:
+            return self._dendrite(circuit, pre)[steps]
         # the potential is linear in spikes: a sum over few steps in place of one for every step
         return self.potential(self.dendritic(pre)[steps])
 
+    def _dendrite(self, circuit: Circuit, pre: Tensor) -> Tensor:
+        """Dendritic potential in every step, [T, B, n_post], for spikes at each site."""
+        if circuit.released is None:
+            return self.potential(self.dendritic(pre))
+        weights = engine_torch.transmitted(circuit)
+        state = Ongoing((), *engine_torch.balance_and_threshold(circuit, weights))
+        net = engine_torch.net_input(circuit, state, pre, weights)
+        return self.dendritic(net) / state.threshold
+
     def dendritic(self, pre: Tensor) -> Tensor:
         """Presynaptic spikes, or their means, as a dendrite sums them up: leaky with the membrane's
-        time constant, [T, B, n_pre] alike."""
+        time constant, [T, B, n] alike."""
         membrane = engine_torch.membrane_of(self.circuit(), self._unit())
         return leaky_sum(pre, self.dt_ms, membrane.tau_m_ms)
 
     def potential(self, sums: Tensor) -> Tensor:
-        """Net input in thresholds for such sums, [n, B, n_pre] -> [n, B, n_post]: `foresee` without
-        its checks."""
+        """Net input in thresholds for such sums, [n, B, n_sites] -> [n, B, n_post]: `foresee`
+        without its checks."""
         circuit = self.circuit()
         weights = engine_torch.transmitted(circuit)
         balance, threshold = engine_torch.balance_and_threshold(circuit, weights)
@@ -234,6 +289,11 @@ class SilentSynapseLayer(ContactPopulation):
         self, pre: Tensor, current: Tensor | None, state: Ongoing | None
     ) -> tuple[Tensor, Tensor | None, Ongoing | None]:
         """What `simulate` is given."""
+        if self.contacts.fails:
+            raise ValueError(
+                "layer: contacts fail in presentations only (respond, pair); for continuous "
+                "activity use a release_probability of 1 and no tau_rec_ms"
+            )
         pre, current = self._checked(pre, current)
         _check_shown(pre)
         return pre, current, None if state is None else self._checked_state(state, pre)
@@ -265,7 +325,7 @@ class SilentSynapseLayer(ContactPopulation):
             )
         opened = [x for receptors in state.opened or () for x in receptors]
         dendrite = [] if state.dendrite is None else [state.dendrite]
-        sizes: Sizes = {"B": pre.shape[1], "n_pre": self.n_pre, "n_post": self.n_post}
+        sizes: Sizes = {"B": pre.shape[1], "n_pre": self.n_sites, "n_post": self.n_post}
         for axes, parts in (
             ("B n_post", (*state.neuron, *opened, *dendrite)),
             ("n_post", (state.balance, state.threshold)),
@@ -285,6 +345,7 @@ class SilentSynapseLayer(ContactPopulation):
         current: Tensor | None,
         presentation_ms: float | None = None,
         predicted: Tensor | None = None,
+        draws: Draws | None = None,
     ) -> tuple[Response, StateChange]:
         """Show a batch with a teaching current, then apply the plasticity that it caused.
 
@@ -300,27 +361,46 @@ class SilentSynapseLayer(ContactPopulation):
                 default: T steps.
             predicted: Spikes that the neurons' own contacts foresaw (`competition`), 0 or 1,
                 [T, B, n_post], for the error-driven rule; None: none.
+            draws: Of releases, where contacts fail.
 
         Returns:
             The response, and what changed state: from the start of the batch to its end, or with
             `update: step` each change with its step (`StateEvents`).
         """
         pre, current, elapsed_ms = self._checked_batch(pre, current, presentation_ms, predicted)
-        n_samples = pre.shape[1]
+        n_samples, circuit = pre.shape[1], self._shown(pre, draws)
         if self.update == "step" and self.rule is not None:
+            if circuit.released is not None:
+                circuit = replace(circuit, predicted=predicted)
+                slow = self._slow_buffers()
+                states = apart.begin(circuit, slow, n_samples)
+                response, states, events = apart.learn_steps(
+                    circuit, states, current, elapsed_ms / len(pre)
+                )
+                self._keep_slow(apart.slow_after(slow, states))
+                return response, events
             state = self._begun(n_samples)
             response, state, events = self._learnt(
                 state, pre, current, elapsed_ms / len(pre), predicted
             )
             self._keep_slow(state.traces)
             return response, events
-        response = self.respond(pre) if current is None else self.clamp(current)
-        if self.circuit().dendritic:
-            response = replace(response, dendrite=self.potential(self.dendritic(pre)))
+        if current is None:
+            state = engine_torch.begin(circuit, n_samples)
+            response = engine_numba.transmit(circuit, state, pre, None)[0]
+        else:
+            response = self.clamp(current)
+        if circuit.dendritic:
+            response = replace(response, dendrite=self._dendrite(circuit, pre))
         before = self.state.clone()
         if self.rule is None:
             return response, self._change_since(before)
         signals = self._signals(pre, response)._replace(predicted=predicted)
+        if circuit.released is not None:
+            circuit = replace(circuit, predicted=predicted)
+            slow = self._slow_buffers()
+            self._keep_slow(apart.learn_presentations(circuit, slow, signals, elapsed_ms))
+            return response, self._change_since(before)
         traces = self._with_slow(self.rule.start(pre[0], signals.post[0]))
         change, traces = self.rule.presentation(
             self.ampa, traces, signals, self.dt_ms, self._noise()
@@ -336,10 +416,21 @@ class SilentSynapseLayer(ContactPopulation):
         current: Tensor | None,
         presentation_ms: float | None = None,
         predicted: Tensor | None = None,
+        draws: Draws | None = None,
     ) -> Iterator[Response]:
         """`pair` with `update: step`, one step at a time: the same numbers on the CPU, and the
         contacts can be looked at in between (`tracing`)."""
         pre, current, elapsed_ms = self._checked_batch(pre, current, presentation_ms, predicted)
+        circuit = replace(self._shown(pre, draws), predicted=predicted)
+        if circuit.released is not None:
+            slow = self._slow_buffers()
+            states = apart.begin(circuit, slow, pre.shape[1])
+            for t in range(len(pre)):
+                one, step_ms = slice(t, t + 1), elapsed_ms / len(pre)
+                response, states, _ = apart.learn_steps(circuit, states, current, step_ms, one)
+                yield response
+            self._keep_slow(apart.slow_after(slow, states))
+            return
         state = self._begun(pre.shape[1])
         for t in range(len(pre)):
             one = slice(t, t + 1)
@@ -392,7 +483,7 @@ class SilentSynapseLayer(ContactPopulation):
             return state
         like = self.ampa
         traces = self.rule.start(
-            like.new_zeros(n_batch, self.n_pre), like.new_zeros(n_batch, self.n_post)
+            like.new_zeros(n_batch, self.n_sites), like.new_zeros(n_batch, self.n_post)
         )
         return state.after(0, state.neuron, traces=self._with_slow(traces))
 

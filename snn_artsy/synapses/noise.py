@@ -72,10 +72,19 @@ def uniform(
         check_same_kind("only", only, "steps", {}, whole)
     device = sample.device
     step = torch.arange(n_steps, device=device) if only is None else only
-    key = mix64(torch.tensor(seed, device=device) * _GOLDEN + stream)
+    start = starts(seed, stream, sample, step)
+    return numbers(start[:, :, None], torch.arange(n_units, device=device))
+
+
+def starts(seed: int, stream: int, sample: Tensor, step: Tensor) -> Tensor:
+    """Keys of `numbers` for sample numbers [B] in some steps [n]: int64 [n, B]."""
+    key = mix64(torch.tensor(seed, device=sample.device) * _GOLDEN + stream)
     per_sample = mix64(key + sample * _GOLDEN)
-    start = mix64(per_sample[None, :] + (step[:, None] + 1) * _GOLDEN)
-    unit = (torch.arange(n_units, device=device) + 1) * _GOLDEN
-    bits = mix64(start[:, :, None] + unit)
+    return mix64(per_sample[None, :] + (step[:, None] + 1) * _GOLDEN)
+
+
+def numbers(start: Tensor, unit: Tensor) -> Tensor:
+    """`uniform`'s numbers of units (int64) under keys of `starts`; shapes broadcast."""
+    bits = mix64(start + (unit + 1) * _GOLDEN)
     # 24 bits fill a float32's mantissa, so that every value below is exact and below 1
     return _shift_right(bits, 40).to(torch.float32).mul_(2.0**-24)

@@ -76,9 +76,11 @@ class ContactPopulation(nn.Module):
         batch_reduction: Literal["sum", "mean"] = "sum",
         target_factor: Tensor | None = None,
         generator: torch.Generator | None = None,
+        first_neuron: int = 0,
     ) -> None:
         super().__init__()
         self.n_pre, self.n_post = whole_number("n_pre", n_pre, 1), whole_number("n_post", n_post, 1)
+        self.first_neuron = whole_number("first_neuron", first_neuron, 0)
         duration("dt_ms", dt_ms)
         one_of("update", update, ("presentation", "step"))
         one_of("batch_reduction", batch_reduction, ("sum", "mean"))
@@ -108,6 +110,8 @@ class ContactPopulation(nn.Module):
             sums = "stochastic insertion fills a contact or not: use sum"
             require(batch_reduction == "sum", "batch_reduction", batch_reduction, sums)
         self.contacts, self.update = contacts, update
+        if self.unit is not None and contacts.fails:
+            raise TypeError("neuron: contacts that fail need a NeuronConfig, not a snnTorch neuron")
         require(
             contact_current is None or self.unit is not None,
             "contact_current",
@@ -122,7 +126,7 @@ class ContactPopulation(nn.Module):
         self.batch_reduction = batch_reduction
         self.receptors = receptors
         self._check_receptors()
-        shape = (self.n_post, self.n_pre)
+        shape = (self.n_post, self.n_sites)
         exists = torch.ones(shape, dtype=torch.bool)
         if contacts.filopodia is not None:
             rank = torch.rand(shape, generator=generator).argsort(1).argsort(1)
@@ -142,10 +146,10 @@ class ContactPopulation(nn.Module):
         self.register_buffer("born_silent", exists & ~mature & (codes == SILENT))
         self.register_buffer("functional_ms", torch.zeros(shape))
         # slow average of the presynaptic trace, kept with its total weight (0 before any input)
-        self.register_buffer("slow_sum", torch.zeros(self.n_pre))
+        self.register_buffer("slow_sum", torch.zeros(self.n_sites))
         self.register_buffer("slow_weight", torch.zeros(()))
         if self.rule is not None:  # slow state of a rule of one's own
-            start = check_start(self.rule, self.n_pre, self.n_post)
+            start = check_start(self.rule, self.n_sites, self.n_post)
             for name, trace in zip(self.rule.slow, start, strict=False):
                 if f"slow_{name}" not in self._buffers:
                     self.register_buffer(f"slow_{name}", trace.clone())
@@ -208,6 +212,16 @@ class ContactPopulation(nn.Module):
         if len(errors) == before:
             super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    @property
+    def n_sites(self) -> int:
+        """Contacts of a neuron, those that do not exist included: columns of all buffers."""
+        return self.n_pre * self.contacts.per_connection
+
+    def per_contact(self, pre: Tensor) -> Tensor:
+        """Spikes, or their means, at each site: [..., n_pre] -> [..., n_sites]."""
+        n = self.contacts.per_connection
+        return pre if n == 1 else pre.repeat_interleave(n, -1)
+
     def circuit(self) -> Circuit:
         """What an engine is given of this layer; its contacts are the layer's own."""
         return Circuit(
@@ -234,7 +248,7 @@ class ContactPopulation(nn.Module):
             TypeError, ValueError: They are no int64 indices of contacts, one for one.
         """
         sizes: Sizes = {}
-        for name, which, size in (("pre", pre, self.n_pre), ("post", post, self.n_post)):
+        for name, which, size in (("pre", pre, self.n_sites), ("post", post, self.n_post)):
             check_same_kind(name, which, "n", sizes, self.exists.new_zeros((), dtype=torch.int64))
             check_range(name, which, 0, size - 1)
         if float(self.slow_weight) == 0.0:

@@ -32,7 +32,7 @@ class StreamedSimulation:
     Args:
         layer: As for `SilentSynapseLayer.simulate`, which it is in train or eval mode.
         observer: Is told.
-        contacts: (post, pre) of those that are sampled, int64 [n, 2]; None: none.
+        contacts: (post, site) of those that are sampled, int64 [n, 2]; None: none.
         every: Steps from one sample to the next. A sample takes two calls of the engine, a few
             milliseconds, which is most of the time where samples are frequent.
         task: Number of the sub-network under which the layer is told.
@@ -108,16 +108,19 @@ class StreamedSimulation:
         layer, plan, first = self.layer, self.observer.plan, self.step
         before = None if self.state is None else self.state.traces
         response, self.state, events = layer._simulated(pre, current, self.state)
-        for name, spikes in (("retina", pre), (f"task{self.task}", response.spikes)):
+        inputs = pre[:, :, :: layer.contacts.per_connection]
+        for name, spikes in (("retina", inputs), (f"task{self.task}", response.spikes)):
             step, _, node = (x.cpu().numpy() for x in torch.nonzero(spikes, as_tuple=True))
             self.observer.spikes(name, (first + step) * layer.dt_ms, node)
         if plan.conversions and len(events.pre):
             time_ms = (first + events.step.cpu().numpy()) * layer.dt_ms
-            tell_conversions(self.observer, self.task, events, time_ms)
+            tell_conversions(
+                self.observer, self.task, events, time_ms, layer.contacts.per_connection
+            )
         if sampled:
             assert self.contacts is not None
             post_index, pre_index = self.contacts.T
-            signals = signals_of(layer, self.contacts, pre, response, before)
+            signals = signals_of(layer, self.contacts, inputs, response, before)
             if not layer.training:  # traces rest where nothing learns
                 signals = {"membrane_mV": signals["membrane_mV"]}
             variables = {
@@ -126,21 +129,30 @@ class StreamedSimulation:
                 **{name: values[:, 0] for name, values in signals.items()},
             }
             time_ms = np.array([first * layer.dt_ms])
-            tell_traces(self.observer, self.task, time_ms, self.contacts, variables)
+            tell_traces(
+                self.observer, self.task, time_ms, self.contacts, variables,
+                layer.contacts.per_connection,
+            )  # fmt: skip
         return response
 
 
 def tell_conversions(
-    observer: SynapseObserver, task: int, change: StateChange, time_ms: np.ndarray
+    observer: SynapseObserver,
+    task: int,
+    change: StateChange,
+    time_ms: np.ndarray,
+    per_connection: int = 1,
 ) -> None:
-    """Contacts of sub-network ``task`` that changed state at these times, [n]."""
+    """Contacts of sub-network ``task`` that changed state at these times, [n]; of so many each
+    connection has."""
+    site = change.pre.cpu().numpy()
     observer.conversions(
         Conversions(
             task=task,
             time_ms=time_ms,
-            pre=change.pre.cpu().numpy(),
+            pre=site // per_connection,
             post=change.post.cpu().numpy(),
-            contact=np.zeros(len(change.pre), dtype=np.int64),
+            contact=site % per_connection,
             old=change.old.cpu().numpy(),
             new=change.new.cpu().numpy(),
         )
@@ -153,11 +165,13 @@ def tell_traces(
     time_ms: np.ndarray,
     contacts: Tensor,
     variables: dict[str, Tensor],
+    per_connection: int = 1,
 ) -> None:
-    """Variables [n_times, n] of some contacts (post, pre) of sub-network ``task``, those that the
+    """Variables [n_times, n] of some contacts (post, site) of sub-network ``task``, those that the
     observer's plan asks for."""
     wanted = [name for name in observer.plan.trace_variables if name in variables]
-    synapse = torch.stack([contacts[:, 1], contacts[:, 0], torch.zeros_like(contacts[:, 0])], dim=1)
+    post, site = contacts.T
+    synapse = torch.stack([site // per_connection, post, site % per_connection], dim=1)
     observer.trace(
         task,
         time_ms,

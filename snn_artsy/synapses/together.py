@@ -14,20 +14,24 @@ from snn_artsy.synapses import engine_numba, engine_torch
 from snn_artsy.synapses.circuit import Contacts, Ongoing, Response, StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.population import check_kind
+from snn_artsy.synapses.release import Draws
 
 
-def respond_together(layers: Sequence[SilentSynapseLayer], pre: Tensor) -> list[Response]:
-    """``[layer.respond(pre) for layer in layers]``, one product and one integration for all.
+def respond_together(
+    layers: Sequence[SilentSynapseLayer], pre: Tensor, draws: Draws | None = None
+) -> list[Response]:
+    """``[layer.respond(pre, draws=draws) for layer in layers]``, one product and one integration
+    for all.
 
     Sub-networks do not see each other, so that their neurons can be integrated as one population.
-    Where sums would not be exact (graded transmission), and for neurons and receptors that cannot
-    be joined, the layers answer one by one.
+    Where sums would not be exact (graded transmission), and for neurons, receptors and contacts
+    that fail, which cannot be joined, the layers answer one by one.
     """
     for layer in layers:
         check_kind("layers", layer, SilentSynapseLayer)
     first = layers[0] if layers else None
     if first is None or not all(layer._joins(first) for layer in layers):
-        return [layer.respond(pre) for layer in layers]
+        return [layer.respond(pre, draws=draws) for layer in layers]
     pre, _ = first._checked(pre, None)
     circuits = [layer.circuit() for layer in layers]
     parts = zip(*(circuit.contacts for circuit in circuits), strict=True)

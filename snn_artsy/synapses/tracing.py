@@ -12,6 +12,7 @@ from snn_artsy.rules import GatedSTDP, ProductRule, Traces
 from snn_artsy.synapses.circuit import Response
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.receptors import dendrite_mV, membrane_mV, mg_block
+from snn_artsy.synapses.release import Draws
 from snn_artsy.synapses.traces import trace_before
 
 
@@ -23,6 +24,7 @@ def trace_contacts(
     current: Tensor | None,
     presentation_ms: float | None = None,
     predicted: Tensor | None = None,
+    draws: Draws | None = None,
 ) -> dict[str, Tensor]:
     """Variables of some contacts in every step of ``layer.pair(pre, current)``, which is not done.
 
@@ -34,8 +36,8 @@ def trace_contacts(
 
     Args:
         layer: With `update: step` and a rule.
-        contacts: (post, pre) of each, int64 [n, 2].
-        pre, current, presentation_ms, predicted: Of `SilentSynapseLayer.pair`.
+        contacts: (post, site) of each, int64 [n, 2].
+        pre, current, presentation_ms, predicted, draws: Of `SilentSynapseLayer.pair`.
 
     Returns:
         Name -> [T, n], `membrane_mV` and traces as means over the batch: ``ampa`` (occupancy) and
@@ -51,13 +53,14 @@ def trace_contacts(
         )
     check_contacts(layer, contacts)
     own = copy.deepcopy(layer)
-    post_index, pre_index = contacts.T
+    post, site = contacts.T
     ampa, state, steps = [], [], []
-    for response in own.pair_in_steps(pre, current, presentation_ms, predicted):
-        ampa.append(own.ampa[post_index, pre_index])
-        state.append(own.state[post_index, pre_index].to(own.ampa.dtype))
+    for response in own.pair_in_steps(pre, current, presentation_ms, predicted, draws):
+        ampa.append(own.ampa[post, site])
+        state.append(own.state[post, site].to(own.ampa.dtype))
         steps.append(response)
-    signals = signals_of(layer, contacts, pre.to(own.ampa.dtype), Response.joined(steps))
+    pre, answer = pre.to(own.ampa.dtype), Response.joined(steps)
+    signals = signals_of(layer, contacts, pre, answer, draws=draws)
     return {
         "ampa": torch.stack(ampa),
         "state": torch.stack(state),
@@ -66,14 +69,14 @@ def trace_contacts(
 
 
 def check_contacts(layer: SilentSynapseLayer, contacts: Tensor) -> None:
-    """Whether a layer has these contacts (post, pre), int64 [n, 2].
+    """Whether a layer has these contacts (post, site), int64 [n, 2].
 
     Raises:
         TypeError, ValueError: It has not.
     """
     index = layer.exists.new_zeros((), dtype=torch.int64)
     check_same_kind("contacts", contacts, "n two", {"two": 2}, index)
-    for side, size in ((0, layer.n_post), (1, layer.n_pre)):
+    for side, size in ((0, layer.n_post), (1, layer.n_sites)):
         check_range("contacts", contacts[:, side], 0, size - 1)
 
 
@@ -83,6 +86,7 @@ def signals_of(
     pre: Tensor,
     response: Response,
     traces: Traces | None = None,
+    draws: Draws | None = None,
 ) -> dict[str, Tensor]:
     """What some contacts know of a batch that was shown, each [T, B, n].
 
@@ -93,12 +97,13 @@ def signals_of(
     out.
 
     Args:
-        contacts: (post, pre) of each, int64 [n, 2].
+        contacts: (post, site) of each, int64 [n, 2].
         pre, response: Spikes [T, B, n_pre] and the answer to them.
         traces: Of the rule before the first step (`Ongoing.traces`); None: at rest.
+        draws: Of releases, where contacts fail.
     """
-    post_index, pre_index = contacts.T
-    spikes, glutamate = response.spikes[:, :, post_index], pre[:, :, pre_index]
+    post_index, site = contacts.T
+    spikes, glutamate = response.spikes[:, :, post_index], layer.arrivals(pre, contacts, draws)
     membrane = layer.neuron.membrane
     v_mV = membrane_mV(response.membrane[:, :, post_index], spikes.new_ones(()), spikes, membrane)
     variables = {"membrane_mV": v_mV}
@@ -116,7 +121,7 @@ def signals_of(
         variables["post_trace"] = trace_before(spikes, first.tau_ms, dt, first.nearest, start)
     if terms.pre:
         first = terms.pre[0]
-        start = None if traces is None else traces[x][:, pre_index]
+        start = None if traces is None else traces[x][:, site]
         variables["pre_trace"] = trace_before(glutamate, first.tau_ms, dt, first.nearest, start)
         if isinstance(rule, GatedSTDP):
             if response.dendrite is not None:

@@ -145,9 +145,9 @@ def test_the_wrong_sign_of_the_error_destroys_what_was_learnt(
     right = accuracy(taught(CONFIG))
     own = ArtsySNN._foreseen
 
-    def turned(self: ArtsySNN, pre: torch.Tensor, index: torch.Tensor, offset: int) -> object:
+    def turned(self: ArtsySNN, *shown: Any) -> object:
         """The assembly that is taught is taken for the one that was foreseen, and the reverse."""
-        return [1.0 - spikes for spikes in own(self, pre, index, offset)]
+        return [1.0 - spikes for spikes in own(self, *shown)]
 
     monkeypatch.setattr(ArtsySNN, "_foreseen", turned)
     wrong = accuracy(taught(CONFIG))

@@ -35,6 +35,8 @@ from snn_artsy.config import (
     ExpansionConfig,
     FinetuneConfig,
     GateConfig,
+    InhibitionConfig,
+    NeuronConfig,
     PlasticityConfig,
     RanPACConfig,
     ReplayConfig,
@@ -111,6 +113,35 @@ def test_a_learner_goes_on_from_its_checkpoint(name: str, tmp_path: Path) -> Non
     second.restore(state, STREAM.tasks[:2])
     second.learn(STREAM.tasks[2])
     assert_same_learner(whole, second)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "contacts": ContactConfig(per_connection=2, release_probability=0.5, tau_rec_ms=100.0),
+            "neuron": NeuronConfig(per_class=2),  # each neuron learns by itself, which takes time
+        },
+        {"inhibition": InhibitionConfig(source="fixed", neurons=4, between=0.3)},
+        {"inhibition": InhibitionConfig(source="plastic", neurons=4)},
+    ],
+    ids=["contacts that fail", "fixed inhibition", "plastic inhibition"],
+)
+def test_contacts_that_fail_and_inhibitory_neurons_go_on(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    """In the middle of task 2, with a contact's releases and inhibitory neurons of task 1."""
+    plasticity = PlasticityConfig(epochs=2, batch_size=32)
+    config = small(snn=replace(small().snn, plasticity=plasticity, **options))
+    whole, again = built("artsy_snn", config), built("artsy_snn", config)
+    whole.learn(STREAM.tasks[0])
+    kept: list[dict[str, torch.Tensor]] = []
+    file = tmp_path / "state.safetensors"
+    whole.after_epoch = lambda: kept.append(through_a_file(whole.checkpoint(), file))
+    whole.learn(STREAM.tasks[1])
+    again.restore(kept[0], STREAM.tasks[:1])
+    again.learn(STREAM.tasks[1])
+    assert_same_learner(whole, again)
 
 
 @pytest.mark.parametrize(

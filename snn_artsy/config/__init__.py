@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from snn_artsy.checks import ConfigError, require
+from snn_artsy.config.contacts import ContactConfig
 from snn_artsy.config.data import BackboneConfig, DataConfig
 from snn_artsy.config.inhibition import InhibitionConfig
 from snn_artsy.config.learners import (
@@ -33,7 +34,6 @@ from snn_artsy.config.learners import (
 from snn_artsy.config.plasticity import PlasticityConfig
 from snn_artsy.config.record import POPULATIONS, RECORDED_SPLITS, TRACE_VARIABLES, RecordConfig
 from snn_artsy.config.spiking import (
-    ContactConfig,
     EncodingConfig,
     ExpansionConfig,
     NeuronConfig,

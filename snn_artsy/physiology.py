@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from snn_artsy.checks import amplitude, between, duration, positive, require
 
 
@@ -66,6 +69,30 @@ class Receptors:
         rise, decay = self.tau_nmda_rise_ms, self.tau_nmda_decay_ms
         peak_ms = rise * decay / (decay - rise) * math.log(decay / rise)
         return math.exp(-peak_ms / decay) - math.exp(-peak_ms / rise)
+
+    def epsc_pA(
+        self, after_ms: ArrayLike, v_mV: float, ampa: float = 1.0, nmda: float = 1.0
+    ) -> NDArray[np.float64]:
+        """Current of contacts under voltage clamp after release at 0 ms (pA, inward is negative).
+
+        I = (g_ampa a exp(-t/tau_ampa) + g_nmda n s(t) B(V)) (V - E_rev), with the NMDA time course
+        s of peak 1 and the magnesium block B (Jahr & Stevens 1990): the closed form of what
+        `snn_artsy.synapses.conductance.clamp_current` computes step by step.
+
+        Args:
+            after_ms: Times since the release (ms); before it (negative) there is no current.
+            v_mV: Holding potential (mV).
+            ampa, nmda: Open AMPA receptors, and contacts with NMDA receptors, in contacts.
+        """
+        t = np.asarray(after_ms, dtype=np.float64)
+        since = np.maximum(t, 0.0)
+        decayed, risen = (
+            np.exp(-since / tau) for tau in (self.tau_nmda_decay_ms, self.tau_nmda_rise_ms)
+        )
+        unblocked = 1.0 / (1.0 + self.mg_mM / 3.57 * math.exp(-0.062 * v_mV))
+        slow = self.g_nmda_nS * nmda * unblocked * (decayed - risen) / self.nmda_peak
+        fast = self.g_ampa_nS * ampa * np.exp(-since / self.tau_ampa_ms)
+        return np.asarray((t >= 0) * (fast + slow) * (v_mV - self.e_rev_mV))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ from snn_artsy.recording import RunRecorder
 N_TASKS, CLASSES, FEATURES, ASSEMBLY, CONTACTS = 3, 2, 20, 4, 2
 DURATION_MS, TRAIN, TEST = 100.0, 40, 4
 POST = CLASSES * ASSEMBLY
-CONFIG = "seed: 7\ndata:\n  name: invented\n"
+MEMBRANE_MV = (-70.0, -58.0, 20.0, -70.0)  # at each of the last steps before a batch ends
+CONFIG = """seed: 7
+data:
+  name: invented
+snn:
+  contacts: {per_connection: 2, release_probability: 0.4}
+  plasticity: {update: step}
+"""
 
 
 @dataclass
@@ -92,7 +99,9 @@ def simulate(observer: SynapseObserver, seed: int = 0) -> Truth:
             truth.counts.setdefault(task, []).append((clock, counts))
             observer.pairings(task, clock, pairings(rng))
             values = rng.random((4, 5)).astype(np.float32)
-            observer.trace(task, clock - np.arange(4.0)[::-1], synapse, {"ampa": values})
+            membrane = np.tile(np.array(MEMBRANE_MV, dtype=np.float32)[:, None], 5)
+            variables = {"ampa": values, "membrane_mV": membrane}
+            observer.trace(task, clock - np.arange(4.0)[::-1], synapse, variables)
             truth.traces.setdefault(task, []).append(values)
         observer.snapshot(task, f"after_task_{task}", ampa, state)
         truth.ampa[task, f"after_task_{task}"] = ampa

@@ -21,6 +21,15 @@ from snn_artsy.plots.conversion import (
     conversion_raster,
     conversion_rate,
 )
+from snn_artsy.plots.electrode import (
+    ampa_nmda_ratio,
+    epsc_averages,
+    epsc_lines,
+    occupancy_before_after,
+    release_failures,
+    scale_bars,
+    spike_triggered_membrane,
+)
 from snn_artsy.plots.gates import gate_matrix, gate_scores
 from snn_artsy.plots.rasters import spike_raster
 from snn_artsy.plots.study import study_figure, study_lines
@@ -53,6 +62,7 @@ __all__ = [
     "NothingRecorded",
     "accuracy_matrix",
     "accuracy_per_step",
+    "ampa_nmda_ratio",
     "ampa_occupancy",
     "ann_minus_snn",
     "contact_series",
@@ -60,14 +70,20 @@ __all__ = [
     "conversion_counts",
     "conversion_raster",
     "conversion_rate",
+    "epsc_averages",
+    "epsc_lines",
     "gate_matrix",
     "gate_scores",
     "look",
+    "occupancy_before_after",
     "panels",
     "register",
+    "release_failures",
     "save_figures",
+    "scale_bars",
     "silent_survival",
     "spike_raster",
+    "spike_triggered_membrane",
     "state_flow",
     "stdp_window",
     "study_figure",

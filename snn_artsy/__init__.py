@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snn_artsy.api import resume as resume
     from snn_artsy.api import run as run
     from snn_artsy.api import study as study
+    from snn_artsy.backbone.any_module import features as features
     from snn_artsy.config import RunConfig as RunConfig
     from snn_artsy.evaluation import metrics as metrics
     from snn_artsy.recording import open_run as open_run
@@ -44,6 +45,7 @@ _MODULES = {
 _NAMES = {
     **dict.fromkeys(("available", "compare", "resume", "run", "study"), "snn_artsy.api"),
     "RunConfig": "snn_artsy.config",
+    "features": "snn_artsy.backbone.any_module",
     "load_trained": "snn_artsy.runs.trained",
     "open_run": "snn_artsy.recording",
     "stream": "snn_artsy.stepwise",

@@ -1,6 +1,6 @@
 """Cost of an answer, ANN against SNN, after the last task of a finished run.
 
-    python analysis/efficiency.py runs/default --into README.md --name efficiency
+    python analysis/efficiency.py runs/default --into experiments/RESULTS.md --name efficiency
 
 Counted from h_0 on, since the ViT is the same for both (Yik et al. 2025, NeuroBench). The SNN is
 the run's own; the ANN learns the run's tasks again here. ANN: the gates and the sub-networks behind

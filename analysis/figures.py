@@ -77,8 +77,9 @@ FROM_RECORDED: dict[str, Callable[[], Figure]] = {
 }
 """File (without .png) -> how it is drawn."""
 
-# Drawn by experiments/pretrain_backbone.py and experiments/benchmarks/cost_model.py.
-ELSEWHERE = ("pretrain_curve.svg", "cost_model.png")
+# Drawn by analysis/schematic.py, experiments/pretrain_backbone.py and
+# experiments/benchmarks/cost_model.py.
+ELSEWHERE = ("model.svg", "pretrain_curve.svg", "cost_model.png")
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Runs -> a Markdown table (mean and standard deviation over seeds), printed or put into a file.
 
     python analysis/results_table.py runs/seed1993 runs/seed1994 runs/seed1995
-    python analysis/results_table.py runs/default --into README.md --name default
+    python analysis/results_table.py runs/default --into experiments/RESULTS.md --name default
 
 ``--into`` replaces what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in that file, so
 that no number is typed by hand.

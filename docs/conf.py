@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -67,22 +68,22 @@ def results_here(app: Any, name: str, source: list[str]) -> None:
 
 def number_equations(app: Any, name: str, source: list[str]) -> None:
     """Give each numbered equation an anchor, and link to it wherever its number stands in text."""
-    tags = set(re.findall(r"\\tag\{(\w+)\}", source[0]))
-    if not tags:
+    model = (Path(app.srcdir) / "model.md").read_text(encoding="utf-8")
+    if name not in ("model", "symbols"):
         return
-    here = re.compile(r"(?<!\])\((" + "|".join(sorted(tags, key=len, reverse=True)) + r")\)(?!\()")
+    tags = sorted(re.findall(r"\\tag\{(\w+)\}", model), key=len, reverse=True)
+    number = re.compile(r"(?<!\])\((" + "|".join(tags) + r")\)(?!\()")
+    page = "" if name == "model" else "model.md"
     # equations, blocks and code as they are; text in between
-    parts = re.split(
-        r"((?:^ *\$\$$.*?^ *\$\$$)|(?:^```.*?^```)|(?:`[^`\n]+`))", source[0], flags=re.M | re.S
-    )
+    untouched = r"((?:^ *\$\$$.*?^ *\$\$$)|(?:^```.*?^```)|(?:`[^`\n]+`))"
+    parts = re.split(untouched, source[0], flags=re.MULTILINE | re.DOTALL)
     for k, part in enumerate(parts):
         found = re.search(r"\\tag\{(\w+)\}", part)
-        if k % 2 and found:
-            indent = re.match(" *", part)
-            assert indent
-            parts[k] = f"{indent[0]}(eq-{found[1]})=\n{part}"
-        elif not k % 2:
-            parts[k] = here.sub(r"[(\1)](#eq-\1)", part)
+        if k % 2 == 0:
+            parts[k] = number.sub(rf"[(\1)]({page}#eq-\1)", part)
+        elif found:
+            indent = part[: len(part) - len(part.lstrip())]
+            parts[k] = f"{indent}(eq-{found[1]})=\n{part}"
     source[0] = "".join(parts)
 
 
@@ -92,6 +93,89 @@ def keep_lines(app: Any, doctree: nodes.document) -> None:
     for equation in doctree.findall(nodes.math_block):
         if r"\\" in equation.astext():
             equation["nowrap"] = True
+
+
+class Parameters(Directive):
+    """Every key of a run's configuration: meaning, default, unit, values, source."""
+
+    def run(self) -> list[nodes.Node]:
+        from snn_artsy.config import RunConfig
+        from snn_artsy.config_builder import keys_of
+        from snn_artsy.options import Parser
+
+        parser = Parser(prog="run", configuration=RunConfig)
+        known = _units_and_sources()
+        shown: list[nodes.Node] = []
+        for group in parser._action_groups[2:]:  # those before are argparse's own
+            section = nodes.section(ids=[f"section-{group.title}"])
+            section += nodes.title("", str(group.title))
+            section += nodes.paragraph("", group.description or "")
+            listed = nodes.definition_list()
+            for action in group._group_actions:
+                assert action.dest in keys_of(RunConfig)
+                listed += self._entry(action, *known.get(action.dest, ("", "")))
+            section += listed
+            shown.append(section)
+        return shown
+
+    @staticmethod
+    def _entry(action: Any, unit: str, source: str) -> nodes.Node:
+        key = action.dest
+        text, _, default = str(action.help).replace("%%", "%").partition(" (default: ")
+        unit = unit or next((u for u in UNITS if key.endswith(f"_{u}")), "")
+        facts = [f"Default: {default.removesuffix(')') or 'not set'}"]
+        facts += [f"unit: {unit}"] if unit else []
+        values = str(action.metavar) if "|" in str(action.metavar) else _range(key)
+        facts += [f"values: {values}"] if values else []
+        facts += [f"source: {source}"] if source else []
+        name = nodes.term("", "", nodes.literal(key, key), ids=[f"key-{key}"])
+        body = nodes.definition(
+            "", nodes.paragraph("", text), nodes.paragraph("", "; ".join(facts))
+        )
+        return nodes.definition_list_item("", name, body)
+
+
+UNITS = ("ms", "mV", "mM", "nS", "pA", "Hz", "hz")
+
+
+def _range(key: str) -> str:
+    """Values that a key takes, as its own checks say when they refuse one."""
+    from snn_artsy.checks import ConfigError
+    from snn_artsy.config import RunConfig
+    from snn_artsy.config_builder import build, choices_of, type_of
+
+    if not {int, float} & set(choices_of(type_of(RunConfig, key))):
+        return ""
+    refused: Any = -(10**9)
+    for part in reversed(key.split(".")):
+        refused = {part: refused}
+    try:
+        build(RunConfig, refused)
+    except ConfigError as error:
+        return str(error).partition("cannot be used; ")[2].removeprefix("use ")
+    return ""
+
+
+def _units_and_sources() -> dict[str, tuple[str, str]]:
+    """Key -> unit and source, from the table of defaults in model.md."""
+    text = (Path(__file__).parent / "model.md").read_text(encoding="utf-8")
+    found: dict[str, tuple[str, str]] = {}
+    for row in re.findall(
+        r"^\| (`.*) \|$", text.partition("## Default parameters")[2], re.MULTILINE
+    ):
+        cells = [cell.strip() for cell in row.split(" | ")]
+        if len(cells) != 4:
+            continue
+        names = re.findall(r"`([\w.]+)`", cells[0])
+        units = cells[2].split(", ")
+        for k, name in enumerate(names):
+            key = name if "." in name or not k else f"{names[0].rpartition('.')[0]}.{name}"
+            unit = units[k] if len(units) == len(names) else cells[2]
+            found[key] = (
+                "" if unit == "--" else unit,
+                re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cells[3]),
+            )
+    return found
 
 
 class CommandHelp(Directive):
@@ -109,6 +193,7 @@ class CommandHelp(Directive):
 
 def setup(app: Any) -> None:
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("parameters", Parameters)
     app.connect("source-read", results_here)
     app.connect("source-read", number_equations)
     app.connect("doctree-read", keep_lines)

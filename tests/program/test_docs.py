@@ -192,6 +192,23 @@ def test_figures_are_drawn_from_kept_numbers(
     assert {path.stem for path in tmp_path.iterdir()} == set(figures.FROM_RECORDED)
 
 
+def test_readme_has_the_numbers_of_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python analysis/readme_tables.py` makes them so."""
+    monkeypatch.syspath_prepend(str(ROOT / "analysis"))
+    import readme_tables
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(re.sub(r"(<!-- \w+ -->\n).*?(?=<!-- /)", r"\1", text, flags=re.DOTALL), "utf-8")
+    readme_tables.main(["--into", str(page)])
+    assert page.read_text("utf-8") == text
+    row = readme_tables.cells("error_digits", "artsy_snn (spikes) - mean_field")
+    assert f"{row['points']} ({row['95 %']})" in text
+    assert readme_tables._turned("-1.5 (-3.0 to +0.5)") == "+1.5 (-0.5 to +3.0)"
+
+
 def test_kept_numbers_name_no_machine() -> None:
     for file in (ROOT / "experiments" / "recorded").rglob("*.json"):
         assert not re.search(r'"/[a-z]', file.read_text("utf-8")), file

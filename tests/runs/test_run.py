@@ -218,7 +218,7 @@ def test_readme_code_runs(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "runs" / "default").symlink_to(finished)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert blocks and len(readme.splitlines()) < 120
     session: dict[str, Any] = {}  # one after the other, as a reader pastes them
     for block in blocks:
         exec(compile(block, "README.md", "exec"), session)

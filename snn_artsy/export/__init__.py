@@ -9,6 +9,7 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.export.measures import as_csv as as_csv
 from snn_artsy.export.measures import as_frame as as_frame
+from snn_artsy.export.neo_block import to_neo as to_neo
 from snn_artsy.export.nwb import write_nwb
 from snn_artsy.export.sonata import write_sonata
 from snn_artsy.files import at_home, whole

@@ -15,7 +15,8 @@ from synthetic_run import CONFIG, N_TASKS, Truth, evaluate, record, simulate
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RecordConfig
-from snn_artsy.export import export
+from snn_artsy.export import export, to_neo
+from snn_artsy.export.neo_block import pieces
 from snn_artsy.recording import Run, RunRecorder, open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -232,3 +233,42 @@ def test_the_command_exports_without_torch(recorded: tuple[Path, Truth], tmp_pat
     assert lines == [str(out)]
     assert json.loads(last) == [0, False]
     assert (out / "spikes.h5").is_file()
+
+
+def test_a_block_of_neo_has_names(run: Run, recorded: tuple[Path, Truth]) -> None:
+    truth = recorded[1]
+    block = to_neo(run)
+    (segment,) = block.segments
+    assert [group.name for group in block.groups] == list(run.populations)
+    assert sum(map(len, segment.spiketrains)) == sum(map(len, truth.spikes.values()))
+    for train in segment.spiketrains:
+        population, neuron = train.annotations["population"], train.annotations["neuron"]
+        assert train.name == f"{population} {neuron}"
+        np.testing.assert_allclose(train.rescale("ms").magnitude, told(truth, population, neuron))
+    of_class = [t.annotations["group"] for t in block.groups[1].spiketrains]
+    assert of_class == run.group("task0")[run.recorded("task0")].tolist()
+    (trials,) = segment.epochs
+    starts = np.concatenate([s.start_ms for s in truth.stimuli])
+    np.testing.assert_allclose(trials.times.rescale("ms").magnitude, starts)
+    assert set(trials.durations.rescale("ms").magnitude.round(6)) == {100.0}
+    assert trials.labels.tolist() == [s.split for s in truth.stimuli for _ in s.start_ms]
+    labels = np.concatenate([s.label for s in truth.stimuli])
+    assert trials.array_annotations["label"].tolist() == labels.tolist()
+    events = segment.events[1]
+    new = np.concatenate([e.new for e in truth.events[1]])
+    names = ("silent", "functional", "consolidated")
+    assert [text.split(" -> ")[1] for text in events.labels] == [names[k] for k in new]
+    # four samples a ms apart before the end of each batch
+    ampa = [s for s in segment.analogsignals if s.name == "task2 ampa"]
+    assert len(ampa) == len(truth.traces[2]) and not segment.irregularlysampledsignals
+    for signal, values in zip(ampa, truth.traces[2], strict=True):
+        np.testing.assert_array_equal(signal.magnitude, values)
+        assert signal.sampling_period.rescale("ms").magnitude == pytest.approx(1.0)
+    (membrane,) = {str(s.units.dimensionality) for s in segment.analogsignals if "mV" in s.name}
+    assert membrane == "mV"
+
+
+def test_pieces_without_a_gap() -> None:
+    assert pieces(np.array([0.0, 1, 2, 10, 11])) == [slice(0, 3), slice(3, 5)]
+    assert pieces(np.array([0.0, 1, 3, 7, 20])) == [slice(0, 5)]
+    assert pieces(np.zeros(1)) == [slice(0, 1)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,12 +106,26 @@ class Released:
         n_steps, n_batch, _ = self.pre.shape
         n_post = len(weights)
         total = weights.new_zeros(n_steps * n_batch, n_post)
+        if weights.device.type == "cpu" and weights.dtype == torch.float32:
+            self._add_compiled(weights, total)
+            return total.view(n_steps, n_batch, n_post)
         neuron, of_site = torch.arange(n_post, device=weights.device), weights.T.contiguous()
         for spikes in self.at.split(max(1, _AT_ONCE // n_post)):
             t, b, site = spikes.T
             passed = self._happen(spikes, neuron) * of_site[site]
             total.index_add_(0, t * n_batch + b, passed)
         return total.view(n_steps, n_batch, n_post)
+
+    def _add_compiled(self, weights: Tensor, total: Tensor) -> None:
+        """The same numbers, ten times as fast."""
+        from snn_artsy.synapses.loops import release, steps  # Numba takes a while to import
+        from snn_artsy.synapses.loops.records import InputSpikes
+
+        dense = self.pre.flatten(0, 1).contiguous().numpy()
+        spikes = InputSpikes(*steps.spike_list(dense), dense)
+        chances, of_site = (x.contiguous().numpy() for x in (self.chances.flatten(0, 1), weights.T))
+        start = self.start.flatten().contiguous().numpy().view(np.uint64)
+        release.drive(spikes, chances, start, of_site, self.first_neuron, total.numpy())
 
     def train(self, neuron: int) -> Tensor:
         """Spikes that release at the contacts with one neuron, [T, B, n_sites]."""

@@ -75,6 +75,7 @@ def test_releases_are_those_of_a_loop_over_contacts() -> None:
                 assert bool(released.train(j)[t, b, site]) == happens
                 wanted[t, b, j] += float(happens) * float(weights[j, site])
     assert torch.equal(released.drive(weights), wanted)
+    assert torch.equal(released.drive(weights.double()), wanted.double())  # in torch
     contacts = torch.tensor([[0, 4], [3, 4], [2, 17]])
     at = torch.stack([released.train(int(j))[:, :, int(c)] for j, c in contacts], 2)
     assert torch.equal(layer.arrivals(pre, contacts, key), at)

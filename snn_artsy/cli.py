@@ -400,6 +400,10 @@ def _report(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace) -> int:
+    given = at_home(arguments.run)
+    if given.is_file() and (made := _exported_protocol(given, arguments)) is not None:
+        say(make_console(), str(made))
+        return 0
     with _opened(arguments.run) as run:
         from snn_artsy.export import export, written
 
@@ -413,6 +417,24 @@ def _export(arguments: Namespace) -> int:
             made = export(run, arguments.to, arguments.out, arguments.overwrite)
         say(make_console(), str(made))
     return 0
+
+
+def _exported_protocol(file: Path, arguments: Namespace) -> Path | None:
+    """What was made of a protocol's file; None: it is none."""
+    from snn_artsy.protocols.store import export_nwb, is_outcome
+    from snn_artsy.recording import RecordingError
+
+    try:
+        if not is_outcome(file):
+            return None
+    except RecordingError as error:
+        raise ConfigError("run", f"{error}") from error
+    if arguments.to != "nwb":
+        raise ConfigError("to", f"{arguments.to!r} is for runs; give nwb for a protocol's data")
+    out = None if arguments.out is None else at_home(arguments.out)
+    if out is not None and out.exists() and out.samefile(file):
+        raise ConfigError("out", f'"{out}" is the file that is read; give another place')
+    return export_nwb(file, out, arguments.overwrite)
 
 
 def _check_is_no_run(out: Path, runs: Sequence[Run]) -> None:

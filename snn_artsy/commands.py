@@ -204,9 +204,12 @@ def build_parsers(
     report.option("overwrite", bool, False, _OVERWRITE)
     report.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     export = Parser(
-        prog=f"{PROG} export", description="Write a run in a format that other tools open."
+        prog=f"{PROG} export",
+        description="Write a run, or a protocol's data, in a format that other tools open.",
     )
-    export.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
+    export.add_argument(
+        "run", metavar="RUN", help="Run directory or its run.h5; or a protocol's .h5 (to nwb)."
+    )
     export.option("to", str | None, None, "Format (required).", "nwb|sonata|nir")
     export.option(
         "out",

@@ -54,6 +54,15 @@ def written(
 ) -> Path:
     """`export` by a writer of one's own, to ``out`` or as ``name`` beside run.h5."""
     target = run.path.parent / name if out is None else at_home(out)
+    return placed(target, lambda part: write(run, part), overwrite)
+
+
+def placed(target: Path, write: Callable[[Path], None], overwrite: bool = False) -> Path:
+    """Have something written under a temporary name, which gets its own at the end.
+
+    Raises:
+        ConfigError: Something is there already, or it can't be written.
+    """
     if os.path.lexists(target) and not overwrite:
         refuse(target)
     if target.is_symlink():
@@ -62,8 +71,8 @@ def written(
         target.parent.mkdir(parents=True, exist_ok=True)
         # what a file is, its last letters tell: they stay
         with whole(target, target.with_name(f".part-{target.name}")) as part:
-            write(run, part)
+            write(part)
     return target
 
 
-__all__ = ["FORMATS", "export", "write_nwb", "write_sonata", "written"]
+__all__ = ["FORMATS", "export", "placed", "write_nwb", "write_sonata", "written"]

@@ -13,16 +13,20 @@ import numpy as np
 
 from snn_artsy import output
 from snn_artsy.checks import ConfigError
+from snn_artsy.export import placed
+from snn_artsy.export.protocol import write_protocol_nwb
 from snn_artsy.files import whole
 from snn_artsy.output import writing
 from snn_artsy.plots.style import rendered
 from snn_artsy.protocols.base import Check, Column, Outcome
 from snn_artsy.provenance import provenance
 from snn_artsy.recording import storage
+from snn_artsy.recording.guard import first_look
 
 FORMAT, FORMAT_VERSION = "snn-artsy-protocol", 1
 _FIGURES = ("png", "pdf")
 _LIST = "protocols.json"
+_ABOUT = ("protocol", "parameters", "notes", "checks", "git_commit")
 
 
 def check_free(names: Sequence[str], directory: Path, overwrite: bool) -> None:
@@ -125,6 +129,31 @@ def read(file: Path) -> tuple[dict[str, Column], tuple[Check, ...]]:
         source["data"].visititems(take)
         checks = tuple(Check(**check) for check in json.loads(source.attrs["checks"]))
     return columns, checks
+
+
+def is_outcome(file: Path) -> bool:
+    """Whether a file is one of these, after a first look (`snn_artsy.recording.guard`).
+
+    Raises:
+        RecordingError: It is damaged, or no HDF5 file.
+    """
+    first_look([file])
+    with h5py.File(file) as source:
+        return bool(source.attrs.get("format") == FORMAT)
+
+
+def export_nwb(file: Path, out: Path | None = None, overwrite: bool = False) -> Path:
+    """Write a protocol's data as NWB (`snn_artsy.export.protocol`), by default beside the file.
+
+    Raises:
+        ConfigError: pynwb is missing, something is there already, or it can't be written.
+        ValueError: The file is not one of these, or of a newer version.
+    """
+    columns, _ = read(file)
+    with h5py.File(file) as source:
+        about = {key: str(source.attrs[key]) for key in _ABOUT}
+    target = file.with_suffix(".nwb") if out is None else out
+    return placed(target, lambda part: write_protocol_nwb(columns, about, file, part), overwrite)
 
 
 def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from synthetic_run import CONFIG, N_TASKS, Truth, evaluate, record, simulate
 
+from snn_artsy import cli, protocols
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RecordConfig
 from snn_artsy.export import export, to_neo
 from snn_artsy.export.neo_block import pieces
+from snn_artsy.protocols import store
 from snn_artsy.recording import Run, RunRecorder, open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -272,3 +274,37 @@ def test_pieces_without_a_gap() -> None:
     assert pieces(np.array([0.0, 1, 2, 10, 11])) == [slice(0, 3), slice(3, 5)]
     assert pieces(np.array([0.0, 1, 3, 7, 20])) == [slice(0, 5)]
     assert pieces(np.zeros(1)) == [slice(0, 1)]
+
+
+def test_a_protocol_through_pynwb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pynwb import NWBHDF5IO, validate
+
+    outcome = protocols.pairing(pre_ms=[[10.0, 60.0], [30.0]], post_ms=[20.0, 70.0])
+    store.save(outcome, tmp_path, seed=1)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["export", str(tmp_path / "pairing.h5"), "--to", "nwb"])
+    assert ended.value.code == 0
+    file = tmp_path / "pairing.nwb"
+    assert capsys.readouterr().out.strip().endswith("pairing.nwb")
+    assert not list(validate(path=str(file)))
+    with NWBHDF5IO(str(file), "r") as io:
+        content = io.read()
+        units = content.units.to_dataframe()
+        assert units["side"].tolist() == ["post", "pre", "pre"]
+        np.testing.assert_allclose(units["spike_times"][1], [0.01, 0.06])
+        series = content.acquisition["occupancy"]
+        np.testing.assert_array_equal(series.data[:], outcome.data["occupancy"].values)
+        times = outcome.data["time_ms"].values
+        np.testing.assert_allclose(series.timestamps[:], 1e-3 * times)
+        change = content.scratch["change"]
+        np.testing.assert_array_equal(change.data[:], outcome.data["change"].values)
+        assert "[post, pre]" in change.description
+        assert '"rule": "pair"' in content.experiment_description
+    for words, said in (
+        (["--to", "sonata", "--out", "x"], "to: 'sonata' is for runs"),
+        (["--to", "nwb"], "exists and was left as it is"),
+        (["--to", "nwb", "--out", str(tmp_path / "pairing.h5")], "is the file that is read"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["export", str(tmp_path / "pairing.h5"), *words])
+        assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -136,6 +136,7 @@ setup(
             "ray>=2.52",
             "selenium>=4.20",
             "setuptools>=77",
+            "tensorboard>=2.15",
             "xarray>=2024.6",
         ],
         "dev": [
@@ -150,6 +151,7 @@ setup(
         "nir": ["nir>=1.0.6", "nirtorch>=2.0"],  # nirtorch: what snnTorch reads graphs with
         "nwb": ["pynwb>=3.0"],
         "sweep": ["ray>=2.52"],
+        "tensorboard": ["tensorboard>=2.15"],
         "bench": ["brian2>=2.9", "numpy<2.4"],
         "nest": ["nest-simulator>=3.8; platform_system == 'Linux'"],
     },

@@ -41,6 +41,8 @@ class RecordConfig:
         conversions: Record every change of a contact's state.
         snapshots: Record occupancy and state of all contacts at task ends.
         scores: Record each test sample's class scores as well as its predicted class.
+        tensorboard: Write every measure as it comes for TensorBoard, too (``tensorboard/`` in the
+            run's directory); ``measures.jsonl`` always has them.
     """
 
     populations: list[str] = field(default_factory=lambda: list(POPULATIONS))
@@ -56,6 +58,7 @@ class RecordConfig:
     conversions: bool = True
     snapshots: bool = True
     scores: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         take_types(self, "record.")

@@ -615,7 +615,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("snn.contacts", "transmission", "consolidation", "filopodia", "silent_share"),
     *_in("snn.contacts", "circuit", "per_connection", "release_probability", "tau_rec_ms"),
     *_in("snn.teacher", "lag_ms", "phase_ms", "reliability", "current"),
-    "record.scores",
+    *_in("record", "scores", "tensorboard"),
     *("seed", "device", "threads", "learners", "out"),
 )
 """Keys without a condition of their own; those of ``snn`` wherever the spiking learner is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,12 +30,50 @@ def as_csv(run: Run, kind: str) -> str:
     Raises:
         ConfigError: Another kind, or no learner has recorded it.
     """
+    return csv_text(_rows(run, kind))
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows as CSV, with a line of headings: every column that one of them has; empty of none."""
     text = io.StringIO()
-    rows = _rows(run, kind)
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def tables(cells: Sequence[tuple[Row, Mapping[str, Any]]]) -> dict[str, str]:
+    """What several runs measured, as CSV by file name.
+
+    Args:
+        cells: Of each run and learner, the columns that tell it from the others, and its measures;
+            matrices may be nested lists with None.
+
+    Returns:
+        ``cells.csv``, a row each with all measures that are numbers (contacts and conversions among
+        them), and ``matrix.csv``, ``forgetting.csv`` and ``gates.csv`` (`KINDS`).
+    """
+    numbers = [
+        {**about, **{k: v for k, v in measures.items() if isinstance(v, int | float)}}
+        for about, measures in cells
+    ]
+    found = {"cells.csv": csv_text(numbers)}
+    for kind, rows_of in KINDS.items():
+        rows = [
+            {**about, **row}
+            for about, measures in cells
+            for row in rows_of({k: _array(v) for k, v in measures.items()})
+        ]
+        if rows:
+            found[f"{kind}.csv"] = csv_text(rows)
+    return found
+
+
+def _array(value: Any) -> Any:
+    """Nested lists as an array of floats, None as NaN."""
+    nested = isinstance(value, list) and value and isinstance(value[0], list)
+    return np.array(value, dtype=np.float64) if nested else value
 
 
 def as_frame(run: Run, kind: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.runs.checkpoint import read_tensors, write_tensors
 from snn_artsy.runs.facts import Facts
 
+MATRICES = ("accuracy_matrix", "spike_accuracy_matrix", "gate_matrix")
 FORMAT = "snn-artsy-cell"
 FOLDER = "cells"
 
@@ -29,6 +30,7 @@ class Cell:
         image: Test images in ascending order, [n].
         correct: Whether each was answered rightly, [n]; from spikes alone, or None.
         curves: Measures of each step; None where one does not apply.
+        matrices: `MATRICES` of it; None where an entry does not apply.
     """
 
     measures: dict[str, float]
@@ -37,6 +39,7 @@ class Cell:
     correct: NDArray[np.bool_]
     spikes_correct: NDArray[np.bool_] | None
     curves: dict[str, list[float | None]]
+    matrices: dict[str, list[list[float | None]]] = field(default_factory=dict)
 
 
 def cell_file(directory: Path, learner: str, seed: int) -> Path:
@@ -56,6 +59,7 @@ def write_cell(file: Path, cell: Cell, facts: Facts) -> None:
         "spikes_correct": cell.spikes_correct,
     }
     about = {"measures": cell.measures, "curves": cell.curves, "facts": facts.plain()}
+    about |= {"matrices": cell.matrices}
     write_tensors(
         file,
         {name: torch.from_numpy(c) for name, c in columns.items() if c is not None},
@@ -83,6 +87,7 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
             columns["correct"],
             columns.get("spikes_correct"),
             about["curves"],
+            about.get("matrices", {}),  # older cells have none
         )
         shapes = {column.shape for column in columns.values()}
         sound = (
@@ -92,6 +97,7 @@ def read_cell(file: Path) -> tuple[Cell, Facts]:
             and cell.correct.dtype == bool
             and all(isinstance(value, float) for value in cell.measures.values())
             and all(isinstance(values, list) for values in cell.curves.values())
+            and all(isinstance(values, list) for values in cell.matrices.values())
         )
     except ConfigError:
         raise

@@ -20,13 +20,14 @@ from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm, spread
+from snn_artsy.export.measures import KINDS, tables
 from snn_artsy.files import LOCK_FILE
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
 from snn_artsy.runs.begun import CONFIG_FILE, going_on, locked
-from snn_artsy.runs.cells import FOLDER, Cell, cell_file, read_cell, write_cell
+from snn_artsy.runs.cells import FOLDER, MATRICES, Cell, cell_file, read_cell, write_cell
 from snn_artsy.runs.directory import claim, give_back
 from snn_artsy.runs.facts import Facts, added, config_differences, differences
 from snn_artsy.runs.features import FeatureStream, choose_device, fingerprints, prepare
@@ -44,7 +45,8 @@ CURVES = (
 )  # fmt: skip
 """Measures of every step that a comparison keeps."""
 
-_PARTS = {f"{CONFIG_FILE}.part", "summary.json.part"}
+_PARTS = {f"{CONFIG_FILE}.part", "summary.json.part", "cells.csv.part"}
+_PARTS |= {f"{kind}.csv.part" for kind in KINDS}
 
 
 def compare(
@@ -110,12 +112,24 @@ def compare(
             summary["git_commits"] = sorted({c.commit for each in cells.values() for c in each})
             text = json.dumps(summary, indent=2, allow_nan=False)
             write_text(directory / "summary.json", text + "\n")
+            _write_tables(directory, cells, seeds)
             for name, why in failed.items():
                 say(console, f"failed: {why}; {name} is left out")
     except Exception:
         give_back(made)
         raise
     return directory, summary
+
+
+def _write_tables(directory: Path, cells: Mapping[str, Sequence[Cell]], seeds: range) -> None:
+    """What every cell measured, as CSV files in the comparison's directory."""
+    measured = [
+        ({"learner": name, "seed": seed}, {**cell.measures, **cell.matrices})
+        for name, of_seed in cells.items()
+        for seed, cell in zip(seeds, of_seed, strict=True)
+    ]
+    for name, text in tables(measured).items():
+        write_text(directory / name, text)
 
 
 def with_same_test_images(config: RunConfig) -> RunConfig:
@@ -357,6 +371,11 @@ def _run(
         {
             key: [float(v) if np.isfinite(v) else None for v in measures[key]]
             for key in CURVES
+            if key in measures
+        },
+        {
+            key: [[float(v) if np.isfinite(v) else None for v in row] for row in measures[key]]
+            for key in MATRICES
             if key in measures
         },
     )

@@ -37,6 +37,8 @@ NO_DIFFERENCE = frozenset(
         "device",
         "threads",
         "backbone.precision",
+        # besides what is recorded
+        "record.tensorboard",
     )
 )
 """Keys of the configuration that cannot change a number; of a section in a list, without its place

@@ -24,6 +24,7 @@ from snn_artsy.runs import checkpoint
 from snn_artsy.runs.checkpointer import Checkpointer
 from snn_artsy.runs.evaluate import evaluate
 from snn_artsy.runs.features import FeatureStream
+from snn_artsy.runs.measure_log import MeasureLog
 from snn_artsy.runs.progress import progress_bar
 
 
@@ -37,11 +38,13 @@ def run_learner(
     state_file: Path | None = None,
     keep: list[StepAnswers] | None = None,
     checkpointer: Checkpointer | None = None,
+    log: MeasureLog | None = None,
 ) -> dict[str, Any]:
     """Learn all tasks and evaluate on all seen classes after each: the measures of one learner.
 
     What it has learnt goes to ``state_file`` (safetensors), its answers are added to ``keep``;
-    ``checkpointer`` makes checkpoints, and has it go on from its own."""
+    ``checkpointer`` makes checkpoints, and has it go on from its own; ``log`` is told of every
+    task's measures."""
     torch.manual_seed(config.seed)
     learner = build_learner(name, features.setting(config, device, recorder))
     steps = [] if checkpointer is None else checkpointer.begin(name, learner, features)
@@ -51,6 +54,8 @@ def run_learner(
     clock = features.shelf.clock
     started = clock() - (0.0 if checkpointer is None else checkpointer.latest.seconds)
     done = len(steps)
+    if log is not None:
+        log.begin(name, done)
 
     def elapsed() -> float:
         return clock() - started
@@ -89,9 +94,13 @@ def run_learner(
                     spike_predicted=answers.spike_predicted,
                     scores=answers.scores,
                 )
+            if log is not None:
+                log.step(name, steps, stream.task_of_label, elapsed())
             if checkpointer is not None:
                 checkpointer.learnt(learner, elapsed(), learning, answers)
             progress.advance(bar)
+    if log is not None:
+        log.close()
     if state_file is not None:
         digest = checkpoint.write_tensors(state_file, learner.state_dict())
         if checkpointer is not None:

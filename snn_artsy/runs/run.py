@@ -36,6 +36,7 @@ from snn_artsy.runs.facts import Facts, config_differences, differences, remarks
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found, refuse_links
 from snn_artsy.runs.loop import run_controls, run_learner
+from snn_artsy.runs.measure_log import MeasureLog, require_tensorboard
 from snn_artsy.runs.tables import controls_table, domains_table, summary_table
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
@@ -131,6 +132,8 @@ def _how(directory: Path) -> str:
 def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) -> RunResult:
     """From what is there to the end; the directory's lock is held."""
     config = begun.config
+    if config.record.tensorboard:
+        require_tensorboard()
     device = choose_device(config.device)
     if begun.facts is not None:
         # what takes no time first: versions, device
@@ -208,13 +211,23 @@ def _carry_out(
     with recorder:
         recorder.classes(features.stream.class_names)
         checkpointer = Checkpointer(directory, recorder, latest, device, steps=steps)
+        log = MeasureLog(directory, config.record.tensorboard)
         for name in config.learners:
             if name in latest.finished or name in latest.failed:
                 continue
             file = state_path(directory, name)
             try:
                 measures = run_learner(
-                    name, config, features, device, console, recorder, file, None, checkpointer
+                    name,
+                    config,
+                    features,
+                    device,
+                    console,
+                    recorder,
+                    file,
+                    None,
+                    checkpointer,
+                    log,
                 )
                 latest.finish(_plain(measures))
             except NotFinite as error:

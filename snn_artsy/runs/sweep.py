@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
@@ -21,11 +20,12 @@ from snn_artsy.config.used import nothing, unused
 from snn_artsy.config_builder import build, convert, keys_of, section_of, type_of, unknown_key
 from snn_artsy.config_sources import complete, flat
 from snn_artsy.evaluation.statistics import spread
+from snn_artsy.export.measures import tables
 from snn_artsy.files import sha256
 from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
-from snn_artsy.recording.storage import whole, write_text
+from snn_artsy.recording.storage import write_text
 from snn_artsy.runs.directory import is_empty, is_finished
 from snn_artsy.runs.facts import Facts, added, config_differences, differences, plain
 from snn_artsy.runs.workers import Resources, carry_out
@@ -124,7 +124,7 @@ def _check_used(
 def sweep(
     cells: Sequence[GridCell], out: Path, resources: Resources, console: Console
 ) -> dict[str, Any]:
-    """Run what is not there yet; returns and writes ``sweep.json`` and ``sweep.csv``.
+    """Run what is not there yet; returns and writes ``sweep.json``, and CSV files.
 
     A run that failed is named with its error and keeps no other from running; the same call again
     takes up what is missing. A run whose process dies is gone on with by another one.
@@ -144,7 +144,7 @@ def sweep(
         errors = {name: each.error for name, each in outcomes.items() if each.error is not None}
     summary = summarise(cells, errors)
     write_text(out / "sweep.json", json.dumps(summary, indent=2) + "\n")
-    _write_csv(summary, out / "sweep.csv")
+    _write_tables(summary, out)
     return summary
 
 
@@ -310,21 +310,18 @@ def run_one(given: Mapping[str, Any]) -> None:
         execute(build(RunConfig, given))
 
 
-def _write_csv(summary: Mapping[str, Any], file: Path) -> None:
-    """Write one row for each run and learner."""
-    rows = [
-        {"name": run["name"], **run["values"], "learner": learner, **measures}
-        for run in summary["runs"]
-        for learner, measures in run.get("learners", {}).items()
-    ]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (
-        whole(file) as part,
-        part.open("w", newline="", encoding="utf-8") as target,
-    ):
-        writer = csv.DictWriter(target, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+def _write_tables(summary: Mapping[str, Any], out: Path) -> None:
+    """Write ``sweep.csv``, a row for each run and learner, and their matrices and forgetting."""
+    measured = []
+    for run in summary["runs"]:
+        if "learners" not in run:
+            continue
+        file = Path(run["directory"]) / "summary.json"
+        learners = json.loads(file.read_text(encoding="utf-8"))["learners"]
+        about = {"name": run["name"], **run["values"]}
+        measured += [({**about, "learner": name}, each) for name, each in learners.items()]
+    for name, text in tables(measured).items():
+        write_text(out / ("sweep.csv" if name == "cells.csv" else name), text)
 
 
 def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -107,7 +108,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
             "forgetting_max_last": math.nan,
             "backward_transfer": math.inf,
             "class_order": "words",
-            "accuracy_matrix": np.zeros((2, 2)),
+            "accuracy_matrix": np.array([[1.0, math.nan], [right.mean(), config.seed / 10]]),
         }
         if spiking:
             found |= {"a_last_spikes_only": float(fired.mean()), "a_t_spikes_only": [0.5, 0.5]}
@@ -129,6 +130,29 @@ def config_of(out: Path, *learners: str, **data: Any) -> RunConfig:
         seed=FIRST_SEED, device="cpu", out=str(out), data=DataConfig(**data),
         learners=list(learners or ("simplecil", "artsy_snn")),
     )  # fmt: skip
+
+
+def test_every_cell_s_numbers_are_tables(calls: Calls, tmp_path: Path) -> None:
+    """By hand: 8 of 12 right with simplecil; of the second task the seed's tenth."""
+    module.compare(config_of(tmp_path / "out"), 2, QUIET)
+
+    def rows(name: str) -> list[dict[str, str]]:
+        with (tmp_path / "out" / name).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    cells = rows("cells.csv")
+    assert [(row["learner"], row["seed"]) for row in cells] == [
+        ("simplecil", "5"), ("simplecil", "6"), ("artsy_snn", "5"), ("artsy_snn", "6")
+    ]  # fmt: skip
+    assert float(cells[0]["a_last"]) == 8 / 12 and cells[0]["a_last_spikes_only"] == ""
+    assert float(cells[3]["a_last_spikes_only"]) == 3 / 12
+    matrix = [row for row in rows("matrix.csv") if row["learner"] == "simplecil"]
+    assert [(r["seed"], r["step"], r["task"], float(r["accuracy"])) for r in matrix[:3]] == [
+        ("5", "0", "0", 1.0), ("5", "1", "0", 8 / 12), ("5", "1", "1", 0.5)
+    ]  # fmt: skip
+    lost = rows("forgetting.csv")
+    assert float(lost[0]["forgetting"]) == pytest.approx(1 - 8 / 12) and len(lost) == 4
+    assert not (tmp_path / "out" / "gates.csv").exists()  # nobody has any
 
 
 def test_every_learner_runs_with_every_seed(calls: Calls, tmp_path: Path) -> None:

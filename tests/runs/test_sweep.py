@@ -359,6 +359,12 @@ def test_a_sweep_gives_the_numbers_of_runs_by_hand(swept: Path, tmp_path: Path) 
     assert [(r["seed"], r["learner"]) for r in rows] == [
         (s, name) for s in ("1", "2") for name in ("simplecil", "artsy_snn")
     ]
+    with (swept / "matrix.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(r["seed"], r["learner"]) for r in rows} == {
+        (s, name) for s in ("1", "2") for name in ("simplecil", "artsy_snn")
+    }
+    assert (swept / "forgetting.csv").is_file() and (swept / "gates.csv").is_file()
     # what is there is not run again; what is missing is
     times = {p: p.stat().st_mtime_ns for p in swept.glob("runs/*/run.h5")}
     done = artsy(swept.parent, *command(swept, "--grid", "seed=1,2,-3")[3:])

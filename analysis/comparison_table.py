@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from results_table import insert, summary_of
 
 from snn_artsy.cli import script
-from snn_artsy.runs.tables import learner_cells, markdown, pair_cells
+from snn_artsy.runs.tables import domain_cells, learner_cells, markdown, pair_cells
 
 KEYS = (
     "a_last", "a_last_spikes_only", "a_avg", "task_identification", "oracle_task_accuracy",
@@ -25,15 +25,26 @@ KEYS = (
     "inference_ms_per_image", "seconds",
 )  # fmt: skip
 
+DOMAIN_WORDS = {
+    "class": "data set of the predicted class",
+    "gate": "data set of the largest gate",
+    "open": "a gate of the data set open",
+}
+
 
 def tables(summary: dict[str, Any], against: list[str]) -> str:
-    """One line a learner; then the pairs with one of ``against``, in points of A_last."""
+    """One line a learner; the same for each data set, if there are several; then the pairs with one
+    of ``against``, in points of A_last."""
     learners = summary["learners"]
     headings, rows = learner_cells(learners, KEYS, page=True)
     for name, cells in rows:
         low, high = learners[name]["a_last"]["interval_95"]
         cells.append(f"{100 * low:.1f} to {100 * high:.1f}")
     lines = markdown([*headings, "95 % of A_last"], rows)
+    domains, of_domains = domain_cells(learners)
+    if domains:
+        shown = [DOMAIN_WORDS.get(name, name) for name in domains]
+        lines += ["", *markdown(shown, of_domains)]
     lines += ["", "| a - b | points | 95 % | h | p (Holm) |", "|---|---:|---:|---:|---:|"]
     for pair in summary["pairs"]:
         if pair["b"] in against or pair["a"] in against:

@@ -337,8 +337,9 @@ class SNNConfig:
             an ANN adapter.
         tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``;
             ``first``: [h_0, beta h_1] with h_1 of the first task's sub-network, twice the units;
-            ``block_K``: the class token after the frozen ViT's first K blocks; or ``grid_G``: means
-            of the trunk's patch tokens over G x G parts of the image, G^2 times the units.
+            ``block_K``: the class token after the frozen ViT's first K blocks; ``grid_G``: means
+            of the trunk's patch tokens over G x G parts of the image, G^2 times the units; or
+            ``h0+grid_G``: both, the parts as strong as h_0.
         readout: Strength of the recall (``full``): h_t = readout * (mean feature of the class, less
             that of task 1) if one assembly alone fires in every step.
         plastic_old: Sub-networks of earlier tasks stay plastic and learn from their own spikes
@@ -373,7 +374,7 @@ class SNNConfig:
             "snn.tap",
             self.tap,
             "use h0, first, the class token after a block (block_1, block_2, ...), or parts of the "
-            f"image (grid_1 to grid_{MOST_PARTS})",
+            f"image, alone or with h_0 (grid_1 to grid_{MOST_PARTS}, h0+grid_1, ...)",
         )
         one_of("snn.fidelity", self.fidelity, ("current", "conductance"))
         require(
@@ -462,13 +463,14 @@ class SNNConfig:
 
     @property
     def tapped_grid(self) -> int | None:
-        """G of ``tap: grid_G``; None: another tap."""
-        found = re.fullmatch(r"grid_([1-9][0-9]?)", self.tap)
+        """G of ``tap: grid_G`` or ``h0+grid_G``; None: another tap."""
+        found = re.fullmatch(r"(?:h0\+)?grid_([1-9][0-9]?)", self.tap)
         return int(found[1]) if found and int(found[1]) <= MOST_PARTS else None
 
     def tapped(self, dim: int) -> int:
         """Size of what drives the silent synapses, for an h_0 of size ``dim``."""
-        return dim * (self.tapped_grid or 1) ** 2 * (2 if self.tap == "first" else 1)
+        beside = self.tap == "first" or self.tap.startswith("h0+")
+        return dim * ((self.tapped_grid or 1) ** 2 + beside)
 
     def n_inputs(self, dim: int) -> int:
         """Presynaptic units of every sub-network that features of size ``dim`` drive."""

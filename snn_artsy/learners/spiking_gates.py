@@ -85,9 +85,8 @@ class SpikingGates(TaughtSubnetworks):
 
     def learn(self, task: Task) -> None:
         self.subnetworks.train(task)
-        if self.config.tap == "first" and task.number == 0:
-            added = self._first(task.train) - task.train.features
-            self.beta = _ratio(task.train.features, added, task.train.labels)
+        if task.number == 0 and (beside := self._beside(task.train)) is not None:
+            self.beta = _ratio(task.train.features, beside, task.train.labels)
         features, labels, _ = all_training(task)
         means = class_means(features, labels, task.classes)
         if self.tried is None:  # else it was restored in the middle of this task
@@ -130,15 +129,21 @@ class SpikingGates(TaughtSubnetworks):
         return taught_by_units(active, train.labels, task.classes, self.config.neuron.per_class)
 
     def driven_by(self, batch: Batch) -> Tensor:
-        """What drives the silent synapses: h_0 or a block's class token [B, D], [h_0, beta h_1],
-        [B, 2D], or parts of the image, [B, grid^2 D]."""
-        if self.config.tap == "h0":
-            return batch.features
+        """What drives the silent synapses: h_0, a block's class token, or parts of the image, alone
+        or beside h_0, [B, n]."""
         if (n := self.config.tapped_block) is not None:
             return in_parts(batch, lambda part: self._class_token(part.tokens, n))
-        if self.config.tapped_grid is not None:
+        if self.config.tapped_grid is not None and not self.config.tap.startswith("h0+"):
             return parts_of_images(batch, self.backbone, self.config.tapped_grid)
-        return self._with_first(batch, self._first(batch))
+        return self._with(batch, self._beside(batch))
+
+    def _beside(self, batch: Batch) -> Tensor | None:
+        """What drives synapses beside h_0: h_1, or parts of the image; None: nothing does."""
+        if self.config.tap == "first":
+            return self._first(batch) - batch.features
+        if self.config.tapped_grid is not None and self.config.tap.startswith("h0+"):
+            return parts_of_images(batch, self.backbone, self.config.tapped_grid)
+        return None
 
     def _class_token(self, tokens: Tensor, n: int) -> Tensor:
         first = self.backbone.first_adapted(self.subnetworks.ann.blocks)
@@ -152,13 +157,16 @@ class SpikingGates(TaughtSubnetworks):
     def _shut(self) -> bool:
         return self.subnetworks.config.gates == "shut"
 
-    def _with_first(self, batch: Batch, first: Tensor) -> Tensor:
-        return torch.cat([batch.features, self.beta * (first - batch.features)], dim=1)
+    def _with(self, batch: Batch, beside: Tensor | None) -> Tensor:
+        if beside is None:
+            return batch.features
+        return torch.cat([batch.features, self.beta * beside], dim=1)
 
     def predict(self, batch: Batch) -> Prediction:
         operations: list[Tensor] = []
         first = self._first(batch) if self.config.tap == "first" else None
-        seen = self.driven_by(batch) if first is None else self._with_first(batch, first)
+        # the first sub-network is computed once
+        seen = self.driven_by(batch) if first is None else self._with(batch, first - batch.features)
         responses = self._responses(
             seen, batch.index, batch.split, record=batch, operations=operations
         )

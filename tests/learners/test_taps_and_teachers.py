@@ -113,10 +113,20 @@ def test_parts_of_the_image_drive_the_silent_synapses() -> None:
     assert learner.layers[0].n_pre == 2 * 4 * DIM
     votes = learner.predict(TEST).spike_scores
     assert votes is not None and share_right(votes) > 0.4
+    with_h0 = learnt("h0+grid_2")
+    h0, parts = with_h0.driven_by(TEST).split([DIM, 4 * DIM], 1)
+    torch.testing.assert_close(h0, TEST.features)
+    torch.testing.assert_close(parts, with_h0.beta * tokens.flatten(1), atol=1e-4, rtol=1e-4)
+    # both vary as much within the first task's classes
+    train = TASKS[0].train
+    both = (train.features, with_h0.driven_by(train)[:, DIM:])
+    within = [torch.cat([x[train.labels == c] - x[train.labels == c].mean(0) for c in (0, 1)])
+              .square().mean() for x in both]  # fmt: skip
+    torch.testing.assert_close(within[0], within[1], atol=0, rtol=1e-3)
 
 
 def test_taps_that_are_not_there_are_refused() -> None:
-    for tap in ("block_0", "block_", "h1", "block_01", "block_-1", "grid_0", "grid_17", "grid_02"):
+    for tap in ("block_0", "block_", "h1", "block_01", "block_-1", "grid_0", "grid_17", "h0+"):
         with pytest.raises(ConfigError, match=r"snn\.tap: .* use h0, first, the class token"):
             SNNConfig(tap=tap)
     with pytest.raises(ConfigError, match=r"snn\.tap: .*'small' has 3 blocks; use at most block_3"):

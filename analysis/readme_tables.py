@@ -25,7 +25,8 @@ SETTINGS = {
     "digits, default": ("default_seeds", "digits-5-tasks-of-2-classes-bundled-backbone"),
     "digits, `error`": ("error_digits", "error-driven-synapses-snnpreset-error"),
     "hand digits, `error`": ("error_hand", "error-driven-synapses-snnpreset-error"),
-    "traffic signs, `blocks`": ("signs_blocks", "sub-networks-that-matter"),
+    "traffic signs, `blocks`": ("signs_parts", "what-is-where-in-the-image"),
+    "five data sets, `blocks`": ("mixed", "what-is-where-in-the-image"),
 }
 # Row of the headline -> learner and column.
 LEARNERS = {
@@ -42,10 +43,12 @@ LEARNERS = {
 PARTS = (
     ("sub-networks and gates, as in the paper", "Tiny-ImageNet, less `simplecil`", "compare_tiny",
      "simplecil - artsy_ann", "points", True),
-    ("sub-networks, in the blocks", "traffic signs, less every gate shut", "signs_gates",
-     "best ANN gate: every gate shut", "less the gated answer", True),
-    ("gates", "traffic signs, less all sub-networks alike", "signs_gates",
-     "best ANN gate: every gate open, tasks alike", "less the gated answer", True),
+    ("sub-networks, in the blocks", "traffic signs, gates that see h_0, less every gate shut",
+     "signs_gates", "best ANN gate: every gate shut", "less the gated answer", True),
+    ("the same", "gates that also see what is where in the image", "signs_parts_gates",
+     "best ANN gate: every gate shut (e0)", "less the gated answer", True),
+    ("gates", "these, less all sub-networks alike", "signs_parts_gates",
+     "best ANN gate: every gate open, tasks alike (no gates)", "less the gated answer", True),
     ("spikes", "digits, preset `error`, less `mean_field`", "error_digits",
      "artsy_snn (spikes) - mean_field", "points", False),
     ("spike timing, default", "Tiny-ImageNet, less shuffled in time, as many contacts",

@@ -389,14 +389,38 @@ def _report(arguments: Namespace) -> int:
     from contextlib import ExitStack
 
     with ExitStack() as opened:
-        runs = [opened.enter_context(_opened(path)) for path in arguments.runs]
+        given = [at_home(path) for path in arguments.runs]
+        comparisons, made_by_sweeps = {}, []
+        paths: list[Path] = []
+        for path in given:
+            found = None if (path / "run.h5").is_file() else _of_many(path)
+            if found is not None and "pairs" in found:
+                comparisons[path.name] = found
+            elif found is not None:
+                made_by_sweeps += sorted(p.parent for p in path.glob("runs/*/run.h5"))
+            else:
+                paths.append(path)
+        many = [*paths, *made_by_sweeps]
+        runs = [opened.enter_context(_opened(str(path))) for path in many]
         from snn_artsy.report import write_report
 
-        first = runs[0].path.parent
+        first = given[0] if given[0].is_dir() else given[0].parent
         out = at_home(arguments.out) if arguments.out else first / "report.html"
         _check_is_no_run(out, runs)
-        say(make_console(), str(write_report(runs, out, arguments.overwrite)))
+        alone = not made_by_sweeps  # the figures of a sweep's runs would be hundreds
+        page = write_report(runs, out, arguments.overwrite, comparisons, alone)
+        say(make_console(), str(page))
     return 0
+
+
+def _of_many(directory: Path) -> dict[str, Any] | None:
+    """``summary.json`` of a comparison, or ``sweep.json``; None where there is neither."""
+    from snn_artsy.recording.about import read_summary
+
+    if (directory / "sweep.json").is_file():
+        return {"sweep": True}
+    found = read_summary(directory)
+    return found if found is not None and "pairs" in found else None
 
 
 def _export(arguments: Namespace) -> int:

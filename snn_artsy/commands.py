@@ -194,9 +194,11 @@ def build_parsers(
     report = Parser(
         prog=f"{PROG} report",
         description="Write one HTML page that needs no network: configuration, table, figures, how "
-        "to reproduce; with several runs, their comparison.",
+        "to reproduce; with several runs, their comparison, which comes first.",
     )
-    report.add_argument("runs", nargs="+", metavar="RUN", help="Run directories.")
+    report.add_argument(
+        "runs", nargs="+", metavar="RUN", help="Directories of runs, comparisons and sweeps."
+    )
     report.option(
         "out", str | None, None, "The page (default: report.html in the first run's directory).",
         "FILE",

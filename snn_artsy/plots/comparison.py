@@ -105,6 +105,12 @@ def runs_compared(runs: Sequence[Run], *, figure: Canvas | None = None) -> Canva
     if not rows:
         raise NothingRecorded("no predictions were recorded")
     figure = new_figure(4.6, 0.8 + 0.2 * len(rows), figure)
+    names = [
+        f"{plain(run.path.parent.name)}: {learner_name(learner)}"
+        + ("" if filled else ", spikes only")
+        for run, learner, filled, _, _ in rows
+    ]
+    names = [fitted(name, 0.45 * inches(figure)) for name in names]
     axes = figure.add_subplot()
     for y, (_, learner, filled, share, (low, high)) in enumerate(rows):
         colour = learner_colour(learner, y)
@@ -112,13 +118,8 @@ def runs_compared(runs: Sequence[Run], *, figure: Canvas | None = None) -> Canva
             100 * share, y, xerr=100 * np.array([[share - low], [high - share]]),
             fmt=learner_marker(learner), color=colour, markersize=6, elinewidth=0.8,
             markerfacecolor=colour if filled else "white", markeredgewidth=1.0,
+            label=names[y].replace("\n", " "),
         )  # fmt: skip
-    names = [
-        f"{plain(run.path.parent.name)}: {learner_name(learner)}"
-        + ("" if filled else ", spikes only")
-        for run, learner, filled, _, _ in rows
-    ]
-    names = [fitted(name, 0.45 * inches(figure)) for name in names]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlabel("A_last (%)")

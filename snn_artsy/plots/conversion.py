@@ -171,6 +171,7 @@ def conversion_raster(run: Run, most: int = 200_000, *, figure: Canvas | None = 
                     marker="|" if drawn < 5000 else "s",
                     linewidths=0.5 if drawn < 5000 else 0,
                     rasterized=True,
+                    label=name,
                 )
                 handles[name] = Line2D([], [], color=colour, marker="s", linestyle="", label=name)
         offset += n_post

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from html_page import Page
+from matplotlib.figure import Figure
 from synthetic_run import N_TASKS, POST, TRAIN, record
 
 from snn_artsy import plots
@@ -18,6 +19,7 @@ from snn_artsy.cli import main
 from snn_artsy.plots.style import VERMILLION
 from snn_artsy.recording import Run, open_run
 from snn_artsy.report import write_report
+from snn_artsy.report.seen import differing, seen
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ def run(folders: list[Path]) -> Run:
 def test_a_page_with_every_figure_and_no_network(run: Run, tmp_path: Path) -> None:
     text = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert not page.open and not page.links
+    # the contents lead into the page, and nothing leads out of it
+    assert not page.open and page.links and all(link.startswith("#") for link in page.links)
+    assert all(f'id="{link[1:]}"' in text for link in page.links)
     assert len(page.images) == len(plots.FIGURES)
     for image in page.images:
         kind, data = image.split(",", 1)
@@ -59,6 +63,61 @@ def test_several_runs_are_compared(folders: list[Path], tmp_path: Path) -> None:
     assert len(page.images) == 2 * len(plots.FIGURES) + 1  # and the comparison
     for folder in folders:
         assert f"{folder.name}: artsy_snn" in page.cells
+    assert "What differs between the configurations" not in page.cells  # nothing does
+
+
+def test_what_differs_between_configurations() -> None:
+    one = {"seed": 1, "out": "a", "snn": {"a_plus": 0.1, "bounds": [0, 1], "on": True}}
+    two = {"seed": 2, "out": "b", "snn": {"a_plus": 0.1, "bounds": [0, 2], "on": True, "x": None}}
+    assert differing([one, two]) == [("seed", ["1", "2"]), ("snn.bounds", ["0, 1", "0, 2"])]
+    assert differing([one, one]) == []
+
+
+def test_a_figure_says_what_is_seen(run: Run) -> None:
+    """Numbers from what is drawn, against those recorded."""
+    counts = run.counts(N_TASKS - 1).counts[-1]
+    total = sum(run.counts(t).counts[-1][0] for t in range(N_TASKS))
+    assert f"→ {total:,}" in seen(plots.conversion_counts(run)) and counts.sum()
+    last = 100 * run.summary("simplecil")["a_last"]
+    assert f"→ {last:.3g}" in seen(plots.accuracy_per_step(run))
+    matrix = run.summary("artsy_ann")["gate_matrix"]
+    own = float(np.diag(matrix).mean())
+    assert f"Artsy ANN: mean on the diagonal {own:.3g}" in seen(plots.gate_matrix(run))
+    row = 2 * (TRAIN + 4)
+    start = run.stimulus.start_ms[row]
+    n_on = int((run.group("retina")[run.spikes("retina", start, start + 100).node] == 0).sum())
+    assert f"ON: {n_on} marks" in seen(plots.spike_raster(run))
+    last = run.counts(N_TASKS - 1).counts[-1]
+    assert f"silent, last: {100 * last[0] / last.sum():.3g} %" in seen(plots.state_flow(run))
+    for name in plots.FIGURES:
+        assert seen(plots.FIGURES[name](run)), name
+    assert seen(Figure()) == ""
+
+
+def test_a_comparison_and_a_sweep(folders: list[Path], tmp_path: Path) -> None:
+    measures = {"a_last": {"mean": 0.5, "sd": 0.1, "n": 2, "values": [0.4, 0.6]}}
+    pair = {"a": "ease", "b": "simplecil", "difference": 0.1, "interval_95": [0.05, 0.15],
+            "values": [0.1, 0.1], "p_holm": 0.01, "cohens_h": 0.2}  # fmt: skip
+    summary = {"learners": {"simplecil": measures, "ease": measures}, "pairs": [pair]}
+    compared = tmp_path / "compared"
+    compared.mkdir()
+    (compared / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(compared)])
+    assert ended.value.code == 0
+    page = Page((compared / "report.html").read_text("utf-8"))
+    assert {"50.0 ± 10.0", "ease - simplecil", "+10.00"} <= set(page.cells)
+    assert len(page.images) == 1
+    swept = tmp_path / "swept"
+    (swept / "runs").mkdir(parents=True)
+    (swept / "sweep.json").write_text("{}")
+    for folder, name in zip(folders, "ab", strict=True):
+        (swept / "runs" / name).symlink_to(folder)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(swept), "--out", str(tmp_path / "sweep.html")])
+    assert ended.value.code == 0
+    page = Page((tmp_path / "sweep.html").read_text("utf-8"))
+    assert len(page.images) == 1  # runs compared
 
 
 def test_what_was_not_recorded_is_named(

@@ -94,7 +94,7 @@ def lesion(session: Session, p: Parameters = DEFAULTS) -> Outcome:
 
 
 def _drive(learner: TaughtSubnetworks, task: Task) -> Tensor:
-    """Mean drive of every contact by its neuron's class, [n_post, n_pre].
+    """Mean drive of every contact by its neuron's class, [n_post, n_sites].
 
     The means are taken anew from the task's samples: `recall` is relative to the code's mean when
     the task was learnt, which later tasks move with ``snn.encoding.statistics: seen``.
@@ -103,7 +103,8 @@ def _drive(learner: TaughtSubnetworks, task: Task) -> Tensor:
     train = training_of(task, learner.config)
     means = class_means(learner.driven_by(train), train.labels, task.classes)
     per_class = learner.encoder.drive(learner.scaling(means))
-    return per_class.repeat_interleave(learner.config.neuron.per_class, dim=0)
+    per_neuron = per_class.repeat_interleave(learner.config.neuron.per_class, dim=0)
+    return learner.layers[task.number].per_contact(per_neuron)
 
 
 def _cut(state: Tensor, rank: Tensor, share: float) -> Tensor:

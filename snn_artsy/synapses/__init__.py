@@ -6,6 +6,7 @@ from snn_artsy.synapses.encoding import FeatureScaling, SpikeEncoder, fit_scalin
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import Schedule, make_schedule
 from snn_artsy.synapses.receptors import mg_block
+from snn_artsy.synapses.release import Draws
 from snn_artsy.synapses.streaming import StreamedSimulation
 from snn_artsy.synapses.together import simulate_apart
 from snn_artsy.synapses.tracing import trace_contacts
@@ -13,6 +14,7 @@ from snn_artsy.synapses.tracing import trace_contacts
 register_code, register_neuron = ENCODERS.register, NEURONS.register
 
 __all__ = [
+    "Draws",
     "FeatureScaling",
     "Ongoing",
     "Response",

@@ -17,7 +17,9 @@ import snn_artsy.runs.features
 from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import (
+    ContactConfig,
     EncodingConfig,
+    InhibitionConfig,
     PlasticityConfig,
     RunConfig,
     SNNConfig,
@@ -33,6 +35,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "triplet": {"snn.plasticity.base": "triplet", "snn.plasticity.triplet.a2_minus": 0.001},
     "in every step": {"snn.plasticity.update": "step", "snn.plasticity.batch_size": 10},
     "sparse": {"snn.contacts.probability": 0.5, "snn.plasticity.epochs": 2},
+    "failing": {
+        "snn.contacts.per_connection": 2,
+        "snn.contacts.release_probability": 0.7,
+        "snn.neuron.per_class": 2,
+    },
     "error": {"snn.preset": "error", "snn.replay.epochs": 4, "snn.plasticity.epochs": 2},
     "only new ones": {"snn.preset": "error", "snn.replay.epochs": 2, "snn.replay.old": False},
 }
@@ -133,6 +140,8 @@ def test_what_is_foreseen_by_a_loop() -> None:
         (SNNConfig(plasticity=PlasticityConfig(insertion="bernoulli")), "snn.plasticity.rule: "),
         (SNNConfig(plasticity=PlasticityConfig(depolarisation="dendrite")), "snn.plasticity.rule"),
         (SNNConfig(plastic_old=True), "snn.plastic_old: "),
+        (SNNConfig(inhibition=InhibitionConfig(source="fixed")), "snn.inhibition.source: "),
+        (SNNConfig(contacts=ContactConfig(tau_rec_ms=100.0)), "snn.contacts.tau_rec_ms: "),
         (
             SNNConfig(
                 encoding=EncodingConfig(code="regular"),

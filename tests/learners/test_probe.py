@@ -140,6 +140,22 @@ def test_splits_that_are_not_asked_for_are_not_recorded() -> None:
 # --- what is told ---------------------------------------------------------------------------------
 
 
+def test_changes_and_snapshots_name_the_contact_of_a_connection() -> None:
+    """Column 5 of two contacts a connection is contact 1 of input 2."""
+    probe, listener = probe_of()
+    contacts = ContactConfig(per_connection=2)
+    layer = SilentSynapseLayer(3, 2, 2.0, rule=CONFIG.plasticity, contacts=contacts)
+    layer.ampa[1, 5] = 0.5
+    one, code = torch.tensor([1]), torch.tensor([0], dtype=torch.uint8)
+    probe.change(0, layer, StateChange(torch.tensor([5]), one, code, code + 1))
+    probe.snapshot([layer], "after_task_0")
+    told = dict(listener.told)
+    (conversions,) = told["conversions"]
+    assert (conversions.pre, conversions.post, conversions.contact) == ([2], [1], [1])
+    _, _, ampa, state = told["snapshot"]
+    assert ampa.shape == state.shape == (2, 3, 2) and ampa[1, 2, 1] == 0.5
+
+
 def batch_of(n: int, split: Any = "train") -> LabelledBatch:
     number = torch.arange(n)
     return LabelledBatch(torch.zeros(n, 2), 50 + number, split, labels=number % 2)

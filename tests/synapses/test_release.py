@@ -174,11 +174,11 @@ def test_every_contact_learns_from_its_own_releases(update: str) -> None:
 def test_engines_agree_on_contacts_that_fail(rule: str) -> None:
     """Compiled in float32 and torch in float64; what is traced step by step is what `pair` does."""
     plasticity = PlasticityConfig(rule=rule, a_plus=0.3)
-    fast, exact = (make_layer(rule=plasticity, update="step") for _ in range(2))
+    fast, exact = (make_layer(n_post=2, rule=plasticity, update="step") for _ in range(2))
     exact.double()
-    pre, key = spikes(20, 3, fast.n_pre), draws(3)
-    current = 1.5 * spikes(20, 3, fast.n_post, 0.2, seed=4)
-    contacts = torch.tensor([[1, 2], [3, 11]])
+    pre, key = spikes(12, 2, fast.n_pre), draws(2)
+    current = 1.5 * spikes(12, 2, fast.n_post, 0.2, seed=4)
+    contacts = torch.tensor([[1, 2], [0, 11]])
     series = trace_contacts(fast, contacts, pre, current, draws=key)
     _, changes = fast.pair(pre, current, draws=key)
     exact.pair(pre, current, draws=key)
@@ -233,3 +233,15 @@ def test_layers_of_one_contact_that_never_fails_have_the_same_numbers() -> None:
     written.pair(pre, current, draws=draws(3))
     assert torch.equal(usual.ampa, written.ampa)
     assert torch.equal(usual.respond(pre).membrane, written.respond(pre, draws=draws(3)).membrane)
+
+
+def test_contacts_that_are_alike_and_never_fail_are_one_of_twice_the_size() -> None:
+    """Two contacts a connection, both sure: the same membranes in thresholds, bit for bit."""
+    one = make_layer(40, contacts=ContactConfig(), rule=RULE)
+    two = make_layer(40, contacts=ContactConfig(per_connection=2), rule=RULE)
+    pre, current = spikes(20, 3, 40), 1.5 * spikes(20, 3, one.n_post, 0.2, seed=4)
+    for layer in (one, two):
+        layer.pair(pre, current)
+    assert torch.equal(two.ampa, one.ampa.repeat_interleave(2, 1))
+    assert bool((one.counts()[1:] > 0).any())
+    assert torch.equal(two.respond(pre).membrane, one.respond(pre).membrane)

@@ -46,9 +46,6 @@ LEARNER_COLOURS = {
     "aper_adapter": SKY,
     "ease": GREEN,
     "ranpac": PURPLE,
-    "er": SKY,
-    "derpp": PURPLE,
-    "icarl": YELLOW,
     "artsy_ann": ORANGE,
     "artsy_ann_lda": VERMILLION,
     "artsy_ann_ridge": VERMILLION,
@@ -62,6 +59,9 @@ LEARNER_COLOURS = {
     "nested_mean": PURPLE,
     "mean_field": BLUE,
     "artsy_best": ORANGE,
+    "er": GREEN,
+    "derpp": PURPLE,
+    "icarl": SKY,
 }
 _OTHER_COLOURS = (GREEN, VERMILLION, PURPLE, SKY, YELLOW)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
 import sys
 import zipfile
 from dataclasses import replace
@@ -473,7 +474,10 @@ def test_a_pack_replaces_nothing_without_being_told(
     assert not (tmp_path / "b.zip").exists()
 
 
-def test_weights_go_with_a_pack(cache: str, tmp_path: Path) -> None:
+def test_weights_go_with_a_pack(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked of the network then; without them timm asks for the published ones."""
     backbone = {"name": "test_vit", "cache_dir": cache, "checkpoint": None}
     source = FrozenBackbone.build(
         configured({"backbone": backbone | {"pretrained": False}}).backbone, "cpu"
@@ -488,9 +492,23 @@ def test_weights_go_with_a_pack(cache: str, tmp_path: Path) -> None:
     light = pack(directory, tmp_path / "light.zip")
     heavy = pack(directory, tmp_path / "heavy.zip", with_weights=True)
     (tmp_path / "weights.pth").rename(tmp_path / "moved.pth")
+    asked: list[object] = []
+
+    def unreachable(*what: object, **_: object) -> None:
+        asked.append(what[:2])
+        raise OSError("the network is off")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, unreachable)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert load_trained(heavy)["simplecil"].predict(images).records() == expected
     moved = load_trained(light, weights=tmp_path / "moved.pth")
     assert moved["simplecil"].predict(images).records() == expected
+    assert asked == []
+    with pytest.raises(ConfigError, match=r"backbone\.name: cannot get published weights"):
+        load_trained(light)["simplecil"]
+    assert asked
     with pytest.raises(ConfigError, match=r"backbone\.checkpoint: no file"):
         load_trained(directory)["simplecil"]
 

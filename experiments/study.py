@@ -34,6 +34,7 @@ from snn_artsy.printing import make_console
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.study import KEYS as OF_A_STUDY
 from snn_artsy.runs.study import Setting, Study, carry_out, planned
+from snn_artsy.runs.sweep import read_grid
 from snn_artsy.runs.tables import study_markdown
 from snn_artsy.runs.workers import Resources
 from snn_artsy.yaml_file import read_yaml
@@ -60,6 +61,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("--config")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--vary", help="in place of the file's, as in `snn-artsy study`")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=1993)
     parser.add_argument("--learner", default="artsy_snn")
@@ -77,6 +79,8 @@ def main(words: Sequence[str] | None = None) -> None:
     bare = not set(content) & set(OF_A_STUDY)
     shared = {} if bare else {k: v for k, v in content.items() if k not in OF_A_STUDY}
     about = {"settings": content} if bare else {k: content[k] for k in OF_A_STUDY if k in content}
+    if given.vary is not None:
+        about["vary"] = read_grid(given.vary)
     within("seeds", given.seeds, 1, MOST_SEEDS)
     if given.into is not None:
         page_with(given.into, given.name)

@@ -201,7 +201,10 @@ def carry_out(
         else:
             failed[name] = summary["failed"][setting.learner]
             say(console, f"failed: {failed[name]}; {name} is left out")
+    first = next(iter(study.settings.values()))
     found = _found(study, cells) | {
+        "data": first.config.data.name,
+        "backbone": first.config.backbone.name,
         "failed": failed,
         "commits": sorted({commit for s in summaries.values() for commit in s["git_commits"]}),
         "device": next(iter(summaries.values()))["device"],

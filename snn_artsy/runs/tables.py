@@ -336,7 +336,7 @@ def pair_cells(pair: Mapping[str, Any], turned: bool = False) -> list[str]:
 def study_table(found: Mapping[str, Any]) -> Table:
     """Of a study: one row a setting, each measure with its 95 % interval."""
     n = len(found["seeds"])
-    table = _Table(title=found["hypothesis"] or "Study", title_justify="left", box=box.SIMPLE_HEAD,
+    table = _Table(title=_hypothesis(found) or "Study", title_justify="left", box=box.SIMPLE_HEAD,
                    padding=(0, 1, 0, 0), caption_justify="left")  # fmt: skip
     headings, rows = study_cells(found)
     table.add_column("setting")
@@ -348,6 +348,11 @@ def study_table(found: Mapping[str, Any]) -> Table:
     table.caption = " ".join([f"Mean over {n} seeds, percent where it is a share. Brackets: 95 %.",
                               *remarks])  # fmt: skip
     return table
+
+
+def _hypothesis(found: Mapping[str, Any]) -> str:
+    """What is asked, which is not what was found."""
+    return f"Hypothesis: {found['hypothesis']}" if found["hypothesis"] else ""
 
 
 def study_cells(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -403,10 +408,11 @@ CONTRASTS = (
 
 def study_markdown(found: Mapping[str, Any]) -> list[str]:
     """Lines of a page: the settings, then the differences and slopes of each measure."""
-    lines = [found["hypothesis"], ""] if found["hypothesis"] else []
+    lines = [_hypothesis(found), ""] if found["hypothesis"] else []
     lines += markdown(*study_cells(found))
     commits = ", ".join(commit[:10] for commit in found["commits"])
-    lines += ["", f"Seeds {found['seeds'][0]}-{found['seeds'][-1]}, {found['device']}, commit "
+    seeds = f"{found['seeds'][0]}-{found['seeds'][-1]}"
+    lines += ["", f"{found['data']}, {found['backbone']}, seeds {seeds}, {found['device']}, commit "
               f"{commits}; mean [95 % interval], percent where it is a share."]  # fmt: skip
     rows: dict[str, list[str]] = {}
     for column, measure in enumerate(found["measures"]):

@@ -157,7 +157,7 @@ def test_from_a_file_to_tables_figure_and_cells(
     file.write_text(STUDY)
     assert command(file, "--out", out) == 0
     shown = capsys.readouterr().out
-    assert "More images, better answers." in shown and "per train_per_class" in shown
+    assert "Hypothesis: More images, better answers." in shown and "per train_per_class" in shown
     found = json.loads((out / "study.json").read_text())
     names = [f"train_per_class {n}" for n in (3, 6, 12)]
     assert list(found["settings"]) == list(found["study"]) == names
@@ -175,7 +175,11 @@ def test_from_a_file_to_tables_figure_and_cells(
     kinds = [entry["kind"] for entry in contrasts["a_last"]]
     assert kinds == ["difference"] * 2 + ["slope"]
     assert len((out / "study.csv").read_text().splitlines()) == 1 + 3 * 2
-    assert (out / "study.md").read_text().startswith("More images, better answers.\n\n| | A_last |")
+    assert (
+        (out / "study.md")
+        .read_text()
+        .startswith("Hypothesis: More images, better answers.\n\n| | A_last |")
+    )
     heads = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     for kind, head in heads.items():
         assert (out / f"study.{kind}").read_bytes().startswith(head)

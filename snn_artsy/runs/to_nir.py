@@ -25,6 +25,10 @@ def write_nir(run: Run, path: Path) -> None:
         raise ConfigError("to", "nir holds spiking sub-networks: the run has no artsy_snn")
     learner = trained["artsy_snn"].learner
     assert isinstance(learner, SpikingSubnetworks)
+    if learner.config.inhibition.source != "balance":
+        raise ConfigError(
+            "snn.inhibition.source", "a NIR graph has no inhibitory neurons here: use balance"
+        )
     graph = nir_graph(learner.layers)
     neurons = graph.nodes["neurons"]
     n_classes = len(neurons.tau) // learner.config.neuron.per_class

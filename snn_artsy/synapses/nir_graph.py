@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import snntorch
 import torch
+from torch import Tensor
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.synapses import engine_torch
@@ -44,8 +45,8 @@ def nir_graph(
         thresholds, and ``dt_ms``.
 
     Raises:
-        ConfigError: Conductances, other neurons than leaky ones, layers that differ, or there is no
-            package ``nir``.
+        ConfigError: Conductances, contacts that can fail, other neurons than leaky ones, layers
+            that differ, or there is no package ``nir``.
     """
     try:
         import nir
@@ -76,13 +77,22 @@ def nir_graph(
 
 def _net_weights(layer: SilentSynapseLayer) -> Any:
     """Net input of a spike in thresholds, float64 [n_post, n_pre]."""
+    if layer.contacts.fails:
+        raise ConfigError(
+            "snn.contacts.release_probability", "a NIR graph's contacts never fail: use 1"
+        )
     circuit = layer.circuit()
     weights = engine_torch.transmitted(circuit)
     if circuit.unit is not None:
-        return (weights * circuit.contact_current).double().cpu().numpy()
+        return _per_input(layer, weights * circuit.contact_current)
     balance, threshold = engine_torch.balance_and_threshold(circuit, weights)
     inhibited = balance[:, None] * circuit.contacts.exists
-    return ((weights - inhibited) / threshold[:, None]).double().cpu().numpy()
+    return _per_input(layer, (weights - inhibited) / threshold[:, None])
+
+
+def _per_input(layer: SilentSynapseLayer, weights: Tensor) -> Any:
+    """What all contacts of an input do together: [n_post, n_sites] -> float64 [n_post, n_pre]."""
+    return weights.double().unflatten(1, (layer.n_pre, -1)).sum(2).cpu().numpy()
 
 
 def _dynamics(layer: SilentSynapseLayer) -> dict[str, Any]:

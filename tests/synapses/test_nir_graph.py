@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ SOME = ContactConfig(silent_share=0.6)
 
 
 def layer(n_post: int, seed: int, **values: Any) -> SilentSynapseLayer:
-    generator = torch.Generator().manual_seed(seed)
-    return SilentSynapseLayer(N_PRE, n_post, contacts=SOME, generator=generator, **values).eval()
+    values = {"contacts": SOME, "generator": torch.Generator().manual_seed(seed)} | values
+    return SilentSynapseLayer(N_PRE, n_post, **values).eval()
 
 
 def shown() -> Tensor:
@@ -42,12 +43,17 @@ def read(path: Path, layers: list[SilentSynapseLayer]) -> tuple[Any, Any]:
     return graph, import_from_nir(graph)
 
 
-def test_snntorch_reads_the_spikes_of_a_neuron_that_resets_to_zero(tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_connection", [1, 3])
+def test_snntorch_reads_the_spikes_of_a_neuron_that_resets_to_zero(
+    tmp_path: Path, per_connection: int
+) -> None:
     unit = snntorch.Leaky(
         beta=torch.tensor(0.9), threshold=torch.tensor(2.0), reset_mechanism="zero",
         reset_delay=False,
     )  # fmt: skip
-    own = layer(12, 1, neuron=unit)
+    some = replace(SOME, per_connection=per_connection)
+    # ten contacts of 0.1 would reach the threshold exactly, or not, by the order they are added in
+    own = layer(12, 1, neuron=unit, contacts=some, contact_current=0.097)
     graph, network = read(tmp_path / "layer.nir", [own])
     assert graph.nodes["neurons"].metadata["reset"] == "zero"
     pre = shown()
@@ -102,3 +108,10 @@ def test_what_a_graph_cannot_hold_is_refused() -> None:
         nir_graph([layer(3, 0, neuron=NeuronConfig(model="synaptic"))])
     with pytest.raises(ConfigError, match="different neurons"):
         nir_graph([layer(3, 0), layer(3, 0, neuron=NeuronConfig(tau_mem_ms=5.0))])
+
+
+def test_contacts_that_fail_are_refused() -> None:
+    failing = ContactConfig(release_probability=0.5)
+    own = SilentSynapseLayer(N_PRE, 2, contacts=failing, generator=torch.Generator().manual_seed(2))
+    with pytest.raises(ConfigError, match=r"release_probability: .*never fail"):
+        nir_graph([own])

@@ -251,7 +251,7 @@ def _study(arguments: Namespace) -> int:
     base = layered(STUDIED, *files, _typed(arguments))
     about |= {key: given[key] for key in ("measure", "seeds") if given[key] is not None}
     if given["vary"] is not None:
-        about["vary"] = read_grid(given["vary"])
+        about["vary"] = read_grid(given["vary"], "vary")
     where, typed = base.pop("out", None), set(_typed(arguments)) - {"out"}
     study = planned(base, about, Path("runs"), typed)  # all is checked before a directory is made
     if arguments.print_config:
@@ -313,7 +313,8 @@ def _load_own(words: Sequence[str]) -> list[str]:
         if option in ("--grid", "--vary"):
             from snn_artsy.runs.sweep import read_grid
 
-            given = read_grid(given[option.removeprefix("--")])
+            key = option.removeprefix("--")
+            given = read_grid(given[key], key)
         for key, values in given.items():
             if option.startswith("--") and key in (*_NAMING, "own"):
                 texts = values if isinstance(values, list) else [values]

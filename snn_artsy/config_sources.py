@@ -102,7 +102,8 @@ def flat(
     value."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if not value and type_of(cls, key) is None:  # an empty section that nobody knows
+        # an empty section that nobody knows
+        if isinstance(value, Mapping) and not value and type_of(cls, key) is None:
             yield key, value
         elif isinstance(value, Mapping) and get_origin(type_of(cls, key)) is not dict:
             yield from flat(value, f"{key}.", cls)

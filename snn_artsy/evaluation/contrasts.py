@@ -94,7 +94,8 @@ def shown_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)  # values that differ look different
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -34,13 +34,21 @@ def as_csv(run: Run, kind: str) -> str:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Rows as CSV, with a line of headings: every column that one of them has; empty of none."""
+    """Rows as CSV, with a line of headings: every column that one of them has; empty of none.
+
+    A text that spreadsheets would take for a formula gets an apostrophe in front: names come from
+    files and folders of others.
+    """
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows([{key: _inert(value) for key, value in row.items()} for row in rows])
     return text.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@")) else value
 
 
 def tables(cells: Sequence[tuple[Row, Mapping[str, Any]]]) -> dict[str, str]:

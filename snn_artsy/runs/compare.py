@@ -69,21 +69,8 @@ def compare(
             weights or versions, or another process writes there.
         RuntimeError: The process of a seed failed; the cells of the others are kept.
     """
-    check_used(config)
-    if config.controls:
-        raise ConfigError(
-            "controls", "true does nothing in a comparison; give it to `snn-artsy run`"
-        )
-    if config.record != RecordConfig():
-        raise ConfigError("record", "a comparison records nothing; leave the section out")
+    check_comparable(config, n_seeds)
     config = with_same_test_images(config)
-    require(
-        config.seed + n_seeds <= 2**31,
-        "seeds",
-        n_seeds,
-        f"the last one would be {config.seed + n_seeds - 1}, beyond 2147483647",
-    )
-    make_schedule(config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class)
     device = choose_device(config.device)
     # images and weights are found before anything is written
     images, weights, precision = fingerprints(config, device)
@@ -119,6 +106,28 @@ def compare(
         give_back(made)
         raise
     return directory, summary
+
+
+def check_comparable(config: RunConfig, n_seeds: int) -> None:
+    """Refuse a configuration that a comparison with so many seeds cannot use.
+
+    Raises:
+        ConfigError: It has values that do nothing in one, or that no run can use.
+    """
+    check_used(config)
+    if config.controls:
+        raise ConfigError(
+            "controls", "true does nothing in a comparison; give it to `snn-artsy run`"
+        )
+    if config.record != RecordConfig():
+        raise ConfigError("record", "a comparison records nothing; leave the section out")
+    require(
+        config.seed + n_seeds <= 2**31,
+        "seeds",
+        n_seeds,
+        f"the last one would be {config.seed + n_seeds - 1}, beyond 2147483647",
+    )
+    make_schedule(config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class)
 
 
 def _write_tables(directory: Path, cells: Mapping[str, Sequence[Cell]], seeds: range) -> None:

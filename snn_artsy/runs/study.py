@@ -7,12 +7,10 @@ seeds or measures, is asked for again.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,22 @@ from snn_artsy.config import MOST_SEEDS, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, unknown_key
 from snn_artsy.config_sources import complete, flat
+from snn_artsy.data import build_stream, load_source
 from snn_artsy.evaluation.contrasts import answered, differences, in_short, shown_value, slopes
 from snn_artsy.evaluation.statistics import seeds_mean, spread
+from snn_artsy.export.measures import csv_text
 from snn_artsy.output import write_outputs
 from snn_artsy.printing import quoted, say
 from snn_artsy.runs.begun import going_on, locked
 from snn_artsy.runs.cells import Cell, cell_file, read_cell
-from snn_artsy.runs.compare import accuracy_interval, check_directory, compare, few_seeds
+from snn_artsy.runs.compare import (
+    accuracy_interval,
+    check_comparable,
+    check_directory,
+    compare,
+    few_seeds,
+)
+from snn_artsy.runs.features import choose_device
 from snn_artsy.runs.sweep import grid_cells, read_grid
 from snn_artsy.runs.tables import COLUMNS, MeasureColumn, study_markdown
 from snn_artsy.runs.workers import HERE, Resources
@@ -131,7 +138,12 @@ def planned(
     require(len(set(measures)) == len(measures), "measure", measures, "name each once")
     seeds = convert(int, given.get("seeds", Study.seeds), "seeds")
     within("seeds", seeds, 1, MOST_SEEDS)
-    hypothesis = convert(str | None, given.get("hypothesis"), "hypothesis")
+    hypothesis = given.get("hypothesis")
+    if isinstance(hypothesis, str):  # YAML's folded texts end with a line break
+        hypothesis = " ".join(hypothesis.split()) or None
+    hypothesis = convert(str | None, hypothesis, "hypothesis")
+    for setting in settings.values():
+        check_comparable(setting.config, seeds)
     return Study(settings, varied, tuple(measures), seeds, hypothesis or "")
 
 
@@ -156,19 +168,34 @@ def _combinations(
 def _named(
     base: Mapping[str, Any], given: Any, out: Path, typed: Collection[str]
 ) -> dict[str, Setting]:
-    whole = isinstance(given, Mapping) and all(isinstance(v or {}, Mapping) for v in given.values())
+    whole = isinstance(given, Mapping) and all(
+        isinstance(name, str) and (over is None or isinstance(over, Mapping))
+        for name, over in given.items()
+    )
     require(bool(whole and given), "settings", given, "give NAME: {KEY: value} lines")
     settings: dict[str, Setting] = {}
     folders: dict[str, str] = {}
     for name, over in given.items():
-        folder = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+        folder = re.sub(r"[^A-Za-z0-9_.-]+", "_", convert(str, name, "settings"))
+        free = not folder.startswith(".") and folder not in _FILES
+        require(
+            free,
+            "settings",
+            name,
+            "no directory of a setting can be called by it, choose another name",
+        )
+        own = [key for key, _ in flat(over or {})]
+        for key, why in (("seed", "every setting has all seeds"), ("out", "each has its own")):
+            if key in own:
+                raise ConfigError("settings", f"{name!r} has {key}, but {why}; leave it out")
         if folder in folders:
             both = f"{name!r} and {folders[folder]!r}"
             raise ConfigError("settings", f"{both} would share a directory; rename one")
         folders[folder] = name
         config = build(RunConfig, complete(base, over or {}, {"out": str(out / folder)}))
         check_used(config, typed)
-        settings[name] = Setting(name, dict(flat(over or {})), config)
+        values = dict(flat(asdict(config)))
+        settings[name] = Setting(name, {key: values.get(key) for key in own}, config)
     return settings
 
 
@@ -189,6 +216,8 @@ def carry_out(
     summaries: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     how = f"finished cells are kept, the same command with --out {quoted(out)} goes on"
+    with going_on(how):
+        _check_first(study)
     for number, (name, setting) in enumerate(study.settings.items(), 1):
         say(console, f"{name} ({number} of {len(study.settings)})")
         with going_on(how):
@@ -222,8 +251,9 @@ def _check(study: Study, out: Path) -> None:
     file = out / "study.json"
     if file.is_file():
         try:
-            there = list(json.loads(file.read_text(encoding="utf-8"))["study"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            there = {name: content["settings"][name]["learner"] for name in content["study"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 "out", f'"{file}" is no study of this version ({error}); choose another --out'
             ) from error
@@ -232,16 +262,38 @@ def _check(study: Study, out: Path) -> None:
                 "out", f'"{file}" has the setting {gone[0]!r}, which this study has not; choose '
                 "another --out, or keep it"
             )  # fmt: skip
+        for name, learner in there.items():
+            if learner != study.settings[name].learner:
+                raise ConfigError(
+                    "out", f'"{file}" measures {learner} in {name!r}; choose another --out'
+                )
         if not any(setting.directory.is_dir() for setting in study.settings.values()):
             raise ConfigError(
                 "out", f'"{file}" has no cells beside it to go on from; choose another --out'
             )
     elif others := [name for name in _FILES if (out / name).exists()]:
         raise ConfigError("out", f'"{out / others[0]}" is of no study here; choose another --out')
+    streams: set[str] = set()
     for setting in study.settings.values():
+        choose_device(setting.config.device)
+        data = setting.config.data
+        if repr(data) not in streams:  # images that are not there, or cannot be cut like this
+            build_stream(data, load_source(data), setting.config.seed)
+            streams.add(repr(data))
         if setting.directory.is_dir():
             with locked(setting.directory, "out"):
                 check_directory(setting.directory, setting.config)
+
+
+def _check_first(study: Study) -> None:
+    """Have one cell made first, where measures are named: it tells whether the learner has them."""
+    setting = next(iter(study.settings.values()))
+    config = setting.config
+    if study.measures and not cell_file(setting.directory, setting.learner, config.seed).exists():
+        _, summary = compare(config, 1, Console(quiet=True))
+        if setting.learner in summary["learners"]:
+            file = cell_file(setting.directory, setting.learner, config.seed)
+            _check_measures(study, [read_cell(file)[0]])
 
 
 def _check_measures(study: Study, cells: Sequence[Cell]) -> None:
@@ -332,18 +384,15 @@ def _write(found: Mapping[str, Any], out: Path) -> None:
     from snn_artsy.plots.study import study_figure
     from snn_artsy.plots.style import rendered
 
-    rows = io.StringIO(newline="")
     keys = list(dict.fromkeys(k for s in found["settings"].values() for k in s["values"]))
-    measures = list(dict.fromkeys(k for cell in found["cells"].values() for k in cell))
-    table = csv.DictWriter(rows, ["setting", *keys, "seed", *measures])
-    table.writeheader()
+    rows = []
     for key, cell in found["cells"].items():
         name, _, seed = key.rpartition("/")
-        values = found["settings"][name]["values"]
-        table.writerow({"setting": name, **values, "seed": seed, **cell})
+        values = dict.fromkeys(keys) | found["settings"][name]["values"]
+        rows.append({"setting": name, **values, "seed": seed, **cell})
     files = {
         "study.json": (json.dumps(found, indent=1, allow_nan=False) + "\n").encode(),
-        "study.csv": rows.getvalue().encode(),
+        "study.csv": csv_text(rows).encode(),
         "study.md": ("\n".join(study_markdown(found)) + "\n").encode(),
     }
     if found["cells"]:

@@ -324,7 +324,7 @@ def _write_tables(summary: Mapping[str, Any], out: Path) -> None:
         write_text(out / ("sweep.csv" if name == "cells.csv" else name), text)
 
 
-def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
+def read_grid(text: str | Mapping[str, Any], name: str = "grid") -> dict[str, list[Any]]:
     """``key=v1,v2;key=v3``, read as YAML, or a mapping, nested or with dotted keys -> dotted keys
     with lists of values."""
     if isinstance(text, Mapping):
@@ -333,10 +333,8 @@ def read_grid(text: str | Mapping[str, Any]) -> dict[str, list[Any]]:
     for part in filter(None, (p.strip() for p in text.split(";"))):
         key, equals, values = (word.strip() for word in part.partition("="))
         if key in grid:
-            raise ConfigError("grid", f"{key} stands there twice; give all its values in one list")
+            raise ConfigError(name, f"{key} stands there twice; give all its values in one list")
         if not key or not equals or not values:
-            raise ConfigError(
-                "grid", f"{part!r} is not key=value,value; for example seed=1993,1994"
-            )
-        grid[key] = read_yaml(f"[{values}]", "grid", repr(part))
+            raise ConfigError(name, f"{part!r} is not key=value,value; for example seed=1993,1994")
+        grid[key] = read_yaml(f"[{values}]", name, repr(part))
     return grid

@@ -194,10 +194,12 @@ def domains_table(summary: Mapping[str, Any]) -> list[Table]:
 
 def markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
     """Lines of a Markdown table; the first column has no heading."""
+    escaped = "\\|"  # which no f-string of Python 3.10 holds
     return [
         f"| | {' | '.join(headings)} |",
         "|---|" + "---:|" * len(headings),
-        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
+        # a stroke in a name would begin a cell of its own
+        *(f"| {name.replace('|', escaped)} | {' | '.join(cells)} |" for name, cells in rows),
     ]
 
 

@@ -19,11 +19,14 @@ from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build
 from snn_artsy.config_sources import complete, read_config
+from snn_artsy.export.measures import csv_text
 from snn_artsy.plots.study import study_lines
 from snn_artsy.plots.style import NothingRecorded
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs import compare as module
 from snn_artsy.runs.study import KEYS, planned
+from snn_artsy.runs.sweep import read_grid
+from snn_artsy.runs.tables import markdown
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SETTINGS = """
@@ -221,6 +224,17 @@ def test_from_a_file_to_tables_figure_and_cells(
         ({"settings": {"a": {}}, "measure": ["a_last", "a_last"]}, "measure: .*name each once"),
         ({"settings": {"a": {}}, "seeds": 0}, "seeds: 0 cannot be used"),
         ({"settings": {"a": {}}, "seed": -1}, "seed: -1"),
+        ({"settings": {"..": {}}}, "settings: '..' cannot be used; no directory"),
+        ({"settings": {"study.json": {}}}, "settings: 'study.json' cannot be used; no directory"),
+        ({"settings": {"a\nb": {}}}, "settings: .*leave out line breaks"),
+        ({"settings": {1: {}}}, "settings: .* give NAME"),
+        ({"settings": {"a": 0}}, "settings: .* give NAME"),
+        ({"settings": {"a": {"out": "b"}}}, "settings: 'a' has out, but each has its own"),
+        ({"settings": {"a": {}, "b": {"seed": 1}}}, "settings: 'b' has seed, but every setting"),
+        ({"settings": {"a": {}, "b": {"controls": True}}}, "controls: true does nothing"),
+        ({"settings": {"a": {}, "b": {"data.n_tasks": 3}}}, "data.n_tasks: 3 cannot be used"),
+        ({"vary": {"data.n_tasks": [1]}, "seed": 2**31 - 1}, "seeds: 5 the last one would be"),
+        ({"vary": {"data.n_tasks": np.array([1, 2])}}, "vary: data.n_tasks has no list"),
     ],
 )
 def test_a_wrong_study_is_refused_before_a_directory_is_made(
@@ -230,6 +244,40 @@ def test_a_wrong_study_is_refused_before_a_directory_is_made(
     with pytest.raises(ConfigError, match=f"^{said}"):
         sa.study(about)
     assert not list(tmp_path.iterdir())
+
+
+def test_values_that_differ_slightly_are_settings_of_their_own() -> None:
+    about = {"vary": {"snn.contacts.silent_share": [0.1234567, 0.1234568, 0.5]}}
+    names = list(planned({"learners": ["artsy_snn"]}, about, Path("nowhere")).settings)
+    assert names == ["silent_share 0.1234567", "silent_share 0.1234568", "silent_share 0.5"]
+
+
+def test_a_folded_hypothesis_is_one_line() -> None:
+    about = {"settings": {"a": {}}, "hypothesis": "More images,\nbetter answers.\n"}
+    found = planned({"learners": ["simplecil"]}, about, Path("nowhere"))
+    assert found.hypothesis == "More images, better answers."
+
+
+def test_an_unknown_measure_costs_one_cell(tmp_path: Path) -> None:
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text(STUDY)
+    assert command(file, "--out", out, "--measure", "a_lst") == 2
+    assert len(list(out.rglob("*.safetensors"))) == 1
+    with pytest.raises(ConfigError, match=r"vary: 'x' is not key=value"):
+        read_grid("x", "vary")
+
+
+def test_a_study_of_another_learner_stays(tmp_path: Path) -> None:
+    content = {"study": {"a": {}}, "settings": {"a": {"learner": "simplecil"}}}
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="measures simplecil in 'a'; choose another --out"):
+        sa.study(settings={"a": {}}, learners=["ranpac"], out=str(tmp_path))
+
+
+def test_names_are_no_formulas_and_no_cells() -> None:
+    rows = [{"setting": "=1+1", "a": -1.0}, {"setting": "no @", "a": None}]
+    assert csv_text(rows) == "setting,a\n'=1+1,-1.0\nno @,\n"
+    assert markdown(["x"], [("a | b", ["1"])])[-1] == "| a \\| b | 1 |"
 
 
 def test_files_of_somebody_else_stay(tmp_path: Path) -> None:

@@ -68,10 +68,11 @@ class SpikingGates(TaughtSubnetworks):
         super().__init__(config, replay, driving, device, seed, observer, control)
         self.gate, self.subnetworks, self.size = gate, subnetworks, dim
         self.backbone, units = backbone, subnetworks.ann.bottleneck
-        first = backbone.first_adapted(subnetworks.ann.blocks)
         if config.tapped_block is not None:
+            first = backbone.first_adapted(subnetworks.ann.blocks)
             backbone.require_class_token(first, config.tapped_block)
         if config.tapped_grid is not None:
+            first = backbone.first_adapted(subnetworks.ann.blocks)
             backbone.require_grid(first, config.tapped_grid, "snn.tap")
         require(
             config.teacher.source == "classes" or config.neuron.per_class <= units,

@@ -113,6 +113,7 @@ class FromTasks:
             for rows in (STREAM.test.labels < 2, (STREAM.test.labels // 2) == 1)
         ]
         self.tasks = [(first, test[0]), (replace(second, train=train), test[1])]
+        self.shelf = Shelf()
 
     @property
     def stream(self) -> Any:

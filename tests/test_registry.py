@@ -71,7 +71,7 @@ def test_names_of_each_kind() -> None:
     assert list(KINDS) == [
         "learners", "data", "rules", "encoders", "neurons", "protocols", "figures"
     ]  # fmt: skip
-    assert [len(r) for r in KINDS.values()] == [23, 13, 7, 4, 2, 19, 17]
+    assert [len(r) for r in KINDS.values()] == [23, 13, 7, 4, 2, 19, 22]
     rules = ["gated", "pair", "triplet", "voltage", "calcium", "error", "filopodium_spine"]
     assert list(RULES) == rules
     assert "stdp-window" in PROTOCOLS and "stdp_window" in FIGURES and "cifar100" in DATA

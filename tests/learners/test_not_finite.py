@@ -32,6 +32,7 @@ from snn_artsy.data import ArraySplit
 from snn_artsy.learners import Setting
 from snn_artsy.learners.artsy_snn import ArtsySNN
 from snn_artsy.learners.prototypes import cosine_scores
+from snn_artsy.learners.shelf import Shelf
 from snn_artsy.recording import open_run
 from snn_artsy.registry import LEARNERS
 from snn_artsy.rules import GatedSTDP

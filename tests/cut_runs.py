@@ -75,7 +75,7 @@ def assert_same_run(directory: Path, whole: Path) -> None:
         assert (directory / "state" / file.name).read_bytes() == file.read_bytes()
     left = {p.name for p in directory.iterdir()}
     assert left == {"run.h5", "run.h5.sha256", "config.yaml", "summary.json", "state", "figures",
-                    "test_images.safetensors"}  # fmt: skip
+                    "test_images.safetensors", "measures.jsonl"}  # fmt: skip
 
 
 class Cut(BaseException):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -488,6 +489,7 @@ def test_plot(
     module.FIGURES = {"one": None}  # type: ignore[attr-defined]
     module.NothingRecorded = LookupError  # type: ignore[attr-defined]
     module.save_figures = lambda run, directory, *_: [directory / run.status]  # type: ignore[attr-defined]
+    module.look = lambda *_, **__: nullcontext()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "snn_artsy.plots", module)
     assert call("plot", str(recorded)) == 0
     assert call("plot", str(recorded), "--out", "elsewhere") == 0

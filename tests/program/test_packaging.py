@@ -77,7 +77,18 @@ def test_the_weights_are_a_resource() -> None:
 
 def test_requirements_state_lower_bounds(arguments: dict[str, Any]) -> None:
     assert arguments["python_requires"] == ">=3.10"
-    extras = {"test", "dev", "docs", "nwb", "sweep", "bench", "nest", "mutation", "nir", "tensorboard"}
+    extras = {
+        "test",
+        "dev",
+        "docs",
+        "nwb",
+        "sweep",
+        "bench",
+        "nest",
+        "mutation",
+        "nir",
+        "tensorboard",
+    }
     assert set(arguments["extras_require"]) == extras
     groups = [arguments["install_requires"], *arguments["extras_require"].values()]
     known_bad = {"numpy<2.4"}  # an upper bound needs a reason in setup.py

@@ -176,22 +176,22 @@ MUTANTS = (
     Mutant(
         "plastic_old does nothing",
         TEACHING,
-        "old.pair(pre, None, duration)[1]",
-        "old._change_to(old.state, old.functional_ms)",
+        "_, change = old.pair(pre, None, duration, draws=draws)",
+        "change = old._change_to(old.state, old.functional_ms)",
         SNN_ANSWERS,
     ),
     Mutant(
         "old sub-networks are taught by the newest one's teacher",
         TEACHING,
-        "old.pair(pre, None, duration)",
-        "old.pair(pre, fires * teacher.current, duration)",
+        "old.pair(pre, None, duration, draws=draws)",
+        "old.pair(pre, fires * teacher.current, duration, draws=draws)",
         SNN_ANSWERS,
     ),
     Mutant(
         "every epoch has the first one's noise",
         TEACHING,
-        "offset = EPOCH_STRIDE * epoch",
-        "offset = 0 * epoch",
+        "n_batches, epoch)\n            offset = EPOCH_STRIDE * epoch",
+        "n_batches, epoch)\n            offset = 0 * epoch",
         SNN_ANSWERS,
     ),
     Mutant(

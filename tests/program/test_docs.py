@@ -175,6 +175,8 @@ def test_every_figure_is_shown_and_can_be_drawn_again(monkeypatch: pytest.Monkey
     from snn_artsy.plots import FIGURES
 
     drawn = {f"{name}.png" for name in (*figures.FROM_RECORDED, *FIGURES)} | {*figures.ELSEWHERE}
+    # the default run records no membranes, and none of its contacts fails
+    drawn -= {"spike_triggered_membrane.png", "release_failures.png"}
     kept = {path.name for path in (ROOT / "docs" / "figures").iterdir()}
     assert kept == drawn
     shown = {Path(link).name for page in PAGES for link in LINK.findall(page.read_text("utf-8"))}

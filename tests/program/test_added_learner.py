@@ -174,7 +174,7 @@ def test_a_package_that_is_installed_needs_no_option(
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["config"]["mine"] == {"shrinkage": 0.1, "metric": "euclidean"}
     assert len(summary["versions"]["learner mine"]) == 64
-    done = artsy(installed, "run", "--help")
+    done = artsy(installed, "run", "--help", "all")
     assert "--mine.shrinkage" in done.stdout and "Nearest class mean, shrunk." in done.stdout
     assert artsy(tmp_path, *words).returncode == 2  # not installed here
 

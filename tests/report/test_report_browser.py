@@ -157,4 +157,6 @@ def test_the_default_run_s_report(driver: Any, tmp_path: Path) -> None:
     drawn = driver.execute_script("return [...document.images].map(i => i.alt)")
     assert drawn[0] == "accuracy per step" and len(drawn) >= len(plots.FIGURES) - 2
     assert set(drawn) <= {name.replace("_", " ") for name in plots.FIGURES}
-    assert driver.find_elements("css selector", ".absent, .warning") == []
+    # no membranes are recorded by default, and no contact fails
+    assert len(driver.find_elements("css selector", ".absent")) <= 2
+    assert driver.find_elements("css selector", ".warning") == []

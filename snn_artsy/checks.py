@@ -100,7 +100,7 @@ def _is_number(value: object) -> bool:
 
 def whole_number(key: str, value: Any, least: int) -> int:
     """A whole number of at least ``least``, of any type that can count."""
-    whole = hasattr(value, "__index__")
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
     require(whole and index(value) >= least, key, value, f"use a whole number of {least} or more")
     return index(value)
 

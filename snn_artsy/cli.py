@@ -430,10 +430,11 @@ def _export(arguments: Namespace) -> int:
         say(make_console(), str(made))
         return 0
     with _opened(arguments.run) as run:
-        from snn_artsy.export import export, written
+        from snn_artsy.export import FORMATS, export, written
 
         if arguments.out is not None:
             _check_is_no_run(at_home(arguments.out), [run])
+        one_of("to", arguments.to, (*FORMATS, "nir"))
         if arguments.to == "nir":  # the only format that needs torch
             from snn_artsy.runs.to_nir import write_nir
 

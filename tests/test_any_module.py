@@ -67,6 +67,33 @@ def test_learners_learn_them() -> None:
     assert np.mean(learner.predict(task.seen).predicted == task.seen.labels.numpy()) == 1.0
 
 
+class Wider(nn.Module):
+    """One number more each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.n += 1
+        return torch.zeros(len(x), self.n)
+
+
+def test_wrong_arguments_are_named() -> None:
+    widths = iter((2, 3))
+    for module, transform, size, said in (
+        (3, as_floats, 2, "module: 3 cannot be used"),
+        (nn.Flatten(), None, 2, "transform: None cannot be used"),
+        (nn.Flatten(), lambda image: image, 2, "transform: gives Image; let it give a tensor"),
+        (nn.Flatten(), lambda _: torch.zeros(next(widths)), 1, r"transform: gives \[2\] and \[3\]"),
+        (Wider(), as_floats, 1, "module: gives rows of several lengths"),
+        (nn.Flatten(), as_floats, True, "batch_size: True cannot be used"),
+    ):
+        given: Any = module, transform
+        with pytest.raises(ConfigError, match=f"^{said}"):
+            sa.features(*given, images(2), batch_size=size)
+
+
 class Two(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x

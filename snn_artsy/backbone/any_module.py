@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from snn_artsy.checks import ConfigError, require_finite, whole_number
+from snn_artsy.checks import ConfigError, require, require_finite, whole_number
 from snn_artsy.data.folders import FolderSplit
 from snn_artsy.data.given import GivenImages
 from snn_artsy.data.sources import ArraySplit
@@ -39,26 +39,46 @@ def features(
         ConfigError: No image, one that cannot be read, or answers that are no features.
     """
     whole_number("batch_size", batch_size, 1)
+    require(isinstance(module, nn.Module), "module", module, "give a torch.nn.Module")
+    require(callable(transform), "transform", transform, "give a function of an image")
     split = images if isinstance(images, ArraySplit | FolderSplit) else GivenImages(images)
     split.check(np.arange(len(split)))
     own = next(chain(module.parameters(), module.buffers()), torch.zeros(0))
     training = {each: each.training for each in module.modules()}
-    parts = []
+    parts: list[NDArray[np.float32]] = []
+    shape: torch.Size | None = None
     try:
         module.eval()
         with torch.inference_mode():
             for start in range(0, len(split), batch_size):
                 numbers = range(start, min(start + batch_size, len(split)))
-                batch = torch.stack([transform(split.load(i)) for i in numbers])
+                batch = _stacked([transform(split.load(i)) for i in numbers], shape)
+                shape = batch.shape[1:]
                 parts.append(_checked(module(batch.to(own.device)), len(numbers)))
+                if parts[-1].shape[1] != parts[0].shape[1]:
+                    raise ConfigError("module", "gives rows of several lengths; let all have D")
     finally:
         for each, was in training.items():
             each.training = was
     return np.concatenate(parts)
 
 
+def _stacked(images: Sequence[Tensor], shape: torch.Size | None) -> Tensor:
+    """What a transform gave, as a batch; ``shape`` is that of earlier images."""
+    for image in images:
+        if not isinstance(image, Tensor):
+            raise ConfigError("transform", f"gives {type(image).__name__}; let it give a tensor")
+        shape = image.shape if shape is None else shape
+        if image.shape != shape:
+            raise ConfigError(
+                "transform",
+                f"gives {list(shape)} and {list(image.shape)}; let all images have one shape",
+            )
+    return torch.stack(list(images))
+
+
 def _checked(answer: object, n: int) -> NDArray[np.float32]:
-    good = isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == n
+    good = isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == n and answer.shape[1]
     if not (isinstance(answer, Tensor) and good and answer.is_floating_point()):
         given = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ConfigError(

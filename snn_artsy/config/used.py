@@ -295,6 +295,11 @@ WHERE_USED: tuple[Use, ...] = (
         _online,
     ),
     Use(
+        ("data.blurry_share",),
+        "with data.disjoint_share below 1",
+        lambda c: c.data.disjoint_share < 1,
+    ),
+    Use(
         ("memory.epochs", "finetune.epochs", "finetune.alignment_epochs", "controls"),
         "with data.stream tasks",
         lambda c: not _online(c),

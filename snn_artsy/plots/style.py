@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -138,10 +140,12 @@ def look(*sheets: str | Path, width: str | float | None = None) -> Iterator[None
     before = matplotlib.rcParamsDefault["figure.figsize"][0]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        _use(sheets)
+        for sheet in sheets:
+            with _nothing_ignored(sheet):
+                _use([sheet])
         own = float(matplotlib.rcParams["figure.figsize"][0])
     if inches is None and own != before:
-        inches = own
+        inches = width_inches(f"{own:f}in", "style")
     token = _look.set(_Look(sheets, inches))
     try:
         yield
@@ -149,7 +153,7 @@ def look(*sheets: str | Path, width: str | float | None = None) -> Iterator[None
         _look.reset(token)
 
 
-def width_inches(text: str) -> float:
+def width_inches(text: str, key: str = "width") -> float:
     """A width such as ``85mm``, ``8.5cm``, ``3.5in`` or ``85`` (mm), or a name of `WIDTHS_MM`.
 
     Raises:
@@ -161,9 +165,30 @@ def width_inches(text: str) -> float:
         mm = float(found[1]) * {"cm": 10.0, "in": 25.4}.get(found[2] or "mm", 1.0)
     names = ", ".join(WIDTHS_MM)
     if mm is None:
-        raise ConfigError("width", f"{text!r} is no width; give one such as 85mm, or {names}")
-    require(30 <= mm <= 500, "width", text, "use 30 to 500 mm")
+        raise ConfigError(key, f"{text!r} is no width; give one such as 85mm, or {names}")
+    require(30 <= mm <= 500, key, text, "use 30 to 500 mm")
     return mm / 25.4
+
+
+@contextmanager
+def _nothing_ignored(sheet: str | Path) -> Iterator[None]:
+    """Refuse lines that matplotlib leaves out with a remark, since they would do nothing."""
+    remarks: list[str] = []
+    log, handler = logging.getLogger("matplotlib"), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: remarks.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    propagates, log.propagate = log.propagate, False
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        log.propagate = propagates
+        log.removeHandler(handler)
+    remarks += [str(each.message) for each in caught if each.category is UserWarning]
+    if remarks:
+        remark = " ".join(remarks[0].split())[:300]
+        raise ConfigError("style", f'"{sheet}" cannot be used ({remark}); correct it there')
 
 
 def _use(sheets: Sequence[str | Path]) -> None:
@@ -218,7 +243,7 @@ def styled(draw: Callable[P, Canvas]) -> Callable[P, Figure]:
                         length=set_now[f"{axis}tick.major.size"],
                     )
             cycle = matplotlib.rcParams["axes.prop_cycle"].by_key().get("color", [])
-            if cycle != matplotlib.rcParamsDefault["axes.prop_cycle"].by_key()["color"]:
+            if cycle and cycle != matplotlib.rcParamsDefault["axes.prop_cycle"].by_key()["color"]:
                 _recolour(figure, cycle)
         root = figure.figure
         assert isinstance(root, Figure)

@@ -146,14 +146,26 @@ def export_nwb(file: Path, out: Path | None = None, overwrite: bool = False) -> 
     """Write a protocol's data as NWB (`snn_artsy.export.protocol`), by default beside the file.
 
     Raises:
-        ConfigError: pynwb is missing, something is there already, or it can't be written.
-        ValueError: The file is not one of these, or of a newer version.
+        ConfigError: The file is not one of these, or of a newer version, pynwb is missing,
+            something is there already, or it can't be written.
     """
-    columns, _ = read(file)
-    with h5py.File(file) as source:
-        about = {key: str(source.attrs[key]) for key in _ABOUT}
     target = file.with_suffix(".nwb") if out is None else out
-    return placed(target, lambda part: write_protocol_nwb(columns, about, file, part), overwrite)
+
+    def write(part: Path) -> None:
+        try:
+            columns, _ = read(file)
+            with h5py.File(file) as source:
+                about = {key: str(source.attrs[key]) for key in _ABOUT}
+            write_protocol_nwb(columns, about, file, part)
+        except ConfigError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                "run", f'"{file}" is no data of a protocol of this version ({reason}); make it anew'
+            ) from error
+
+    return placed(target, write, overwrite)
 
 
 def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:

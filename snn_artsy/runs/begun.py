@@ -30,6 +30,7 @@ _PARTS = (
     f"{schema.RUN_FILE}*.part",
     "summary.json.part",
     "test_images.safetensors.part",
+    "measures.jsonl.part",
     f"{schema.SEGMENT_FOLDER}/*.h5*.part",
     f"{checkpoint.FOLDER}/*.safetensors.part",
     f"{checkpoint.FOLDER}/answers/*.safetensors.part",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from snn_artsy.checks import ConfigError
+from snn_artsy.checks import ConfigError, require
 from snn_artsy.chunks import ROWS
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import REHEARSING
@@ -53,8 +53,14 @@ def check_cost(
         of_trunk: Multiplications of an image's pass through the trunk.
 
     Raises:
-        ConfigError: Naming the learner, what it takes, and the keys that decide it.
+        ConfigError: Naming the learner, what it takes, and the keys that decide it; or a memory
+            has no place for each class.
     """
+    classes = sum(task.n_classes for task in tasks)
+    if "icarl" in config.learners:
+        remedy = f"icarl keeps at least one of each class; give {classes:,} or more"
+        total = config.memory.total
+        require(config.memory.most(classes) >= classes, "memory.total", total, remedy)
     for name in config.learners + (["artsy_snn"] if config.controls else []):
         needed, largest = memory(name, config, dim, tasks)
         if free is not None and needed > free:
@@ -187,6 +193,10 @@ def work(
             passes += alone * shown / min(snn.plasticity.batch_size, n)
             n_answers = sum(other.n_test for other in tasks[: number + 1])
             products += (shown + n_answers * snn.encoding.steps_shown) * contacts
+            if name == "artsy_snn" and snn.inhibition.source == "plastic":
+                inhibited = snn.inhibition.epochs * n * snn.encoding.steps_shown
+                passes += inhibited / min(snn.plasticity.batch_size, n)
+                products += inhibited * contacts
             replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))
             passes += replayed * snn.encoding.steps / snn.replay.batch_size
             products += replayed * contacts
@@ -239,7 +249,10 @@ def free_memory() -> int | None:
 
 def _repeated(name: str) -> str:
     if name in _PAIRED:
-        return "snn.plasticity.epochs, snn.replay.epochs, snn.encoding.n_steps or test_steps"
+        return (
+            "snn.plasticity.epochs, snn.replay.epochs, snn.inhibition.epochs, "
+            "snn.encoding.n_steps or test_steps"
+        )
     if name.startswith("finetune"):
         return "finetune.epochs or finetune.alignment_epochs"
     if name in REHEARSING:

@@ -252,6 +252,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"ranpac.projection": 100}, {"learners": ["ranpac"]}, "ranpac"),
     ({"ease.alpha": 0.2}, {"learners": ["ease"]}, "ease"),
     ({"memory.total": 5, "learners": ["ease"]}, {"learners": ["er"]}, "derpp, er, icarl"),
+    (
+        {
+            "data.blurry_share": 0.3,
+            "data.disjoint_share": 1.0,
+            "data.stream": "online",
+            "learners": ["er"],
+        },
+        {"data.disjoint_share": 0.5},
+        "data.disjoint_share below 1",
+    ),
     ({"derpp.alpha": 0.5, "learners": ["er"]}, {"learners": ["derpp"]}, "derpp"),
     ({"joint.max_iterations": 5}, {"learners": ["joint"]}, "joint"),
     ({"finetune.lr": 0.1}, {"learners": ["finetune_linear"]}, "finetune_linear"),

@@ -111,6 +111,36 @@ def test_style_sheets_set_fonts_size_and_colours(run: Run, tmp_path: Path) -> No
         assert plots.spike_raster(run).get_figwidth() == pytest.approx(85 / 25.4)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense.key: 3", "Bad key nonsense.key"),
+        ("font.size: abc", "Bad value in file"),
+        ("font.size: 7\nfont.size: 9", "Duplicate key in file"),
+        ("hello world", "Missing colon in file"),
+        ("backend: svg", "'backend', that is not related to style"),
+        ("axes.prop_cycle: __import__('os').getcwd()", "Bad value in file"),
+        ("figure.figsize: nan, 1", "'nanin' is no width"),
+        ("figure.figsize: 1e9, 1", "use 30 to 500 mm"),
+    ],
+)
+def test_lines_of_a_style_sheet_that_do_nothing_are_refused(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "wrong.mplstyle"
+    sheet.write_text(text)
+    with pytest.raises(ConfigError, match=r"^style: ") as raised, plots.look(sheet):
+        pass
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_style_sheet_without_colours_keeps_ours(run: Run, tmp_path: Path) -> None:
+    sheet = tmp_path / "mine.mplstyle"
+    sheet.write_text("axes.prop_cycle: cycler('linestyle', ['-', '--'])\n")
+    with plots.look(sheet):
+        assert plots.conversion_counts(run).axes[0].lines[1].get_color() == BLUE
+
+
 @pytest.mark.parametrize(("text", "mm"), [("85mm", 85), ("8.5 cm", 85), ("2in", 50.8), ("90", 90)])
 def test_widths(text: str, mm: float) -> None:
     assert width_inches(text) == pytest.approx(mm / 25.4)

@@ -167,12 +167,22 @@ def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
         ({"snn__plasticity__epochs": 1_000_000, "snn__encoding__n_steps": 10_000,
           "snn__encoding__test_steps": 20, "snn__plasticity__batch_size": 1,
           "learners": ["artsy_snn"]}, "snn.plasticity.epochs"),
+        ({"snn__inhibition__source": "plastic", "snn__inhibition__epochs": 1_000_000,
+          "learners": ["artsy_snn"]}, "snn.inhibition.epochs"),
     ],
 )  # fmt: skip
 def test_what_the_machine_lacks_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as raised:
         check_cost(config_of(**values), DIM, [TaskSize(20, 50_000, 90)] * 5, 4 * 10**9)
     assert str(raised.value).startswith("learners: ")
+
+
+def test_a_memory_with_no_place_for_each_class_is_refused() -> None:
+    tasks = [TaskSize(2, 10, 5)] * 5
+    check_cost(config_of(learners=["icarl"], memory__total=10), DIM, tasks, None)
+    with pytest.raises(ConfigError, match=r"^memory.total: 9 cannot be used; .*give 10 or more"):
+        check_cost(config_of(learners=["icarl"], memory__total=9), DIM, tasks, None)
+    check_cost(config_of(learners=["er"], memory__total=9), DIM, tasks, None)
 
 
 def test_it_is_refused_before_features_and_leaves_nothing(

@@ -50,7 +50,7 @@ class DarkExperienceReplay(WithPassingSamples):
         minimise(loss, trained, len(train), self.config, self.generator, after_step=passed)
 
     def rehearsed(self) -> Tensor:
-        """Alpha |z' - h(x')|^2 + beta CE(y'', h(x'')) of two batches of the memory."""
+        """``alpha |z' - h(x')|^2 + beta CE(y'', h(x''))`` of two batches of the memory."""
         memory, n = self.memory, self.config.batch_size
         one, other = memory.draw(n), memory.draw(n)
         now, then = self.logits(memory.features[one]), memory.logits[one]

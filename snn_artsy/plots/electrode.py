@@ -40,7 +40,7 @@ LATE_MS = 50.0
 
 
 @dataclass(frozen=True)
-class Contacts:
+class RecordedContacts:
     """Contacts of a sub-network before and after what it learnt.
 
     Args:
@@ -72,7 +72,7 @@ class Contacts:
         return np.asarray(opened.sum((1, 2)) * len(opened) / self.n)
 
 
-def contacts(run: Run, task: int | None = None) -> Contacts:
+def contacts(run: Run, task: int | None = None) -> RecordedContacts:
     """Contacts of a recorded run.
 
     Args:
@@ -105,7 +105,7 @@ def contacts(run: Run, task: int | None = None) -> Contacts:
     functional = (last.state != SILENT).astype(np.float64)
     before = (born != SILENT).astype(np.float64)
     occupancy = np.clip(last.ampa.astype(np.float64), 0.0, 1.0)
-    return Contacts(
+    return RecordedContacts(
         task,
         before,
         functional * occupancy if transmission == "graded" else functional,
@@ -154,7 +154,7 @@ def epsc_averages(run: Run, task: int | None = None, *, figure: Canvas | None = 
     return figure
 
 
-def epsc_lines(axes: Axes, found: Contacts, v_mV: float) -> None:
+def epsc_lines(axes: Axes, found: RecordedContacts, v_mV: float) -> None:
     """Average EPSCs at one potential, with scale bars, drawn into axes of your own."""
     time_ms = np.linspace(-10.0, 100.0, 1101)
     largest = 0.0
@@ -168,7 +168,7 @@ def epsc_lines(axes: Axes, found: Contacts, v_mV: float) -> None:
     scale_bars(axes, 20.0, "ms", rounded(largest / 3), "pA")
 
 
-def ratios(found: Contacts, opened: Values) -> Values:
+def ratios(found: RecordedContacts, opened: Values) -> Values:
     """AMPA/NMDA ratio of each neuron: peak at -70 mV over the current `LATE_MS` after release at
     +40 mV, [n_post].
 
@@ -213,7 +213,7 @@ def ampa_nmda_ratio(run: Run, task: int | None = None, *, figure: Canvas | None 
 # --- release --------------------------------------------------------------------------------------
 
 
-def failure_rates(found: Contacts, opened: Values) -> tuple[Values, Values]:
+def failure_rates(found: RecordedContacts, opened: Values) -> tuple[Values, Values]:
     """How often a connection's stimulation shows nothing, at -70 and at +40 mV, [n_post, n_pre].
 
     Contacts release independently, (1 - p)^n of n: at -70 mV those with open AMPA receptors, at +40
@@ -225,7 +225,7 @@ def failure_rates(found: Contacts, opened: Values) -> tuple[Values, Values]:
     )
 
 
-def variation(found: Contacts, opened: Values) -> Values:
+def variation(found: RecordedContacts, opened: Values) -> Values:
     """Coefficient of variation of each connection's EPSC at -70 mV, failures included,
     [n_post, n_pre]: sqrt(p (1 - p) sum a^2) / (p sum a) over its contacts, which is
     sqrt((1 - p) / (n p)) of n equal ones; NaN without any."""

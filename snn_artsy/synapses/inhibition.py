@@ -35,7 +35,7 @@ def inhibitory_change(
     w += eta x_pre, with traces x of ``tau_ms`` and alpha = 2 rho_0 tau. Two spikes in one step are
     one pair. A presentation is short, and alpha is what the rate rho_0 makes of it in its T steps,
 
-        alpha(t) = rho_0 dt sum_s exp(-|t - s| dt / tau),   s = 0 .. T - 1,
+        alpha(t) = rho_0 dt sum_s exp(-abs(t - s) dt / tau),   s = 0 .. T - 1,
 
     (2 rho_0 tau far from its ends, with small steps), so that for independent spikes the mean
     change is 0 where the rate is rho_0.

@@ -15,7 +15,7 @@ from snn_artsy.config import RecordConfig
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT, Conversions
 from snn_artsy.physiology import Receptors
 from snn_artsy.plots.electrode import (
-    Contacts,
+    RecordedContacts,
     contacts,
     failure_rates,
     ratios,
@@ -31,9 +31,9 @@ P = 0.4
 OPEN = np.array([[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]])
 
 
-def by_hand(after: np.ndarray = OPEN, n: int | None = None) -> Contacts:
+def by_hand(after: np.ndarray = OPEN, n: int | None = None) -> RecordedContacts:
     nothing = np.zeros_like(after)
-    return Contacts(0, nothing, after, nothing, after, n or after.size, P, Receptors())
+    return RecordedContacts(0, nothing, after, nothing, after, n or after.size, P, Receptors())
 
 
 @pytest.mark.parametrize("v_mV", [-70.0, 40.0])

@@ -167,7 +167,7 @@ def in_passes(
             transform of the image.
     """
     on_gpu = backbone.device.type == "cuda"
-    size = _pass_size(backbone, config)
+    size = images_per_pass(backbone, config)
     at_a_time = 1 if on_gpu else threads
 
     def load(i: int) -> Tensor:
@@ -209,7 +209,8 @@ def in_passes(
         torch.set_num_threads(before)  # some libraries have one number for all threads
 
 
-def _pass_size(backbone: FrozenBackbone, config: BackboneConfig) -> int:
+def images_per_pass(backbone: FrozenBackbone, config: BackboneConfig) -> int:
+    """Images that go through the backbone at a time, on its device."""
     return config.batch_size if backbone.device.type == "cuda" else CPU_PASS
 
 
@@ -236,7 +237,7 @@ def cache_key(
             if on_gpu
             else torch.backends.cpu.get_cpu_capability()
         ),
-        "images_per_pass": _pass_size(backbone, config),
+        "images_per_pass": images_per_pass(backbone, config),
         "images": split.fingerprint(),
         "n_images": len(index),
         "index_sha256": sha256([index.tobytes()]),

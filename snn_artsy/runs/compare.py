@@ -33,6 +33,7 @@ from snn_artsy.runs.facts import Facts, added, config_differences, differences
 from snn_artsy.runs.features import FeatureStream, choose_device, fingerprints, prepare
 from snn_artsy.runs.foreign import refuse_links
 from snn_artsy.runs.loop import run_learner
+from snn_artsy.runs.shards import extract_in_shards
 from snn_artsy.runs.workers import HERE, Resources, carry_out
 from snn_artsy.synapses.pairing import make_schedule
 from snn_artsy.threads import computing_with, threads_of
@@ -183,6 +184,8 @@ def _carry_out(
     resources: Resources,
 ) -> dict[str, str]:
     """Make the cells of each configuration's seed and learners; of learners that failed, why."""
+    if resources.address is not None:
+        extract_in_shards(seeded[0], resources, console)
     features = _prepared(
         seeded[0], facts, console
     )  # the features of other seeds are then kept, too

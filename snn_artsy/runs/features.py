@@ -277,6 +277,24 @@ def _of_parts(
     return whole
 
 
+def images_of(
+    config: RunConfig, source: ImageSource, backbone: FrozenBackbone, console: Console
+) -> list[tuple[str, int, ImageSplit, NDArray[np.int64]]]:
+    """Images whose features `prepare` extracts, in the files of the cache that they come in: split,
+    number of the part, the part, and the images' numbers there, in order. The backbone's precision
+    is settled on them."""
+    every = _every(config, source)
+    if config.backbone.precision == "auto":
+        say(console, settle_precision(backbone, source.train, every))
+    test = build_stream(config.data, source, config.seed).test_index
+    splits = (("train", source.train, every), ("test", source.test, test))
+    return [
+        (name, number, parts_of(split)[number], np.unique(own))
+        for name, split, index in splits
+        for number, _, own in by_part(split, index)
+    ]
+
+
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str, str]:
     """Of a run's images (`Facts.images`) and of its backbone's weights, and the precision that it
     takes; no feature is kept."""

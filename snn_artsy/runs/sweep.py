@@ -137,7 +137,7 @@ def sweep(
     out.mkdir(parents=True, exist_ok=True)
     errors: dict[str, str] = {}
     if missing := [cell for cell in cells if not finished(cell)]:
-        _extract(missing, console)
+        _extract(missing, resources, console)
         work = {cell.name: asdict(cell.config) for cell in missing}
         own = [r.origin(name) for cell in missing for r, name in added(cell.config)]
         outcomes = carry_out(run_one, work, own, resources, console)
@@ -274,9 +274,11 @@ def _name(values: Mapping[str, Any]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', words)[:80]}-{digest}"
 
 
-def _extract(cells: Sequence[GridCell], console: Console) -> None:
-    """Extract features into the cache, once for each data set and backbone, before workers do."""
+def _extract(cells: Sequence[GridCell], resources: Resources, console: Console) -> None:
+    """Extract features into the cache, once for each data set and backbone, before workers do; on a
+    cluster its workers extract shards of them."""
     from snn_artsy.runs.features import choose_device, prepare
+    from snn_artsy.runs.shards import extract_in_shards
 
     extracted = set()
     for cell in cells:
@@ -284,6 +286,8 @@ def _extract(cells: Sequence[GridCell], console: Console) -> None:
         key = repr((config.data, config.backbone))
         if config.backbone.cache and key not in extracted:
             extracted.add(key)
+            if resources.address is not None:
+                extract_in_shards(config, resources, console)
             prepare(config, choose_device(config.device), console)
 
 

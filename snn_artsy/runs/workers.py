@@ -102,6 +102,7 @@ def carry_out(
     own: Iterable[str],
     resources: Resources,
     console: Console,
+    what: str = "runs",
 ) -> dict[str, WorkOutcome]:
     """Call ``function`` with each piece of ``work`` in processes; returns outcomes by name.
 
@@ -111,6 +112,7 @@ def carry_out(
     Args:
         function: Of a module; takes and returns what JSON can hold.
         own: What the user added and the work names (``module:Name``).
+        what: The pieces of work, for the progress bar.
 
     Raises:
         ConfigError: There is no cluster that can be used, or too few GPUs.
@@ -125,7 +127,7 @@ def carry_out(
     losses: Counter[str] = Counter()
     try:
         with progress_bar(console) as progress:
-            bar = progress.add_task("runs", total=len(work))
+            bar = progress.add_task(what, total=len(work))
             while left or running:
                 while left and free:
                     names, slot = left.popleft(), free.popleft()

@@ -1,0 +1,120 @@
+"""Features extracted in shards: the same bits as in one process, whatever becomes of a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import command_line, marked, marked_environment
+from rich.console import Console
+from test_workers import LINUX, ray_head, until
+
+from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
+from snn_artsy.runs import shards
+from snn_artsy.runs.features import prepare
+from snn_artsy.runs.shards import extract_in_shards
+from snn_artsy.runs.workers import Resources, WorkOutcome
+
+QUIET = Console(quiet=True)
+N_TRAIN, N_TEST = 1800, 200
+
+
+def of_noise(root: Path, n_train: int = N_TRAIN, n_test: int = N_TEST) -> Path:
+    """Two classes of small pictures."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", n_train), ("test", n_test)):
+        for c in range(2):
+            folder = root / split / f"class_{c}"
+            folder.mkdir(parents=True)
+            for i in range(n // 2):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i:04}.png", compress_level=0)
+    return root
+
+
+def configured(root: Path, cache: Path) -> RunConfig:
+    data = DataConfig(name="imagefolder", root=str(root), n_tasks=2)
+    # timm's smallest ViT, with random weights
+    backbone = BackboneConfig(name="test_vit", pretrained=False, cache_dir=str(cache))
+    return RunConfig(data=data, backbone=backbone, learners=["simplecil"], device="cpu")
+
+
+def files(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(cache.iterdir())}
+
+
+def test_shards_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(function, work, own, resources, console, what):  # type: ignore[no-untyped-def]
+        return {name: WorkOutcome(function(given)) for name, given in work.items()}
+
+    monkeypatch.setattr(shards, "carry_out", here)
+    root = of_noise(tmp_path / "images", 60, 26)
+    one, several = (configured(root, tmp_path / name) for name in ("one", "several"))
+    # 60 images are shards of 24, 24 and 12, 26 of 24 and 2: passes are of 8 images
+    extract_in_shards(several, Resources(workers=2), QUIET, images=30)
+    kept = files(tmp_path / "several")
+    prepare(several, "cpu", QUIET)
+    assert files(tmp_path / "several") == kept  # and nothing was computed again
+    prepare(one, "cpu", QUIET)
+    assert files(tmp_path / "one") == kept
+    extract_in_shards(several, Resources(workers=2), QUIET, images=30)
+    assert files(tmp_path / "several") == kept
+
+    # features of a processor of another kind are no part of this cache
+    def elsewhere(function, work, own, resources, console, what):  # type: ignore[no-untyped-def]
+        return {name: WorkOutcome("other.npy") for name in work}
+
+    monkeypatch.setattr(shards, "carry_out", elsewhere)
+    third = replace(several, backbone=replace(several.backbone, cache_dir=str(tmp_path / "third")))
+    with pytest.raises(RuntimeError, match=r"another processor.*as this machine"):
+        extract_in_shards(third, Resources(workers=2), QUIET, images=30)
+
+
+def killed_on_the_way(environment: dict[str, str], cache: Path) -> threading.Thread:
+    """Kills one worker once a shard is there."""
+
+    def kill() -> None:
+        until(lambda: any(cache.glob("*.json")))
+        for process in marked(environment):
+            if "workers import main" in (line := command_line(process)) or "ray::" in line:
+                os.kill(process, signal.SIGKILL)
+                return
+        raise AssertionError("no worker found")
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("on_ray", [False, True])
+def test_a_lost_worker_changes_nothing(
+    on_ray: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
+    environment = marked_environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1", **secret)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    root = of_noise(tmp_path / "images")
+    one, several = (configured(root, tmp_path / name) for name in ("one", "several"))
+    (tmp_path / "several").mkdir()
+    if on_ray:
+        pytest.importorskip("ray")
+        with ray_head(environment) as address:
+            killer = killed_on_the_way(environment, tmp_path / "several")
+            extract_in_shards(several, Resources(address=address), QUIET, images=256)
+            killer.join()
+    else:
+        killer = killed_on_the_way(environment, tmp_path / "several")
+        extract_in_shards(several, Resources(workers=2), QUIET, images=256)
+        killer.join()
+    prepare(one, "cpu", QUIET)
+    assert files(tmp_path / "one") == files(tmp_path / "several")
+    assert len(files(tmp_path / "one")) == 4  # training and test images, each with its .json

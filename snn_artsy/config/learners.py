@@ -80,6 +80,10 @@ class ANNConfig:
             each of them.
         continue_from_last: A task's sub-network starts as that of the task before ended, not anew
             (as in the code of MOS; Sun et al. 2025). The earlier one stays as it is.
+        earlier: What sub-networks of earlier tasks see of a new task's images, for its prototypes
+            and discriminants: ``all`` of them, so that passes grow with the square of the tasks; or
+            they are ``dealt`` out among these sub-networks, class by class, so that an image passes
+            one of them and passes grow with the tasks.
         optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
         epochs, lr, batch_size, weight_decay: Of the optimiser, with a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).
@@ -93,6 +97,7 @@ class ANNConfig:
     patch_dropout: float = 0.0
     augmentation: Literal["none", "crop", "crop_flip"] = "none"
     continue_from_last: bool = False
+    earlier: Literal["all", "dealt"] = "all"
     optimiser: Literal["sgd", "adamw"] = "sgd"
     epochs: int = 20
     lr: float = 0.05
@@ -107,6 +112,7 @@ class ANNConfig:
         one_of("ann.placement", self.placement, ("head", "blocks"))
         within("ann.blocks", self.blocks, 1, 1000)
         one_of("ann.augmentation", self.augmentation, ("none", "crop", "crop_flip"))
+        one_of("ann.earlier", self.earlier, ("all", "dealt"))
         one_of("ann.optimiser", self.optimiser, ("sgd", "adamw"))
         for name in ("dropout", "patch_dropout"):
             share = getattr(self, name)

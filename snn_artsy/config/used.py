@@ -355,6 +355,16 @@ WHERE_USED: tuple[Use, ...] = (
         ),
         of_learners=True,
     ),
+    Use(
+        ("ann.earlier",),
+        "with ann.placement blocks by "
+        + _listed(TRAINING - {"aper_adapter"} | {"artsy_snn in snn.mode gate"}),
+        lambda c: (
+            c.ann.placement == "blocks"
+            and (_takes_part(*(TRAINING - {"aper_adapter"}))(c) or _spiking_gates(c))
+        ),
+        of_learners=True,
+    ),
     _any(MLP_GATED, (*_in("ann", "gate_hidden", "gate_epochs", "gate_lr"), "gate.features")),
     Use(
         ("gate.replay",),

@@ -23,6 +23,7 @@ from snn_artsy.learners.subnetworks import (
     n_parameters,
     n_products,
     rebuilt,
+    shown,
     states,
     train,
 )
@@ -82,10 +83,12 @@ class ArtsyANN(Learner):
         self._learn_gates(task)
         features, labels, _ = all_training(task)
         self.classes_per_task.append(len(task.classes))
-        means = [
-            class_means(embed_training(network, task) - features, labels, task.classes)
-            for network in self.networks
-        ]
+        means = []
+        for t, network in enumerate(self.networks):
+            rows = shown(task, t, task.number, self.config)
+            told = embed_training(network, task, rows)
+            seen = slice(None) if rows is None else rows
+            means.append(class_means(told - features[seen], labels[seen], task.classes))
         self.prototypes.add(class_means(features, labels, task.classes), means, replayed)
         self._calibrate(task)
 

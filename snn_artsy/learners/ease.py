@@ -21,6 +21,7 @@ from snn_artsy.learners.subnetworks import (
     n_parameters,
     passes,
     rebuilt,
+    shown,
     states,
     train,
 )
@@ -87,7 +88,11 @@ class EASE(Learner):
         train(network, task, self.ann, self.generator)
         self.networks.append(network)
         labels = torch.cat([task.train.labels, task.validation.labels])
-        means = [class_means(embed_training(n, task), labels, task.classes) for n in self.networks]
+        means = []
+        for s, each in enumerate(self.networks):
+            rows = shown(task, s, task.number, self.ann)
+            seen = labels if rows is None else labels[rows]
+            means.append(class_means(embed_training(each, task, rows), seen, task.classes))
         self.measured.append(torch.stack(means, dim=1))
         self.table = completed_table(self.measured)
 

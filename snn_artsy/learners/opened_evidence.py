@@ -38,6 +38,7 @@ from snn_artsy.learners.subnetworks import (
     embed_training,
     n_parameters,
     rebuilt,
+    shown,
     states,
     train,
 )
@@ -127,16 +128,23 @@ class OpenedEvidence:
         self.own.append(self._begun(task.number))
         first = embed_training(networks[0], task)
         for t, discriminant in enumerate(self.own):
-            seen = _seen(features, first, embed_training(networks[t], task) if t else first)
+            # the first one is shown everything, as the gates are
+            some = shown(task, t - 1, task.number - 1, self.ann) if t else None
+            rows = torch.arange(len(labels), device=labels.device) if some is None else some
+            h1 = first[rows]
+            told = embed_training(networks[t], task, some) if t else h1
+            seen = _seen(features[rows], h1, told)
+            fits = rows < n_train
+            asked = rows[~fits] - n_train
             tried = deepcopy(discriminant)
-            tried.add_task(seen[:n_train], labels[:n_train])
-            own = tried.class_scores(seen[n_train:])
+            tried.add_task(seen[fits], labels[rows[fits]])
+            own = tried.class_scores(seen[~fits])
             before = evidence.shape[1] - own.shape[1]  # classes of earlier tasks
             if beside is not None:
-                own = beside.joined_by(own, slice(None), slice(before, None))
-            costs = pool_costs(own, evidence[:, before:], held - before)
+                own = beside.joined_by(own, asked, slice(before, None))
+            costs = pool_costs(own, evidence[asked, before:], held[asked] - before)
             self.pools = self.pools + costs
-            discriminant.add_task(seen, labels)
+            discriminant.add_task(seen, labels[rows])
         self.fitted = [discriminant.discriminant() for discriminant in self.own]
         if self.exemplars is not None:
             every = whole(task)

@@ -17,7 +17,7 @@ from snn_artsy.learners.prototypes import cosine_scores
 from snn_artsy.learners.sgd import minimise
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.state import modules, set_generator
-from snn_artsy.learners.tasks import PartOf, take
+from snn_artsy.learners.tasks import PartOf, take, whole
 
 # Images in one pass of an adapted ViT when nothing is learnt; bounds memory. On a CPU more would
 # leave the processor's caches (`snn_artsy.backbone.features.CPU_PASS`).
@@ -288,9 +288,36 @@ def embed(networks: Sequence[SubNetwork], batch: Batch) -> Tensor:
         return torch.stack([batch.features + n.answer(batch) for n in networks], dim=1)
 
 
-def embed_training(network: SubNetwork, task: Task) -> Tensor:
-    """h_0 + h_t of one sub-network for all of a task's training and validation samples, [n, D]: of
-    all of them at once it would take N times a task's features."""
+def shown(task: Task, number: int, n_earlier: int, config: ANNConfig) -> Tensor | None:
+    """Samples of a new task that an earlier sub-network is shown, or the task's own one.
+
+    Args:
+        number: Of the sub-network among those that the task's samples are dealt to; ``n_earlier``
+            for the task's own.
+        n_earlier: How many there are.
+
+    Returns:
+        None: all of them; with ``config.earlier: dealt`` rows int64 [k] of training samples
+        followed by validation samples: of each class every n-th, and one at least.
+    """
+    if config.earlier == "all" or number == n_earlier:
+        return None
+    rows, before = [], 0
+    for part in (task.train, task.validation):
+        for c in part.labels.unique():
+            own = (part.labels == c).nonzero()[:, 0] + before
+            every = own[number::n_earlier]
+            rows.append(every if len(every) else own[number % len(own)][None])
+        before += len(part)
+    return torch.cat(rows).sort().values
+
+
+def embed_training(network: SubNetwork, task: Task, rows: Tensor | None = None) -> Tensor:
+    """h_0 + h_t of one sub-network for all of a task's training and validation samples, or for
+    those that it is `shown`, [n, D]: of all sub-networks at once it would take N times a task's
+    features."""
+    if rows is not None:
+        return embed([network], take(whole(task), rows))[:, 0]
     return torch.cat([embed([network], part)[:, 0] for part in (task.train, task.validation)])
 
 

@@ -206,6 +206,11 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "ease",
     ),
     (
+        {"ann.earlier": "dealt", "learners": ["ease"]},
+        {"ann.placement": "blocks"},
+        "with ann.placement blocks",
+    ),
+    (
         {"ann.continue_from_last": True, "learners": ["aper_adapter", "ranpac"]},
         {"learners": ["ease"]},
         "an adapter for each task",

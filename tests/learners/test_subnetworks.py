@@ -27,8 +27,15 @@ from snn_artsy.config import (
 )
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.artsy_best import ArtsyBest
-from snn_artsy.learners.base import Prediction
-from snn_artsy.learners.subnetworks import ANSWER_BATCH, BlockAdapters, HeadAdapter, builder, train
+from snn_artsy.learners.base import Prediction, Task
+from snn_artsy.learners.subnetworks import (
+    ANSWER_BATCH,
+    BlockAdapters,
+    HeadAdapter,
+    builder,
+    shown,
+    train,
+)
 from snn_artsy.learners.tasks import join, take
 
 
@@ -379,6 +386,60 @@ def test_a_sub_network_starts_where_the_last_one_ended(
         kept = kept or learner.subnetworks.networks  # type: ignore[attr-defined]
         for network, left in zip(kept, ended, strict=True):
             assert torch.equal(network.up.weight, left.up.weight)
+
+
+def test_a_task_s_images_are_dealt_out_among_earlier_sub_networks() -> None:
+    task = stream()[0][2]
+    n, n_train = len(task.train) + len(task.validation), len(task.train)
+    labels = torch.cat([task.train.labels, task.validation.labels])
+    dealt = ANNConfig(placement="blocks", earlier="dealt")
+    assert shown(task, 0, 3, ANNConfig()) is None
+    assert shown(task, 3, 3, dealt) is None  # its own
+    rows = [shown(task, number, 3, dealt) for number in range(3)]
+    # each image once, and every sub-network sees as many of each class
+    assert sorted(torch.cat(rows).tolist()) == list(range(n))  # type: ignore[arg-type]
+    for own in rows:
+        assert own is not None
+        assert labels[own[own < n_train]].bincount().tolist()[-PER_TASK:] == [4] * PER_TASK
+    # more sub-networks than images: each class is seen by all of them
+    few = replace(task, train=take(task.train, torch.arange(3)), validation=task.validation)
+    for number in range(9):
+        own = shown(few, number, 9, dealt)
+        assert own is not None
+        assert set(few.train.labels[own[own < 3]].tolist()) == set(task.classes)
+
+
+@pytest.mark.parametrize("name", ["ease", "artsy_ann", "artsy_best", "artsy_snn"])
+def test_dealt_passes_grow_with_the_tasks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    whole = BlockAdapters.forward
+
+    def counted(self: BlockAdapters, tokens: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            seen[-1] += len(tokens)
+        return whole(self, tokens)
+
+    monkeypatch.setattr(BlockAdapters, "forward", counted)
+    tasks, test = stream()
+    passes = {}
+    for earlier in ("all", "dealt"):
+        seen.clear()
+        learner = build(name, in_blocks(ann=replace(BLOCKS, earlier=earlier)))  # type: ignore[arg-type]
+        for number in range(5):  # the same pictures again, as other classes
+            task = tasks[number % N_TASKS]
+            classes = tuple(range(PER_TASK * number, PER_TASK * (number + 1)))
+            parts = (
+                replace(part, labels=part.labels - task.classes[0] + classes[0])
+                for part in (task.train, task.validation)
+            )
+            seen.append(0)
+            learner.learn(Task(number, classes, *parts))
+        passes[earlier] = seen.copy()
+        assert learner.predict(test).scores.isfinite().all()
+    n = len(tasks[0].train) + len(tasks[0].validation)
+    more = torch.tensor(passes["all"]).diff().tolist()
+    assert more[1:] == [n] * 3  # all: a task later means one pass more
+    assert len(set(passes["dealt"][2:])) == 1  # dealt: as many in each task
 
 
 def test_what_is_where_stays_beside_a_sub_network_s_evidence() -> None:

@@ -117,6 +117,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "accelerate>=1.0",
             "brian2>=2.9",
             "hypothesis>=6.100",
             "elephant>=1.1",
@@ -150,6 +151,7 @@ setup(
         "docs": ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.0"],
         "nir": ["nir>=1.0.6", "nirtorch>=2.0"],  # nirtorch: what snnTorch reads graphs with
         "nwb": ["pynwb>=3.0"],
+        "parallel": ["accelerate>=1.0"],
         "sweep": ["ray>=2.52"],
         "tensorboard": ["tensorboard>=2.15"],
         "bench": ["brian2>=2.9", "numpy<2.4"],

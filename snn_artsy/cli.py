@@ -30,6 +30,7 @@ from snn_artsy.files import at_home
 from snn_artsy.printing import complain, make_console, safe_streams, say, show
 from snn_artsy.protocols import ON_A_RUN
 from snn_artsy.protocols.parameters import NoParameters, parameters_of
+from snn_artsy.provenance import follows, started_together
 from snn_artsy.registry import (
     DATA,
     ENCODERS,
@@ -157,6 +158,8 @@ def _dispatch(arguments: list[str]) -> int:
         raise ConfigError(command, f"unknown option; see `{PROG} --help`")
     if command not in commands:
         raise ConfigError(command, f"unknown command; choose from {', '.join(commands)}")
+    if command != "run" and started_together():
+        raise ConfigError(command, f"is for one process; torchrun starts `{PROG} run`")
     words = _load_own(words)
     keys: type | None = None
     of_protocol = ""
@@ -179,10 +182,13 @@ def _run(arguments: Namespace) -> int:
         print(as_file(config, values), end="")
         return 0
     # Checked before torch is loaded and features are extracted: a taken directory costs no wait.
-    check_out(config.out)
+    if not follows():
+        check_out(config.out)
 
     from snn_artsy.runs.run import execute
 
+    if follows():
+        return 1 if execute(config).summary.get("failed") else 0
     console = make_console()
     return _show(execute(config, console), console)
 

@@ -101,6 +101,16 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def started_together() -> bool:
+    """Whether torchrun has started this process, with others or alone."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def follows() -> bool:
+    """Whether another of torchrun's processes says and keeps what comes out."""
+    return started_together() and os.environ.get("RANK") != "0"
+
+
 def available_cores() -> int:
     """Cores that the system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):

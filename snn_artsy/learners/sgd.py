@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snn_artsy.checks import require_finite
+from snn_artsy.learners.together import Together
 
 
 class SGDSettings(Protocol):
@@ -32,6 +33,7 @@ def minimise(
     generator: torch.Generator,
     optimiser: Literal["sgd", "adamw"] = "sgd",
     after_step: Callable[[int, Tensor], None] | None = None,
+    processes: Together | None = None,
 ) -> None:
     """SGD with momentum 0.9, or AdamW, and a cosine schedule to zero, in shuffled batches.
 
@@ -42,6 +44,8 @@ def minimise(
         settings: epochs, lr, batch_size, weight_decay.
         generator: Order of the samples.
         after_step: Told of each batch: its epoch and its row numbers.
+        processes: Share the batches' rows; ``loss`` is asked for those of this one, and must draw
+            as many random numbers whatever the rows.
 
     Raises:
         NotFinite: Training diverged.
@@ -56,9 +60,13 @@ def minimise(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(descent, settings.epochs)
     for epoch in range(settings.epochs):
         for rows in torch.randperm(n, generator=generator).split(settings.batch_size):
-            value = loss(rows)
+            own = rows if processes is None else processes.part(rows)
             descent.zero_grad(set_to_none=True)
-            value.backward()
+            # of the mean over the whole batch; with no rows of its own a process draws, too
+            share = len(own) / len(rows)
+            (loss(own if len(own) else rows[:1]) * share).backward()
+            if processes is not None:
+                processes.add_up(parameters)
             descent.step()
             if after_step is not None:
                 after_step(epoch, rows)

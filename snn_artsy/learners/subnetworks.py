@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone, pieces_of
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import ANNConfig
 from snn_artsy.files import sha256
 from snn_artsy.learners.base import Batch, Task
@@ -18,6 +19,7 @@ from snn_artsy.learners.sgd import minimise
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.state import modules, set_generator
 from snn_artsy.learners.tasks import PartOf, take, whole
+from snn_artsy.learners.together import together
 
 # Images in one pass of an adapted ViT when nothing is learnt; bounds memory. On a CPU more would
 # leave the processor's caches (`snn_artsy.backbone.features.CPU_PASS`).
@@ -176,6 +178,12 @@ def builder(
         return lambda generator: HeadAdapter(dim, config, generator).to(device)
     if backbone is None:
         raise ValueError("adapters in the blocks need the backbone")
+    if config.dropout and together() is not None:
+        raise ConfigError(
+            "ann.dropout",
+            "several processes would drop other units than one; use 0, or ann.patch_dropout",
+            config.dropout,
+        )
     return lambda generator: BlockAdapters(backbone, config, generator, shelf).to(device)
 
 
@@ -272,7 +280,8 @@ def _descend(
     for module in noisy:
         module.noise = generator
     parameters = [*network.parameters(), weight, sigma]
-    minimise(loss, parameters, len(data), config, generator, config.optimiser)
+    processes = None if adapters is None else together()
+    minimise(loss, parameters, len(data), config, generator, config.optimiser, processes=processes)
     for module in noisy:
         module.noise = None
 

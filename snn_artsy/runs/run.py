@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.shuffled import timing_indices
 from snn_artsy.printing import as_text, quoted, say
+from snn_artsy.provenance import follows, started_together
 from snn_artsy.recording import storage
 from snn_artsy.recording.estimate import TaskSize, check_disk, in_words, listed
 from snn_artsy.recording.lock import WriterLock
@@ -74,6 +76,13 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
             ``config.out`` holds something else.
     """
     console = console or Console(quiet=True)
+    if follows():  # another process says and keeps what comes out
+        with tempfile.TemporaryDirectory() as out:
+            return _execute(replace(config, out=str(Path(out, "run"))), Console(quiet=True))
+    return _execute(config, console)
+
+
+def _execute(config: RunConfig, console: Console) -> RunResult:
     check_used(config)
     make_schedule(
         config.snn.encoding, config.snn.teacher, config.snn.neuron.per_class
@@ -91,6 +100,12 @@ def execute(config: RunConfig, console: Console | None = None) -> RunResult:
                     withdraw(directory)
                     raise
             check_out(config.out)
+            if started_together():
+                raise ConfigError(
+                    "out",
+                    f'"{directory}" holds a run, which only one process can go on with; '
+                    "use resume without torchrun, or give another directory",
+                )
             begun = read_begun(directory)
             if changed := config_differences(asdict(begun.config), asdict(config)):
                 raise ConfigError(

@@ -62,7 +62,7 @@ def test_learners_with_a_shelf_give_the_numbers_that_each_gives_alone() -> None:
 def test_equal_sub_networks_are_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
     minimise = module.minimise
-    monkeypatch.setattr(module, "minimise", lambda *a: (trained.append(1), minimise(*a)))
+    monkeypatch.setattr(module, "minimise", lambda *a, **k: (trained.append(1), minimise(*a, **k)))
     shelf = Shelf()
     answers("ease", shelf)
     assert len(trained) == 3

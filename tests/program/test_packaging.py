@@ -82,6 +82,7 @@ def test_requirements_state_lower_bounds(arguments: dict[str, Any]) -> None:
         "dev",
         "docs",
         "nwb",
+        "parallel",
         "sweep",
         "bench",
         "nest",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,20 +78,22 @@ def test_shards_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         extract_in_shards(third, Resources(workers=2), QUIET, images=30)
 
 
-def killed_on_the_way(environment: dict[str, str], cache: Path) -> threading.Thread:
+@contextmanager
+def a_worker_killed(environment: dict[str, str], cache: Path, name: str) -> Iterator[None]:
     """Kills one worker once a shard is there."""
+    killed = []
 
     def kill() -> None:
-        until(lambda: any(cache.glob("*.json")))
-        for process in marked(environment):
-            if "workers import main" in (line := command_line(process)) or "ray::" in line:
-                os.kill(process, signal.SIGKILL)
-                return
-        raise AssertionError("no worker found")
+        until(lambda: any(cache.glob("*.json")), 600)
+        workers = (p for p in marked(environment) if name in command_line(p))
+        os.kill(next(workers), signal.SIGKILL)
+        killed.append(len(list(cache.glob("*.npy"))))
 
     thread = threading.Thread(target=kill)
     thread.start()
-    return thread
+    yield
+    thread.join()
+    assert killed and killed[0] < N_TRAIN // 256  # on the way
 
 
 @LINUX
@@ -105,16 +109,14 @@ def test_a_lost_worker_changes_nothing(
     root = of_noise(tmp_path / "images")
     one, several = (configured(root, tmp_path / name) for name in ("one", "several"))
     (tmp_path / "several").mkdir()
+    cache = tmp_path / "several"
     if on_ray:
         pytest.importorskip("ray")
-        with ray_head(environment) as address:
-            killer = killed_on_the_way(environment, tmp_path / "several")
+        with ray_head(environment) as address, a_worker_killed(environment, cache, "ray::attempt"):
             extract_in_shards(several, Resources(address=address), QUIET, images=256)
-            killer.join()
     else:
-        killer = killed_on_the_way(environment, tmp_path / "several")
-        extract_in_shards(several, Resources(workers=2), QUIET, images=256)
-        killer.join()
+        with a_worker_killed(environment, cache, "workers import main"):
+            extract_in_shards(several, Resources(workers=2), QUIET, images=256)
     prepare(one, "cpu", QUIET)
     assert files(tmp_path / "one") == files(tmp_path / "several")
     assert len(files(tmp_path / "one")) == 4  # training and test images, each with its .json

@@ -9,6 +9,7 @@ images; after each task all those of the tasks so far are answered. Every learne
 run's own loop in a process of its own, with its recording and what it has learnt on the disk.
 
 - ``seconds``: learning and answering; ``microseconds_per_image``: the same for a training image.
+  ``cpu_seconds``: processor time of the run, which depends less on what else the machine does.
 - ``peak_gib``: largest resident size of the process, with the pages of the features' file that the
   system had in memory for it.
 - ``disk_gib``: features, recording and what was learnt.
@@ -62,11 +63,12 @@ GIB = 2**30
 
 def labels_of(split: str, number: NDArray[np.int64]) -> NDArray[np.int64]:
     """Classes of images by their numbers: all of them in turn, or of tests those of all tasks in
-    turn, since there may be fewer than classes."""
+    turn, since there may be fewer than classes. A task's last class comes first there: the largest
+    label says how many classes an answer must have scores of."""
     if split == "train":
         return number % CLASSES
     per_task = CLASSES // TASKS
-    return number % TASKS * per_task + number // TASKS % per_task
+    return number % TASKS * per_task + per_task - 1 - number // TASKS % per_task
 
 
 def make_features(folder: Path, n_images: int) -> None:
@@ -120,13 +122,15 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
     quiet = Console(quiet=True)
     with tempfile.TemporaryDirectory(dir=folder) as out, computing_with(threads):
         with RunRecorder(out, "", {"seed": SEED}, RecordConfig()) as recorder:
-            state = Path(out, "state.safetensors")
+            state, begun = Path(out, "state.safetensors"), time.process_time()
             measures = run_learner(name, config, features, "cpu", quiet, recorder, state)
+            cpu = time.process_time() - begun
         disk = sum(f.stat().st_size for f in (*folder.glob("*.npy"), *Path(out).iterdir()))
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "seconds": measures["seconds"],
         "seconds_learning": measures["seconds_learning"],
+        "cpu_seconds": cpu,
         "peak_gib": peak / GIB,
         "disk_gib": disk / GIB,
         "microseconds_per_image": 1e6 * measures["seconds"] / n_images,

@@ -13,9 +13,11 @@ import pytest
 import torch
 from small_vit import BLOCKS, DIM, small_vit
 
+from snn_artsy import cli
 from snn_artsy.checks import ConfigError
 from snn_artsy.learners import sgd, subnetworks, together
 from snn_artsy.learners.together import Together
+from snn_artsy.provenance import follows
 
 SCRIPT = """
 import json, os, sys
@@ -112,3 +114,15 @@ def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"^torchrun: needs Accelerate.*snn-artsy\[parallel\]"):
         together.together()
     together.together.cache_clear()
+
+
+def test_one_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert not follows()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "0")
+    assert not follows()
+    monkeypatch.setenv("RANK", "1")
+    assert follows()
+    with pytest.raises(ConfigError, match=r"^sweep: is for one process; torchrun starts"):
+        cli._dispatch(["sweep"])

@@ -212,6 +212,13 @@ class RunConfig:
             "name each learner once",
         )
         object.__setattr__(self, "learners", names)
+        require(
+            not self.artsy_best.grid or "artsy_best" not in names or self.ann.placement == "blocks",
+            "artsy_best.grid",
+            self.artsy_best.grid,
+            "its means over parts of the image are made with ann.placement blocks alone: use that, "
+            "or 0",
+        )
         if self.out is not None:
             longest = max(len(os.fsencode(part)) for part in self.out.split(os.sep))
             require(longest <= 255, "out", self.out, "no part of a path may exceed 255 bytes")

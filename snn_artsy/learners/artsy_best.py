@@ -45,7 +45,7 @@ class ArtsyBest(Learner):
     ) -> None:
         self.config, self.backbone = config, backbone
         if config.grid:
-            assert backbone is not None  # sub-networks on h_0 are refused with it
+            assert backbone is not None  # the configuration refuses sub-networks on h_0 with it
             backbone.require_grid(
                 backbone.first_adapted(ann.blocks), config.grid, "artsy_best.grid"
             )

@@ -244,6 +244,11 @@ def test_a_configuration_survives_yaml() -> None:
         ({"data": {"n_tasks": 2, "increment": 5}}, "data.n_tasks: 2 cannot be used"),
         ({"data": {"validation_share": 1.5}}, "data.validation_share: 1.5 cannot be used"),
         ({"backbone": {"batch_size": 0}}, "backbone.batch_size: 0 cannot be used"),
+        (
+            {"learners": ["artsy_best"], "artsy_best": {"grid": 4}},
+            "artsy_best.grid: 4 cannot be used; its means over parts of the image are made with "
+            "ann.placement blocks",
+        ),
     ],
 )
 def test_checks_of_a_run(values: dict[str, Any], message: str) -> None:

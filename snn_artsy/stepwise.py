@@ -36,7 +36,7 @@ from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.tasks import feature_task_stream, join
 from snn_artsy.observer import SynapseObserver
 from snn_artsy.printing import make_console
-from snn_artsy.runs.answers import Answering, known_images
+from snn_artsy.runs.answers import Answering, Answers, known_images
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.threads import computing_with, threads_of
 
@@ -56,17 +56,42 @@ class Step(Task):
 
 
 class StepLearner(Answering):
-    """A learner that learns when it is told to, and answers for batches, images and features."""
+    """A learner that learns when it is told to, and answers for batches, images and features.
+
+    Attributes:
+        learnt: Tasks that it has learnt; to be set where its ``learner`` is given another's state.
+    """
+
+    learnt = 0
 
     def learn(self, task: Task) -> None:
         """Learn the next task of its stream.
 
         Raises:
+            ConfigError: It is another task than the next: labels would belong to other classes.
             NotFinite: Training diverged.
         """
+        if task.number != self.learnt:
+            raise ConfigError(
+                "task",
+                f"number {task.number} is given where number {self.learnt} is next; give a "
+                "learner each task of its stream once, in order",
+            )
         own = Task(task.number, task.classes, task.train, task.validation)  # no test samples
         with computing_with(threads_of(self.config)):
             self.learner.learn(own)
+        self.learnt += 1
+
+    def predict(self, images: Any, console: Console | None = None) -> Answers:
+        """Answer as `Answering.predict` does, for the classes that were learnt.
+
+        Raises:
+            ConfigError: Nothing was learnt yet; what is given cannot be answered for.
+            NotFinite: A feature or a score is NaN or infinite.
+        """
+        if not self.learnt:
+            raise ConfigError("task", f"{self.name} has learnt none yet; give it the first")
+        return super().predict(images, console)
 
 
 class Stream:
@@ -124,13 +149,15 @@ class Stream:
         for key in ("data", "backbone", "device"):
             if getattr(config, key) != getattr(self.config, key):
                 raise ConfigError(key, "its stream has another one; make a stream with it")
+        if not self._features.backbone_sha256:
+            _require_head(config)
         torch.manual_seed(config.seed)  # as a run does
         learner = build(config.learners[0], self._features.setting(config, self.device, observer))
         known = known_images(test for _, test in self._features.tasks)
         numbers = dict(zip(known["digest"].tolist(), known["number"].tolist(), strict=True))
         return StepLearner(
             config.learners[0], learner, config, self.backbone, self.device, self.class_names,
-            threads_of(config), numbers,
+            threads_of(config), numbers, self._features.dim,
         )  # fmt: skip
 
 
@@ -156,11 +183,15 @@ def stream(
     chosen = configured(given, options)
     device = choose_device(chosen.device)
     if source is not None and isinstance(source.train, FeatureSplit):
-        if chosen.ann.placement != "head":
-            raise ConfigError("ann.placement", "sub-networks in the blocks need images", "blocks")
+        _require_head(chosen)
         return Stream(chosen, given, _of_features(chosen, source, device), device)
     console = make_console() if verbose else Console(quiet=True)
     return Stream(chosen, given, prepare(chosen, device, console, source), device)
+
+
+def _require_head(config: RunConfig) -> None:
+    if config.ann.placement != "head":
+        raise ConfigError("ann.placement", "sub-networks in the blocks need images", "blocks")
 
 
 def _of_features(config: RunConfig, source: ImageSource, device: str) -> FeatureStream:

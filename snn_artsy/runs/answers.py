@@ -137,6 +137,7 @@ class Answering:
         class_names: Of every label; the learner may know the first ones only.
         threads: To compute with; None: torch's.
         known: Numbers by which samples draw their noise, by `_digests` of their features.
+        dim: Numbers in a sample's features, where there is no backbone that says so.
 
     Attributes:
         name, learner, config, class_names: As given.
@@ -152,10 +153,12 @@ class Answering:
         class_names: Sequence[str],
         threads: int | None = None,
         known: dict[int, int] | None = None,
+        dim: int | None = None,
     ) -> None:
         self.name, self.learner, self.class_names = name, learner, tuple(class_names)
         self.config, self._backbone, self._device = config, backbone, device
         self._threads, self._known = threads, known or {}
+        self._dim = dim if backbone is None else backbone.dim
         # the first adapted block, whose tokens go with the features
         self._first: int | None = None
         if backbone is not None and config.ann.placement == "blocks":
@@ -284,14 +287,15 @@ class Answering:
         )
 
     def _check_features(self, features: Tensor) -> None:
-        dim = None if self._backbone is None else self._backbone.dim
         if not len(features):
             raise ConfigError(KEY, "features of no image; give at least one")
         if self._first is not None:
             raise ConfigError(KEY, "sub-networks in the blocks see more than features; give images")
-        if dim not in (None, features.shape[1]):
+        if self._dim not in (None, features.shape[1]):
+            whose = "those that it learnt from" if self._backbone is None else "the backbone's"
             raise ConfigError(
-                KEY, f"features of {features.shape[1]} numbers; the backbone's have {dim}"
+                KEY,
+                f"features of {features.shape[1]} numbers; {whose} have {self._dim}: give such",
             )
         require_finite("features", {"what was given": features})
 

@@ -124,6 +124,7 @@ def test_learners_take_classes_that_come_back(name: str) -> None:
             again = stream.learner(name)
             kept = {key: value.clone() for key, value in learner.learner.checkpoint().items()}
             again.learner.restore(kept, [*stream][:5])
+            again.learnt = learner.learnt
         elif again is not None:
             again.learn(step)
     assert again is not None

@@ -120,6 +120,28 @@ def test_options_of_a_learner_and_of_its_stream() -> None:
         stream.learner("eas")
     with pytest.raises(ConfigError, match=r"ann\.placement: .* need images"):
         sa.stream(sa.data.from_arrays(*clusters()), ann={"placement": "blocks"})
+    with pytest.raises(ConfigError, match=r"ann\.placement: .* need images"):
+        stream.learner("artsy_ann", ann={"placement": "blocks"})
+    with pytest.raises(ConfigError, match=r"artsy_best\.grid: 4 .* ann\.placement blocks"):
+        stream.learner("artsy_best", artsy_best={"grid": 4})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_are_learnt_in_order_and_before_anything_is_asked(name: str) -> None:
+    stream = sa.stream(sa.data.from_arrays(*clusters()), data={"n_tasks": 2}, ann={"epochs": 1})
+    first, second = stream
+    learner = stream.learner(name)
+    with pytest.raises(ConfigError, match=f"task: {name} has learnt none yet"):
+        learner.predict(first.seen)
+    with pytest.raises(ConfigError, match="task: number 1 is given where number 0 is next"):
+        learner.learn(second)
+    learner.learn(first)
+    with pytest.raises(ConfigError, match="task: number 0 is given where number 1 is next"):
+        learner.learn(first)
+    with pytest.raises(ConfigError, match="image: features of 7 numbers; those that it learnt"):
+        learner.predict(np.zeros((3, 7)))
+    learner.learn(second)
+    assert learner.learnt == 2 and len(learner.predict(second.seen)) == len(second.seen)
 
 
 X, Y = clusters()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -20,7 +21,8 @@ author = "SNN-Artsy contributors"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "notebooks/runs"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext", ".ipynb": "markdown"}
 html_theme = "furo"
 html_title = f"SNN-Artsy {version}"
 
@@ -59,6 +61,19 @@ def _is_equation(paragraph: list[str]) -> bool:
 def skip_aliases(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out the fields of named tuples, which their docstring explains."""
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field") else None
+
+
+def notebook_as_page(app: Any, name: str, source: list[str]) -> None:
+    """Show a notebook, which is kept without results, as its text and its code."""
+    if Path(app.env.doc2path(name)).suffix != ".ipynb":
+        return
+    cells = json.loads(source[0])["cells"]
+    parts = ["".join(cell["source"]) for cell in cells]
+    for k, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            parts[k] = f"```python\n{parts[k]}\n```"
+    where = f"{{download}}`as a notebook <{Path(name).name}.ipynb>`"
+    source[0] = "\n\n".join([parts[0], f"This page {where}, to run it.", *parts[1:]])
 
 
 def results_here(app: Any, name: str, source: list[str]) -> None:
@@ -194,6 +209,7 @@ class CommandHelp(Directive):
 def setup(app: Any) -> None:
     app.add_directive("command-help", CommandHelp)
     app.add_directive("parameters", Parameters)
+    app.connect("source-read", notebook_as_page)
     app.connect("source-read", results_here)
     app.connect("source-read", number_equations)
     app.connect("doctree-read", keep_lines)

@@ -14,7 +14,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -360,20 +360,15 @@ def _plot(arguments: Namespace) -> int:
     from contextlib import ExitStack
 
     with _opened(arguments.run) as run, ExitStack() as stack:
-        from snn_artsy.plots import NothingRecorded, look, save_figures
+        from snn_artsy.plots import NothingRecorded, save_figures
 
         if arguments.list:
             print("\n".join(FIGURES))
             return 0
         names = [_chosen(FIGURES, "name", name) for name in arguments.names]
-        formats = tuple(dict.fromkeys(arguments.format))
-        require(bool(formats), "format", "", "give png, pdf, svg, or several of them")
-        for kind in formats:
-            one_of("format", kind, ("png", "pdf", "svg"))
+        formats = _formats(arguments)
         beside = [stack.enter_context(_opened(path)) for path in arguments.beside]
-        # a name of matplotlib's own, or a file
-        sheets = [at_home(s) if at_home(s).is_file() else s for s in arguments.style]
-        stack.enter_context(look(*sheets, width=arguments.width))
+        stack.enter_context(_look(arguments))
         console = make_console()
         figures = at_home(arguments.out) if arguments.out else run.path.parent / "figures"
         if not arguments.out and figures.is_symlink():
@@ -390,6 +385,24 @@ def _plot(arguments: Namespace) -> int:
     if names and len(skipped) == len(names):
         raise NothingRecorded(f"none of {', '.join(names)} could be drawn")
     return 1 if failed else 0
+
+
+def _formats(arguments: Namespace) -> tuple[str, ...]:
+    """Of figures' files, each once."""
+    formats = tuple(dict.fromkeys(arguments.format))
+    require(bool(formats), "format", "", "give png, pdf, svg, or several of them")
+    for kind in formats:
+        one_of("format", kind, ("png", "pdf", "svg"))
+    return formats
+
+
+def _look(arguments: Namespace) -> AbstractContextManager[None]:
+    """Within it, figures are drawn as was asked for."""
+    from snn_artsy.plots import look
+
+    # a name of matplotlib's own, or a file
+    sheets = [at_home(s) if at_home(s).is_file() else s for s in arguments.style]
+    return look(*sheets, width=arguments.width)
 
 
 def _report(arguments: Namespace) -> int:
@@ -414,6 +427,7 @@ def _report(arguments: Namespace) -> int:
         first = given[0] if given[0].is_dir() else given[0].parent
         out = at_home(arguments.out) if arguments.out else first / "report.html"
         _check_is_no_run(out, runs)
+        opened.enter_context(_look(arguments))
         alone = not made_by_sweeps  # the figures of a sweep's runs would be hundreds
         page = write_report(runs, out, arguments.overwrite, comparisons, alone)
         say(make_console(), str(page))
@@ -523,7 +537,11 @@ def _protocol(arguments: Namespace) -> int:
     # one protocol fails like any command; of many, the others still run
     session = Session(arguments.seed, run, threads=threads)
     given = None if name == "all" else parameters
-    rows = run_protocols(chosen, session, out, console, name == "all", arguments.overwrite, given)
+    formats = _formats(arguments)
+    with _look(arguments):
+        rows = run_protocols(
+            chosen, session, out, console, name == "all", arguments.overwrite, given, formats
+        )
     show(console, protocols_table(rows))
     for figure in dict.fromkeys(row["figure"] for row in rows if row["figure"]):
         say(console, f"Figure: {out / figure}")

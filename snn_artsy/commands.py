@@ -128,16 +128,8 @@ def build_parsers(
     plot = Parser(prog=f"{PROG} plot", description="Draw figures of a recorded run.")
     plot.add_argument("run", metavar="RUN", help="Run directory or its run.h5.")
     plot.add_argument("names", nargs="*", metavar="NAME", help="Figures (default: all).")
-    plot.option("format", list[str], ["png"], "Of files, one or several.", "png,pdf,svg")
-    plot.option(
-        "width", str | None, None,
-        "Of a figure, such as 85mm, or a journal's column: nature, nature-page, cell, pnas, "
-        "jneurosci, frontiers, ieee (each also with -page), neurips.", "MM",
-    )  # fmt: skip
-    plot.option(
-        "style", list[str], [],
-        "Style sheets of matplotlib, files or names: fonts, sizes, colours.", "FILE,..",
-    )  # fmt: skip
+    _formats(plot, ["png"])
+    _look(plot)
     plot.option("beside", list[str], [], "Other runs, drawn as panels beside this one.", "RUN,..")
     plot.option("list", bool, False, "Only list the names of the figures.")
     plot.option(
@@ -203,6 +195,7 @@ def build_parsers(
         "out", str | None, None, "The page (default: report.html in the first run's directory).",
         "FILE",
     )  # fmt: skip
+    _look(report)
     report.option("overwrite", bool, False, _OVERWRITE)
     report.option("own", str | None, None, _OWN, "MODULE:NAME,..")
     export = Parser(
@@ -250,6 +243,23 @@ def build_parsers(
     return top, parsers
 
 
+def _formats(parser: Parser, default: list[str]) -> None:
+    parser.option("format", list[str], default, "Of figures, one or several.", "png,pdf,svg")
+
+
+def _look(parser: Parser) -> None:
+    """How figures are drawn."""
+    parser.option(
+        "width", str | None, None,
+        "Of a figure, such as 85mm, or a journal's column: nature, nature-page, cell, pnas, "
+        "jneurosci, frontiers, ieee (each also with -page), neurips.", "MM",
+    )  # fmt: skip
+    parser.option(
+        "style", list[str], [],
+        "Style sheets of matplotlib, files or names: fonts, sizes, colours.", "FILE,..",
+    )  # fmt: skip
+
+
 def _protocol(name: str, parameters: type | None) -> Parser:
     """The command of virtual experiments; of the one that is named, with its parameters."""
     shown = (
@@ -271,6 +281,8 @@ def _protocol(name: str, parameters: type | None) -> Parser:
     parser.option(
         "run", str | None, None, f"Trained run directory, for {' and '.join(ON_A_RUN)}.", "RUN"
     )
+    _formats(parser, ["png", "pdf"])
+    _look(parser)
     parser.option("overwrite", bool, False, _OVERWRITE)
     parser.option("seed", int, 1993, "Of everything random.")
     parser.option("threads", int | None, None, "Threads to compute with (default: one).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ from rich.console import Console
 
 from snn_artsy.protocols.base import Session
 from snn_artsy.protocols.parameters import perform
-from snn_artsy.protocols.store import check_free, failed, other_rows, rows, save, save_list
+from snn_artsy.protocols.store import (
+    FORMATS,
+    check_free,
+    failed,
+    other_rows,
+    rows,
+    save,
+    save_list,
+)
 from snn_artsy.threads import computing_with
 
 
@@ -22,6 +31,7 @@ def run_protocols(
     go_on: bool,
     overwrite: bool = False,
     parameters: Any = None,
+    formats: Sequence[str] = FORMATS,
 ) -> list[dict[str, Any]]:
     """Entries for ``protocols.json``, which is written anew after each protocol and keeps what it
     says of others.
@@ -30,11 +40,12 @@ def run_protocols(
         go_on: A protocol that breaks off is an entry that fails, and the next one runs.
         overwrite: Replace what the same protocols left in ``out`` before.
         parameters: Of the only protocol; default, and of several: what each has by itself.
+        formats: Of figures' files; the first is named in ``protocols.json``.
 
     Raises:
         ConfigError: They did and it is not to be replaced, or ``out`` can't be written.
     """
-    check_free(names, out, overwrite)
+    check_free(names, out, overwrite, formats)
     other_rows(names, out)  # a list that cannot be read is found out before anything runs
     entries: list[dict[str, Any]] = []
     for k, name in enumerate(names):
@@ -45,8 +56,8 @@ def run_protocols(
                 computing_with(session.threads or 1),
             ):
                 outcome = perform(name, session, parameters)
-                save(outcome, out, session.seed)
-            entries += rows(outcome, time.perf_counter() - started)
+                save(outcome, out, session.seed, formats)
+            entries += rows(outcome, time.perf_counter() - started, formats[0])
         except Exception as error:
             if not go_on:
                 raise

@@ -24,12 +24,15 @@ from snn_artsy.recording import storage
 from snn_artsy.recording.guard import first_look
 
 FORMAT, FORMAT_VERSION = "snn-artsy-protocol", 1
-_FIGURES = ("png", "pdf")
+FORMATS = ("png", "pdf")
+"""Of figures, unless others are asked for."""
 _LIST = "protocols.json"
 _ABOUT = ("protocol", "parameters", "notes", "checks", "git_commit")
 
 
-def check_free(names: Sequence[str], directory: Path, overwrite: bool) -> None:
+def check_free(
+    names: Sequence[str], directory: Path, overwrite: bool, formats: Sequence[str] = FORMATS
+) -> None:
     """Whether what protocols, named as on the command line, leave can be written, before there is
     anything to write.
 
@@ -38,7 +41,7 @@ def check_free(names: Sequence[str], directory: Path, overwrite: bool) -> None:
             written.
     """
     for name in names:
-        for kind in ("h5", *_FIGURES):
+        for kind in ("h5", *formats):
             output.check_free(directory / f"{name.replace('-', '_')}.{kind}", overwrite)
     output.check_free(directory / _LIST, overwrite=True)
 
@@ -74,8 +77,8 @@ def save_list(entries: list[dict[str, Any]], directory: Path) -> None:
             part.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-def save(outcome: Outcome, directory: Path, seed: int) -> None:
-    """Write ``<protocol>.h5``, ``.png`` and ``.pdf``; each appears whole or not at all.
+def save(outcome: Outcome, directory: Path, seed: int, formats: Sequence[str] = FORMATS) -> None:
+    """Write ``<protocol>.h5`` and the figure in all formats; each appears whole or not at all.
 
     Raises:
         ConfigError: They can't be written.
@@ -85,7 +88,7 @@ def save(outcome: Outcome, directory: Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with whole(target) as part:
             _save_data(outcome, part, seed)
-        for kind in _FIGURES:
+        for kind in formats:
             with whole(target.with_suffix(f".{kind}")) as part:
                 part.write_bytes(rendered(outcome.figure, kind, dpi=200))
 
@@ -168,9 +171,13 @@ def export_nwb(file: Path, out: Path | None = None, overwrite: bool = False) -> 
     return placed(target, write, overwrite)
 
 
-def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
+def rows(outcome: Outcome, seconds: float, kind: str = FORMATS[0]) -> list[dict[str, Any]]:
     """One entry a check, as ``protocols.json`` lists them; ``published`` and ``reference`` are the
-    same number, the first kept for who reads it."""
+    same number, the first kept for who reads it.
+
+    Args:
+        kind: The format of the figure's file that is named.
+    """
     return [
         {
             "name": outcome.protocol.replace("_", "-"),  # as on the command line
@@ -182,7 +189,7 @@ def rows(outcome: Outcome, seconds: float) -> list[dict[str, Any]]:
             "unit": check.unit,
             "pass": None if check.not_compared else bool(check.passed),
             "source": check.source,
-            "figure": f"{outcome.protocol}.png",
+            "figure": f"{outcome.protocol}.{kind}",
             "data": f"{outcome.protocol}.h5",
             "seconds": seconds,
             "reference": check.published,

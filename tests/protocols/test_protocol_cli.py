@@ -11,16 +11,24 @@ import pytest
 from matplotlib.figure import Figure
 
 from snn_artsy import cli, protocols, registry
+from snn_artsy.plots.style import new_figure, styled
 from snn_artsy.protocols import parameters, run_all, store
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.registry import Registry
+
+
+@styled
+def drawn() -> Figure:
+    figure = new_figure(5.0, 2.0)
+    figure.add_subplot().plot([0, 1])
+    return figure
 
 
 def fake(name: str, measured: float) -> Callable[[Session], Outcome]:
     def run(session: Session) -> Outcome:
         check = Check("value", measured, 1.0, 0.1, "a paper", "mV")
         data = {"x": Column(np.arange(3.0), "ms", "time"), "g/y": Column(np.eye(2), "--", "eye")}
-        return Outcome(name, (check,), data, Figure(), (f"seed {session.seed}",))
+        return Outcome(name, (check,), data, drawn(), (f"seed {session.seed}",))
 
     return run
 
@@ -60,6 +68,23 @@ def test_pass_and_miss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert checks == (Check("value", 1.05, 1.0, 0.1, "a paper", "mV"),)
     assert columns["x"].unit == "ms" and columns["g/y"].values.tolist() == [[1, 0], [0, 1]]
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.usefixtures("fakes")
+def test_figures_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "mine.mplstyle"
+    sheet.write_text("axes.prop_cycle: cycler('color', ['123456'])\n")
+    words = ["--width", "85mm", "--style", str(sheet), "--format", "svg,pdf", "--out"]
+    assert run("good", *words, str(tmp_path / "out")) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "good.h5", "good.svg", "good.pdf", "protocols.json"
+    }  # fmt: skip
+    text = (tmp_path / "out" / "good.svg").read_text("utf-8")
+    assert 'width="240.9' in text and "#123456" in text  # 85 mm in points
+    assert json.loads((tmp_path / "out" / "protocols.json").read_text())[0]["figure"] == "good.svg"
+    for option, value in (("--width", "wide"), ("--style", "none"), ("--format", "bmp")):
+        assert run("broken", option, value, "--out", str(tmp_path / "other")) == 2  # unlike 1
+        assert capsys.readouterr().err.startswith(f"snn-artsy: {option[2:]}: ")
 
 
 @pytest.mark.usefixtures("fakes")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import QUICK, know_few
 from html_page import Page
 from matplotlib.figure import Figure
 from synthetic_run import N_TASKS, POST, TRAIN, record
@@ -18,7 +19,7 @@ from snn_artsy import plots
 from snn_artsy.cli import main
 from snn_artsy.plots.style import VERMILLION
 from snn_artsy.recording import Run, open_run
-from snn_artsy.report import write_report
+from snn_artsy.report import _DPI, write_report
 from snn_artsy.report.seen import differing, seen
 
 
@@ -151,6 +152,22 @@ def test_commands(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
         main(["plot", str(folders[1]), "nonsense"])
     assert ended.value.code == 2
     assert "choose from conversion_counts" in capsys.readouterr().err
+
+
+def test_a_page_in_a_style(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know_few(monkeypatch)
+    page = tmp_path / "page.html"
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(folders[1]), "--width", "2in", "--out", str(page)])
+    assert ended.value.code == 0
+    images = [image.split(",", 1)[1] for image in Page(page.read_text("utf-8")).images]
+    widths = {int.from_bytes(base64.b64decode(image)[16:20], "big") for image in images}
+    assert widths == {2 * _DPI} and len(images) == len(QUICK)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(folders[1]), "--style", "none", "--out", str(tmp_path / "no.html")])
+    assert ended.value.code == 2 and not (tmp_path / "no.html").exists()
 
 
 # --- figures: what is drawn is what was recorded --------------------------------------------------

@@ -81,6 +81,40 @@ def test_snntorch_reads_weights_and_decay_of_the_layers_of_a_run(tmp_path: Path)
     assert 500 < expected.sum() < expected.numel() / 2
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_norse_reads_the_spikes(tmp_path: Path, reset: str) -> None:
+    """Norse takes r for 1, and its neurons reset to a value, as the documentation says."""
+    norse = pytest.importorskip("norse.torch")
+    from norse.torch.functional.reset import reset_subtract
+
+    unit = snntorch.Leaky(
+        beta=torch.tensor(0.9), threshold=torch.tensor(2.0), reset_mechanism="zero",
+        reset_delay=False,
+    )  # fmt: skip
+    own = {"zero": {"neuron": unit, "contact_current": 0.097},
+           "subtract": {"neuron": NeuronConfig(floor=-0.5)}}  # fmt: skip
+    single = layer(12, 1, **own[reset])
+    nir.write(tmp_path / "layer.nir", nir_graph([single]))
+    graph = nir.read(tmp_path / "layer.nir")
+    neurons, contacts = graph.nodes["neurons"], graph.nodes["contacts"]
+    contacts.weight *= neurons.r[:, None]
+    neurons.r[:] = 1.0
+    network = norse.from_nir(graph, dt=neurons.metadata["step_s"])
+    lif = network.get_submodule("neurons")
+    if reset == "subtract":
+        lif.p = lif.p._replace(reset_method=reset_subtract)
+    pre, state, found = shown(), None, []
+    with torch.no_grad():
+        for t in range(STEPS):
+            spikes, state = lif(network.get_submodule("contacts")(pre[t]), state)
+            if reset == "subtract":
+                state = state._replace(v=state.v.clamp_min(neurons.metadata["floor"]))
+            found.append(spikes)
+    expected = single(pre)
+    assert torch.equal(torch.stack(found), expected.float())
+    assert 500 < expected.sum() < expected.numel() / 2
+
+
 def test_weights_are_net_inputs_in_thresholds_by_hand() -> None:
     """Two of four contacts are functional: 1 - 1/2 and -1/2, over 0.3 sqrt(4 / 4) or 1."""
     small = SilentSynapseLayer(4, 1, neuron=NeuronConfig(threshold=3.0), contacts=SOME)

@@ -72,8 +72,8 @@ def notebook_as_page(app: Any, name: str, source: list[str]) -> None:
     for k, cell in enumerate(cells):
         if cell["cell_type"] == "code":
             parts[k] = f"```python\n{parts[k]}\n```"
-    where = f"{{download}}`as a notebook <{Path(name).name}.ipynb>`"
-    source[0] = "\n\n".join([parts[0], f"This page {where}, to run it.", *parts[1:]])
+    link = f"{{download}}`Take this page as a notebook <{Path(name).name}.ipynb>`"
+    source[0] = "\n\n".join([parts[0], f"{link}, to run it.", *parts[1:]])
 
 
 def results_here(app: Any, name: str, source: list[str]) -> None:

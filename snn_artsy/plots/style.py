@@ -7,7 +7,7 @@ import logging
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import matplotlib.font_manager
 import matplotlib.style
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba_array
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
@@ -293,6 +294,41 @@ def new_figure(
     if root.get_layout_engine() is None:  # legends stand outside of axes
         root.set_layout_engine("constrained")
     return figure
+
+
+def in_rows(
+    n: int, height: float, *, least: float = 1.7, **given: Any
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A figure as wide as a page with panels beside each other; where a narrower one leaves less
+    than ``least`` inches to each, they stand in rows.
+
+    Args:
+        n: Panels.
+        height: Of a row, in inches.
+        given: Of matplotlib's ``subplots``; ``width_ratios`` hold where there is one row.
+
+    Returns:
+        The figure, and its panels [n].
+    """
+    figure = new_figure(PAGE_INCHES, height)
+    columns = max(1, min(n, int(inches(figure) / least)))
+    rows = -(-n // columns)
+    columns = -(-n // rows)  # as many in each
+    figure.set_figheight(rows * height)
+    if rows > 1:
+        given.pop("width_ratios", None)
+    panels = figure.subplots(rows, columns, squeeze=False, **given).ravel()
+    for axes in panels[n:]:
+        axes.remove()
+    return figure, panels[:n]
+
+
+def label_left(panels: Iterable[Axes], text: str) -> None:
+    """A label of the vertical axes, once a row."""
+    for axes in panels:
+        place = axes.get_subplotspec()
+        if place is not None and place.is_first_col():
+            axes.set_ylabel(text)
 
 
 def inches(figure: Canvas) -> float:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import between, duration, positive, require, within
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import BLUE, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    ORANGE,
+    in_rows,
+    label_left,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience, unlike_published
 from snn_artsy.rules import PairSTDP, Signals
 
@@ -184,8 +190,7 @@ def simulate(rule: PairSTDP, seconds: int, seed: int, p: Parameters = DEFAULTS) 
 @styled
 def draw_weights(additive: Simulated, control: Simulated) -> Figure:
     """Histograms of final weights with the limits of the criterion, and the share over time."""
-    figure = new_figure(PAGE_INCHES, 2.3)
-    panels = figure.subplots(1, 3)
+    figure, panels = in_rows(3, 2.3)
     named = (("additive", additive, BLUE), ("soft bounds (control)", control, ORANGE))
     for axes, (name, run, colour) in zip(panels[:2], named, strict=True):
         axes.hist(run.w, bins=np.linspace(0, 1, 21), color=colour)
@@ -193,7 +198,7 @@ def draw_weights(additive: Simulated, control: Simulated) -> Figure:
             axes.axvline(limit, color="black", lw=0.7, ls=":")
         title = f"{name}: {100 * share_at_bounds(run.w):.0f} % at the bounds"
         axes.set(title=title, xlabel="weight (g_max)", xlim=(0, 1))
-    panels[0].set_ylabel("inputs")
+    label_left(panels[:2], "inputs")
     for name, run, colour in named:
         seconds = np.arange(len(run.at_bounds)) + 1
         panels[2].plot(seconds, 100 * run.at_bounds, color=colour, label=name)

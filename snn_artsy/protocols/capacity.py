@@ -23,7 +23,14 @@ from snn_artsy.checks import between, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     MOST_CONTACTS,
@@ -311,8 +318,7 @@ def draw(
     settings: dict[str, Parameters], found: dict[str, Recalled], expected: dict[str, Values]
 ) -> Figure:
     """Signals against age beside theory; patterns stored against the silent share, by theory."""
-    figure = new_figure(PAGE_INCHES, 2.5)
-    left, middle, right = figure.subplots(1, 3)
+    figure, (left, middle, right) = in_rows(3, 2.5)
     for name, colour in (
         ("all plastic", BLUE), ("half plastic", GREEN), ("a quarter plastic", ORANGE),
     ):  # fmt: skip

@@ -22,7 +22,13 @@ from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config.circuits import CIRCUITS
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     MOST_CONTACTS,
@@ -188,13 +194,12 @@ def _silent_share(layer: SilentSynapseLayer) -> float:
 @styled
 def draw(paired: dict[str, Paired], blocked: dict[str, Paired]) -> Figure:
     """Silent shares before and after pairing, and growth of the response with and without APV."""
-    figure = new_figure(PAGE_INCHES, 2.6)
-    shares, growth = figure.subplots(1, 2, sharey=True)
+    figure, (shares, growth) = in_rows(2, 2.6, least=2.2, sharey=True)
     where = np.arange(len(paired))
     shares.barh(where - 0.2, [100 * x.before for x in paired.values()], 0.38, color=GREY)
     shares.barh(where + 0.2, [100 * x.unsilenced for x in paired.values()], 0.38, color=BLUE)
     shares.set(yticks=where, yticklabels=[name.replace("_", " ") for name in paired])
-    shares.set(xlabel="silent (grey), unsilenced by pairing (blue), %")
+    shares.set(xlabel="silent (grey),\nunsilenced by pairing (blue), %")
     shares.invert_yaxis()
     growth.plot([x.growth for x in paired.values()], where, "o", color=BLUE, label="pairing")
     growth.plot([x.growth for x in blocked.values()], where, "x", color=ORANGE, label="in APV")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import between, require, within
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, inches, new_figure, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
 from snn_artsy.protocols.correlated_inputs import Course, simulate
 from snn_artsy.rules import FilopodiumSpine, PairSTDP
@@ -216,8 +216,12 @@ def minority(w: NDArray[np.float64]) -> float:
 def draw(memories: dict[str, Memory], p: Parameters) -> Figure:
     """Mean weights of the inputs of A, of B and of the others in time; weights in the end."""
     figure = new_figure(PAGE_INCHES, 3.6)
-    panels = figure.subplots(2, len(memories), sharey=True)
-    for (name, memory), (course, field) in zip(memories.items(), panels.T, strict=True):
+    if inches(figure) < 1.2 * len(memories):  # a row for each rule in place of a column
+        figure.set_figheight(1.5 * len(memories))
+        panels = figure.subplots(len(memories), 2, sharey=True)
+    else:
+        panels = figure.subplots(2, len(memories), sharey=True).T
+    for (name, memory), (course, field) in zip(memories.items(), panels, strict=True):
         in_a, in_b = memory.w_a >= 0.5, (memory.w_b >= 0.5) & (memory.w_a < 0.5)
         groups = (("A", in_a, GREEN), ("B", in_b, BLUE), ("others", ~(in_a | in_b), GREY))
         seconds = np.arange(1, len(memory.course.w) + 1)
@@ -230,6 +234,6 @@ def draw(memories: dict[str, Memory], p: Parameters) -> Figure:
         course.set_ylim(-0.02, 1.02)
         field.set(xlabel="input", xlim=(0, p.n_inputs))
     panels[0, 0].set_ylabel("mean weight")
-    panels[1, 0].set_ylabel("weight after B")
+    panels[0, 1].set_ylabel("weight after B")
     panels[0, 0].legend(loc="center right")
     return figure

@@ -19,7 +19,16 @@ from torch import Tensor
 from snn_artsy.checks import duration, one_of, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    in_rows,
+    label_left,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
 from snn_artsy.rules.base import SpikeTerms
@@ -235,8 +244,7 @@ def draw(
     times: NDArray[np.int64], courses: dict[str, Course], blind: Course, p: Parameters
 ) -> Figure:
     """Spike times of the groups, and the share of functional contacts over volleys by rule."""
-    figure = new_figure(PAGE_INCHES, 2.2)
-    panels = figure.subplots(1, 2 + len(courses))
+    figure, panels = in_rows(2 + len(courses), 2.2, least=1.3)
     by_group = (times - p.teacher).reshape(len(times), len(GROUPS), -1)
     for k, (group, colour) in enumerate(zip(GROUPS, COLOURS, strict=True)):
         shown = by_group[:, k].ravel() * p.dt_ms
@@ -252,5 +260,6 @@ def draw(
         axes.set(title=name, xlabel="volleys", ylim=(-4, 104))
         axes.title.set_color(BLACK)
     panels[1].set_ylabel("functional contacts (%)")
+    label_left(panels[2:], "functional contacts (%)")
     panels[1].legend(loc="center right")
     return figure

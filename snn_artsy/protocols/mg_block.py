@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from snn_artsy.checks import amplitude, duration, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
-from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, SKY, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    in_rows,
+    label_left,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
 from snn_artsy.rules.nmda import mg_block as unblocked
 from snn_artsy.synapses.conductance import clamp_current
@@ -127,8 +136,7 @@ def draw(
     p: Parameters,
 ) -> Figure:
     """The block with the published points; I-V curves, early and late."""
-    figure = new_figure(PAGE_INCHES, 2.4)
-    block, early, late = figure.subplots(1, 3)
+    figure, (block, early, late) = in_rows(3, 2.4)
     for (mg, values), colour in zip(share.items(), (SKY, BLUE, BLACK), strict=False):
         block.plot(v_mV, values, color=colour, label=f"{mg:g} mM")
     block.plot(
@@ -144,5 +152,6 @@ def draw(
         axes.plot(v_mV, silent[when], color=ORANGE, ls="--", label="silent")
         axes.set(xlabel="potential (mV)", title=f"{ms:g} ms after release")
     early.set_ylabel("current (pA)")
+    label_left([late], "current (pA)")
     early.legend(loc="upper left")
     return figure

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from snn_artsy.checks import between, positive, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
-from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 
@@ -182,8 +189,7 @@ def estimate(
 @styled
 def draw(estimates: dict[float, Estimate], leaking: Estimate, half: float) -> Figure:
     """Trials at both potentials with some silent; estimated against configured share."""
-    figure = new_figure(PAGE_INCHES, 2.5)
-    trials, histogram, shares = figure.subplots(1, 3, width_ratios=(1.4, 1.0, 1.0))
+    figure, (trials, histogram, shares) = in_rows(3, 2.5, width_ratios=(1.4, 1.0, 1.0))
     some = min(estimates, key=lambda share: abs(share - 0.25))
     shown = estimates[some]
     for v, colour in ((-70, BLUE), (40, ORANGE)):

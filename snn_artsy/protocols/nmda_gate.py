@@ -25,7 +25,14 @@ from torch import Tensor
 from snn_artsy.checks import duration, one_of, positive, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, SILENT
-from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.rules.nmda import V_REST_MV, V_THRESHOLD_MV
@@ -350,8 +357,7 @@ def expected_occupancy(times: NDArray[np.int64], p: Parameters = DEFAULTS) -> fl
 @styled
 def draw(courses: dict[str, Course], p: Parameters) -> Figure:
     """Potentials in a volley, conversion without spikes, by neighbours, and by condition."""
-    figure = new_figure(PAGE_INCHES, 2.6)
-    volley, course, dose, bars = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.6))
+    figure, (volley, course, dose, bars) = in_rows(4, 2.6, width_ratios=(1, 1, 1, 1.6))
     control = courses["control"]
     for k, (name, colour) in enumerate(((f"{p.most} neighbours", GREEN), ("none", ORANGE))):
         volley.plot(p.dt_ms * np.arange(p.period), control.v_mV[:, k], color=colour, label=name)

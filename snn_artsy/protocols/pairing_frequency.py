@@ -22,10 +22,11 @@ from snn_artsy.plots.style import (
     GREEN,
     GREY,
     ORANGE,
-    PAGE_INCHES,
     SKY,
     VERMILLION,
-    new_figure,
+    in_rows,
+    label_left,
+    legend_below,
     styled,
 )
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
@@ -337,8 +338,7 @@ def _shown(fit: PairFit) -> str:
 @styled
 def draw_frequencies(changes: dict[str, Values], all_hz: Values, voltage: Values) -> Figure:
     """A panel for each timing: the models' curves, and the published points with their errors."""
-    figure = new_figure(PAGE_INCHES, 2.8)
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = in_rows(2, 2.8, sharey=True)
     lines = {
         "triplet": ("triplet", BLUE, "-"),
         "pair_amplitudes": ("pair, amplitudes fitted", VERMILLION, "--"),
@@ -358,7 +358,10 @@ def draw_frequencies(changes: dict[str, Values], all_hz: Values, voltage: Values
             lw=0.8, label="Sjöström et al. 2001",
         )  # fmt: skip
         axes.set(title=f"post - pre = {lag:+g} ms", xlabel="pairing frequency (Hz)")
-    panels[0].set_ylabel("change of weight (%)")
+    label_left(panels, "change of weight (%)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    if panels[1].get_subplotspec().is_first_col():  # below each other: no room at the side
+        legend_below(figure, (handles, labels), 2)
+    else:
+        figure.legend(handles, labels, loc="outside right center")
     return figure

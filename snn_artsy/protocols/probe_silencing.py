@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from snn_artsy.checks import between, require
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     Check,
@@ -233,8 +241,7 @@ def response(layer: SilentSynapseLayer, chance: torch.Tensor) -> float:
 @styled
 def draw(p: Parameters, courses: dict[str, Course], wrong: dict[str, Course]) -> Figure:
     """Responses during stimulation with published points, after pairing, and of wrong models."""
-    figure = new_figure(PAGE_INCHES, 2.4)
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1.4, 0.8, 1.4))
+    figure, (left, middle, right) = in_rows(3, 2.4, width_ratios=(1.4, 0.8, 1.4))
     stimuli = EVERY * np.arange(1, p.n_stimuli // EVERY + 1)
     for (name, course), colour in zip(courses.items(), (BLUE, GREEN, ORANGE, GREY), strict=False):
         left.plot(stimuli, 100 * course.epsc, color=colour, label=name)

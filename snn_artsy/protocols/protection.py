@@ -22,7 +22,14 @@ from snn_artsy.checks import between
 from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.plots.style import BLUE, GREEN, GREY, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    in_rows,
+    label_left,
+    styled,
+)
 from snn_artsy.protocols.base import MOST_CHANGES, Check, Column, Outcome, Session, sizes
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV
@@ -189,14 +196,13 @@ def pair(p: Parameters, condition: Condition) -> Course:
 @styled
 def draw(courses: dict[str, Course]) -> Figure:
     """Functional shares of the groups against pairings, by condition."""
-    figure = new_figure(PAGE_INCHES, 2.2)
-    panels = figure.subplots(1, len(courses), sharey=True)
+    figure, panels = in_rows(len(courses), 2.2, least=1.3, sharey=True)
     for axes, (name, course) in zip(panels, courses.items(), strict=True):
         for group, colour, values in zip(
             "ABC", (GREEN, BLUE, GREY), course.functional.T, strict=True
         ):
             axes.plot(100 * values, color=colour, label=group)
         axes.set(title=name.replace(", ", ",\n"), xlabel="pairings", ylim=(-4, 104))
-    panels[0].set_ylabel("functional contacts (%)")
+    label_left(panels, "functional contacts (%)")
     panels[0].legend(loc="center right")
     return figure

@@ -23,7 +23,14 @@ from snn_artsy.checks import between, duration, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    in_rows,
+    styled,
+)
 from snn_artsy.protocols.base import (
     MOST_CONTACTS,
     Check,
@@ -199,8 +206,7 @@ def silent(layer: SilentSynapseLayer) -> int:
 @styled
 def draw(course: Course, hours: Values) -> Figure:
     """Shares after withdrawal beside the published ones, and in the hours after the cue."""
-    figure = new_figure(PAGE_INCHES, 2.4)
-    shares, recovery = figure.subplots(1, 2)
+    figure, (shares, recovery) = in_rows(2, 2.4, least=2.2)
     where = np.arange(3)
     shares.bar(where, [100 * x for x in (course.day_1, course.day_45, course.naspm)], color=BLUE)
     shares.errorbar(where, [24.95, 10.53, 28.37], [7.13, 1.49, 4.68], fmt="o", color=BLACK,

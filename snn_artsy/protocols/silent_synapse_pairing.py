@@ -29,6 +29,7 @@ from snn_artsy.plots.style import (
     GREY,
     ORANGE,
     PAGE_INCHES,
+    inches,
     legend_below,
     new_figure,
     styled,
@@ -367,7 +368,10 @@ def draw(
     """Averages (heavy) over 15 single sweeps (faint), before and after; occupancy by pairing."""
     rig, theta_up = p.rig, p.theta_up
     figure = new_figure(PAGE_INCHES, 5.2)
-    sweeps_part, summary = figure.subfigures(2, 1, height_ratios=(3.4, 1.3), squeeze=False)[:, 0]
+    narrow = inches(figure) < 4.4  # the two panels of the summary stand below each other
+    figure.set_figheight(7.8 if narrow else 5.2)
+    heights = (3.4, 3.9) if narrow else (3.4, 1.3)
+    sweeps_part, summary = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     shown, t = ("pairing", "apv", "mature"), _time_ms(rig)
     panels = sweeps_part.subplots(4, 3, sharex=True)
     for row, recorded in ((0, before), (2, after)):
@@ -398,7 +402,7 @@ def draw(
         pairing=BLUE, pre_only=GREY, post_only=GREY, apv=GREEN, no_release=GREY, mature=BLACK
     )
     styles = dict(pre_only="--", post_only=":", no_release="-.")
-    curve, bars = summary.subplots(1, 2)
+    curve, bars = summary.subplots(2, 1) if narrow else summary.subplots(1, 2)
     number = np.arange(1, p.n_pairings + 1)
     for i, condition in enumerate(CONDITIONS):
         name = condition.name

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import one_of, require, within
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE_INCHES, new_figure, styled
+from snn_artsy.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    in_rows,
+    label_left,
+    styled,
+)
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, nmda_gate
@@ -226,8 +235,7 @@ def _tau(name: str, window: RuleWindow, sign: int, published: float, source: str
 @styled
 def draw_windows(windows: dict[str, RuleWindow], times: str) -> Figure:
     """A panel for each rule: simulated change, and the closed form on top."""
-    figure = new_figure(PAGE_INCHES, 2.3)
-    panels = figure.subplots(1, len(windows))
+    figure, panels = in_rows(len(windows), 2.3, least=2.2)
     titles = {
         "pair": "pair (Song et al. 2000)",
         "triplet": f"triplet (Pfister & Gerstner 2006)\n{times}",
@@ -246,6 +254,6 @@ def draw_windows(windows: dict[str, RuleWindow], times: str) -> Figure:
                 window.lag_ms[side], window.closed_form[side], color=BLACK, lw=0.8, label=label
             )
         axes.set(title=titles[name], xlabel="post - pre (ms)")
-    panels[0].set_ylabel("change of occupancy")
+    label_left(panels, "change of occupancy")
     panels[0].legend(loc="upper left")
     return figure

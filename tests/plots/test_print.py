@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from print_faults import faults
 from synthetic_run import record
 from test_figures_look import COMPARISON, LESION
 
@@ -32,37 +31,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(directory)
 
 
-def faults(figure: Figure) -> list[tuple[str, ...]]:
-    """Texts that leave the figure, and pairs of texts that touch."""
-    drawn: list[Text] = []
-    draw = Text.draw
-
-    def noted(self: Text, *given: object, **named: object) -> object:
-        drawn.append(self)  # ticks out of view are not drawn
-        return draw(self, *given, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Text, "draw", noted)
-        figure.draw_without_rendering()
-    boxes = [
-        (text.get_text(), text.get_window_extent())
-        for text in dict.fromkeys(drawn)
-        if text.get_visible() and text.get_text().strip()
-    ]
-    width, height = figure.bbox.width, figure.bbox.height
-    found = [
-        (text,)
-        for text, box in boxes
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
-    ]
-    found += [
-        (one, other)
-        for (one, a), (other, b) in combinations(boxes, 2)
-        if a.x0 + 1 < b.x1 and b.x0 + 1 < a.x1 and a.y0 + 1 < b.y1 and b.y0 + 1 < a.y1
-    ]
-    return found
-
-
 @pytest.mark.parametrize("width", [85, 180])
 @pytest.mark.parametrize("name", plots.FIGURES)
 def test_nothing_is_cut_or_covered(run: Run, name: str, width: float) -> None:
@@ -81,6 +49,7 @@ def test_nor_in_figures_of_comparisons_and_protocols(run: Run, width: float) -> 
         assert faults(runs_compared([run, run])) == []
         assert faults(lesion_curves(LESION)) == []
         assert faults(pharmacology_bars(("control", "APV", "NBQX"), accuracy)) == []
+        assert faults(retention.draw(np.full((4, 3, 5), 0.9))) == []
 
 
 def test_faults_are_found() -> None:

@@ -117,8 +117,19 @@ def simulate(
         correlations: Duration (s) of each pattern, and the correlation with the reference train of
             each input, in [0, 1], [n_inputs].
         w_start: Weight of every input at first. every_s: Weights are recorded so often.
+
+    Raises:
+        ValueError: Patterns are not of one length or not in [0, 1], or inputs spike in every step.
     """
     n_inputs = len(correlations[0][1])
+    # the compiled loop looks at no index and takes the logarithm of 1 - chance
+    for k, (_, c) in enumerate(correlations):
+        if c.shape != (n_inputs,):
+            raise ValueError(f"correlations[{k}]: of shape {c.shape}, give {(n_inputs,)}")
+        if not ((c >= 0.0) & (c <= 1.0)).all():
+            raise ValueError(f"correlations[{k}]: some are not in [0, 1]")
+    if not 0.0 < rate_hz * dt_ms * 1e-3 < 1.0:
+        raise ValueError(f"rate_hz: {rate_hz:g} Hz in steps of {dt_ms:g} ms, not between 0 and 1")
     w, state = np.full(n_inputs, w_start), np.zeros((4, n_inputs))
     state[3] = -dt_ms  # exponents move at the start of each step, the first one's too
     # conductances of more or fewer inputs add up to what those of 1,000 do

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,34 @@ def test_the_seed_decides() -> None:
         return simulate(RULES["additive"], [(1.0, np.full(20, 0.3))], seed=seed).w
 
     assert np.array_equal(w(1), w(1)) and not np.array_equal(w(1), w(2))
+
+
+@pytest.mark.parametrize(
+    "second", [np.zeros(19), np.zeros(21), np.full(20, 1.1), np.full(20, np.nan)]
+)
+def test_patterns_that_the_loop_cannot_take_are_refused(second: Floats) -> None:
+    with pytest.raises(ValueError, match=r"correlations\[1\]"):
+        simulate(RULES["additive"], [(1.0, np.zeros(20)), (1.0, second)])
+
+
+@pytest.mark.parametrize("rate_hz", [0.0, 2000.0])
+def test_rates_without_a_chance_between_0_and_1_are_refused(rate_hz: float) -> None:
+    with pytest.raises(ValueError, match="rate_hz"):
+        simulate(RULES["additive"], [(1.0, np.zeros(20))], rate_hz=rate_hz)
+
+
+@pytest.mark.skipif(
+    not numba.config.BOUNDSCHECK, reason="an address-checked run: NUMBA_BOUNDSCHECK=1"
+)
+def test_an_address_checked_run_catches_an_array_that_ends_too_early() -> None:
+    cell = np.array([0.04, 0.0, 0.025, 0.1, -70.0, -54.0, 0.0, -70.0, 0.0])
+    membrane, change = np.array([-70.0, 0, 0, 0, 0]), change_of(RULES["filopodium-spine"])
+    correlated_inputs._seed(0)
+    with pytest.raises((IndexError, SystemError)):
+        correlated_inputs._run(
+            500, 0.5, 0.05, np.full(5, 0.5), change, cell, membrane, np.zeros(3), np.full(6, 0.5),
+            np.zeros((4, 6)),
+        )  # fmt: skip
 
 
 def test_patterns_have_the_mean_and_lie_on_opposite_sides() -> None:

@@ -258,7 +258,7 @@ def release_failures(run: Run, task: int | None = None, *, figure: Canvas | None
     for name, opened in (("as born", found.before), ("learnt", found.after)):
         at_rest, above = failure_rates(found, opened)
         bars += [at_rest.mean()]
-        names += [f"-70 mV,\n{name}"]
+        names += [f"-70 mV\n{name}"]
     bars, names = [*bars, above.mean()], [*names, "+40 mV"]
     rates.bar(range(3), bars, 0.6, color=[GREY, BLUE, BLACK])
     rates.set_xticks(range(3), names)
@@ -272,8 +272,8 @@ def release_failures(run: Run, task: int | None = None, *, figure: Canvas | None
             share = np.histogram(values, edges)[0] / opened[..., 0].size
             spread.stairs(100 * share, edges, color=colour, label=name, fill=True, alpha=0.6)
     spread.set(xlabel="CV of EPSCs, -70 mV", ylabel="connections (%)")
-    if spread.patches:
-        spread.legend()
+    if spread.patches:  # below, since bars stand wherever (1 - p) / (n p) puts them
+        legend_below(figure, spread.get_legend_handles_labels(), 2)
     return figure
 
 

@@ -89,7 +89,7 @@ def a_worker_killed(environment: dict[str, str], cache: Path, name: str) -> Iter
         os.kill(next(workers), signal.SIGKILL)
         killed.append(len(list(cache.glob("*.npy"))))
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)  # which keeps no failed test waiting
     thread.start()
     yield
     thread.join()

@@ -79,7 +79,13 @@ FROM_RECORDED: dict[str, Callable[[], Figure]] = {
 
 # Drawn by analysis/schematic.py, experiments/pretrain_backbone.py and
 # experiments/benchmarks/cost_model.py.
-ELSEWHERE = ("model.svg", "pretrain_curve.svg", "cost_model.png", "silent_share_digits.png")
+ELSEWHERE = (
+    "blocks.png",
+    "cost_model.png",
+    "model.svg",
+    "pretrain_curve.svg",
+    "silent_share_digits.png",
+)
 
 
 def main(words: Sequence[str] | None = None) -> None:

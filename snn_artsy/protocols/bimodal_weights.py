@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import between, duration, positive, require, within
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import (
-    BLUE,
-    ORANGE,
-    in_rows,
-    label_left,
-    styled,
-)
+from snn_artsy.plots.style import BLUE, ORANGE, in_rows, label_left, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience, unlike_published
 from snn_artsy.rules import PairSTDP, Signals
 

@@ -23,14 +23,7 @@ from snn_artsy.checks import between, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     MOST_CONTACTS,

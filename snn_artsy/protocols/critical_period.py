@@ -22,13 +22,7 @@ from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config.circuits import CIRCUITS
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLUE, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     MOST_CONTACTS,

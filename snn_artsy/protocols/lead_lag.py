@@ -19,16 +19,7 @@ from torch import Tensor
 from snn_artsy.checks import duration, one_of, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    in_rows,
-    label_left,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, in_rows, label_left, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, TripletSTDP
 from snn_artsy.rules.base import SpikeTerms

@@ -15,16 +15,7 @@ from numpy.typing import NDArray
 from snn_artsy.checks import amplitude, duration, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    ORANGE,
-    SKY,
-    in_rows,
-    label_left,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, SKY, in_rows, label_left, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, unlike_published
 from snn_artsy.rules.nmda import mg_block as unblocked
 from snn_artsy.synapses.conductance import clamp_current

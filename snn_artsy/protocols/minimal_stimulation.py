@@ -18,14 +18,7 @@ from numpy.typing import NDArray
 from snn_artsy.checks import between, positive, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.physiology import Receptors
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.recording_cell import Rig
 

@@ -25,14 +25,7 @@ from torch import Tensor
 from snn_artsy.checks import duration, one_of, positive, require, within
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, SILENT
-from snn_artsy.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLUE, GREEN, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.rules.nmda import V_REST_MV, V_THRESHOLD_MV

@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 from snn_artsy.checks import between, require
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import (
     MOST_CHANGES,
     Check,

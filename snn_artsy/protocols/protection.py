@@ -22,14 +22,7 @@ from snn_artsy.checks import between
 from snn_artsy.config import ContactConfig, PlasticityConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
-from snn_artsy.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    in_rows,
-    label_left,
-    styled,
-)
+from snn_artsy.plots.style import BLUE, GREEN, GREY, in_rows, label_left, styled
 from snn_artsy.protocols.base import MOST_CHANGES, Check, Column, Outcome, Session, sizes
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV

@@ -23,14 +23,7 @@ from snn_artsy.checks import between, duration, require, within
 from snn_artsy.config import ContactConfig
 from snn_artsy.config_builder import take_types
 from snn_artsy.observer import SILENT
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    ORANGE,
-    in_rows,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREY, ORANGE, in_rows, styled
 from snn_artsy.protocols.base import (
     MOST_CONTACTS,
     Check,

@@ -11,15 +11,7 @@ from rich.console import Console
 
 from snn_artsy.protocols.base import Session
 from snn_artsy.protocols.parameters import perform
-from snn_artsy.protocols.store import (
-    FORMATS,
-    check_free,
-    failed,
-    other_rows,
-    rows,
-    save,
-    save_list,
-)
+from snn_artsy.protocols.store import FORMATS, check_free, failed, other_rows, rows, save, save_list
 from snn_artsy.threads import computing_with
 
 

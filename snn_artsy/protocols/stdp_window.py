@@ -16,16 +16,7 @@ from numpy.typing import NDArray
 
 from snn_artsy.checks import one_of, require, within
 from snn_artsy.config_builder import take_types
-from snn_artsy.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    in_rows,
-    label_left,
-    styled,
-)
+from snn_artsy.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, in_rows, label_left, styled
 from snn_artsy.protocols.base import Check, Column, Outcome, Session, patience
 from snn_artsy.rules import GatedSTDP, Gating, PairSTDP, Rule, Signals, TripletSTDP
 from snn_artsy.rules.nmda import V_PEAK_MV, V_REST_MV, nmda_gate

@@ -267,7 +267,8 @@ def test_the_gradient_is_zero_where_logistic_regression_ends(l2: float) -> None:
     x, y = all_data()
     x = x.double() * torch.logspace(-2, 2, DIM).double() + 3.0
     start = torch.zeros(N_CLASSES, DIM + 1, dtype=torch.float64)
-    found, left = MultinomialRegression(x, y).fit(start, l2, 2000, 1e-7)
+    # how many iterations that takes depends on a processor's rounding: over 3,000 on some
+    found, left = MultinomialRegression(x, y).fit(start, l2, 20_000, 1e-7)
     assert left < 1e-7
     p = (x @ found[:, :-1].T + found[:, -1]).softmax(1)
     rest = (p - torch.nn.functional.one_hot(y, N_CLASSES)) / len(x)

@@ -110,6 +110,7 @@ def simulate(
     every_s: float = 1.0,
     seed: int = 0,
     cell: Cell = Cell(),
+    pre_first: bool = False,
 ) -> Course:
     """Show patterns of correlation one after the other.
 
@@ -117,6 +118,9 @@ def simulate(
         correlations: Duration (s) of each pattern, and the correlation with the reference train of
             each input, in [0, 1], [n_inputs].
         w_start: Weight of every input at first. every_s: Weights are recorded so often.
+        pre_first: A presynaptic spike comes before a postsynaptic one of the same step and pairs
+            with it, as in Brian2 and so in the authors' code. Without, they do not pair, as in
+            the rules' own steps.
 
     Raises:
         ValueError: Patterns are not of one length or not in [0, 1], or inputs spike in every step.
@@ -148,7 +152,7 @@ def simulate(
         for _ in range(round(seconds / every_s)):
             n = _run(
                 every, dt_ms, rate_hz * dt_ms * 1e-3, np.sqrt(c), change_of(rule), neuron,
-                membrane, clock, w, state,
+                membrane, clock, w, state, pre_first,
             )  # fmt: skip
             records.append(w.copy())
             rates.append(n / every_s)
@@ -169,7 +173,7 @@ def _moved(mu: float, w: float, elapsed_ms: float, rule: Change) -> float:
 @njit(cache=True)
 def _run(
     n_steps: int, dt_ms: float, chance: float, close: Floats, rule: Change, cell: Floats,
-    membrane: Floats, clock: Floats, w: Floats, state: Floats,
+    membrane: Floats, clock: Floats, w: Floats, state: Floats, pre_first: bool,
 ) -> int:  # fmt: skip
     """Steps of all; ``w`` and what goes on are changed in place.
 
@@ -178,6 +182,7 @@ def _run(
         cell: See `simulate`. membrane: v, g and its rise of excitation and of inhibition.
         clock: Time (ms), postsynaptic trace and its time. state: Of each input its trace and the
             trace's time, its exponent and the exponent's time, [4, n_inputs].
+        pre_first: Presynaptic spikes of a step pair with a postsynaptic one of it.
 
     Returns:
         Output spikes.
@@ -221,6 +226,10 @@ def _run(
                 mu_at[i] = now
             power = mu[i] if moving else rule.q
             lost[k] = abs(w[i] - rule.w_low) ** power * rule.a_minus * y
+            if pre_first:
+                x[i] = x[i] * math.exp(-(now - x_at[i]) / rule.tau_plus_ms) + 1.0
+                x_at[i] = now
+                w[i] = min(max(w[i] - lost[k], 0.0), 1.0)
         if fired:
             for i in range(n_inputs):
                 if moving:
@@ -232,7 +241,7 @@ def _run(
             clock[1], clock[2] = y + 1.0, now
             v = cell[4]
             n_out += 1
-        for k in range(n):
+        for k in range(0 if pre_first else n):
             i = spiking[k]
             x[i] = x[i] * math.exp(-(now - x_at[i]) / rule.tau_plus_ms) + 1.0
             x_at[i] = now

@@ -6,7 +6,8 @@ filopodium-spine STDP the exponent of spines, mu_spine, decides whether B overwr
 of A stays (.15) or A is protected (.3). Additive STDP overwrites, and multiplicative STDP forms no
 memory that could be protected. Neuron, inputs and measures are those of the authors' code
 (github.com/albesagonzalez/filopodium-spine-learning), which names what each exponent does. Of the
-paper itself the abstract was read: its overlaps as numbers are not compared.
+paper itself the abstract was read, so that its overlaps as numbers are not compared; those of the
+authors' code, run by us in Brian2, are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from snn_artsy.protocols.correlated_inputs import Course, simulate
 from snn_artsy.rules import FilopodiumSpine, PairSTDP
 
 MU_SPINE = {"total": 0.1, "partial": 0.15, "none": 0.3}  # what is overwritten, in their words
+
+# What the authors' code gives in Brian2 2.9 at mu_spine .15, seeds 0 to 3: of A after A and B.
+OVERLAP_PARTIAL = (0.712, 0.689, 0.716, 0.687)
 
 MOST_UPDATES = 1e11  # of weights, by each rule: about an hour
 
@@ -135,8 +139,9 @@ def filopodium_spine(session: Session, p: Parameters = Parameters()) -> Outcome:
         f"then B for {p.b_s:g} s; B alone for {p.a_s:g} s.",
         "Overlap: cosine of the weight vectors; kept means at least "
         f"{p.overlap:g}, as in the authors' code.",
-        "Spikes of the same step do not pair here; in the authors' simulation a presynaptic one "
-        "counts as first, which raises potentiation by about 2 %.",
+        "A presynaptic spike comes before a postsynaptic one of the same step and pairs with it, "
+        "as in the authors' simulation. In the rule's own steps it does not, which takes about 2 % "
+        "of potentiation and, at mu_spine .15, a fifth of the overlap with A.",
         "Additive and multiplicative STDP have the same amplitudes (their add- and mlt-STDP).",
     )
     figure = draw(memories, p)
@@ -149,8 +154,9 @@ def remember(rule: FilopodiumSpine | PairSTDP, p: Parameters, seed: int) -> Memo
 
     def shown(patterns: list[tuple[float, NDArray[np.float64]]]) -> Course:
         return simulate(
-            rule, patterns, rate_hz=p.rate_hz, w_start=p.w_start, dt_ms=p.dt_ms, seed=seed
-        )
+            rule, patterns, rate_hz=p.rate_hz, w_start=p.w_start, dt_ms=p.dt_ms, seed=seed,
+            pre_first=True,
+        )  # fmt: skip
 
     both, alone = shown([(p.a_s, a), (p.b_s, b)]), shown([(p.a_s, b)])
     end = round(p.a_s)
@@ -190,8 +196,10 @@ def checks_of(memories: dict[str, Memory], p: Parameters) -> tuple[Check, ...]:
         at_most("overlap with A after B, mu_spine .1 (overwritten)", total.overlap_a, p.overlap,
                 theirs),
         at_least("overlap with B after B, mu_spine .1", total.overlap_b, p.overlap, theirs),
-        at_least("overlap with A after B, mu_spine .15 (part of it stays)", partial.overlap_a, 0.25,
-                 ours),
+        Check("overlap with A after B, mu_spine .15 (part of it stays)", partial.overlap_a,
+              float(np.mean(OVERLAP_PARTIAL)), 0.05,
+              "the authors' code in Brian2, run by us with seeds 0 to 3, mean; tolerance ours",
+              independent=True, not_compared=other),
         at_least("overlap with B after B, mu_spine .15", partial.overlap_b, p.overlap, theirs),
         at_least("overlap with A after B, mu_spine .3 (protected)", none.overlap_a, p.overlap,
                  theirs),

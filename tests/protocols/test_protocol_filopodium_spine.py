@@ -49,7 +49,7 @@ def test_weights_are_those_of_the_rule_s_own_steps(name: str) -> None:
     for step in range(500):
         before = state[1].copy()
         fired = correlated_inputs._run(
-            1, dt, 0.05, np.full(n, 0.5), change_of(rule), cell, membrane, clock, w, state
+            1, dt, 0.05, np.full(n, 0.5), change_of(rule), cell, membrane, clock, w, state, False
         )
         pre = torch.from_numpy((state[1] != before) | (step == 0) & (state[0] > 0)).double()[None]
         post = torch.full((1, 1), float(fired), dtype=torch.float64)
@@ -58,6 +58,41 @@ def test_weights_are_those_of_the_rule_s_own_steps(name: str) -> None:
         ours = (ours + dw).clamp(0.0, 1.0)
         assert w == pytest.approx(ours[0].numpy(), abs=1e-12)
     assert n_spikes >= 10 and spread > 0.05  # so that something was compared
+
+
+def test_spikes_of_a_step_pair_in_the_order_of_the_authors_code() -> None:
+    """Their equations as a loop over scalars, a presynaptic spike before a postsynaptic one."""
+    rule, n, dt = RULES["filopodium-spine"], 6, 0.5
+    assert isinstance(rule, FilopodiumSpine)
+    w, state = np.full(n, 0.5), np.zeros((4, n))
+    state[3] = -dt
+    cell = np.array([0.04, 0.0, dt / 20, dt / 5, -70.0, -54.0, 0.0, -70.0, 0.0])
+    membrane, clock = np.array([-70.0, 0, 0, 0, 0]), np.zeros(3)
+    theirs, mu, z_plus, z_minus, together = [0.5] * n, [0.0] * n, [0.0] * n, 0.0, 0
+    slope = (rule.mu_spine - rule.mu_filopodium) / 0.75  # mu(0) and mu(.75) on a line
+    correlated_inputs._seed(3)
+    for step in range(500):
+        before = state[1].copy()
+        fired = correlated_inputs._run(
+            1, dt, 0.05, np.full(n, 0.5), change_of(rule), cell, membrane, clock, w, state, True
+        )
+        pre = (state[1] != before) | (step == 0) & (state[0] > 0)
+        together += int(pre.sum()) * fired
+        for i in range(n):
+            rest = rule.mu_filopodium + slope * theirs[i]
+            mu[i] = rest + (mu[i] - rest) * math.exp(-dt / rule.tau_mu_ms)
+            z_plus[i] *= math.exp(-dt / rule.tau_plus_ms)
+        z_minus *= math.exp(-dt / rule.tau_minus_ms)
+        for i in np.flatnonzero(pre):
+            z_plus[i] += 1.0
+            down = abs(theirs[i] - 0.5) ** mu[i] * rule.alpha * rule.a_plus * z_minus
+            theirs[i] = min(max(theirs[i] - down, 0.0), 1.0)
+        for i in range(n if fired else 0):
+            up = abs(1.0 - theirs[i]) ** mu[i] * rule.a_plus * z_plus[i]
+            theirs[i] = min(theirs[i] + up, 1.0)
+        z_minus += fired
+        assert w == pytest.approx(theirs, abs=1e-12)
+    assert together >= 5  # so that the order was seen
 
 
 def test_inputs_have_the_rate_and_correlation_that_were_asked_for() -> None:
@@ -71,7 +106,9 @@ def test_inputs_have_the_rate_and_correlation_that_were_asked_for() -> None:
     correlated_inputs._seed(1)
     spikes, last = [], np.zeros(n)
     for k in range(30_000):
-        correlated_inputs._run(1, dt, chance, np.sqrt(c), change, cell, membrane, clock, w, state)
+        correlated_inputs._run(
+            1, dt, chance, np.sqrt(c), change, cell, membrane, clock, w, state, False
+        )
         spikes.append(state[1] != last if k else state[0] > 0)
         last = state[1].copy()
     trains = np.array(spikes, dtype=float)
@@ -123,7 +160,7 @@ def test_an_address_checked_run_catches_an_array_that_ends_too_early() -> None:
     with pytest.raises((IndexError, SystemError)):
         correlated_inputs._run(
             500, 0.5, 0.05, np.full(5, 0.5), change, cell, membrane, np.zeros(3), np.full(6, 0.5),
-            np.zeros((4, 6)),
+            np.zeros((4, 6)), False,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 ABSENT = "–"
+WIDTH = 80
+"""Columns of a terminal that tables fit, unless a name leaves no room for a number beside it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ COLUMNS = {
     "timing_index_equal_parameters": MeasureColumn("timing", "timing, equal parameters"),
     "timing_index_equal_density": MeasureColumn("at density", "timing, equal density"),
     "timing_contacts_changed": MeasureColumn("changed", "contacts changed"),
+    "contacts_changed": MeasureColumn("changed", "contacts changed"),
     "n_contacts": MeasureColumn("kcontacts", "synapses, thousands", 1e-3),
     "parameters": MeasureColumn("kparam", "trained, thousands", 1e-3),
     "stored_bytes": MeasureColumn("MB", "stored, MB", 1e-6),
@@ -75,11 +79,13 @@ COLUMNS = {
 }
 """Measures that some table shows: the one list for consoles, reports and pages."""
 
-_OF_A_RUN = (
-    "a_last", "a_avg", "a_last_spikes_only", "task_identification", "oracle_task_accuracy",
-    "forgetting_max_last", "forgetting_spikes_only", "a_last_old_spikes_only",
-    "a_last_new_spikes_only", "functional_share", "mean_open_gates", "gate_precision", "seconds",
+_BY_IDEA: tuple[tuple[str, ...], ...] = (
+    ("a_last", "a_avg", "task_identification", "oracle_task_accuracy", "forgetting_max_last"),
+    ("mean_open_gates", "gate_precision", "seconds"),
+    ("a_last_spikes_only", "forgetting_spikes_only", "a_last_old_spikes_only",
+     "a_last_new_spikes_only", "functional_share"),
 )  # fmt: skip
+_OF_A_RUN = tuple(key for keys in _BY_IDEA for key in keys)
 LEARNER_CAPTION = (
     "Percent, but for gates (mean number open a sample) and s (seconds). spikes: A_last from "
     "postsynaptic spikes, h_0 not added, and (sp.) its forgetting, and of earlier tasks (old) and "
@@ -87,6 +93,13 @@ LEARNER_CAPTION = (
     "functional or consolidated ones; prec.: share of open gates that are the sample's own."
 )
 
+GROUPS_CAPTION = "Mean ± sd over n seeds. spikes: A_last from postsynaptic spikes alone."
+_OF_CONTROLS = ("a_last_spikes_only", "functional_share", "contacts_changed", "spikes_per_image")
+CONTROLS_CAPTION = (
+    "Percent, but for x chance (times chance) and spikes an image. spikes: A_last from "
+    "postsynaptic spikes alone; contacts: functional or consolidated ones; changed: contacts that "
+    "are functional there and silent in the learner, or the other way round."
+)
 
 DOMAIN_COLUMNS = {
     "domain_predicted": "class",
@@ -114,26 +127,105 @@ class _Table(Table):
         return super().__rich_measure__(console, options)
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
+@dataclass(frozen=True)
+class _Column:
+    """Numbers of a table under their heading; with ``new`` an idea begins that stays together."""
+
+    heading: str
+    cells: Sequence[str]
+    new: bool = True
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, (*self.heading.split("\n"), *self.cells)))
+
+
+def _stacked(
+    title: str,
+    names: Mapping[str, Sequence[str]],
+    columns: Sequence[_Column],
+    caption: str = "",
+    wrapped: int | None = None,
+) -> Group:
+    """As many tables below each other as it takes for each to fit `WIDTH`.
+
+    Args:
+        names: What rows are called, in one or more columns that every table has: heading -> cells.
+        columns: Of numbers; those of one idea are in one table where they fit.
+        wrapped: The first of ``names`` may wrap its words where it is longer than this.
+    """
+    widths = [max(map(cell_len, (heading, *cells))) for heading, cells in names.items()]
+    if wrapped is not None:
+        words = " ".join(next(iter(names.values()))).split()
+        widths[0] = min(widths[0], max(wrapped, *map(cell_len, words)))
+    texts: list[RenderableType] = [Text(title, style="table.title")] if title else []
+    parts = _parts(columns, WIDTH - 2 - sum(width + 1 for width in widths))
+    for part in parts:
+        table = _Table(box=box.SIMPLE_HEAD, padding=(0, 0))  # as narrow as it gets
+        for heading, width in zip(names, widths, strict=True):
+            table.add_column(heading, width=width)
+        for column in part:
+            table.add_column(column.heading, justify="right")
+        for name, *cells in zip(
+            zip(*names.values(), strict=True), *(column.cells for column in part), strict=True
+        ):
+            # every row is in the first table, in others those that have something there
+            if part is parts[0] or set(cells) != {ABSENT}:
+                table.add_row(*name, *cells)
+        texts.append(table)
+    return Group(*texts, *([Text(caption, style="table.caption")] if caption else []))
+
+
+def _parts(columns: Sequence[_Column], room: int) -> list[list[_Column]]:
+    """Columns in their order, ideas kept whole where they fit the room beside the names."""
+    ideas: list[list[_Column]] = []
+    for column in columns:
+        if column.new or not ideas:
+            ideas.append([])
+        ideas[-1].append(column)
+    parts: list[list[_Column]] = [[]]
+    for idea in ideas:
+        pieces = [idea] if _room(idea) <= room else [[column] for column in idea]
+        for piece in pieces:
+            if parts[-1] and _room([*parts[-1], *piece]) > room:
+                parts.append([])
+            parts[-1] += piece
+    return parts
+
+
+def _room(columns: Sequence[_Column]) -> int:
+    """What columns take, with a space between two."""
+    return sum(column.width + 1 for column in columns) - 1
+
+
+def _columns(
+    keys: Iterable[Sequence[str]], rows: Sequence[Mapping[str, Any]], sd: bool = True
+) -> list[_Column]:
+    """Measures of `COLUMNS`, by idea; those that no row has are left out.
+
+    Args:
+        sd: With standard deviations, where there are some; sizes and times do without.
+    """
+    columns = []
+    for idea in keys:
+        used = [key for key in idea if any(key in row for row in rows)]
+        for i, key in enumerate(used):
+            column = COLUMNS[key]
+            cells = [column.cell(row.get(key), sd or column.scale == 100) for row in rows]
+            columns.append(_Column(column.short, cells, new=i == 0))
+    return columns
+
+
+def summary_table(summary: Mapping[str, Any]) -> Group:
     """One row a learner; shares in percent, a dash where a measure does not apply."""
     learners: Mapping[str, Mapping[str, Any]] = summary["learners"]
-    table = _Table(
-        title=_title(summary),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0),  # as narrow as it gets; without spikes it fits 80 characters
+    chance = f" Chance: {shown(summary['chance'], 100)}." if "chance" in summary else ""
+    return _stacked(
+        _title(summary),
+        {"learner": [*learners]},
+        _columns(_BY_IDEA, [*learners.values()]),
+        LEARNER_CAPTION + chance,
     )
-    table.add_column("learner", no_wrap=True)
-    headings, rows = learner_cells(learners)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    table.caption = LEARNER_CAPTION
-    if "chance" in summary:
-        table.caption += f" Chance: {shown(summary['chance'], 100)}."
-    return table
 
 
 def learner_cells(
@@ -171,25 +263,19 @@ def domain_cells(
     return [*domains, *(DOMAIN_COLUMNS[key] for key in used[len(domains) :])], rows
 
 
-def domains_table(summary: Mapping[str, Any]) -> list[Table]:
+def domains_table(summary: Mapping[str, Any]) -> list[Group]:
     """One row a learner, one column a domain; none where tasks are from one data set."""
     headings, rows = domain_cells(summary["learners"])
     if not headings:
         return []
-    table = _Table(
-        title="A_last by data set",
-        title_justify="left",
-        caption=DOMAIN_CAPTION,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 0),
-    )
-    table.add_column("learner", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for name, cells in rows:
-        table.add_row(name, *cells)
-    return [table]
+    together = [*DOMAIN_COLUMNS.values()][1:]
+    columns = [
+        # names of data sets are longer than their numbers: they break at hyphens
+        _Column(textwrap.fill(heading, 12, break_long_words=False), cells, heading not in together)
+        for heading, *cells in zip(headings, *(cells for _, cells in rows), strict=True)
+    ]
+    names = {"learner": [name for name, _ in rows]}
+    return [_stacked("A_last by data set", names, columns, DOMAIN_CAPTION)]
 
 
 def markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
@@ -203,34 +289,19 @@ def markdown(headings: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]])
     ]
 
 
-def controls_table(summary: Mapping[str, Any]) -> Table:
+def controls_table(summary: Mapping[str, Any]) -> Group:
     """One row a control of the spiking learner, beside the learner itself and chance."""
     controls: Mapping[str, Mapping[str, Any]] = summary["controls"]
-    chance = summary.get("chance")
     reference = summary["learners"].get("artsy_snn", {})
-    rows: dict[str, Mapping[str, Any]] = {"artsy_snn": reference} if reference else {}
-    rows |= controls
-    # What every control reports besides the decision from spikes (timing_index, ...).
-    others = sorted(
-        {
-            key
-            for measures in controls.values()
-            for key, value in measures.items()
-            if key != "a_last_spikes_only" and isinstance(value, (int, float))
-        }
+    rows = ({"artsy_snn": reference} if reference else {}) | dict(controls)
+    columns = _columns([_OF_CONTROLS], [*rows.values()])
+    if chance := summary.get("chance"):
+        values = [row.get("a_last_spikes_only") for row in rows.values()]
+        ratios = [None if value is None else value / chance for value in values]
+        columns.insert(1, _Column("x chance", [*map(shown, ratios)], new=False))
+    return _stacked(
+        "Controls of the spiking learner", {"control": [*rows]}, columns, CONTROLS_CAPTION
     )
-    table = _Table(title="Controls of the spiking learner", title_justify="left")
-    table.add_column("control", no_wrap=True)
-    table.add_column("A_last %,\nspikes only", justify="right")
-    table.add_column("times\nchance", justify="right")
-    for key in others:
-        table.add_column(key.replace("_", "\n"), justify="right")
-    for name, measures in rows.items():
-        value = measures.get("a_last_spikes_only")
-        ratio = value / chance if value is not None and chance else None
-        cells = [shown(measures.get(key), digits=3) for key in others]
-        table.add_row(name, shown(value, 100), shown(ratio), *cells)
-    return table
 
 
 def info_table(file: str, facts: Mapping[str, str], sizes: Mapping[str, str]) -> Table:
@@ -262,54 +333,50 @@ def shown(value: object, scale: float = 1.0, digits: int = 1) -> str:
     return f"{scale * value:.{digits}f}" if number else ABSENT  # type: ignore[operator]
 
 
-def comparison_table(summary: Mapping[str, Any]) -> Table:
+def comparison_table(summary: Mapping[str, Any]) -> Group:
     """One row a learner: mean and standard deviation over seeds."""
-    table = _Table(title=_title(summary), title_justify="left", caption_justify="left",
-                   box=box.SIMPLE_HEAD, padding=(0, 0))  # fmt: skip
-    keys = ("a_avg", "a_last_spikes_only", "vit_passes_per_image", "parameters", "stored_bytes",
-            "seconds")  # fmt: skip
-    for heading in ("learner", "A_last", "95 %", *(COLUMNS[key].short for key in keys)):
-        table.add_column(heading, justify="left" if heading == "learner" else "right", no_wrap=True)
-    for name, measures in summary["learners"].items():
-        low, high = measures["a_last"]["interval_95"]
-        table.add_row(
-            name,
-            COLUMNS["a_last"].cell(measures["a_last"]),
-            f"{100 * low:.1f}-{100 * high:.1f}",
-            # of sizes and times the mean is enough
-            *(COLUMNS[k].cell(measures.get(k), sd=COLUMNS[k].scale == 100) for k in keys),
-        )
-    table.caption = (
+    learners: Mapping[str, Mapping[str, Any]] = summary["learners"]
+    rows = [*learners.values()]
+    accuracy = ("a_last", "a_avg", "a_last_spikes_only")
+    costs = ("vit_passes_per_image", "parameters", "stored_bytes", "seconds")
+    columns = _columns([accuracy, costs], rows, sd=False)
+    bounds = [[f"{100 * bound:.1f}" for bound in row["a_last"]["interval_95"]] for row in rows]
+    columns.insert(1, _Column("95 %", [*map("-".join, bounds)], new=False))
+    caption = (
         f"Mean ± sd over {len(summary['seeds'])} seeds (class order, training images, noise), "
         "percent. 95 %: of mean A_last, over seeds and test images. spikes: "
         "A_last from postsynaptic spikes alone. ViT: passes of the ViT an image. kparam: trained "
         "parameters, thousands; MB: stored; s: wall time."
     )
-    return table
+    return _stacked(_title(summary), {"learner": [*learners]}, columns, caption)
 
 
-def groups_table(summary: Mapping[str, Any]) -> Table:
+def groups_table(summary: Mapping[str, Any]) -> Group:
     """Of a sweep: one row a combination and learner, mean and sd over seeds in percent."""
-    table = _Table(title="Over seeds, percent", title_justify="left")
+    groups: Sequence[Mapping[str, Any]] = summary["groups"]
+    settings = [
+        ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in group["values"].items())
+        for group in groups
+    ]
+    names = {
+        "setting": [setting or "all" for setting in settings],
+        "learner": [group["learner"] for group in groups],
+        "n": [str(group["n"]) for group in groups],
+    }
     keys = ("a_last", "a_avg", "a_last_spikes_only")
-    for heading in ("setting", "learner", "n", *(COLUMNS[key].short for key in keys)):
-        table.add_column(heading, justify="left" if heading in ("setting", "learner") else "right")
-    for group in summary["groups"]:
-        setting = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in group["values"].items())
-        cells = [COLUMNS[key].cell(group["measures"].get(key)) for key in keys]
-        table.add_row(setting or "all", group["learner"], str(group["n"]), *cells)
-    return table
+    columns = _columns([keys], [group["measures"] for group in groups])
+    return _stacked("Over seeds, percent", names, columns, GROUPS_CAPTION, wrapped=20)
 
 
-def pairs_table(summary: Mapping[str, Any]) -> Table:
+def pairs_table(summary: Mapping[str, Any]) -> Group:
     """One row a pair: difference of A_last, its interval, Holm-corrected p."""
-    table = _Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
-    for heading in ("a - b", "difference", "95 %", "h", "p (Holm)"):
-        left = heading == "a - b"
-        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
-    for pair in summary["pairs"]:
-        table.add_row(*pair_cells(pair))
-    table.caption = " ".join(
+    cells = [pair_cells(pair) for pair in summary["pairs"]]
+    pairs, *numbers = zip(*cells, strict=True) if cells else [()] * 5
+    columns = [
+        _Column(heading, column)
+        for heading, column in zip(("points", "95 %", "h", "p (Holm)"), numbers, strict=True)
+    ]
+    caption = " ".join(
         [
             "Points of A_last, paired over seeds and test images; t intervals and p over both. "
             "h: Cohen's, of the two accuracies.",
@@ -320,7 +387,7 @@ def pairs_table(summary: Mapping[str, Any]) -> Table:
             *(f"{text[0].upper()}{text[1:]}." for text in summary["warnings"]),
         ]
     )
-    return table
+    return _stacked("", {"a - b": pairs}, columns, caption, wrapped=35)
 
 
 def pair_cells(pair: Mapping[str, Any], turned: bool = False) -> list[str]:
@@ -335,21 +402,19 @@ def pair_cells(pair: Mapping[str, Any], turned: bool = False) -> list[str]:
     return [f"{a} - {b}", f"{difference:+.2f}", interval, f"{h:+.2f}", shown_p(pair["p_holm"])]
 
 
-def study_table(found: Mapping[str, Any]) -> Table:
+def study_table(found: Mapping[str, Any]) -> Group:
     """Of a study: one row a setting, each measure with its 95 % interval."""
     n = len(found["seeds"])
-    table = _Table(title=_hypothesis(found) or "Study", title_justify="left", box=box.SIMPLE_HEAD,
-                   padding=(0, 1, 0, 0), caption_justify="left")  # fmt: skip
     headings, rows = study_cells(found)
-    table.add_column("setting")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for name, cells in rows:
-        table.add_row(name, *cells)
+    columns = [
+        _Column(textwrap.fill(heading, 20), cells)
+        for heading, *cells in zip(headings, *(cells for _, cells in rows), strict=True)
+    ]
     remarks = [f"{text[0].upper()}{text[1:]}." for text in found["warnings"]]
-    table.caption = " ".join([f"Mean over {n} seeds, percent where it is a share. Brackets: 95 %.",
-                              *remarks])  # fmt: skip
-    return table
+    caption = " ".join([f"Mean over {n} seeds, percent where it is a share. Brackets: 95 %.",
+                        *remarks])  # fmt: skip
+    names = {"setting": [name for name, _ in rows]}
+    return _stacked(_hypothesis(found) or "Study", names, columns, caption, wrapped=30)
 
 
 def _hypothesis(found: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from processes import artsy, command_line, listening, marked, marked_environment
+from rich.console import Console
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.cli import main
@@ -148,7 +150,9 @@ def test_summary_is_over_seeds(tmp_path: Path) -> None:
     assert one["measures"]["a_last"]["mean"] == pytest.approx(0.2)
     assert one["measures"]["a_last"]["sd"] == pytest.approx(0.2 / 2**0.5)
     assert two["n"] == 1 and two["measures"]["a_last"]["sd"] is None
-    assert groups_table(found).row_count == 2
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(groups_table(found))
+    assert "20.0 ± 14.1" in console.export_text()
 
 
 def test_a_run_of_another_configuration_is_not_finished(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,16 @@ from rich.console import Console
 from snn_artsy.api import Comparison
 from snn_artsy.evaluation.statistics import spread
 from snn_artsy.printing import show
+from snn_artsy.registry import LEARNERS as LEARNERS_OF_THE_PACKAGE
 from snn_artsy.runs import tables
-from snn_artsy.runs.tables import COLUMNS, groups_table, learner_cells, markdown, summary_table
+from snn_artsy.runs.tables import (
+    COLUMNS,
+    DOMAIN_COLUMNS,
+    groups_table,
+    learner_cells,
+    markdown,
+    summary_table,
+)
 
 LEARNERS = {
     "ann": {"a_last": 0.5, "mean_open_gates": 1.25, "seconds": 3, "other": 7.0},
@@ -57,9 +66,10 @@ def test_the_same_cells_on_a_console_and_on_a_page() -> None:
         "|---|---:|---:|",
         "| ann | 50.0 | 3.0 |",
     ]
-    table = summary_table({"learners": LEARNERS})
-    assert [column.header for column in table.columns] == ["learner", "A_last", "gates", "s"]
-    assert [list(column.cells) for column in table.columns][1] == ["50.0", "–"]
+    lines = printed(summary_table({"learners": LEARNERS}), 80)
+    assert lines[1].split() == ["learner", "A_last", "gates", "s"]
+    assert lines[3].split() == ["ann", "50.0", "1.2", "3.0"]
+    assert lines[4].split() == ["linear", "–", "–", "–"]
 
 
 def test_what_has_forgetting_has_that_of_the_spikes_beside_it(
@@ -80,13 +90,9 @@ def test_what_has_forgetting_has_that_of_the_spikes_beside_it(
 def test_the_groups_of_a_sweep() -> None:
     group = {"values": {"snn.readout": 0.5}, "learner": "artsy_snn", "n": 2}
     measures = {"a_last": spread([0.5, 0.7])}
-    console = Console(width=80, file=None)
-    with console.capture() as printed:
-        console.print(groups_table({"groups": [group | {"measures": measures}]}))
-    row = next(line for line in printed.get().splitlines() if "artsy_snn" in line)
-    assert [cell.strip() for cell in row.strip("│ ").split("│")] == [
-        "readout 0.5", "artsy_snn", "2", "60.0 ± 14.1", "–", "–",
-    ]  # fmt: skip
+    lines = printed(groups_table({"groups": [group | {"measures": measures}]}), 80)
+    assert lines[1].split() == ["setting", "learner", "n", "A_last"]
+    assert lines[3].split() == ["readout", "0.5", "artsy_snn", "2", "60.0", "±", "14.1"]
 
 
 WIDE = "a_learner_of_a_name_that_is_longer_than_a_narrow_terminal"
@@ -130,19 +136,129 @@ def test_references_of_others_have_a_star() -> None:
     ("table", "texts"),
     [
         (tables.comparison_table(SUMMARY), [WIDE, "60.0 ± 14.1", "12.3-98.8", "1234.5", "6543.2"]),
-        (tables.pairs_table(SUMMARY), [f"{WIDE} - joint", "+10.00", "+0.25", "0.0123"]),
+        (tables.pairs_table(SUMMARY), [WIDE, "- joint", "+10.00", "+0.25", "0.0123"]),
         (summary_table(SUMMARY), [WIDE, "6543.2"]),
         (tables.controls_table(SUMMARY), [WIDE, "43.2"]),
-        (groups_table(SUMMARY), ["setting", "spikes"]),
+        (groups_table(SUMMARY), ["setting", WIDE]),
         (tables.info_table("run.h5", {WIDE: "run"}, {}), [WIDE]),
         (tables.protocols_table([CHECK]), ["17.25", "16.75", "0.125"]),
-        (Comparison(Path(), SUMMARY), [WIDE, "12.3-98.8", f"{WIDE} - joint", "0.0123"]),
+        (Comparison(Path(), SUMMARY), [WIDE, "12.3-98.8", "- joint", "0.0123"]),
     ],
 )  # fmt: skip
 def test_a_table_is_never_cut(table: Any, texts: list[str], width: int) -> None:
-    console = Console(width=width, file=io.StringIO(), record=True)
-    show(console, table)
-    text = console.export_text()
+    text = "\n".join(printed(table, width))
     assert "…" not in text
     for each in texts:
         assert each in text
+
+
+def printed(table: Any, width: int) -> list[str]:
+    """Lines of a table on a console so wide, without those that are empty."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    show(console, table)
+    return [line.rstrip() for line in console.export_text().splitlines() if line.strip()]
+
+
+NAMES = [*sorted(LEARNERS_OF_THE_PACKAGE, key=len)[-7:], "artsy_snn"]
+SPREAD = spread([0.5, 0.7]) | {"interval_95": [0.1234, 1.0]}
+MEASURES = dict.fromkeys(COLUMNS, SPREAD) | {
+    "parameters": spread([123456789.0, 123456789.0]),
+    "stored_bytes": spread([12345678901.0, 12345678901.0]),
+    "seconds": spread([98765.4, 98765.4]),
+    **{f"a_last:{name}": SPREAD for name in ("caltech-101-128px", "tiny-imagenet-200-subset")},
+    **{f"a_last:{name}": SPREAD for name in ("textures-10", "traffic-signs-20", "hand-digits-10")},
+    **dict.fromkeys(DOMAIN_COLUMNS, SPREAD),
+}
+"""Every measure at its widest, of eight learners with the longest names that the package has."""
+EIGHT = {
+    "seeds": [1993, 1994],
+    "chance": 0.1,
+    "learners": dict.fromkeys(NAMES, MEASURES),
+    "controls": {
+        name: {"a_last_spikes_only": 1.0, "functional_share": 1.0, "spikes_per_image": 123456.7,
+               "contacts_changed": 1.0}
+        for name in ("shuffled_timing_equal_parameters", "shuffled_timing_equal_density")
+    },
+    "groups": [
+        {"values": {"snn.plasticity.rule": "calcium_graupner_brunel", "snn.readout": 0.123456},
+         "learner": name, "n": 10, "measures": MEASURES}
+        for name in NAMES
+    ],
+    "pairs": [
+        {"a": f"{a} (spikes)", "b": b, "difference": 0.9999, "interval_95": [-0.9999, 0.9999],
+         "cohens_h": -3.14, "p_holm": 0.00001}
+        for a, b in itertools.pairwise(NAMES)
+    ],
+    "alike": [],
+    "warnings": [],
+}  # fmt: skip
+EIGHT_OF_ONE_SEED = {
+    name: dict.fromkeys(COLUMNS, 1.0) | {"seconds": 12345.6, "mean_open_gates": 10.0}
+    for name in NAMES
+}
+STUDY = {
+    "seeds": [1993, 1994],
+    "hypothesis": "Timing matters more than the number of contacts, at every rate of the encoder.",
+    "warnings": [],
+    "measures": {key: {"title": COLUMNS[key].title, "scale": 100} for key in [*COLUMNS][:5]},
+    "settings": {
+        f"snn.plasticity.rule: {rule}, snn.readout: 0.5": {
+            "measures": {key: {"mean": 1.0, "interval_95": [0.9, 1.0]} for key in [*COLUMNS][:5]}
+        }
+        for rule in ("triplet_pfister_gerstner", "calcium_graupner_brunel")
+    },
+    "contrasts": {
+        key: [
+            {"name": "snn.plasticity.rule: calcium_graupner_brunel - triplet_pfister_gerstner",
+             "value": -0.9999, "interval_95": [-0.9999, 0.9999], "p_holm": 0.00001}
+        ]
+        for key in [*COLUMNS][:5]
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "texts"),
+    [
+        (summary_table(EIGHT), [*NAMES, "60.0 ± 14.1", "Chance: 10.0"]),
+        (summary_table(EIGHT | {"learners": EIGHT_OF_ONE_SEED}), [*NAMES, "12345.6", "100.0"]),
+        (tables.domains_table(EIGHT)[0], [*NAMES, "200-subset", "60.0 ± 14.1"]),
+        (
+            tables.controls_table(EIGHT | {"learners": EIGHT_OF_ONE_SEED}),
+            [*EIGHT["controls"], "123456.7", "10.0 "],
+        ),
+        (tables.comparison_table(EIGHT), [*NAMES, "12.3-100.0", "123456.8", "12345.7", "98765.4"]),
+        (tables.pairs_table(EIGHT), [*NAMES, "-99.99 to +99.99", "-3.14", "<0.0001"]),
+        (groups_table(EIGHT), [*NAMES, "0.123456", "60.0 ± 14.1"]),
+        (tables.study_table(STUDY), ["100.0 [90.0 to 100.0]"]),
+        (tables.contrasts_table(STUDY), ["-100.0 to +100.0", "<0.0001"]),
+        (tables.info_table("a/" * 60 + "run.h5", {"platform": "Linux, " * 20}, {}), ["run.h5"]),
+    ],
+)  # fmt: skip
+def test_eight_learners_fit_eighty_columns(table: Any, texts: list[str]) -> None:
+    """Nothing is wider than a terminal of the usual size, where lines would break in the middle of
+    a number, and nothing is cut."""
+    lines = printed(table, 80)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "…" not in text
+    for each in texts:
+        assert each in text
+
+
+def test_what_is_alike_stays_in_one_table() -> None:
+    """Accuracies, then gates and time beside them, then all of the spikes in a table of their own;
+    without spikes there is one table."""
+    lines = printed(summary_table({"learners": EIGHT_OF_ONE_SEED}), 80)
+    headings = [line.split() for line in lines if line.lstrip().startswith("learner")]
+    assert [row[1] for row in headings] == ["A_last", "spikes"]
+    few = {"a_last": 0.5, "forgetting_max_last": 0.1, "mean_open_gates": 1.0, "seconds": 1.0}
+    text = printed(summary_table({"learners": dict.fromkeys(NAMES, few)}), 80)
+    assert sum("learner" in line for line in text) == 1
+
+
+def test_a_further_table_has_the_rows_that_say_something() -> None:
+    learners = EIGHT_OF_ONE_SEED | {"simplecil": {"a_last": 0.5}}
+    lines = printed(summary_table({"learners": learners}), 80)
+    assert [line.split()[0] for line in lines].count("simplecil") == 1
+    assert [line.split()[0] for line in lines].count("artsy_snn") == 2

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snn_artsy.api import COMPARED, STUDIED, Comparison, StudyResult
 from snn_artsy.checks import ConfigError, one_of, require, within
 from snn_artsy.commands import PROG, build_parsers
-from snn_artsy.config import MOST_SEEDS, RunConfig, check_threads
+from snn_artsy.config import DEVICES, MOST_SEEDS, RunConfig, check_threads
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, convert, keys_of
 from snn_artsy.config_sources import as_file, complete, layered, read_config
@@ -581,11 +581,16 @@ def _info(arguments: Namespace) -> int:
 def _predict(arguments: Namespace) -> int:
     from snn_artsy.data.given import GivenImages
     from snn_artsy.output import check_free, write_outputs
+    from snn_artsy.runs.kept import require_kept
 
     # Looked at before torch is loaded: a mistake costs no wait.
     directory = at_home(arguments.run)
     if not directory.exists():
         raise ConfigError("run", f'nothing at "{arguments.run}"; give a run directory or a pack')
+    if arguments.device is not None:
+        one_of("device", arguments.device, DEVICES)
+    if arguments.learner is not None:
+        require_kept(directory, arguments.learner)
     out = None if arguments.out is None else at_home(arguments.out)
     if out is not None:
         check_free(out, arguments.overwrite)

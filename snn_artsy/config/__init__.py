@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.config.contacts import ContactConfig
@@ -78,6 +78,8 @@ __all__ = [
     "TeacherConfig",
 ]
 
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES = get_args(Device)
 MAX_THREADS = 1024
 """More are a slip, and systems refuse to start them."""
 
@@ -155,7 +157,7 @@ class RunConfig:
     ranpac: RanPACConfig = field(default_factory=RanPACConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     seed: int = 1993
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: int | None = None
     learners: list[str] = field(default_factory=lambda: list(DEFAULT_LEARNERS))
     controls: bool = False

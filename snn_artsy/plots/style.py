@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 import textwrap
 import warnings
@@ -135,7 +136,8 @@ def look(*sheets: str | Path, width: str | float | None = None) -> Iterator[None
         width: As in `width_inches`; a bare number is in mm.
 
     Raises:
-        ConfigError: No such style sheet, or no such width.
+        ConfigError: No such style sheet, one with numbers that no figure can be drawn with, or no
+            such width.
     """
     inches = None if width is None else width_inches(str(width))
     before = matplotlib.rcParamsDefault["figure.figsize"][0]
@@ -144,6 +146,7 @@ def look(*sheets: str | Path, width: str | float | None = None) -> Iterator[None
         for sheet in sheets:
             with _nothing_ignored(sheet):
                 _use([sheet])
+            _check_numbers(sheet)
         own = float(matplotlib.rcParams["figure.figsize"][0])
     if inches is None and own != before:
         inches = width_inches(f"{own:f}in", "style")
@@ -169,6 +172,24 @@ def width_inches(text: str, key: str = "width") -> float:
         raise ConfigError(key, f"{text!r} is no width; give one such as 85mm, or {names}")
     require(30 <= mm <= 500, key, text, "use 30 to 500 mm")
     return mm / 25.4
+
+
+_TEXT = re.compile(r".*(font\.|font|label|title)size")
+_SIZE = re.compile(r"(?!agg\.|animation\.).*(size|width|pad|dpi)")
+
+
+def _check_numbers(sheet: str | Path) -> None:
+    """Refuse what matplotlib takes and then cannot draw, or draws as an empty or endless page."""
+    for key, value in matplotlib.rcParams.items():
+        usual = matplotlib.rcParamsDefault[key]
+        if value == usual or not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        low, most = int(bool(_TEXT.fullmatch(key))), 2400 if key.endswith("dpi") else 200
+        where = f'"{sheet}" sets {key} to {value:g}'
+        if not math.isfinite(value):
+            raise ConfigError("style", f"{where}, which is no number; correct it there")
+        if _SIZE.fullmatch(key) and not low <= value <= most:
+            raise ConfigError("style", f"{where}; use {low} to {most} there")
 
 
 @contextmanager

@@ -70,8 +70,9 @@ class Answers(JupyterMixin):
 
     def records(self) -> list[dict[str, Any]]:
         """One mapping of JSON's types an image: ``image``, ``class``, ``scores`` by class,
-        ``gates`` and ``gate_scores`` by task, ``spike_class`` (None where no neuron fired) and
-        ``spike_counts`` by class, ``vit_passes``; None for what the learner does not have."""
+        ``gates`` and ``gate_scores`` by task (from "1"), ``spike_class`` (None where no neuron
+        fired) and ``spike_counts`` by class, ``vit_passes``; None for what the learner does not
+        have."""
         return [self._record(i) for i in range(len(self))]
 
     def _record(self, i: int) -> dict[str, Any]:
@@ -79,7 +80,7 @@ class Answers(JupyterMixin):
             return None if values is None else dict(zip(names, map(_plain, values[i]), strict=True))
 
         n_tasks = 0 if self.gates is None else self.gates.shape[1]
-        tasks = [str(t) for t in range(n_tasks)]
+        tasks = [str(t + 1) for t in range(n_tasks)]
         spike_class = None
         if self.spike_predicted is not None and self.spike_predicted[i] >= 0:
             spike_class = self.class_names[self.spike_predicted[i]]
@@ -108,14 +109,14 @@ class Answers(JupyterMixin):
         for i, name in enumerate(self.images):
             cells = [name, self.classes[i], f"{self.scores[i, self.predicted[i]]:.3f}"]
             if self.gates is not None:
-                cells.append(", ".join(map(str, np.flatnonzero(self.gates[i]))) or "none")
+                cells.append(", ".join(map(str, np.flatnonzero(self.gates[i]) + 1)) or "none")
             if self.spike_predicted is not None:
                 label = self.spike_predicted[i]
                 cells.append(self.class_names[label] if label >= 0 else "no spikes")
             if self.spike_counts is not None:
                 cells.append(str(self.spike_counts[i].sum()))
             table.add_row(*cells, f"{self.vit_passes[i]:.1f}")
-        table.caption = "Tasks count from 0. ViT: passes of the transformer."
+        table.caption = "Tasks count from 1. ViT: passes of the transformer."
         table.caption_justify = "left"
         return table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +69,19 @@ def run_learner(
                 learner.after_epoch = lambda begun=begun: checkpointer.learnt(
                     learner, elapsed(), elapsed() - begun, None
                 )
-            require_finite(f"{name}, task {step}", {"its features": task.train.features})
-            with _finite(learner, f"{name}, task {step}"):
+            require_finite(f"{name}, task {step + 1}", {"its features": task.train.features})
+            with _finite(learner, f"{name}, task {step + 1}"):
                 learner.learn(task)
             learning = elapsed() - begun
             if config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
             samples = join([test for _, test in features.tasks[: step + 1]])
             last = step == len(features.tasks) - 1
-            with _finite(learner, f"{name}, task {step}"):
+            with _finite(learner, f"{name}, task {step + 1}"):
                 answers = evaluate(
-                    learner,
-                    samples,
-                    stream.task_of_label,
-                    last,
-                    stream.class_of_label,
-                    clock,
-                    config.record.scores,
+                    learner, samples, stream.task_of_label, last, stream.class_of_label, clock
                 )
+            steps.append(answers)
             if recorder is not None:
                 recorder.evaluation(
                     name,
@@ -100,9 +94,6 @@ def run_learner(
                     spike_predicted=answers.spike_predicted,
                     scores=answers.scores,
                 )
-            # of every step they would grow with samples, classes and tasks
-            answers = replace(answers, scores=None)
-            steps.append(answers)
             if log is not None:
                 log.step(name, steps, stream.task_of_label, elapsed())
             if checkpointer is not None:

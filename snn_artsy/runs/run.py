@@ -286,8 +286,8 @@ def _carry_out(
             say(
                 console,
                 f"{name}: no silent synapse converted in {len(tasks)} of {len(features.tasks)} "
-                f"tasks ({', '.join(map(str, tasks))}), so that spikes alone cannot tell their "
-                "classes; it takes more training images, or more epochs (snn.plasticity.epochs)",
+                f"tasks ({', '.join(str(t + 1) for t in tasks)}), so that spikes alone cannot tell "
+                "their classes; it takes more training images or epochs (snn.plasticity.epochs)",
             )
         if reason := measures.get("reference_engine"):
             say(

@@ -29,6 +29,7 @@ from snn_artsy.evaluation.statistics import seeds_mean, spread
 from snn_artsy.export.measures import csv_text
 from snn_artsy.output import write_outputs
 from snn_artsy.printing import quoted, say
+from snn_artsy.registry import LEARNERS
 from snn_artsy.runs.begun import going_on, locked
 from snn_artsy.runs.cells import Cell, cell_file, read_cell
 from snn_artsy.runs.compare import (
@@ -48,6 +49,22 @@ KEYS = ("hypothesis", "vary", "settings", "measure", "seeds")
 MEASURES = ("forgetting_spikes_only", "a_last_spikes_only", "converted_share",
             "forgetting_max_last", "a_last")  # fmt: skip
 """Measured unless others are asked for: those of them that the learner has."""
+_NAMES = """
+    a_auc a_avg a_avg_spikes_only a_last a_last_new_spikes_only a_last_old_spikes_only
+    a_last_spikes_only all_silent_share answers_changed_share backward_transfer converted_share
+    domain_identified domain_opened domain_predicted dt_ms forgetting_first_last forgetting_max_last
+    forgetting_spikes_only functional_share gate_identification gate_informedness gate_open_share
+    gate_precision gate_recall gates_uninformative inference_ms_per_image joint_gradient joint_l2
+    kept_samples max_rate_hz mean_open_gates n_born_silent n_consolidated n_contacts n_functional
+    n_silent n_steps no_decision_share oracle_gate_accuracy oracle_task_accuracy parameters ridge
+    seconds seconds_learning simulated_ms spikes_per_image stored_bytes stored_parameters
+    subnetwork_norm_share synaptic_operations_per_image task_identification temperature test_steps
+    til_a_avg til_a_last timing_contacts_changed timing_index timing_index_equal_density
+    timing_index_equal_parameters vit_passes_per_image
+"""
+OF_THE_PACKAGE = frozenset(_NAMES.split())
+"""Every number that some learner of the package has in a run's summary, those of single data sets
+(``a_last:NAME``) aside."""
 FORMATS = ("png", "pdf", "svg")
 _FILES = ("study.json", "study.csv", "study.md", *(f"study.{kind}" for kind in FORMATS))
 
@@ -136,6 +153,11 @@ def planned(
             )  # fmt: skip
     measures = convert(list[str], given.get("measure", []), "measure")
     require(len(set(measures)) == len(measures), "measure", measures, "name each once")
+    if not any(LEARNERS.origin(setting.learner) for setting in settings.values()):
+        for measure in measures:  # learners of one's own may have any others
+            if measure not in OF_THE_PACKAGE and ":" not in measure:
+                error = unknown_key(measure, "", OF_THE_PACKAGE)
+                raise ConfigError("measure", f"is what no learner has ({error.reason})", measure)
     seeds = convert(int, given.get("seeds", Study.seeds), "seeds")
     within("seeds", seeds, 1, MOST_SEEDS)
     hypothesis = given.get("hypothesis")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.checks import ConfigError, in_short, named, one_of, require_finite
-from snn_artsy.config import RunConfig, check_threads
+from snn_artsy.config import DEVICES, RunConfig, check_threads
 from snn_artsy.config_builder import build
 from snn_artsy.files import at_home
 from snn_artsy.learners import Setting
@@ -32,6 +32,7 @@ from snn_artsy.runs.directory import SUMMARY_FILE
 from snn_artsy.runs.facts import Facts, config_differences, differences, plain
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found
+from snn_artsy.runs.kept import not_kept
 from snn_artsy.runs.unpack import unpack
 from snn_artsy.yaml_file import read_mapping
 
@@ -119,12 +120,7 @@ class TrainedRun(Mapping[str, Answering]):
     def _loaded(self, name: str) -> Answering:
         file = state_path(self.directory, name)
         if name not in self or not file.is_file():
-            known = ", ".join(self) or "none"
-            raise ConfigError(
-                "run",
-                f'no trained {name} at "{self.directory}"; it has {known}: choose one of these, or '
-                f"run `snn-artsy run` with {name} among its learners",
-            )
+            raise not_kept(self.directory, name, self)
         try:
             state, header = checkpoint.read_tensors(file)
         except RecordingError as error:
@@ -210,7 +206,7 @@ def load_trained(
         backbone = replace(config.backbone, checkpoint=str(weights or own))
         config = replace(config, backbone=backbone)
     device = config.device if device is None else device
-    one_of("device", device, ("auto", "cpu", "cuda"))
+    one_of("device", device, DEVICES)
     facts, summary = _summarised(directory / SUMMARY_FILE)
     with named("threads", "run"):
         check_threads(facts.threads)

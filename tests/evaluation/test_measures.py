@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from snn_artsy.evaluation.measures import StepAnswers, measure, measure_domains
-from snn_artsy.evaluation.metrics import within_task
 
 TASK_OF_LABEL = np.array([0, 0, 1, 1])
 
 
 def answers(labels: list[int], scores: list[list[float]]) -> StepAnswers:
     table = np.array(scores, dtype=np.float32)
-    return StepAnswers(np.array(labels), table.argmax(1), within_task(table, labels, TASK_OF_LABEL))
+    return StepAnswers(np.array(labels), table.argmax(1), table)
 
 
 def test_task_incremental_accuracy_after_each_step() -> None:
@@ -36,7 +35,7 @@ def test_task_incremental_accuracy_after_each_step() -> None:
     assert found["a_t"].tolist() == [0.75, 0.25]
     assert found["a_last"] == 0.25
     # with one more sample wrong within its task, the mean over steps differs from the last
-    second.within_task[3] = 2
+    second.scores[3] = [0.0, 0.1, 0.8, 0.2]
     found = measure([first, second], TASK_OF_LABEL)
     assert found["til_a_t"].tolist() == [0.75, 0.5]
     assert found["til_a_avg"] == 0.625
@@ -48,7 +47,7 @@ def test_every_measure_by_hand() -> None:
     first = StepAnswers(
         labels=np.array([0, 0, 1, 1]),
         predicted=np.array([0, 0, 1, 0]),  # 3 of 4
-        within_task=np.array([0, 0, 1, 0]),
+        scores=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], dtype=np.float32),
         spike_predicted=np.array([0, 1, 1, -1]),  # 2 of 4
     )
     scores = np.array(
@@ -68,7 +67,7 @@ def test_every_measure_by_hand() -> None:
     last = StepAnswers(
         labels=np.array([0, 0, 1, 1, 2, 2, 3, 3]),
         predicted=scores.argmax(1),
-        within_task=within_task(scores, [0, 0, 1, 1, 2, 2, 3, 3], TASK_OF_LABEL),
+        scores=scores,
         gates=gates,
         gate_scores=np.where(gates, 1.0, [[-1.0, -2.0]]).astype(np.float32),
         spike_predicted=np.array([0, 0, 1, -1, -1, -1, 3, 0]),
@@ -149,7 +148,7 @@ def test_measures_of_domains_by_hand() -> None:
     last = StepAnswers(
         labels=np.array([0, 0, 0, 1, 1, 2]),
         predicted=np.array([0, 2, 1, 1, 2, 0]),
-        within_task=np.array([0, 0, 0, 1, 1, 2]),
+        scores=np.zeros((6, 3), dtype=np.float32),
     )
     found = measure_domains(last, np.arange(3), ["signs", "hands", "signs"])
     assert found == {

@@ -149,7 +149,7 @@ def test_every_learner_is_tried() -> None:
 
 @pytest.mark.parametrize("name", [name for name, values in DIVERGES.items() if values])
 def test_a_learner_that_diverges_is_named_with_its_task(name: str) -> None:
-    with pytest.raises(NotFinite, match=f"^{name}, task 0: "):
+    with pytest.raises(NotFinite, match=f"^{name}, task 1: "):
         quietly(name, replace(SMALL, **DIVERGES[name]), FromTasks())
 
 
@@ -157,7 +157,7 @@ def test_a_learner_that_diverges_is_named_with_its_task(name: str) -> None:
 def test_features_that_are_nan_end_every_learner(name: str) -> None:
     """As if they had come through every earlier check, in the second task."""
     assert np.isfinite(quietly(name, SMALL, FromTasks())["a_last"])
-    with pytest.raises(NotFinite, match=f"^{name}, task 1: "):
+    with pytest.raises(NotFinite, match=f"^{name}, task 2: "):
         quietly(name, SMALL, FromTasks(np.nan))
 
 
@@ -183,7 +183,7 @@ def test_the_other_learners_of_a_run_go_on(config: RunConfig, tmp_path: Path) ->
     summary = execute(replace(config, out=str(tmp_path / "run"))).summary
     assert list(summary["learners"]) == ["simplecil", "finetune_linear"]
     assert list(summary["failed"]) == ["aper_adapter"]
-    assert summary["failed"]["aper_adapter"].startswith("aper_adapter, task 0: ")
+    assert summary["failed"]["aper_adapter"].startswith("aper_adapter, task 1: ")
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
     assert not (tmp_path / "run" / "state" / "aper_adapter.safetensors").exists()
     with open_run(tmp_path / "run") as run:
@@ -216,7 +216,7 @@ def test_exit_code_1_and_a_line_that_says_so(
         cli.main(words.split())
     assert end.value.code == 1
     out = capsys.readouterr().out
-    assert "failed: ease, task 0: " in out
+    assert "failed: ease, task 1: " in out
     assert "simplecil" in out
 
 
@@ -233,7 +233,7 @@ def test_a_state_in_the_middle_of_a_task_is_not_written(
         replace(config, learners=["artsy_snn", "simplecil"], out=str(tmp_path / "run"))
     ).summary
     assert summary["failed"] == {
-        "artsy_snn": "artsy_snn, task 0: checkpoint of artsy_snn: 1 of 1 numbers in counters.epoch "
+        "artsy_snn": "artsy_snn, task 1: checkpoint of artsy_snn: 1 of 1 numbers in counters.epoch "
         "are NaN or infinite"
     }
     assert list(summary["learners"]) == ["simplecil"]
@@ -254,7 +254,7 @@ def test_a_rule_that_diverges_is_named_with_its_learner(
     ).summary
     assert list(summary["learners"]) == ["simplecil"]
     assert summary["failed"]["artsy_snn"].startswith(
-        "artsy_snn, task 0: rule: the change by GatedSTDP: expected numbers from -1e+09 to 1e+09"
+        "artsy_snn, task 1: rule: the change by GatedSTDP: expected numbers from -1e+09 to 1e+09"
     )
 
 

@@ -301,10 +301,10 @@ def test_a_late_class_with_two_images_in_a_run_that_is_resumed(tmp_path: Path) -
     config = replace(config, data=replace(config.data, class_order=[0, 1, 2], order_seed=None))
     console = Console(record=True, file=StringIO(), width=80)
     whole = execute(config, console).summary["learners"]["artsy_snn"]
-    # task 0: features are centred on the first task, here on its only class
+    # task 1: features are centred on the first task, here on its only class
     assert whole["unconverted_tasks"] == [0, 2]
     text = console.export_text()
-    assert "artsy_snn: no silent synapse converted in 2 of 3 tasks (0, 2), so that" in text
+    assert "artsy_snn: no silent synapse converted in 2 of 3 tasks (1, 3), so that" in text
     with open_run(tmp_path / "a") as run:
         assert run.summary("artsy_snn")["unconverted_tasks"].tolist() == [0.0, 2.0]
 
@@ -346,7 +346,7 @@ def test_spikes_alone_that_mean_nothing_are_named(tmp_path: Path) -> None:
     measures = execute(config, console).summary["learners"]["artsy_snn"]
     assert measures["converted_share"] == 0.0 == measures["a_last_spikes_only"]
     assert measures["unconverted_tasks"] == [0, 1]
-    assert "no silent synapse converted in 2 of 2 tasks (0, 1)" in console.export_text()
+    assert "no silent synapse converted in 2 of 2 tasks (1, 2)" in console.export_text()
 
 
 @pytest.mark.parametrize("n", [0, 1])

@@ -103,6 +103,35 @@ def test_lines_of_a_style_sheet_that_do_nothing_are_refused(
     assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("font.size: nan", "font.size to nan, which is no number"),
+        ("font.size: 1e6", "font.size to 1e+06; use 1 to 200 there"),
+        ("font.size: 0", "font.size to 0; use 1 to 200 there"),
+        ("legend.fontsize: -3", "legend.fontsize to -3; use 1 to 200 there"),
+        ("lines.linewidth: inf", "lines.linewidth to inf, which is no number"),
+        ("lines.linewidth: -1", "lines.linewidth to -1; use 0 to 200 there"),
+        ("axes.labelpad: nan", "axes.labelpad to nan, which is no number"),
+        ("savefig.dpi: 1e9", "savefig.dpi to 1e+09; use 0 to 2400 there"),
+    ],
+)
+def test_numbers_of_a_style_sheet_that_no_figure_can_have_are_refused(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    sheet = tmp_path / "wrong.mplstyle"
+    sheet.write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"^style: ") as raised, plots.look(sheet):
+        pytest.fail("drawn")
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["ggplot", "seaborn-v0_8-poster", "fivethirtyeight", "bmh"])
+def test_style_sheets_of_matplotlib_are_taken(name: str) -> None:
+    with plots.look(name):
+        pass
+
+
 def test_a_style_sheet_without_colours_keeps_ours(run: Run, tmp_path: Path) -> None:
     sheet = tmp_path / "mine.mplstyle"
     sheet.write_text("axes.prop_cycle: cycler('linestyle', ['-', '--'])\n")

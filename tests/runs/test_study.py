@@ -258,10 +258,22 @@ def test_a_folded_hypothesis_is_one_line() -> None:
     assert found.hypothesis == "More images, better answers."
 
 
-def test_an_unknown_measure_costs_one_cell(tmp_path: Path) -> None:
+def test_an_unknown_measure_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, out = tmp_path / "study.yaml", tmp_path / "out"
     file.write_text(STUDY)
     assert command(file, "--out", out, "--measure", "a_lst") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "measure: 'a_lst' is what no learner has (unknown key; did you mean a_last?)" in error
+    assert not out.exists()
+
+
+def test_a_measure_that_the_learner_has_not_costs_one_cell(tmp_path: Path) -> None:
+    file, out = tmp_path / "study.yaml", tmp_path / "out"
+    file.write_text(STUDY)
+    assert command(file, "--out", out, "--measure", "gate_recall") == 2
     assert len(list(out.rglob("*.safetensors"))) == 1
     with pytest.raises(ConfigError, match=r"vary: 'x' is not key=value"):
         read_grid("x", "vary")

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import socket
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 import snn_artsy as sa
 from snn_artsy import cli
@@ -30,8 +32,11 @@ from snn_artsy.learners.base import Batch, Learner, Prediction, Task
 from snn_artsy.registry import LEARNERS
 from snn_artsy.runs import answers as answers_module
 from snn_artsy.runs import trained as trained_module
+from snn_artsy.runs.kept import require_kept
+from snn_artsy.runs.measure_log import scalars
 from snn_artsy.runs.pack import pack
 from snn_artsy.runs.run import execute
+from snn_artsy.runs.study import OF_THE_PACKAGE
 from snn_artsy.runs.trained import TrainedRun, load_trained
 
 SMALL = {
@@ -209,6 +214,13 @@ def test_many_images_are_seen_a_few_at_a_time(head: Path, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(parts.predicted, whole.predicted)
 
 
+def test_every_measure_is_known_to_studies(run: TrainedRun) -> None:
+    """A study refuses others before it runs anything."""
+    learners = json.loads((run.directory / "summary.json").read_text())["learners"]
+    for name, measures in learners.items():
+        assert scalars(measures).keys() <= OF_THE_PACKAGE, name
+
+
 def test_records_and_their_table(head: Path) -> None:
     run = load_trained(head)
     names = {str(number) for number in range(4)}
@@ -223,6 +235,7 @@ def test_records_and_their_table(head: Path) -> None:
             gated = name != "simplecil"
             assert (record["gates"] is not None) == (record["gate_scores"] is not None) == gated
             assert not gated or {type(v) for v in record["gates"].values()} == {bool}
+            assert not gated or [*record["gates"]] == [*record["gate_scores"]] == ["1", "2"]
             assert (record["spike_counts"] is not None) == (name == "artsy_snn")
         shown = answers._repr_mimebundle_([], [])["text/plain"]
         assert "image 1" in shown and ("open gates" in shown) == gated
@@ -356,8 +369,8 @@ def test_predict(
 
 
 def test_a_mistake_costs_no_wait(
-    head: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    head: Path, packed: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     whole = pictures[0].read_bytes()
     text, cut, empty = (tmp_path / name for name in ("text.png", "cut.png", "empty.jpg"))
@@ -379,11 +392,39 @@ def test_a_mistake_costs_no_wait(
         ([], "run: none given"),
         ([tmp_path / "no", pictures[0]], "run: nothing at"),
         ([head, pictures[0], "--learner", "eas"], "no trained eas"),
+        ([packed, pictures[0], "--learner", "eas"], "no trained eas"),
         ([head, pictures[0], "--device", "tpu"], "device: "),
     ):
-        assert call("predict", *words) == 2
+        # torch, which takes seconds, is loaded with this
+        with monkeypatch.context() as patch:
+            patch.setattr(trained_module, "load_trained", lambda *_: pytest.fail("loaded"))
+            assert call("predict", *words) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_open_gates_are_named_by_tasks_from_1(head: Path) -> None:
+    """As figures name them; the second gate alone is open."""
+    run = load_trained(head)
+    answers = run["artsy_ann"].predict(np.zeros((1, 8, 8), np.uint8))
+    answers = replace(answers, gates=np.array([[False, True]]))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(answers)
+    row = next(line for line in console.export_text().splitlines() if "image 0" in line)
+    assert row.split()[-2] == "2"
+    assert answers.records()[0]["gates"] == {"1": False, "2": True}
+
+
+def test_a_learner_of_a_run_is_known_without_torch(
+    head: Path, packed: Path, tmp_path: Path
+) -> None:
+    for run in (head, packed):
+        require_kept(run, "artsy_snn")
+        with pytest.raises(ConfigError, match=r"no trained ease at .* has artsy_ann, artsy_snn, s"):
+            require_kept(run, "ease")
+    require_kept(tmp_path, "ease")  # no run at all is another's to say
+    code = "import sys, snn_artsy.runs.kept; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_read_is_never_written_over(

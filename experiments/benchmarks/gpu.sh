@@ -43,7 +43,7 @@ run() { # SCRIPT OPTIONS...
 
 # failed tests are part of the result, and keep nothing else from being measured
 mapfile -t tests < <(grep -rl --include='test_*.py' cuda tests)
-run -m pytest -q -k cuda --junitxml "$parts/tests.xml" "${tests[@]}" || ! $dry
+run -m pytest -q -k cuda --junitxml "$parts/tests.xml" "${tests[@]}" || { if $dry; then exit 1; fi; }
 run experiments/benchmarks/stdp_throughput.py --device "$device" "${stdp[@]}" --json "$parts/stdp.json"
 run experiments/benchmarks/gpu_measures.py --device "$device" "${measures[@]}" \
     --tests "$parts/tests.xml" --stdp "$parts/stdp.json" --json "$out"

@@ -159,7 +159,7 @@ class GatedSTDP:
             return dw, self._joined(total, weight, age, base)
         private, age = w.ndim == 3, self._parts(traces)[2]
         f, reference, traces = self.factors(traces, signals, dt_ms, private)
-        up, down = self.base.dependence().of(w)
+        up, down = self.base._dependence.of(w)
         loss = outer(f.loss_post, f.loss_pre, private) * down
         if self.gating.insertion == "bernoulli":
             near = (age < self.gating.window_ms).to(w.dtype)
@@ -207,7 +207,7 @@ class GatedSTDP:
         total, weight = self._average(
             total, weight, f.gain_pre.mean((0, 1)), dt_ms * n_steps * n_batch
         )
-        up, down = self.base.dependence().of(w)
+        up, down = self.base._dependence.of(w)
         f = Factors(*(factor.flatten(0, 1) for factor in f))
         loss = f.loss_post.T @ f.loss_pre
         if self.gating.insertion == "bernoulli":

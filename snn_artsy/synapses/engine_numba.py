@@ -81,7 +81,7 @@ def _only_spikes_count(circuit: Circuit) -> bool:
 
 def _terms(circuit: Circuit) -> Any:
     base = _base(circuit.rule)
-    return base._terms() if base is not None and base.is_data else None
+    return base._terms if base is not None and base.is_data else None
 
 
 # --- two calls ------------------------------------------------------------------------------------

@@ -4,8 +4,6 @@ Runs the protocol over 180 s and 10 s of simulated time (about a quarter of a mi
 weights of both rules are where those of its 300 s and 50 s are.
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
 
@@ -17,18 +15,15 @@ from snn_artsy.protocols.bimodal_weights import (
     share_at_bounds,
     simulate,
 )
-from snn_artsy.rules import PairSTDP
 
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
-        # What a rule is given and says of itself in each of 190,000 steps; looking at it every time
-        # would take most of the time.
+        # What a rule is given in each of 190,000 steps; looking at it every time would take most of
+        # the time.
         patch.setattr("snn_artsy.rules.base.check_signals", lambda *_, **__: None)
         patch.setattr("snn_artsy.rules.base.check_traces", lambda *_, **__: None)
-        for name in ("terms", "dependence"):
-            patch.setattr(PairSTDP, name, cache(getattr(PairSTDP, name)))
         return bimodal_weights(Session(seed=1993), Parameters(duration_s=180, control_s=10))
 
 

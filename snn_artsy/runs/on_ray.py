@@ -4,8 +4,10 @@ process over, replaces signal handlers (SIGTERM then ends in SIGABRT) and prints
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,7 +15,10 @@ from typing import Any
 from snn_artsy.checks import ConfigError
 
 START = """start one with a token, and give every node and this command the same one:
-export RAY_AUTH_MODE=token; ray get-auth-token --generate; ray start --head"""
+export RAY_AUTH_MODE=token RAY_worker_niceness=0; ray get-auth-token --generate; ray start --head"""
+
+PATIENCE = 30.0
+"""How long a cluster's head may be out of reach (s): Ray itself waits for it without end."""
 
 
 def hand_on(
@@ -29,19 +34,29 @@ def hand_on(
     another one, at most ``retries`` times; nothing is told of it then.
 
     Raises:
-        ConfigError: The cluster cannot be reached, or lets everybody in.
+        ConfigError: The cluster cannot be reached, now or later, or lets everybody in.
     """
     import ray
 
-    _connect(ray, resources["address"])
+    head = _connect(ray, resources["address"])
     remote = ray.remote(
         num_cpus=resources["cpus_per_run"],
         num_gpus=resources["gpus_per_run"],
         max_retries=retries,
     )(function)
     waiting = {remote.remote(*call, given): name for name, given in work.items()}
+    heard = time.monotonic()
     while waiting:
         done, _ = ray.wait(list(waiting), timeout=1.0)
+        if done or _reached(head):
+            heard = time.monotonic()
+        elif time.monotonic() - heard > PATIENCE:
+            raise ConfigError(
+                "address",
+                f"the head of the Ray cluster at {head} does not answer any more, "
+                f"{len(waiting)} of {len(work)} pieces of work are not done; start the cluster "
+                "again and give the same command, which goes on",
+            )
         for reference in done:
             name = waiting.pop(reference)
             with suppress(ray.exceptions.RayError):
@@ -49,7 +64,18 @@ def hand_on(
     ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def _reached(address: str) -> bool:
+    """Whether anybody listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
+            return True
+    except OSError:
+        return False
+
+
+def _connect(ray: Any, address: str) -> str:
+    """Where the head of the cluster listens, HOST:PORT."""
     # What a worker imports must be this very package, installed or not.
     environment = {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
     try:
@@ -63,12 +89,14 @@ def _connect(ray: Any, address: str) -> None:
         raise ConfigError(
             "address", f"no Ray cluster at {address!r} that lets us in ({error}); {START}"
         ) from error
-    if _lets_everybody_in(context.address_info["gcs_address"]):
+    head = str(context.address_info["gcs_address"])
+    if _lets_everybody_in(head):
         raise ConfigError(
             "address",
             f"the Ray cluster at {address!r} asks for no token, so everybody who reaches "
             f"it can run code on its nodes; {START}",
         )
+    return head
 
 
 def _lets_everybody_in(address: str) -> bool:

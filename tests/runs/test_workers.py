@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from processes import marked, marked_environment
 from rich.console import Console
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.runs import workers
+from snn_artsy.runs import on_ray, workers
 from snn_artsy.runs.workers import HERE, RETRIES, Resources, WorkOutcome, carry_out
 
 QUIET = Console(quiet=True)
@@ -165,6 +166,41 @@ def test_ray_is_needed_for_a_cluster_only(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # --- on a cluster ---------------------------------------------------------------------------------
+
+
+def test_a_head_that_is_gone_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself waits without end for what a dead head's workers will never say."""
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+
+        class Ray:
+            """The head dies with the first piece of work done, and the rest is never heard of."""
+
+            exceptions = SimpleNamespace(RayError=RuntimeError)
+            heard = 0
+
+            def remote(self, **options: Any) -> Any:
+                return lambda function: SimpleNamespace(remote=lambda *given: given[-1])
+
+            def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+                self.heard += 1
+                if self.heard < 3:  # nothing yet, of a head that lives
+                    return [], references
+                head.close()
+                return (references[:1], references[1:]) if self.heard == 3 else ([], references)
+
+            def get(self, reference: Any) -> Any:
+                return reference
+
+        told: dict[str, Any] = {}
+        monkeypatch.setitem(sys.modules, "ray", Ray())
+        monkeypatch.setattr(on_ray, "PATIENCE", 0.0)
+        monkeypatch.setattr(on_ray, "_connect", lambda ray, given: given)
+        resources = {"address": address, "cpus_per_run": 1, "gpus_per_run": 0}
+        with pytest.raises(ConfigError, match="does not answer any more, 2 of 3 pieces"):
+            on_ray.hand_on(halved, (), {"a": 1, "b": 2, "c": 3}, resources, 3, told.__setitem__)
+        assert told == {"a": 1}
+
 
 SMALL = ["--learners", "simplecil,joint", "--data.train_per_class", "8"]
 

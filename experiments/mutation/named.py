@@ -56,16 +56,16 @@ MUTANTS = (
     Mutant(
         "an honest evaluation is given the true task",
         "runs/evaluate.py",
-        "    prediction = predict(learner, samples)\n",
-        "    prediction = predict(learner, replace(samples, true_task="
-        "torch.from_numpy(task_of_label)[samples.labels]))\n",
+        "in _in_parts(learner, samples):",
+        "in _in_parts(learner, replace(samples, true_task="
+        "torch.from_numpy(task_of_label)[samples.labels])):",
         EVALUATE,
     ),
     Mutant(
         "the oracle-gate measure goes without the oracle",
         "runs/evaluate.py",
-        "predict(learner, replace(samples, true_task=task)).scores",
-        "predict(learner, samples).scores",
+        "_in_parts(learner, replace(samples, true_task=task))",
+        "_in_parts(learner, samples)",
         EVALUATE,
     ),
     Mutant(

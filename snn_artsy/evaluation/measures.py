@@ -19,7 +19,7 @@ class StepAnswers:
     Args:
         labels, predicted: int64 [n]. Domain-incremental: of the labels that stand for the predicted
             class, the one of the sample's own task.
-        scores: Class scores [n, C].
+        within_task: Of the labels of the sample's own task the one with the largest score, [n].
         gates: m, bool [n, N], and calibrated gate scores [n, N]; None without gates.
         spike_predicted: Class decided from spikes alone, -1 where nothing fired, [n]; None if none.
         oracle_gate_predicted: Class predicted with m_t := 1[t = true task], [n]; None without
@@ -31,12 +31,14 @@ class StepAnswers:
         shut_predicted: Class predicted with all gates shut, [n]; None without.
         chosen: The label with the largest score, [n], where ``predicted`` can be another one that
             stands for the same class; None: it is not.
+        scores: Class scores [n, C]; None: not kept, since those of all steps grow with samples,
+            classes and tasks.
         seconds: Wall time of these answers; NaN: not measured.
     """
 
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    within_task: NDArray[np.int64]
     gates: NDArray[np.bool_] | None = None
     gate_scores: NDArray[np.float32] | None = None
     spike_predicted: NDArray[np.int64] | None = None
@@ -46,6 +48,7 @@ class StepAnswers:
     added_norm: NDArray[np.float32] | None = None
     shut_predicted: NDArray[np.int64] | None = None
     chosen: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
     seconds: float = float("nan")
 
     @property
@@ -69,7 +72,7 @@ def measure(steps: list[StepAnswers], task_of_label: NDArray[np.int64]) -> dict[
     a_last = metrics.a_last(acc, counts)
     interval = metrics.wilson_interval(round(a_last * len(last.labels)), len(last.labels))
     # task-incremental: the task of each sample is given, its other classes are ruled out
-    til = [metrics.oracle_task_accuracy(s.scores, s.labels, task_of_label) for s in steps]
+    til = [metrics.accuracy(s.within_task, s.labels) for s in steps]
     measures: dict[str, Any] = {
         "a_last": a_last,
         "a_avg": metrics.a_avg(acc, counts),

@@ -162,12 +162,20 @@ def oracle_task_accuracy(scores: ArrayLike, labels: ArrayLike, task_of_label: Ar
         labels: True labels [n].
         task_of_label: Task of each label, [C].
     """
+    return accuracy(within_task(scores, labels, task_of_label), labels)
+
+
+def within_task(
+    scores: ArrayLike, labels: ArrayLike, task_of_label: ArrayLike
+) -> NDArray[np.int64]:
+    """Prediction restricted to the classes of the sample's true task, [n]; arguments as of
+    `oracle_task_accuracy`."""
     scores, labels = _same_length(scores, labels)
     task_of_label = np.asarray(task_of_label)
     if labels.max() >= scores.shape[1]:
         raise ValueError(f"label {labels.max()} has no column in scores {scores.shape}")
     possible = task_of_label[None, : scores.shape[1]] == task_of_label[labels][:, None]
-    return accuracy(np.where(possible, scores, -np.inf).argmax(axis=1), labels)
+    return np.where(possible, scores, -np.inf).argmax(axis=1).astype(np.int64)
 
 
 def gate_identification(gate_scores: ArrayLike, true_task: ArrayLike) -> float:

@@ -118,13 +118,32 @@ class GatedPrototypes:
         if not self.gained:
             return cosine_scores(h0, self.base)
         z = with_h0 * h0 + (gained * gates[:, :, None]).sum(1)
+        patterns, inverse = gates.unique(dim=0, return_inverse=True)
+        if len(patterns) > len(self.gained) + 1:
+            return self._of_many_patterns(_unit(z), gates, with_h0)
         table = torch.stack(self.gained)
         scores = h0.new_empty(len(h0), len(self.base))
-        patterns, inverse = gates.unique(dim=0, return_inverse=True)
         for k, pattern in enumerate(patterns):
             rows = inverse == k
             scores[rows] = cosine_scores(z[rows], with_h0 * self.base + table[pattern].sum(0))
         return scores
+
+    def _of_many_patterns(self, unit: Tensor, gates: Tensor, with_h0: bool) -> Tensor:
+        """Cosine scores of z / |z| [B, D] with p_c(m), which is linear in m, as are their products,
+        while |p_c(m)|^2 is quadratic in it: a prototype for each pattern and class need not be made
+        ([B, C]; with twenty gates nearly each sample has a pattern of its own)."""
+        assert self.base is not None
+        parts = [self.base, *self.gained]
+        opened = torch.cat([gates.new_full((len(gates), 1), with_h0), gates], dim=1)
+        products = unit.new_zeros(len(unit), len(self.base))
+        for part, own in zip(parts, opened.T, strict=True):
+            products[own] += unit[own] @ part.T
+        table = torch.stack(parts, dim=1).double()
+        gram = (table @ table.mT).flatten(1)  # [C, (1 + N)^2]; sums of it cancel, hence float64
+        m = opened.double()
+        square = (m[:, :, None] * m[:, None, :]).flatten(1) @ gram.T
+        norm = square.clamp_min(0).sqrt().to(unit.dtype)
+        return products / norm.clamp_min(1e-12).masked_fill(norm.isinf(), torch.nan)
 
     def effect(self, h0: Tensor, gates: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:
         """What open gates do: ``|sum_t m_t h_t| / |h_0|`` and the class that would be predicted

@@ -21,11 +21,17 @@ def balanced_threshold(good: Tensor, bad: Tensor) -> float:
     """
     values = torch.cat([good, bad]).double().unique()
     candidates = torch.cat([(values[1:] + values[:-1]) / 2, values[-1:]])
-    opens_good = (good.double()[:, None] > candidates).double().mean(0)
-    opens_bad = (bad.double()[:, None] > candidates).double().mean(0)
-    balanced = opens_good - opens_bad
+    balanced = _share_above(good, candidates) - _share_above(bad, candidates)
     best = torch.nonzero(balanced == balanced.max())[-1, 0]
     return float(candidates[best])
+
+
+def _share_above(scores: Tensor, candidates: Tensor) -> Tensor:
+    """Share of scores [n] above each of some thresholds [k], float64. Sorted: a comparison of each
+    score with each threshold would take 3 GB where a thousand classes are replayed."""
+    ordered = scores.double().sort().values
+    below = torch.searchsorted(ordered, candidates, right=True)
+    return (len(ordered) - below).double() / len(ordered)
 
 
 def quantile_threshold(good: Tensor, quantile: float) -> float:

@@ -32,7 +32,7 @@ from snn_artsy.runs.directory import CHECKPOINT_FILE
 from snn_artsy.runs.facts import Facts
 
 FORMAT = "snn-artsy-checkpoint"
-VERSION = 2
+VERSION = 3
 FOLDER, _FILE = CHECKPOINT_FILE.split("/")
 _SETTLED = "settled.safetensors"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,14 @@ def run_learner(
             last = step == len(features.tasks) - 1
             with _finite(learner, f"{name}, task {step + 1}"):
                 answers = evaluate(
-                    learner, samples, stream.task_of_label, last, stream.class_of_label, clock
+                    learner,
+                    samples,
+                    stream.task_of_label,
+                    last,
+                    stream.class_of_label,
+                    clock,
+                    config.record.scores,
                 )
-            steps.append(answers)
             if recorder is not None:
                 recorder.evaluation(
                     name,
@@ -94,6 +100,9 @@ def run_learner(
                     spike_predicted=answers.spike_predicted,
                     scores=answers.scores,
                 )
+            # of every step they would grow with samples, classes and tasks
+            answers = replace(answers, scores=None)
+            steps.append(answers)
             if log is not None:
                 log.step(name, steps, stream.task_of_label, elapsed())
             if checkpointer is not None:

@@ -59,7 +59,7 @@ class MeasureLog:
         seconds: float,
     ) -> None:
         """The last of ``steps`` has been answered, ``seconds`` after the learner started."""
-        known = task_of_label[: steps[-1].scores.shape[1]]
+        known = task_of_label[: steps[-1].labels.max() + 1]
         values = scalars(measure(steps, known)) | {"seconds": seconds}
         line = {"learner": learner, "step": len(steps) - 1, **values}
         with self.file.open("a", encoding="utf-8") as file:

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from snn_artsy.evaluation.measures import StepAnswers, measure, measure_domains
+from snn_artsy.evaluation.metrics import within_task
 
 TASK_OF_LABEL = np.array([0, 0, 1, 1])
 
 
 def answers(labels: list[int], scores: list[list[float]]) -> StepAnswers:
     table = np.array(scores, dtype=np.float32)
-    return StepAnswers(np.array(labels), table.argmax(1), table)
+    return StepAnswers(np.array(labels), table.argmax(1), within_task(table, labels, TASK_OF_LABEL))
 
 
 def test_task_incremental_accuracy_after_each_step() -> None:
@@ -35,7 +36,7 @@ def test_task_incremental_accuracy_after_each_step() -> None:
     assert found["a_t"].tolist() == [0.75, 0.25]
     assert found["a_last"] == 0.25
     # with one more sample wrong within its task, the mean over steps differs from the last
-    second.scores[3] = [0.0, 0.1, 0.8, 0.2]
+    second.within_task[3] = 2
     found = measure([first, second], TASK_OF_LABEL)
     assert found["til_a_t"].tolist() == [0.75, 0.5]
     assert found["til_a_avg"] == 0.625
@@ -47,7 +48,7 @@ def test_every_measure_by_hand() -> None:
     first = StepAnswers(
         labels=np.array([0, 0, 1, 1]),
         predicted=np.array([0, 0, 1, 0]),  # 3 of 4
-        scores=np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], dtype=np.float32),
+        within_task=np.array([0, 0, 1, 0]),
         spike_predicted=np.array([0, 1, 1, -1]),  # 2 of 4
     )
     scores = np.array(
@@ -67,7 +68,7 @@ def test_every_measure_by_hand() -> None:
     last = StepAnswers(
         labels=np.array([0, 0, 1, 1, 2, 2, 3, 3]),
         predicted=scores.argmax(1),
-        scores=scores,
+        within_task=within_task(scores, [0, 0, 1, 1, 2, 2, 3, 3], TASK_OF_LABEL),
         gates=gates,
         gate_scores=np.where(gates, 1.0, [[-1.0, -2.0]]).astype(np.float32),
         spike_predicted=np.array([0, 0, 1, -1, -1, -1, 3, 0]),
@@ -148,7 +149,7 @@ def test_measures_of_domains_by_hand() -> None:
     last = StepAnswers(
         labels=np.array([0, 0, 0, 1, 1, 2]),
         predicted=np.array([0, 2, 1, 1, 2, 0]),
-        scores=np.zeros((6, 3), dtype=np.float32),
+        within_task=np.array([0, 0, 0, 1, 1, 2]),
     )
     found = measure_domains(last, np.arange(3), ["signs", "hands", "signs"])
     assert found == {

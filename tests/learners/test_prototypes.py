@@ -93,6 +93,20 @@ def test_scores_follow_each_sample_s_own_pattern() -> None:
             assert float(scores[b, c]) == pytest.approx(cosine(z, prototype), abs=1e-5)
 
 
+@pytest.mark.parametrize("with_h0", [True, False])
+def test_of_many_patterns_each_sample_gets_what_it_gets_alone(with_h0: bool) -> None:
+    """Samples with as many patterns as there are get their scores another way than one pattern."""
+    table = filled()
+    gates = torch.tensor([[k & 1, k & 2, k & 4] for k in range(8)]).bool()
+    generator = torch.Generator().manual_seed(4)
+    h0 = torch.randn(8, 5, generator=generator)
+    gained = torch.randn(8, 3, 5, generator=generator)
+    together = table.scores(h0, gates, gained, with_h0)
+    alone = [table.scores(h0[b, None], gates[b, None], gained[b, None], with_h0) for b in range(8)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert bool((together[0] == 0).all()) is not with_h0
+
+
 def test_no_prototypes_no_scores() -> None:
     nothing: Tensor = torch.zeros(1, 0, 5)
     with pytest.raises(RuntimeError, match="learn a task first"):

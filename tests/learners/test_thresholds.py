@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from snn_artsy.config import GateConfig
 from snn_artsy.learners.thresholds import GateThresholds, balanced_threshold
@@ -104,3 +105,23 @@ def test_scores_that_are_log_odds_open_above_zero() -> None:
     assert thresholds.threshold == [0.0] * 3 and thresholds.spread == [1.0] * 3
     scores = torch.tensor([[0.5, -0.25, 0.0]])
     assert torch.equal(thresholds.calibrated(scores), scores)
+
+
+def test_thresholds_of_many_scores_take_memory_as_the_scores_do() -> None:
+    """A thousand classes that are replayed bring 20,000 scores a gate; compared each with each
+    they would take gigabytes."""
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            each = made if isinstance(made, tuple) else (made,)
+            largest = max([largest, *(x.numel() for x in each if isinstance(x, torch.Tensor))])
+            return made
+
+    with Largest():
+        balanced_threshold(torch.arange(300.0), torch.arange(500.0))
+    assert 500 <= largest <= 2000

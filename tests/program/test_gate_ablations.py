@@ -38,7 +38,7 @@ def test_measures_by_hand(script: Any) -> None:
     answers = StepAnswers(
         labels=np.arange(4),
         predicted=np.array([0, 0, 1, 0]),
-        scores=np.zeros((4, 4), dtype=np.float32),
+        within_task=np.arange(4),
         gates=np.array([[True, False], [True, True], [True, True], [False, False]]),
         vit_passes=np.array([1.0, 2.0, 2.0, 1.0]),
         spike_predicted=np.array([-1, 1, 2, 0]),

@@ -71,7 +71,8 @@ def recorded(directory: Path, plan: RecordConfig, **snn: Any) -> RunConfig:
                 index=STREAM.test.index[rows],
                 labels=STREAM.test.labels[rows],
             )
-            answers = evaluate(learner, test, np.repeat(np.arange(N_TASKS), PER_TASK), False)
+            of_label = np.repeat(np.arange(N_TASKS), PER_TASK)
+            answers = evaluate(learner, test, of_label, False, keep_scores=True)
             recorder.evaluation(
                 "artsy_snn",
                 task.number,

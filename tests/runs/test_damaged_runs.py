@@ -296,8 +296,8 @@ def _with(directory: Path, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": "9"}, "has version 9, this program reads 2"),
-        ({"version": "1"}, "has version 1, this program reads 2"),
+        ({"version": "9"}, "has version 9, this program reads 3"),
+        ({"version": "2"}, "has version 2, this program reads 3"),
         ({"format": "something"}, "not a checkpoint"),
         ({"run": "{"}, "does not hold what"),
         ({"run": "[]"}, "does not hold what"),

@@ -84,9 +84,18 @@ def test_without_gates_there_is_no_oracle() -> None:
 
 
 def test_every_answer_is_handed_on() -> None:
-    answers = evaluated(Scripted(), oracle=False)
+    answers = module.evaluate(
+        Scripted(),
+        seen_samples(),
+        TASK_OF_LABEL,
+        False,
+        keep_scores=True,  # type: ignore[arg-type]
+    )
     assert answers.labels.tolist() == LABELS.tolist()
     np.testing.assert_array_equal(answers.scores, np.eye(4)[[0, 1, 2, 3, 0, 1, 2]])
+    # of samples with the labels 3 0 1 2 2 0 3 the classes of another task score 0, like a wrong
+    # one of the own task; the first of equal ones is taken
+    assert answers.within_task.tolist() == [2, 1, 0, 3, 2, 1, 2]
     # nothing fired for sample 5
     assert answers.spike_predicted is not None
     assert answers.spike_predicted.tolist() == [1, 2, 3, 0, 1, -1, 3]
@@ -97,6 +106,11 @@ def test_every_answer_is_handed_on() -> None:
     assert answers.vit_passes.tolist() == [1 + b for b in range(N)]
     assert answers.operations.tolist() == [2.0 * b for b in range(N)]
     assert 0 <= answers.seconds < 60
+
+
+def test_scores_are_kept_only_where_they_are_asked_for() -> None:
+    """Of a million images, a thousand classes and twenty steps they would take gigabytes."""
+    assert evaluated(Scripted(), oracle=False).scores is None
 
 
 def test_any_label_of_the_right_class_is_the_right_answer() -> None:

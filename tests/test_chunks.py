@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from synthetic_features import DIM, gaussian_stream
 from torch import Tensor
 
 from snn_artsy import chunks as module
-from snn_artsy.chunks import chunks
+from snn_artsy.chunks import ROWS, chunks, rows_of
 from snn_artsy.config import RunConfig
 from snn_artsy.learners import Setting, build
 from snn_artsy.learners.gates import DiscriminantGates, RidgeGates
@@ -85,3 +87,27 @@ def test_gates_are_solved_anew_when_more_is_known() -> None:
     assert gates.class_scores(X).shape == (20, 6)
     gates.restore(kept)
     assert torch.equal(gates.class_scores(X), before)
+
+
+def resident_files() -> int:
+    """Pages of files that count as this process's memory, bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.split("RssFile:")[1].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_what_was_read_of_a_map_is_given_back(tmp_path: Path) -> None:
+    """64 MB, in two parts; the map stays open, as a run's features do."""
+    file = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (2 * ROWS, 2048))
+    file[:, 0] = np.arange(len(file))
+    file.flush()
+    del file
+    kept = np.load(tmp_path / "x.npy", mmap_mode="r")
+    index = np.arange(2 * ROWS)[::-1]
+    before = resident_files()
+    taken = rows_of(kept, index)
+    assert resident_files() - before < 2**24
+    assert not isinstance(taken, np.memmap)
+    assert np.array_equal(taken[:, 0], index.astype(np.float32)) and not taken[:, 1:].any()
+    assert np.array_equal(rows_of(kept, index[:0]), taken[:0])
+    assert np.array_equal(rows_of(taken, index[:3]), taken[index[:3]])

@@ -22,6 +22,7 @@ from snn_artsy.backbone import (
     settle_precision,
 )
 from snn_artsy.checks import ConfigError
+from snn_artsy.chunks import rows_of
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import with_adapters
 from snn_artsy.data import build_stream, load_source
@@ -179,7 +180,7 @@ def prepare(
 
         def of_part(number: int, own: NDArray[np.int64]) -> torch.Tensor:
             numbers, kept = features[name][number]
-            return torch.from_numpy(kept[np.searchsorted(numbers, own)])
+            return torch.from_numpy(rows_of(kept, np.searchsorted(numbers, own)))
 
         return _of_parts(used[name][0], index, of_part)
 

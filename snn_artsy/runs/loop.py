@@ -64,7 +64,9 @@ def run_learner(
     stream = features.stream
     with progress_bar(console) as progress:
         bar = progress.add_task(name, total=len(features.tasks), completed=done)
-        for step, (task, _) in enumerate(features.tasks[done:], start=done):
+        # kept from task to task: to ask for an earlier task again would load its training samples
+        tests = [test for _, test in features.tasks[:done]]
+        for step, (task, test) in enumerate(features.tasks[done:], start=done):
             begun = elapsed() - learning
             if checkpointer is not None:
                 learner.after_epoch = lambda begun=begun: checkpointer.learnt(
@@ -76,7 +78,8 @@ def run_learner(
             learning = elapsed() - begun
             if config.record.snapshots:
                 learner.snapshot(f"after_task_{step}")
-            samples = join([test for _, test in features.tasks[: step + 1]])
+            tests.append(test)
+            samples = join(tests)
             last = step == len(features.tasks) - 1
             with _finite(learner, f"{name}, task {step + 1}"):
                 answers = evaluate(

@@ -13,8 +13,7 @@ run's own loop in a process of its own, with its recording and what it has learn
   of the run, which depends less on what else the machine does; of it ``cpu_seconds_learning``. All
   but learning are answers after each task, to a twentieth of the images of all tasks so far, and
   what is measured of them. ``microseconds_per_image``: processor time for a training image.
-- ``peak_gib``: largest resident size of the process, with the pages of the features' file that it
-  had open at that time.
+- ``peak_gib``: largest resident size of the process.
 - ``disk_gib``: features, recording and what was learnt.
 - The forecast is `snn_artsy.runs.cost`: its multiplications at this machine's measured rate, its
   batches at the measured time of a small one, and its arrays; it counts the largest of what must
@@ -32,18 +31,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import nn
 
-from snn_artsy.chunks import chunks
-from snn_artsy.config import RecordConfig, RunConfig
+from snn_artsy.chunks import chunks, rows_of
+from snn_artsy.config import ANNConfig, RecordConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
 from snn_artsy.learners.base import Split
+from snn_artsy.learners.gates import MLPGate, train_gate
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.recording.estimate import TaskSize
@@ -122,11 +122,10 @@ class ProcessorTime(Shelf):
 def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, Any]:
     """One learner's run over the features in ``folder``, in this process."""
     stream = make_stream(n_images)
+    kept = {split: np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test")}
 
     def load(split: Split, index: NDArray[np.int64]) -> torch.Tensor:
-        file = folder / ("test.npy" if split == "test" else "train.npy")
-        # opened anew: the pages of a file that stays open add up to the whole of it
-        return torch.from_numpy(np.load(file, mmap_mode="r")[index])
+        return torch.from_numpy(rows_of(kept["test" if split == "test" else "train"], index))
 
     tasks = feature_task_stream(stream, load, "cpu")
     config = RunConfig(learners=[name], device="cpu", threads=threads, seed=SEED)
@@ -151,27 +150,22 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
 
 
 def rates(threads: int) -> tuple[float, float]:
-    """Multiplications a second, and seconds of a small batch of gradient descent."""
+    """Multiplications a second of processor time, and such seconds of a batch of gradient descent,
+    of which those of a gate are the most."""
+    config, generator = ANNConfig(), torch.Generator().manual_seed(SEED)
+    gate, x = MLPGate(DIM, config, generator), torch.randn(24 * config.batch_size, DIM)
+    a = torch.randn(2000, 2000)
+    found = []
     with computing_with(threads):
-        a = torch.randn(2000, 2000)
-        layer, x = nn.Linear(DIM, 64), torch.randn(48, DIM)
-        optimiser = torch.optim.SGD(layer.parameters(), lr=0.0)
-
-        def step() -> None:
-            optimiser.zero_grad()
-            layer(x).square().mean().backward()
-            optimiser.step()
-
-        best = []
-        for run in (lambda: a @ a, step):
+        for run in (lambda: a @ a, lambda: train_gate(gate, x, x, config, generator)):
             run()
             times = []
             for _ in range(5):
-                at = time.perf_counter()
+                at = time.process_time()
                 run()
-                times.append(time.perf_counter() - at)
-            best.append(min(times))
-    return 2000**3 / best[0], best[1]
+                times.append(time.process_time() - at)
+            found.append(median(times))
+    return 2000**3 / found[0], found[1] / (config.gate_epochs * 2 * 24)
 
 
 def forecast(name: str, n_images: int, threads: int, fast: tuple[float, float]) -> dict[str, float]:
@@ -217,7 +211,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where features lie meanwhile")
     parser.add_argument("--json", type=Path, help="write the results of the largest stream here")
     parser.add_argument("--table", type=Path, nargs="+", default=[], metavar="JSON",
-                        help="measure nothing: the table of what was measured before")  # fmt: skip
+                        help="measure nothing: the table of what was measured before, and the "
+                             "forecast by this machine's rates")  # fmt: skip
     parser.add_argument("--into", type=Path, help="a page with <!-- million_stream --> markers")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a learner, in a process of its own
     options = parser.parse_args()
@@ -232,7 +227,10 @@ def main() -> None:
         options.threads = before["threads"]
         for n, learners in before["of_images"].items():
             results.setdefault(int(n), {}).update(learners)
-    fast = (1.0, 1.0) if options.table else rates(options.threads)
+    fast = rates(options.threads)
+    for n, learners in results.items():  # measured before, forecast now
+        for name, one in learners.items():
+            one |= forecast(name, n, options.threads, fast)
     for n in () if options.table else options.images:
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             make_features(Path(scratch), n)

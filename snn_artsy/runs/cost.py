@@ -153,6 +153,10 @@ def work(
     products, passes = 0.0, 0.0
     for number, task in enumerate(tasks):
         n = task.n_train
+        asked = tasks[: number + 1]
+        n_answers = sum(other.n_test for other in asked)
+        seen_classes = sum(other.n_classes for other in asked)
+        stand_ins = _stand_ins(config, seen_classes - task.n_classes)
         if name.startswith("finetune"):
             epochs, batch = config.finetune.epochs, config.finetune.batch_size
             seen = sum(other.n_classes for other in tasks[: number + 1])
@@ -172,8 +176,11 @@ def work(
             if ann.augmentation != "none" and not name.startswith("finetune"):
                 products += epochs * n * of_trunk
         if name in _MLP_GATED:
-            passes += ann.gate_epochs * -(-n // ann.batch_size) * (number + 1)
-            products += ann.gate_epochs * n * dim * ann.gate_hidden * (number + 1)
+            shown_to = _shown_to_gates(config, asked)
+            passes += ann.gate_epochs * sum(-(-m // ann.batch_size) for m in shown_to)
+            # there, and back to the weights; then thresholds and answers ask every gate
+            products += ann.gate_epochs * 2 * sum(shown_to) * dim * ann.gate_hidden
+            products += (stand_ins + n_answers) * (number + 1) * dim * ann.gate_hidden
         if name in ("ranpac", "artsy_ann_ridge"):
             m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
             factors = m**3 + len(RIDGES) * min(FITTED_SHARE * n, m) ** 3
@@ -186,27 +193,51 @@ def work(
         if name in _PAIRED:
             seen = _seen(name, config, dim)
             neurons = snn.neuron.per_class * task.n_classes
-            contacts = snn.n_inputs(seen) * snn.contacts.per_connection * neurons
+            of_neuron = snn.n_inputs(seen) * snn.contacts.per_connection
+            contacts = of_neuron * neurons
             shown = snn.plasticity.epochs * n * snn.encoding.steps
             # contacts that fail show every neuron spikes of its own
             alone = neurons if snn.contacts.fails and name == "artsy_snn" else 1
             passes += alone * shown / min(snn.plasticity.batch_size, n)
-            n_answers = sum(other.n_test for other in tasks[: number + 1])
             products += (shown + n_answers * snn.encoding.steps_shown) * contacts
+            if name == "artsy_snn":
+                # the task's own samples and all answers go through every sub-network, stand-ins for
+                # older classes through the new one, for its prototypes and for its threshold
+                every = of_neuron * snn.neuron.per_class * seen_classes
+                passed = n * every + n_answers * (every - contacts) + 2 * stand_ins * contacts
+                products += passed * snn.encoding.steps_shown
             if name == "artsy_snn" and snn.inhibition.source == "plastic":
                 inhibited = snn.inhibition.epochs * n * snn.encoding.steps_shown
                 passes += inhibited / min(snn.plasticity.batch_size, n)
                 products += inhibited * contacts
-            replayed = replayed_in(config, sum(other.n_classes for other in tasks[: number + 1]))
+            replayed = replayed_in(config, seen_classes)
             passes += replayed * snn.encoding.steps / snn.replay.batch_size
             products += replayed * contacts
             products += (
                 (snn.plasticity.epochs * n + n_answers + replayed) * 2 * seen * snn.expansion.units
             )
         if name not in _PAIRED:
-            asked = tasks[: number + 1]
-            products += sum(o.n_test for o in asked) * sum(o.n_classes for o in asked) * dim
+            products += n_answers * seen_classes * dim
     return products, passes
+
+
+def _stand_ins(config: RunConfig, classes: int) -> int:
+    """Samples that stand in for so many older classes."""
+    gate = config.gate
+    each = {"gaussian": gate.pseudo_per_class, "exemplars": gate.exemplars_per_class, "none": 0}
+    return each[gate.replay] * classes
+
+
+def _shown_to_gates(config: RunConfig, tasks: Sequence[TaskSize]) -> list[int]:
+    """Samples that each MLP gate is trained on when the last of some tasks comes: the new gate its
+    own against stand-ins for all others, an older one stand-ins for its own against the new."""
+    *older, new = tasks
+    own = [_stand_ins(config, task.n_classes) for task in older]
+    pairs = [(new.n_train, sum(own)), *((stand_ins, new.n_train) for stand_ins in own)]
+    wanted = config.gate.features
+    if wanted == "both":  # a gate that lacks one of the kinds is not trained
+        return [good + bad for good, bad in pairs if good and bad]
+    return [(wanted == "good") * good + (wanted == "bad") * bad for good, bad in pairs]
 
 
 def _adapts(name: str, config: RunConfig) -> bool:

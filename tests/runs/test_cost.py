@@ -51,10 +51,36 @@ def test_worked_out_by_hand() -> None:
     replay = 8 * 8 * 20 * DIM
     assert found == images + replay + 14 * 5 * contacts + 16 * contacts + spikes
     assert largest.startswith("snn.encoding.n_steps")
+    # samples of a task and all answers pass as many sub-networks as there are, stand-ins for two
+    # classes of each older task (20 each) the new one, twice
+    passed = (5 * 4 // 2 + 5) * 270 + sum((t + 1) * 90 * (t + 1) for t in range(5))
+    passed += 2 * 20 * 2 * (1 + 2 + 3 + 4)
     assert seconds("artsy_snn", snn, DIM, TASKS) == pytest.approx(
-        contacts * (5 * 270 * 100 + (1 + 2 + 3 + 4 + 5) * 90 * 10) / 1e12
-        + 5 * 270 * 100 / 50 * 5e-5
+        contacts * (5 * 270 * 100 + passed * 10) / 1e12 + 5 * 270 * 100 / 50 * 5e-5
     )
+
+
+def test_gates_see_stand_ins_by_hand() -> None:
+    """Three tasks of 2 classes, 10 and 4 samples: the new gate sees its own 10 and 6 for each older
+    class, an older one 12 and the 10; two epochs in batches of 16, there and back to the weights.
+    Thresholds and answers then ask each gate."""
+    tasks = [TaskSize(2, 10, 4)] * 3
+    config = config_of(gate__pseudo_per_class=6, ann__gate_epochs=2, ann__gate_hidden=5,
+                       ann__batch_size=16, ann__epochs=1)  # fmt: skip
+    shown = [10 + 12, 12 + 10, 10 + 24, 12 + 10, 12 + 10]  # nothing is trained with the first task
+    asked = 1 * 4 + 2 * (12 + 8) + 3 * (24 + 12)
+    products = (2 * 2 * sum(shown) + asked) * DIM * 5
+    batches = 2 * (4 * 2 + 3)
+    plain = config_of(gate__replay="none", ann__gate_epochs=2, ann__gate_hidden=5,
+                      ann__batch_size=16, ann__epochs=1)  # fmt: skip
+    answers = (4 + 2 * 8 + 3 * 12) * DIM * 5
+    more = seconds("artsy_ann", config, DIM, tasks) - seconds("artsy_ann", plain, DIM, tasks)
+    assert more == pytest.approx((products - answers) / 1e12 + batches * 5e-5)
+    bad = replace(config, gate=replace(config.gate, features="bad"))
+    fewer = seconds("artsy_ann", config, DIM, tasks) - seconds("artsy_ann", bad, DIM, tasks)
+    only = [12, 10, 24, 10, 10]
+    left = 2 * 2 * (sum(shown) - sum(only)) * DIM * 5 / 1e12
+    assert fewer == pytest.approx(left + 2 * (11 - (1 + 1 + 2 + 1 + 1)) * 5e-5)
 
 
 def test_exemplars_alignment_and_augmented_images_by_hand() -> None:
@@ -104,7 +130,9 @@ def test_spiking_gates_train_adapters_and_a_tap_doubles_the_units() -> None:
     times = [seconds("artsy_snn", config, DIM, TASKS) for config in (full, gate, tapped)]
     assert times[1] - times[0] == pytest.approx(passes * 5e-5 + products / 1e12)
     contacts = 2 * DIM * 8 * 2
-    shown = (5 * 270 + (1 + 2 + 3 + 4 + 5) * 90) * steps
+    # all of a task's and all answers in every sub-network, stand-ins in the new one, twice
+    passed = 15 * 270 + sum((t + 1) ** 2 * 90 for t in range(5)) + 2 * 20 * 2 * 10
+    shown = (5 * 270 + passed) * steps
     assert times[2] - times[1] == pytest.approx(contacts * shown / 1e12)
     sizes = [memory("artsy_snn", config, DIM, TASKS)[0] for config in (full, gate, tapped)]
     adapters = 4 * (5 + 2) * 2 * DIM * ann.bottleneck
@@ -141,8 +169,10 @@ def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
     kept = 14 * 5 * contacts + 16 * contacts + 8 * 2 * DIM * 1000
     assert memory("artsy_snn", small, DIM, TASKS)[0] == images + replay + kept + spikes
     shown, answered = 5 * 270, (1 + 2 + 3 + 4 + 5) * 90
+    passed = 15 * 270 + sum((t + 1) ** 2 * 90 for t in range(5)) + 2 * 20 * 2 * 10
     assert seconds("artsy_snn", small, DIM, TASKS) == pytest.approx(
-        ((shown + answered) * (20 * contacts + 2 * DIM * 1000)) / 1e12 + shown * 20 / 50 * 5e-5
+        ((shown + passed) * 20 * contacts + (shown + answered) * 2 * DIM * 1000) / 1e12
+        + shown * 20 / 50 * 5e-5
     )
 
 

@@ -148,7 +148,12 @@ setup(
             "types-PyYAML>=6.0",
         ],
         "mutation": ["mutmut>=3.8; platform_system == 'Linux'"],
-        "docs": ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.0"],
+        "docs": [
+            "furo>=2024.8.6",
+            "myst-parser>=4.0",
+            "sphinx>=8.0",
+            "sphinx-mathjax-offline>=0.0.2",
+        ],
         "nir": ["nir>=1.0.6", "nirtorch>=2.0"],  # nirtorch: what snnTorch reads graphs with
         "nwb": ["pynwb>=3.0"],
         "parallel": ["accelerate>=1.0"],

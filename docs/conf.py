@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,13 @@ author = "SNN-Artsy contributors"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+if find_spec("sphinx-mathjax-offline"):  # MathJax beside the pages: they are read without a network
+    extensions.append("sphinx-mathjax-offline")
 exclude_patterns = ["_build", "notebooks/runs"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext", ".ipynb": "markdown"}
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["equations.css"]
 html_title = f"SNN-Artsy {version}"
 
 default_role = "code"  # docstrings write names in single backticks

@@ -176,5 +176,10 @@ def record(
     attributes = {"seed": 7, "device": "cpu", "threads": 2}
     with RunRecorder(directory, CONFIG, attributes, plan or RecordConfig()) as recorder:
         truth = simulate(recorder)
+        start = truth.stimuli[-1].stop_ms[-1] + DURATION_MS * np.arange(4)
+        label, task = np.zeros(4, dtype=int), N_TASKS - 1
+        asleep = Presentations(start, start + DURATION_MS, "replay", label, label, task)
+        recorder.presentations(asleep)
+        truth.stimuli.append(asleep)
         recorder.flush()
         return truth, evaluate(recorder)

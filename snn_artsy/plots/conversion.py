@@ -176,7 +176,7 @@ def conversion_raster(run: Run, most: int = 200_000, *, figure: Canvas | None = 
                 handles[name] = Line2D([], [], color=colour, marker="s", linestyle="", label=name)
         offset += n_post
         axes.axhline(offset, color=GREY, linewidth=0.4)
-    axes.set_ylim(0, offset * 1.06)
+    axes.set_ylim(0, offset * 1.1)  # room for the names of the tasks
     axes.set_ylabel("postsynaptic neuron (sub-networks stacked)")
     if every > 1:
         axes.set_title(f"one of {every} events drawn, of {total:,}")

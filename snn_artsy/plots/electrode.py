@@ -185,8 +185,8 @@ def ratios(found: RecordedContacts, opened: Values) -> Values:
 
 @styled
 def ampa_nmda_ratio(run: Run, task: int | None = None, *, figure: Canvas | None = None) -> Canvas:
-    """AMPA/NMDA ratio (`ratios`) of each neuron of a sub-network, as born and after learning, with
-    its mean.
+    """AMPA/NMDA ratio of each neuron of a sub-network, as born and after learning, with its mean:
+    the peak current at -70 mV over the current at +40 mV when AMPA receptors have closed.
 
     Args:
         task: The sub-network; default: the first with snapshots.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from snn_artsy.plots.style import GREY, NothingRecorded, inches
@@ -62,11 +63,16 @@ class Timeline:
             ),
         )
         above.set_xlabel("simulated time (s)")
-        # Evenly spaced below: replay and tests between tasks would crowd even steps of time.
         wide = max(2, int(inches(axes.figure)))
-        shown = np.unique(np.linspace(0, n, wide + 1).round())
-        times = np.interp(shown, numbers, edges)
-        above.set_xticks(times, [f"{time:.3g}" if time < 1000 else f"{time:.0f}" for time in times])
+        round_s = MaxNLocator(wide + 1, steps=[1, 2, 2.5, 5, 10]).tick_values(edges[1], edges[-2])
+        times = round_s[(round_s >= edges[1]) & (round_s <= edges[-2])]
+        # replay and tests between tasks crowd even steps of time, which then are not all told
+        told, last = list[float](), -np.inf
+        for time, place in zip(times, np.interp(times, edges, numbers), strict=True):
+            if place - last >= 0.6 * n / wide:
+                told.append(time)
+                last = place
+        above.set_xticks(told, [f"{time:.10g}" for time in told])
         axes.spines["top"].set_visible(False)
         axes.set_xlim(0, 1.005 * n)  # the last step would lie on the frame
         axes.set_xlabel("training presentations")

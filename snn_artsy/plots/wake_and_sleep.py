@@ -106,6 +106,8 @@ def wake_and_sleep(run: Run, *, figure: Canvas | None = None) -> Canvas:
     (sleep, shaded). Below: how many contacts changed in each phase, with what is captured at a
     phase's end and what becomes labile as sleep begins."""
     phases = Phases.of(run)
+    if not phases.asleep.any():
+        raise NothingRecorded("no sleep (snn.replay.epochs is 0, nothing was replayed)")
     edges = phases.bins(_BINS)
     fine, whole = changes(run, phases, edges[:-1]), changes(run, phases, phases.first)
     if not any(n.any() for n in whole.values()):

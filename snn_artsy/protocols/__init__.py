@@ -67,6 +67,7 @@ def pairing(
             Each presynaptic train has a contact with each postsynaptic one.
         v_mv: Postsynaptic potential (mV), upstrokes and all, in steps of ``dt_ms`` from 0 ms on,
             [T] or [T, n_post], for rules that follow it; default: at rest, with a peak at spikes.
+            With it, postsynaptic trains may be empty.
         rule: Its name, or a rule of `snn_artsy.rules`.
         options: Parameters that ``snn-artsy protocol pairing --help`` lists, and ``seed``.
 

@@ -186,7 +186,9 @@ def pairing(
     blind = v_mv is not None and from_spike_to_spike(p.built(True))
     require(not blind, "v_mv", "a potential", f"the {p.rule} rule knows spike times alone")
     trace = None if v_mv is None else trace_of("v_mv", v_mv)
-    outcome = paired(session, p, trains_of("pre_ms", pre_ms), trains_of("post_ms", post_ms), trace)
+    # a neuron whose potential is known need not fire: its rule sees subthreshold depolarisation
+    post = trains_of("post_ms", post_ms, silent=trace is not None)
+    outcome = paired(session, p, trains_of("pre_ms", pre_ms), post, trace)
     return replace(outcome, parameters=p)
 
 

@@ -29,7 +29,8 @@ class Trains:
 
     @property
     def last_ms(self) -> float:
-        return max(float(times[-1]) for times in self.times_ms if len(times))
+        """The last spike; 0 without any."""
+        return max((float(times[-1]) for times in self.times_ms if len(times)), default=0.0)
 
 
 def read_trains(key: str, file: str) -> Trains:
@@ -45,8 +46,11 @@ def read_trains(key: str, file: str) -> Trains:
     return _trains(key, names, columns)
 
 
-def trains_of(key: str, given: Any) -> Trains:
+def trains_of(key: str, given: Any, silent: bool = False) -> Trains:
     """Trains out of times: of one neuron, or one sequence for each neuron.
+
+    Args:
+        silent: There may be no spike at all.
 
     Raises:
         ConfigError: These are no trains.
@@ -57,7 +61,7 @@ def trains_of(key: str, given: Any) -> Trains:
         columns = [np.asarray(each, np.float64) for each in (given if several else [given])]
         require(all(each.ndim == 1 for each in columns), key, given, "give lists of times (ms)")
     names = [f"{side} {k + 1}" for k in range(len(columns))]
-    return _trains(key, names, columns)
+    return _trains(key, names, columns, silent)
 
 
 def read_trace(key: str, file: str) -> Values:
@@ -102,7 +106,7 @@ def _refused(key: str, remedy: str) -> Iterator[None]:
         raise ConfigError(key, f"no such numbers ({error}); {remedy}") from error
 
 
-def _trains(key: str, names: list[str], columns: list[Values]) -> Trains:
+def _trains(key: str, names: list[str], columns: list[Values], silent: bool = False) -> Trains:
     for name, times in zip(names, columns, strict=True):
         wrong = np.flatnonzero(~((times >= 0.0) & (times <= 1e12)))  # NaN is neither
         if len(wrong):
@@ -112,7 +116,7 @@ def _trains(key: str, names: list[str], columns: list[Values]) -> Trains:
         if len(back):
             pair = f"{times[back[0] + 1]:g} after {times[back[0]]:g} ms"
             raise ConfigError(key, f"{pair} in {name}; give times in order, each once")
-    if not any(len(times) for times in columns):
+    if not silent and not any(len(times) for times in columns):
         raise ConfigError(key, "there is no spike in it; give at least one time (ms)")
     return Trains(tuple(names), tuple(columns))
 

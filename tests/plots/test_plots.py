@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -95,6 +96,31 @@ def test_time_above_counts_simulated_seconds(recorded: Recorded) -> None:
     np.testing.assert_allclose(places, timeline.presentations(1000 * np.array(ticks)), atol=0.1)
 
 
+@pytest.mark.parametrize("width", [85, 180])
+@pytest.mark.parametrize("n_tests", [0, 3, 200])
+def test_time_above_has_round_numbers(tmp_path: Path, width: int, n_tests: int) -> None:
+    """Also where tests between tasks make jumps in time; no two of them crowd."""
+    clock, nothing = 0.0, np.zeros(0, dtype=int)
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        for task in range(3):
+            for split, n in (("train", 243), ("test", n_tests)):
+                start, clock = clock + 100.0 * np.arange(n), clock + 100.0 * n
+                nothing = np.zeros(n, dtype=int)
+                recorder.presentations(
+                    Presentations(start, start + 100.0, split, nothing, nothing, task)
+                )
+            recorder.counts(task, clock, np.array([5, 3, 0]))
+    with open_run(tmp_path) as run, plots.look(width=width):
+        figure = plots.conversion_counts(run)
+    figure.draw_without_rendering()
+    above = figure.axes[0].child_axes[0]
+    texts = [float(label.get_text()) for label in above.get_xticklabels()]
+    np.testing.assert_allclose(texts, above.get_xticks())
+    assert len(texts) >= 3 and all(text == float(f"{text:.2g}") for text in texts)
+    boxes = [label.get_window_extent() for label in above.get_xticklabels()]
+    assert all(a.x1 + 3 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
 def test_conversion_raster_draws_every_event(recorded: Recorded) -> None:
     run, truth, _ = recorded
     axes = plots.conversion_raster(run).axes[0]
@@ -133,7 +159,8 @@ def test_spike_raster(recorded: Recorded) -> None:
 
 def test_spike_raster_of_a_test_presentation_has_no_teacher(recorded: Recorded) -> None:
     run, _, _ = recorded
-    retina, post = plots.spike_raster(run, presentation=len(run.stimulus) - 1).axes
+    last = int(np.flatnonzero(run.stimulus.of_split("test"))[-1])
+    retina, post = plots.spike_raster(run, presentation=last).axes
     assert not retina.lines
     assert len(post.texts) == N_TASKS  # at test, every sub-network is listening
     with pytest.raises(plots.NothingRecorded, match="presentation 5 were not recorded"):

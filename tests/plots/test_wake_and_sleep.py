@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,19 @@ def test_without_a_change_there_is_no_figure(tmp_path: Path) -> None:
     shown = Presentations(zero, zero + 1, "train", zero.astype(int), zero.astype(int), 0)
     with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
         recorder.presentations(shown)
+        recorder.presentations(replace(shown, start_ms=zero + 1, stop_ms=zero + 2, split="replay"))
     with (
         open_run(tmp_path) as run,
         pytest.raises(plots.NothingRecorded, match="no conversion events"),
     ):
+        plots.wake_and_sleep(run)
+
+
+def test_without_sleep_there_is_no_figure(tmp_path: Path) -> None:
+    """Such as of a default run, whose bars would all say wake."""
+    start, nothing = np.arange(3.0), np.zeros(3, dtype=int)
+    with RunRecorder(tmp_path, CONFIG, {}, RecordConfig()) as recorder:
+        recorder.presentations(Presentations(start, start + 1, "train", nothing, nothing, 0))
+        recorder.conversions(events(0, 3.0, np.arange(2), SILENT, FUNCTIONAL))
+    with open_run(tmp_path) as run, pytest.raises(plots.NothingRecorded, match="no sleep"):
         plots.wake_and_sleep(run)

@@ -236,6 +236,8 @@ def test_what_is_no_train_is_one_line(
         ({"pre_ms": [3, 2]}, "pre_ms: 2 after 3 ms in pre 1"),
         ({"post_ms": [[1, 2], [-1]]}, "post_ms: -1.0 cannot be used; in post 2"),
         ({"pre_ms": []}, "pre_ms: there is no spike in it"),
+        ({"post_ms": []}, "post_ms: there is no spike in it"),
+        ({"pre_ms": [], "v_mv": [-70.0] * 400, "rule": "voltage"}, "pre_ms: there is no spike"),
         ({"pre_ms": ["x"]}, "pre_ms: no such numbers"),
         ({"pre_ms": 3.0}, "pre_ms: no such numbers"),
         ({"pre": "a.csv"}, "pre: 'a.csv' cannot be used; give the times, as pre_ms"),
@@ -256,3 +258,15 @@ def test_what_cannot_be_used_in_python(options: dict[str, object], message: str)
     with pytest.raises(ConfigError) as refused:
         protocols.pairing(**given)  # type: ignore[arg-type]
     assert str(refused.value).startswith(message), refused.value
+
+
+def test_a_silent_neuron_whose_potential_is_known_can_learn() -> None:
+    """Depression at presynaptic spikes while it is depolarised below threshold (Artola, Brocher &
+    Singer 1990), and none at rest; two neurons, each without a spike."""
+    rest, depolarised = np.full(4000, -72.0), np.full(4000, -50.0)
+    v_mV = np.stack([rest, depolarised], axis=1)
+    outcome = protocols.pairing([50.0, 100.0], [[], []], v_mv=v_mV, rule="voltage", occupancy=0.5)
+    change = outcome.data["change"].values[:, 0]
+    assert change[0] == 0.0 and change[1] < 0.0
+    alone = protocols.pairing([50.0, 100.0], [], v_mv=depolarised, rule="voltage", occupancy=0.5)
+    assert alone.data["change"].values[0, 0] == change[1]

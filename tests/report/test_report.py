@@ -121,6 +121,13 @@ def test_a_comparison_and_a_sweep(folders: list[Path], tmp_path: Path) -> None:
     assert len(page.images) == 1  # runs compared
 
 
+def test_captions_name_no_function() -> None:
+    """They are first paragraphs of docstrings, which readers of a report do not know."""
+    for name, draw in plots.FIGURES.items():
+        caption = (draw.__doc__ or "").split("\n\n")[0]
+        assert caption and "`" not in caption.replace("``", ""), name
+
+
 def test_what_was_not_recorded_is_named(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ run's own loop in a process of its own, with its recording and what it has learn
   of the run, which depends less on what else the machine does; of it ``cpu_seconds_learning``. All
   but learning are answers after each task, to a twentieth of the images of all tasks so far, and
   what is measured of them. ``microseconds_per_image``: processor time for a training image.
-- ``peak_gib``: largest resident size of the process.
+- ``peak_gib``: largest resident size of the learner's own process (Linux).
 - ``disk_gib``: features, recording and what was learnt.
 - The forecast is `snn_artsy.runs.cost`: its multiplications at this machine's measured rate, its
   batches at the measured time of a small one, and its arrays; it counts the largest of what must
@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -137,7 +136,9 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
             measures = run_learner(name, config, features, "cpu", quiet, recorder, state)
             seconds = time.perf_counter() - begun
         disk = sum(f.stat().st_size for f in (*folder.glob("*.npy"), *Path(out).iterdir()))
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # getrusage would count the pages that the process which wrote the features had at the fork
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = 1024 * int(status.split("VmHWM:")[1].split()[0])
     return {
         "seconds": seconds,
         "cpu_seconds": measures["seconds"],
@@ -192,10 +193,11 @@ def table(results: dict[int, dict[str, dict[str, Any]]], threads: int) -> str:
     for name in LEARNERS:
         for n, learners in sorted(results.items()):
             if (one := learners.get(name)) is not None:
+                peak = f"{one['peak_gib']:.2f}" if "peak_gib" in one else "–"
                 lines.append(
                     f"| {name} | {n:,} | {one['seconds']:,.1f} | {one['cpu_seconds']:,.1f} | "
                     f"{one['forecast_seconds']:,.1f} | {one['microseconds_per_image']:,.0f} | "
-                    f"{1e6 * one['cpu_seconds_learning'] / n:,.0f} | {one['peak_gib']:.2f} | "
+                    f"{1e6 * one['cpu_seconds_learning'] / n:,.0f} | {peak} | "
                     f"{one['forecast_gib']:.2f} | {one['disk_gib']:.2f} | "
                     f"{100 * one['a_last']:.1f} |"
                 )

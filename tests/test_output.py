@@ -250,3 +250,22 @@ def test_no_figure_decides_how_a_run_ends(
     _draw(folder, Console(file=said, width=1000))
     (line,) = said.getvalue().splitlines()
     assert line.startswith("figure gate_matrix left" if what == "figure" else "figures left out: ")
+
+
+@pytest.mark.usefixtures("few_figures")
+def test_figures_of_what_was_not_recorded_are_no_news_at_the_end_of_a_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    from rich.console import Console
+
+    from snn_artsy.runs.run import _draw
+
+    def nothing(*_: object, **__: object) -> None:
+        raise plots.NothingRecorded("no sleep")
+
+    monkeypatch.setitem(plots.FIGURES, "gate_matrix", nothing)
+    said = io.StringIO()
+    _draw(folder, Console(file=said, width=1000))
+    assert said.getvalue() == ""

@@ -306,7 +306,7 @@ def _carry_out(
 
 
 def _draw(directory: Path, console: Console) -> None:
-    # Figures of what this run did not record are no news at its end; `plot` says why there are none.
+    # Figures of what a run did not record are no news at its end; `plot` says why there are none.
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
     try:
@@ -314,9 +314,7 @@ def _draw(directory: Path, console: Console) -> None:
         from snn_artsy.plots import save_figures
 
         with open_run(directory) as run, console.status("drawing figures", spinner="line"):
-            save_figures(
-                run, directory / "figures", skipped=skipped, failed=failed, overwrite=True
-            )
+            save_figures(run, directory / "figures", skipped=skipped, failed=failed, overwrite=True)
     except Exception as error:  # the run is done, whatever becomes of its figures
         say(console, f"figures left out: {error}")
     for name, reason in failed.items():

@@ -167,7 +167,7 @@ def _add_synapses(content: Any, run: Run) -> None:
             tables.append(
                 DynamicTable(
                     name=f"task{task}_traced_contacts",
-                    description=f"columns of the time series of sub-network {task}",
+                    description=f"columns of the time series of task{task}, counted from 0",
                     columns=columns,
                 )
             )
@@ -190,7 +190,7 @@ def _add_synapses(content: Any, run: Run) -> None:
             tables.append(
                 DynamicTable(
                     name=f"task{task}_conversions",
-                    description=f"changes of state of the contacts of sub-network {task}",
+                    description=f"changes of state of the contacts of task{task}, counted from 0",
                     columns=columns,
                 )
             )

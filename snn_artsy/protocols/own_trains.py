@@ -164,7 +164,8 @@ def own_trains(session: Session, p: Parameters = DEFAULTS) -> Outcome:
     if p.pre is None or p.post is None:
         first = 50.0 * np.arange(60)
         return paired(session, p, trains_of("pre", first), trains_of("post", first + 10.0), None)
-    pre, post = read_trains("pre", p.pre), read_trains("post", p.post)
+    # a recorded potential may stay below the spikes' threshold
+    pre, post = read_trains("pre", p.pre), read_trains("post", p.post, silent=p.v_mv is not None)
     v_mV = None if p.v_mv is None else read_trace("v_mv", p.v_mv)
     return paired(session, p, pre, post, v_mV)
 

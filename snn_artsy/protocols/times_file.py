@@ -33,17 +33,18 @@ class Trains:
         return max((float(times[-1]) for times in self.times_ms if len(times)), default=0.0)
 
 
-def read_trains(key: str, file: str) -> Trains:
+def read_trains(key: str, file: str, silent: bool = False) -> Trains:
     """One train a column; the first row may hold names, and shorter columns end in empty cells.
 
     Args:
         key: What the file was given as, for errors.
+        silent: There may be no spike at all.
 
     Raises:
         ConfigError: No such file, a cell that is no number, or times that are no train.
     """
     names, columns = _columns(key, file)
-    return _trains(key, names, columns)
+    return _trains(key, names, columns, silent)
 
 
 def trains_of(key: str, given: Any, silent: bool = False) -> Trains:

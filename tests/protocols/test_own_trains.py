@@ -270,3 +270,17 @@ def test_a_silent_neuron_whose_potential_is_known_can_learn() -> None:
     assert change[0] == 0.0 and change[1] < 0.0
     alone = protocols.pairing([50.0, 100.0], [], v_mv=depolarised, rule="voltage", occupancy=0.5)
     assert alone.data["change"].values[0, 0] == change[1]
+
+
+def test_a_file_may_be_without_a_spike_where_the_potential_is_given(tmp_path: Path) -> None:
+    pre, post, v_mv = (tmp_path / f"{name}.csv" for name in ("pre", "post", "v"))
+    pre.write_text("50\n100\n")
+    post.write_text("cell\n")
+    v_mv.write_text("-50\n" * 4000)
+    given = own_trains.Parameters(
+        pre=str(pre), post=str(post), v_mv=str(v_mv), rule="voltage", occupancy=0.5
+    )
+    outcome = own_trains.own_trains(Session(seed=0), given)
+    assert outcome.data["change"].values[0, 0] < 0.0
+    with pytest.raises(ConfigError, match="post: there is no spike"):
+        own_trains.own_trains(Session(seed=0), replace(given, v_mv=None, rule="pair"))

@@ -155,8 +155,8 @@ def test_the_default_run_s_report(driver: Any, tmp_path: Path) -> None:
     driver.get(written.as_uri())
     assert driver.get_log("browser") == []
     drawn = driver.execute_script("return [...document.images].map(i => i.alt)")
-    assert drawn[0] == "accuracy per step" and len(drawn) >= len(plots.FIGURES) - 2
+    assert drawn[0] == "accuracy per step" and len(drawn) >= len(plots.FIGURES) - 3
     assert set(drawn) <= {name.replace("_", " ") for name in plots.FIGURES}
-    # no membranes are recorded by default, and no contact fails
-    assert len(driver.find_elements("css selector", ".absent")) <= 2
+    # no membranes are recorded by default, no contact fails, and nothing sleeps
+    assert len(driver.find_elements("css selector", ".absent")) <= 3
     assert driver.find_elements("css selector", ".warning") == []

@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -215,7 +215,7 @@ def test_the_comparison_finds_wrong_parameters(rule: VoltageSTDP) -> None:
     right = stepped(rule, seen)
     wrong = [
         replace(rule, **{name: value * 1.01})
-        for name, value in vars(rule).items()
+        for name, value in asdict(rule).items()
         if name not in ("delay_ms", "spike_ms")
     ]
     wrong.append(replace(rule, delay_ms=rule.delay_ms + DT))

@@ -121,7 +121,7 @@ def test_the_timing_index_is_of_the_same_seed(
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("studies/*.yaml")), ids=lambda f: f.stem)
 def test_the_studies_are_configurations(file: Path) -> None:
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if "vary" in content:
+    if "vary" in content or "settings" in content:
         about = {key: content.pop(key) for key in KEYS if key in content}
         assert planned({"learners": ["artsy_snn"], **content}, about, Path("nowhere")).settings
         return

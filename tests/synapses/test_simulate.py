@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -142,7 +143,7 @@ class Tired(PairSTDP):
 
     def factors(self, traces: Any, seen: Any, dt_ms: float) -> Any:
         activity, *fast = traces
-        f, fast = PairSTDP.factors(PairSTDP(**vars(self)), tuple(fast), seen, dt_ms)
+        f, fast = PairSTDP.factors(PairSTDP(**asdict(self)), tuple(fast), seen, dt_ms)
         f = f._replace(gain_pre=f.gain_pre / (1.0 + activity))
         return f, (activity + seen.pre.sum(0), *fast)
 

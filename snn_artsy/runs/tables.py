@@ -94,11 +94,15 @@ LEARNER_CAPTION = (
 )
 
 GROUPS_CAPTION = "Mean ± sd over n seeds. spikes: A_last from postsynaptic spikes alone."
-_OF_CONTROLS = ("a_last_spikes_only", "functional_share", "contacts_changed", "spikes_per_image")
+_OF_CONTROLS = (
+    "a_last_spikes_only", "functional_share", "contacts_changed", "spikes_per_image",
+    "timing_index", "timing_index_equal_density",
+)  # fmt: skip
 CONTROLS_CAPTION = (
     "Percent, but for x chance (times chance) and spikes an image. spikes: A_last from "
     "postsynaptic spikes alone; contacts: functional or consolidated ones; changed: contacts that "
-    "are functional there and silent in the learner, or the other way round."
+    "are functional there and silent in the learner, or the other way round; timing, at density: "
+    "what shuffled spike times take away, and with as many contacts."
 )
 
 DOMAIN_COLUMNS = {

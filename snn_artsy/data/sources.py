@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -28,8 +29,16 @@ from snn_artsy.data.folders import (
 from snn_artsy.files import at_home, sha256
 from snn_artsy.registry import DATA, TORCHVISION
 
-DIGITS_SPLIT_SEED = 0
-"""Seed of the one fixed 75/25 split of scikit-learn's digits, the same in every run."""
+DIGITS_TEST = np.unpackbits(np.frombuffer(bytes.fromhex(
+    "000004883526104000164101934205001a00080102240028062c1e081108960a009019120420f8a0028110e040"
+    "080a9a304415244942c0a00a2030804004d821408b8020004885c400104008a0900005486800301000020ec409"
+    "001224840083b8013c21a69c0a0204000f48400804a4184902124061e5008024604e94376a8192160154800048"
+    "42a0a4180a5000a40b8561e688108049124c80c02205068e000109f202c141398813c009190000148e01008410"
+    "a0e10033282900c144c8c0680a0102930292030922a6402c26042108a8608198c8a01412861202128138a41500"
+), np.uint8)).astype(bool)  # fmt: skip
+"""Which of scikit-learn's digits are test images (75/25, the same in every run): those that its
+``train_test_split`` chooses by class with seed 0. To import it takes longer than all the rest of a
+small run."""
 
 UNSPLIT_SEED = 0
 """Seed of the fixed 80/20 split of data sets that have none of their own."""
@@ -138,23 +147,31 @@ def _check_added(name: str, source: object) -> None:
 
 
 def digits(config: DataConfig) -> ImageSource:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, split 75/25 by class (fixed seed)."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, digits = load_digits(return_X_y=True)
-    images = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    labels = digits.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=0.25, random_state=DIGITS_SPLIT_SEED, stratify=labels
-    )
-    train, test = np.sort(train), np.sort(test)
+    """scikit-learn's 1,797 handwritten digits, 8 x 8, split 75/25 by class (`DIGITS_TEST`)."""
+    numbers = _read_digits()
+    images = np.rint(numbers[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = numbers[:, -1].astype(np.int64)
+    test = DIGITS_TEST[: len(labels)]
     return ImageSource(
         "digits",
         tuple(str(digit) for digit in range(10)),
-        ArraySplit(images[train], labels[train]),
+        ArraySplit(images[~test], labels[~test]),
         ArraySplit(images[test], labels[test]),
     )
+
+
+def _read_digits() -> NDArray[np.float64]:
+    """A row for each digit, 64 pixels of 0 to 16 and the label: from scikit-learn's file, where it
+    is in its place, since to import scikit-learn takes longer than to learn the digits."""
+    found = find_spec("sklearn")
+    for folder in (found and found.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return np.column_stack([pixels, labels])
 
 
 def imagefolder(config: DataConfig) -> ImageSource:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 FEW_SEEDS = 5
 """With fewer seeds than this, their spread is hardly known (docs/statistics.md)."""
@@ -32,14 +32,14 @@ class CrossedMean:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Student's t interval of the mean; of no width where every value was the same."""
-        half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.standard_error
+        half = float(stdtrit(self.degrees_of_freedom, (1 + level) / 2)) * self.standard_error
         return self.mean - half, self.mean + half
 
     def p_value(self) -> float:
         """Two-sided p of a mean of 0; 1 or 0 where every value was the same."""
         if self.standard_error == 0:
             return 1.0 if self.mean == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.degrees_of_freedom))
+        return float(2 * stdtr(self.degrees_of_freedom, -abs(self.mean) / self.standard_error))
 
 
 def crossed_mean(values: NDArray[np.float64]) -> CrossedMean:

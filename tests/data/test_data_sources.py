@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torchvision
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from snn_artsy.config import ConfigError, DataConfig
-from snn_artsy.data import FolderSplit, ImageSource, build_stream, load_source
+from snn_artsy.data import FolderSplit, ImageSource, build_stream, load_source, sources
 from snn_artsy.data import folders as folders_module
+from snn_artsy.data.sources import ArraySplit
 
 
 def write_image(path: Path, seed: int, mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None:
@@ -182,6 +185,21 @@ def test_digits() -> None:
     assert again.train.fingerprint() == source.train.fingerprint() != source.test.fingerprint()
     stream = build_stream(DataConfig(), source, seed=0)
     assert [len(task.classes) for task in stream.tasks] == [2] * 5
+
+
+def test_digits_and_their_split_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    parts = train_test_split(
+        np.arange(len(labels)), test_size=0.25, random_state=0, stratify=labels
+    )
+    for _ in ("read from its file", "loaded by it"):
+        source = load_source(DataConfig())
+        for split, part in zip((source.train, source.test), parts, strict=True):
+            assert isinstance(split, ArraySplit)
+            assert np.array_equal(split.images, images[np.sort(part)])
+            assert np.array_equal(split.labels, labels[np.sort(part)])
+        monkeypatch.setattr(sources, "find_spec", lambda _: None)
 
 
 def fake_cifar(root: Path, dataset: type, monkeypatch: pytest.MonkeyPatch, n_classes: int) -> None:

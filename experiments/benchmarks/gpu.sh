@@ -4,7 +4,7 @@
 #     experiments/benchmarks/gpu.sh --device cpu   runs all of it on a CPU, on tiny sizes (minutes): that
 #                                                  it comes to its end; what it measures says nothing
 #     experiments/benchmarks/gpu.sh --dry-run      only says what it would run, and tries that it parses
-# We have never run it on a GPU: there was none. PYTHON names another interpreter than python.
+# We have run it whole on a CPU alone, and never on a GPU: there was none. PYTHON names another interpreter than python.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python}

@@ -4,11 +4,15 @@
 
 `gpu.sh` runs it after the tests and `stdp_throughput.py`, whose results it puts into the same JSON.
 
-- ``agreement``: the bundled digits with every learner on both devices: how far features are apart
-  (least cosine), and A_last on each.
-- ``extraction``: images a second through a ViT with random weights, in float32 and bfloat16, and
-  the share of the measured rate of matrix products in that precision.
-- ``adapters``: the same of training adapters in the ViT's last blocks.
+- ``agreement``: the bundled digits with every learner on both devices, and with some in the
+  transformer's blocks: how far features are apart (least cosine), and of each learner A_last and
+  seconds of learning on both, and the share of test images that both answer alike after the last
+  task.
+- ``vit``: images a second through a ViT with random weights, and in training adapters in its last
+  blocks, in float32 and bfloat16; the share of the measured rate of matrix products in that
+  precision, and the GPU memory that it took.
+- ``tests``: how many there were, and of those that failed what they said.
+- ``stdp_throughput``: of every layer the three limits and which of them binds.
 """
 
 from __future__ import annotations
@@ -29,32 +33,47 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.config import ANNConfig, BackboneConfig, DataConfig, RunConfig
+from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.learners.subnetworks import BlockAdapters
 from snn_artsy.runs.features import choose_device, prepare
 from snn_artsy.runs.loop import run_learner
 
-LEARNERS = ("simplecil", "ranpac", "artsy_ann", "artsy_ann_lda", "artsy_ann_ridge", "artsy_snn")
+LEARNERS = {
+    "head": ("simplecil", "ranpac", "artsy_ann", "artsy_ann_lda", "artsy_ann_ridge", "artsy_snn"),
+    "blocks": ("ease", "artsy_best"),
+}
 BATCHES = {"cuda": 256, "cpu": 8}
 BLOCKS = 4
 
 
 def agreement(device: str, per_class: int | None) -> dict[str, Any]:
-    """Features and A_last of the bundled digits on the CPU and on the device."""
-    config = RunConfig(
-        data=DataConfig(train_per_class=per_class), backbone=BackboneConfig(cache=False)
-    )
+    """Features and answers of the bundled digits on the CPU and on the device."""
     quiet = Console(quiet=True)
-    streams = {name: prepare(config, name, quiet) for name in ("cpu", device)}
-    seen = [torch.cat([test.features.cpu() for _, test in s.tasks]) for s in streams.values()]
-    last = {
-        learner: {
-            name: run_learner(learner, replace(config, device=name), stream, name, quiet)["a_last"]
-            for name, stream in streams.items()
-        }
-        for learner in LEARNERS
-    }
-    least = float(torch.cosine_similarity(seen[0], seen[-1]).min())
-    return {"least_cosine": least, "a_last": last}
+    found: dict[str, Any] = {"least_cosine": 1.0, "learners": {}}
+    for placement, learners in LEARNERS.items():
+        config = RunConfig(
+            data=DataConfig(train_per_class=per_class),
+            backbone=BackboneConfig(cache=False),
+            ann=ANNConfig(placement=placement, epochs=20 if placement == "head" else 4),
+        )
+        streams = {name: prepare(config, name, quiet) for name in ("cpu", device)}
+        seen = [torch.cat([test.features.cpu() for _, test in s.tasks]) for s in streams.values()]
+        least = float(torch.cosine_similarity(seen[0], seen[-1]).min())
+        found["least_cosine"] = min(found["least_cosine"], least)
+        for learner in learners:
+            answers, measures = {}, {}
+            for name, stream in streams.items():
+                kept: list[StepAnswers] = []
+                own = replace(config, device=name)
+                measures[name] = run_learner(learner, own, stream, name, quiet, keep=kept)
+                answers[name] = kept[-1].predicted
+            of_each = {
+                key: {name: each[key] for name, each in measures.items()}
+                for key in ("a_last", "seconds_learning")
+            }
+            alike = float((answers["cpu"] == answers[device]).mean())
+            found["learners"][f"{learner}, {placement}"] = of_each | {"answered_alike": alike}
+    return found
 
 
 def seconds(call: Callable[[], object], device: str, runs: int) -> float:
@@ -104,21 +123,27 @@ def through_the_vit(model: str, device: str, runs: int) -> dict[str, Any]:
         for name, call in calls.items():
             with FlopCounterMode(display=False) as counter:
                 call()
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             took = seconds(call, device, runs)
             share = counter.get_total_flops() / took / most
-            found[f"{name}_{precision}"] = {"images_per_second": n / took, "share_of_rate": share}
+            memory = torch.cuda.max_memory_allocated() if device == "cuda" else None
+            found[f"{name}_{precision}"] = {
+                "images_per_second": n / took, "share_of_rate": share, "peak_bytes": memory,
+            }  # fmt: skip
         found[f"rate_{precision}"] = most
     return found
 
 
 def tests(file: Path) -> dict[str, Any]:
-    """What pytest's JUnit file says: numbers of tests, and names of those that failed."""
+    """What pytest's JUnit file says: numbers of tests, and what those said that failed."""
     suite = next(ElementTree.parse(file).getroot().iter("testsuite"))
-    failed = [
-        f"{case.get('classname')}::{case.get('name')}"
+    failed = {
+        f"{case.get('classname')}::{case.get('name')}": part.get("message", "")
         for case in suite.iter("testcase")
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
+        for part in case
+        if part.tag in ("failure", "error")
+    }
     numbers = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
     return numbers | {"failed": failed}
 
@@ -138,6 +163,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "torch": torch.__version__,
+        "cuda": torch.version.cuda,
         "agreement": agreement(device, options.per_class),
         "vit": [through_the_vit(model, device, options.runs) for model in options.models],
     }

@@ -13,7 +13,8 @@ what the others compute; ``gated`` the same call with its default rule, states, 
 this one's packages, so that all use the same torch. A peer that is absent or fails is null in the
 JSON and its reason is under "reasons". On a GPU (``--device cuda``) those of torch take
 part, a large layer is added, and the bound is what a step must move and compute in float32 at the
-measured rates.
+measured rates. "limits_mups" has these two one by one, and what starting a kernel for each
+operation of our step allows, which nothing but fewer kernels would raise; "binds" names the least.
 """
 
 from __future__ import annotations
@@ -207,11 +208,64 @@ def hardware(threads: int, device: str) -> tuple[float, float]:
     return rates[0], rates[1]
 
 
-def dense_bound(case: Case, gemm_gflops: float, memory_gbs: float, device: str) -> float:
-    """Million updates a second of a dense update: it costs 6 operations, and weights are read and
-    written in each step (shared ones stay in a CPU's cache)."""
-    computed, moved = gemm_gflops / 6.0 * 1e3, memory_gbs / 8.0 * 1e3
-    return computed if device == "cpu" else min(computed, moved * case.batch)
+def limits(
+    case: Case, gemm_gflops: float, memory_gbs: float, step_seconds: float, device: str
+) -> dict[str, float]:
+    """Million updates a second that each limit would allow alone. A dense update costs 6
+    operations, and weights are read and written in each step; shared ones stay in a CPU's cache,
+    where no kernels are started either."""
+    found = {"computing": gemm_gflops / 6.0 * 1e3}
+    if device == "cuda":
+        found["moving weights"] = memory_gbs / 8.0 * 1e3 * case.batch
+        found["starting kernels"] = case.n_pre * case.n_post * case.batch / step_seconds / 1e6
+    return found
+
+
+def launch_seconds(device: str) -> float:
+    """Seconds from one operation to the next where there is nearly nothing to compute: on a GPU
+    those of starting a kernel."""
+    import torch
+
+    x, n = torch.zeros(1, device=device), 5000
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        for _ in range(n):
+            x.add_(1.0)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - begin) / n)
+    return min(times)
+
+
+def operations_a_step(task: Task) -> float:
+    """Of torch, in a step of our layer with the engine that a GPU takes; views compute nothing."""
+    import torch
+    from stdp_contestants import layer_of, torch_spikes
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from snn_artsy.config import ContactConfig
+    from snn_artsy.rules import PairSTDP
+
+    class Count(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(
+            self, called: Any, _: Any, given: Any = (), named: Any = None
+        ) -> Any:
+            alias = [each.alias_info for each in called._schema.returns]
+            self.n += not any(a is not None and not a.is_write for a in alias)
+            return called(*given, **(named or {}))
+
+    rule = PairSTDP(task.a_plus, task.a_minus, task.tau_ms, task.tau_ms)
+    contacts, counts, lengths = ContactConfig(transmission="plain"), [], (4, 20)
+    for n_steps in lengths:  # what is done once in a call is in both
+        layer = layer_of(task, rule, contacts).double()  # which takes the reference on a CPU, too
+        pre, current = (part[:n_steps].double() for part in torch_spikes(task))
+        with torch.no_grad(), Count() as count:
+            layer.simulate(pre, current if task.taught else None)
+        counts.append(count.n)
+    return (counts[1] - counts[0]) / (lengths[1] - lengths[0])
 
 
 def find_pythons(
@@ -323,6 +377,7 @@ def main() -> None:
     if device == "cuda" and not cuda_is_here():
         raise SystemExit("--device cuda: torch finds no GPU here")
     gemm, memory = hardware(arguments.threads, device)
+    launch = launch_seconds(device)
     rows = []
     cases = CASES if device == "cpu" else CUDA_CASES
     cases = tuple(case for case in cases if arguments.batch in (None, case.batch))
@@ -333,20 +388,25 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             seconds, reasons, error, fired = race(task, pythons, runs, Path(scratch))
         mups = {name: million_updates(case, s) for name, s in seconds.items()}
+        operations = operations_a_step(task)
+        allowed = limits(case, gemm, memory, operations * launch, device)
+        dense = min(v for name, v in allowed.items() if name != "starting kernels")
         rows.append({
             "n_pre": case.n_pre, "n_post": case.n_post, "batch": case.batch,
             "synapses": "shared", "mode": mode, "n_steps": case.n_steps,
             "pre_rate": float(task.pre.mean()), "post_rate": fired["ours"],
             "gated_post_rate": fired["gated"], "max_abs_dw_error": error,
             "layer_mups": mups["ours"], "gated_mups": mups["gated"], "plain_mups": mups["plain"],
-            "dense_bound_mups": dense_bound(case, gemm, memory, device),
+            "dense_bound_mups": dense, "limits_mups": allowed,
+            "binds": min(allowed, key=allowed.__getitem__), "operations_a_step": operations,
             "peers": {name: mups.get(name) for name in PEERS},
             "reasons": absent | reasons,
         })  # fmt: skip
         print(case, mode, {n: round(m) for n, m in mups.items()}, reasons, file=sys.stderr)
     result = {
         "rows": rows, "gemm_gflops": gemm, "memory_gbs": memory,
-        "threads": arguments.threads, "runs": runs, "device": device_name(device),
+        "launch_seconds": launch, "threads": arguments.threads, "runs": runs,
+        "device": device_name(device),
     }  # fmt: skip
     print(markdown(result))
     if arguments.json is not None:

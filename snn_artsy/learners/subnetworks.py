@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import torch
 import torch.nn.functional as F
@@ -226,7 +226,9 @@ def train(network: SubNetwork, task: Task, config: ANNConfig, generator: torch.G
     else:
         labels, drawn = task.train.labels.cpu(), generator.get_state()
         about = sha256(pieces_of([("labels", labels), ("generator", drawn)]))
-        key = ("trained", _contents(network), images, about, astuple(config))
+        # whatever earlier sub-networks see of the task takes no part in training a new one
+        trained_by = astuple(replace(config, earlier="all"))
+        key = ("trained", _contents(network), images, about, trained_by)
 
         def trained() -> tuple[Tensor, ...]:
             _descend(network, task, config, generator)

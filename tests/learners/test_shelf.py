@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_vit import in_blocks, stream
+from small_vit import BLOCKS, in_blocks, stream
 from torch import Tensor
 
+from snn_artsy.config import ANNConfig
 from snn_artsy.learners import build
 from snn_artsy.learners import subnetworks as module
 from snn_artsy.learners.base import LabelledBatch, Task
@@ -20,30 +21,34 @@ from snn_artsy.learners.tasks import PartOf
 LEARNERS = ("ease", "artsy_ann", "artsy_best", "aper_adapter", "ranpac")
 
 
-def named(batch: LabelledBatch, before: int) -> LabelledBatch:
-    """The batch with images that are known by their numbers in the split, as those of a run."""
-    whole = batch.tokens
+def named(batch: LabelledBatch, before: int, known: dict[int, Tensor]) -> LabelledBatch:
+    """The batch with images that are known by their numbers, as those of a run."""
     numbers = batch.index.numpy() + before
+    known.update(zip(numbers.tolist(), batch.tokens, strict=True))
 
     def load(_: str, index: np.ndarray) -> Tensor:
-        return whole[torch.from_numpy(index - before)]
+        return torch.stack([known[i] for i in index.tolist()])
 
     index = torch.from_numpy(numbers)
     return replace(batch, index=index, load_tokens=PartOf(load, batch.split, numbers))
 
 
 def run_stream() -> tuple[list[Task], LabelledBatch]:
-    tasks, test = stream()
+    (tasks, test), known = stream(), {}
     own = []
     for t, task in enumerate(tasks):
-        train, validation = named(task.train, 100 * t), named(task.validation, 100 * t + 50)
+        train = named(task.train, 100 * t, known)
+        validation = named(task.validation, 100 * t + 50, known)
         own.append(replace(task, train=train, validation=validation))
-    return own, named(test, 0)
+    return own, named(test, 0, {})
 
 
-def answers(name: str, shelf: Shelf | None) -> tuple[dict[str, Tensor], Tensor]:
+def answers(
+    name: str, shelf: Shelf | None, ann: ANNConfig = BLOCKS
+) -> tuple[dict[str, Tensor], Tensor]:
     tasks, test = run_stream()
-    learner = build(name, replace(in_blocks(), shelf=shelf))
+    setting = in_blocks(ann=ann)
+    learner = build(name, replace(setting, shelf=shelf))
     for task in tasks:
         learner.learn(task)
         scores = learner.predict(test).scores
@@ -68,7 +73,13 @@ def test_equal_sub_networks_are_trained_once(monkeypatch: pytest.MonkeyPatch) ->
     assert len(trained) == 3
     for name in LEARNERS:
         answers(name, shelf)
+    dealt = replace(BLOCKS, earlier="dealt")  # which is not about training
+    found = answers("ease", shelf, dealt)
     assert len(trained) == 3
+    alone = answers("ease", None, dealt)
+    torch.testing.assert_close(found, alone, rtol=0, atol=0)
+    assert not torch.equal(found[1], answers("ease", shelf)[1])
+    del trained[3:]
     answers("ease", None)
     assert len(trained) == 6
 

@@ -128,6 +128,7 @@ setup(
             "nir>=1.0.6",
             "nirtorch>=2.0",
             "nwbinspector>=0.6",
+            "openvino>=2025.0",
             "numpy<2.4",  # brian2 2.9 does not import with NumPy 2.4
             "pynwb>=3.0",
             "pandas>=2.2",
@@ -156,6 +157,7 @@ setup(
         ],
         "nir": ["nir>=1.0.6", "nirtorch>=2.0"],  # nirtorch: what snnTorch reads graphs with
         "nwb": ["pynwb>=3.0"],
+        "openvino": ["openvino>=2025.0"],
         "parallel": ["accelerate>=1.0"],
         "sweep": ["ray>=2.52"],
         "tensorboard": ["tensorboard>=2.15"],

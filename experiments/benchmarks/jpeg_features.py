@@ -1,11 +1,13 @@
-"""Features of JPEG files in float32 and bfloat16, and their share of the rate of matrix products.
+"""Features of JPEG files by precision, engine and resizing, and their share of the rate of matrix
+products.
 
     python experiments/benchmarks/jpeg_features.py --into docs/benchmarks.md
 
 Files of 64 and 500 pixels are made at run time (smoothed noise) and go through a ViT with random
-weights at its own input size, decoding and resizing included.
-Precisions take turns. Times are processor time, which depends less on what else the machine does:
-images a second are those of one core. ``GEMM`` is a product of matrices of the ViT's sizes (1,576
+weights at its own input size, decoding and resizing included. The ways take turns; the first is how
+features were made before there was a choice, and still are unless ``backbone`` says so. Times
+are processor time, which depends less on what else the machine does: images a second are those of
+one core; graphs are exported before. ``GEMM`` is a product of matrices of the ViT's sizes (1,576
 tokens of 8 images) in the same precision; ``ViT`` the pass alone, of images in memory.
 """
 
@@ -36,6 +38,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "analysis"))
 from results_table import insert
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WAYS = (
+    ("float32", "torch", "pillow"),
+    ("bfloat16", "torch", "pillow"),
+    ("bfloat16", "torch", "torch"),
+    ("float32", "openvino", "torch"),
+    ("bfloat16", "openvino", "torch"),
+)
+"""``backbone.precision``, ``engine`` and ``resizing``."""
 TOKENS = 8 * 197  # of one pass
 
 
@@ -69,12 +79,17 @@ def matrix_rate(precision: str, width: int) -> float:
 
 
 def measured(model: str, sides: list[int], n: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for each size of files and precision."""
-    config = BackboneConfig(name=model, pretrained=False, cache=False)
-    backbone = FrozenBackbone.build(config, "cpu")
-    images, width = torch.randn(8, *backbone.input_size), backbone.dim
+    """A row for each size of files and way."""
+    configs = {
+        way: BackboneConfig(name=model, pretrained=False, cache=False, precision=way[0],  # type: ignore[arg-type]
+                            engine=way[1], resizing=way[2])  # type: ignore[arg-type]
+        for way in WAYS
+    }  # fmt: skip
+    backbones = {way: FrozenBackbone.build(config, "cpu") for way, config in configs.items()}
+    first = backbones[WAYS[0]]
+    images, width = torch.randn(8, *first.input_size), first.dim
     with FlopCounterMode(display=False) as counter:
-        backbone(images)
+        first(images)
     operations = counter.get_total_flops() / len(images)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,49 +97,53 @@ def measured(model: str, sides: list[int], n: int, rounds: int) -> list[dict[str
             root = Path(scratch, str(side))
             make_files(root, side, n)
             split = load_source(DataConfig(name="imagefolder", root=str(root))).train
-
-            def extract(split: ImageSplit = split) -> object:
-                return extract_features(backbone, split, np.arange(n), config, threads=1)
-
-            took: dict[str, list[tuple[float, float, float]]] = {name: [] for name in PRECISIONS}
+            took: dict[tuple[str, str, str], list[list[float]]] = {way: [] for way in WAYS}
             for turn in range(rounds + 1):
-                for name in PRECISIONS:
-                    backbone.precision = name
-                    files = processor_seconds(extract)
-                    alone = processor_seconds(lambda: backbone(images))
+                for way, backbone in backbones.items():
+                    times = one_turn(backbone, split, n, configs[way], images)
                     if turn:  # the first warms up
-                        took[name].append(
-                            (files / n, alone / len(images), matrix_rate(name, width))
-                        )
-            for name, times in took.items():
-                of_file, alone, rate = (median(column) for column in zip(*times, strict=True))
+                        took[way].append([*times, matrix_rate(way[0], width)])
+            for way, turns in took.items():
+                of_file, alone, rate = (median(column) for column in zip(*turns, strict=True))
                 rows.append({
-                    "side": side, "precision": name, "images_per_second": 1 / of_file,
+                    "side": side, "way": way, "images_per_second": 1 / of_file,
                     "vit_per_second": 1 / alone, "gemm_per_second": rate,
                     "share": operations / of_file / rate, "share_vit": operations / alone / rate,
                 })  # fmt: skip
     return rows
 
 
+def one_turn(
+    backbone: FrozenBackbone,
+    split: ImageSplit,
+    n: int,
+    config: BackboneConfig,
+    images: torch.Tensor,
+) -> list[float]:
+    """Processor seconds an image: from files, and of the pass alone."""
+    files = processor_seconds(
+        lambda: extract_features(backbone, split, np.arange(n), config, threads=1)
+    )
+    alone = processor_seconds(lambda: [backbone(images) for _ in range(4)])
+    return [files / n, alone / 4 / len(images)]
+
+
 def table(model: str, rows: list[dict[str, Any]], n: int, rounds: int) -> str:
     lines = [
-        "| file, px | precision | images a second | GEMM, GFLOP/s | share of it | ViT alone, "
-        "images a second | share |",
-        "|---:|---|---:|---:|---:|---:|---:|",
+        "| file, px | precision | engine | resizing | images a second | ratio | GEMM, GFLOP/s | "
+        "share of it | ViT alone, images a second | share |",
+        "|---:|---|---|---|---:|---:|---:|---:|---:|---:|",
     ]
+    before = {row["side"]: row["images_per_second"] for row in reversed(rows)}
     for row in rows:
         lines.append(
-            f"| {row['side']} | {row['precision']} | {row['images_per_second']:.1f} | "
+            f"| {row['side']} | {' | '.join(row['way'])} | {row['images_per_second']:.1f} | "
+            f"{row['images_per_second'] / before[row['side']]:.2f} | "
             f"{row['gemm_per_second'] / 1e9:.0f} | {100 * row['share']:.0f} % | "
             f"{row['vit_per_second']:.1f} | {100 * row['share_vit']:.0f} % |"
         )
-    by = {(row["side"], row["precision"]): row["images_per_second"] for row in rows}
-    ratios = ", ".join(
-        f"{by[side, 'bfloat16'] / by[side, 'float32']:.2f} from files of {side} px"
-        for side in dict.fromkeys(row["side"] for row in rows)
-    )
     lines += ["", f"{model}, one core, {n} files, median of {rounds} turns. "
-                  f"bfloat16 / float32: {ratios}."]  # fmt: skip
+                  "Ratio: to the first row of that size."]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -52,7 +52,7 @@ def extract_features(
 
     With ``config.cache`` the features are kept below ``cache_directory(config)`` as .npy with a
     .json beside it, and read back by memory map when everything they depend on is the same:
-    weights, model name, transform, images, which samples, precision, processor (a CPU's
+    weights, model name, transform, images, which samples, precision, engine, processor (a CPU's
     instructions, a GPU's model; ``batch_size`` on a GPU), and the versions of torch, torchvision,
     timm and Pillow. What can change the last bits is in this list; ``threads`` (default: all cores)
     and on a CPU ``batch_size`` change none. A damaged file is recomputed, and so is one that holds
@@ -182,6 +182,9 @@ def in_passes(
         outputs = compute(batch.to(backbone.device, non_blocking=True))
         return [each[: len(images)] for each in outputs]
 
+    if backbone.engine == "openvino" and len(index):
+        # torch exports a model only while no other thread computes with it
+        compute(torch.zeros(size, *backbone.input_size))
     # Threads, not processes: Pillow and torch compute without the interpreter lock, and nothing
     # is forked beside torch's own threads.
     before = torch.get_num_threads()
@@ -224,25 +227,31 @@ def cache_key(
     """Everything the features depend on, as plain JSON."""
     on_gpu = backbone.device.type == "cuda"
     rounded = {} if first is None else {"tokens": {"block": first, "type": "float16"}}
-    return rounded | {
-        "format": CACHE_FORMAT,
-        "model": backbone.name,
-        "weights_sha256": backbone.weights_sha256(),
-        "transform": str(backbone.transform),
-        "precision": backbone.precision,
-        "device": backbone.device.type,
-        # Instructions of the CPU, or the GPU's model: caches are shared by unlike machines.
-        "processor": (
-            torch.cuda.get_device_name(backbone.device)
-            if on_gpu
-            else torch.backends.cpu.get_cpu_capability()
-        ),
-        "images_per_pass": images_per_pass(backbone, config),
-        "images": split.fingerprint(),
-        "n_images": len(index),
-        "index_sha256": sha256([index.tobytes()]),
-        "versions": {library: version(library) for library in _LIBRARIES},
-    }
+    # torch's features have no such entry, as before there was a choice
+    engine = {} if backbone.engine == "torch" else {"engine": version(backbone.engine)}
+    return (
+        rounded
+        | engine
+        | {
+            "format": CACHE_FORMAT,
+            "model": backbone.name,
+            "weights_sha256": backbone.weights_sha256(),
+            "transform": str(backbone.transform),
+            "precision": backbone.precision,
+            "device": backbone.device.type,
+            # Instructions of the CPU, or the GPU's model: caches are shared by unlike machines.
+            "processor": (
+                torch.cuda.get_device_name(backbone.device)
+                if on_gpu
+                else torch.backends.cpu.get_cpu_capability()
+            ),
+            "images_per_pass": images_per_pass(backbone, config),
+            "images": split.fingerprint(),
+            "n_images": len(index),
+            "index_sha256": sha256([index.tobytes()]),
+            "versions": {library: version(library) for library in _LIBRARIES},
+        }
+    )
 
 
 def cache_path(key: dict[str, Any], config: BackboneConfig) -> Path:

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snn_artsy.backbone.exported import AsModule, ExportedPass, require_openvino
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
@@ -33,6 +35,9 @@ class FrozenBackbone(nn.Module):
         data_config: timm's data configuration: input_size, interpolation, mean, std, crop_pct.
         name: Its name, for the records and the cache key.
         precision: ``float32`` or ``bfloat16`` arithmetic in the forward pass.
+        engine: What passes of images run on: ``torch`` or ``openvino``; what goes on from the
+            trunk's tokens is torch's in either case.
+        resizing: Whose resizing the transform has: ``pillow`` or ``torch``.
 
     Attributes:
         vit: The timm model.
@@ -47,16 +52,23 @@ class FrozenBackbone(nn.Module):
         data_config: Mapping[str, Any],
         name: str,
         precision: str = "float32",
+        engine: str = "torch",
+        resizing: str = "pillow",
     ) -> None:
         super().__init__()
         from timm.data.transforms_factory import create_transform
 
         self.vit = vit.requires_grad_(False)
         self.name = name
-        self.precision = precision
+        self.precision, self.engine = precision, engine
+        self._exported: dict[tuple[int | None, str, int], ExportedPass] = {}
         self.transform: Callable[[Any], Tensor] = create_transform(
             **dict(data_config), is_training=False
         )
+        if resizing == "torch":
+            from snn_artsy.backbone.resizing import ResizedByTorch
+
+            self.transform = ResizedByTorch(self.transform, name)
         self.input_size: tuple[int, ...] = tuple(data_config["input_size"])
         self.dim = int(getattr(vit, "head_hidden_size", None) or vit.num_features)  # type: ignore[arg-type]
         self.train(False)
@@ -68,8 +80,10 @@ class FrozenBackbone(nn.Module):
 
         Raises:
             ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible,
-                weights that are NaN or infinite.
+                weights that are NaN or infinite, an engine or a resizing that cannot be had.
         """
+        if config.engine == "openvino":
+            require_openvino(device)
         if config.name == "bundled":
             from snn_artsy.bundled import DATA_CONFIG, bundled_vit
 
@@ -90,7 +104,9 @@ class FrozenBackbone(nn.Module):
                 "std": (1.0, 1.0, 1.0),
             }
         precision = "float32" if config.precision == "auto" else config.precision
-        return cls(vit, data_config, config.name, precision).to(device)
+        return cls(vit, data_config, config.name, precision, config.engine, config.resizing).to(
+            device
+        )
 
     @property
     def device(self) -> torch.device:
@@ -102,15 +118,15 @@ class FrozenBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """h_0 of transformed images: [B, 3, H, W] -> float32 [B, D]."""
+        if self.engine == "openvino":
+            return self._pass(images, None)
         with torch.no_grad():
             return self.embed(images)
 
     def embed(self, images: Tensor) -> Tensor:
         """As `forward`, with whatever torch does about gradients."""
         with self._arithmetic():
-            features = self.vit.forward_features(images)  # type: ignore[operator]
-            embedding: Tensor = self.vit.forward_head(features, pre_logits=True)  # type: ignore[operator]
-        return embedding.float()
+            return self._embedded(images).float()
 
     def first_adapted(self, last: int | None) -> int:
         """Number of the first of the ``last`` blocks, those with adapters; None: all blocks.
@@ -146,13 +162,10 @@ class FrozenBackbone(nn.Module):
             takes them, and tokens that leave that block, to which the adapter's output is added. T
             counts those that h_0 depends on.
         """
-        vit: Any = self.vit
+        if self.engine == "openvino":
+            return self._pass(images, first)
         with torch.no_grad(), self._arithmetic():
-            x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
-            for block in vit.blocks[:first]:
-                x = block(x)
-            x = self._attended(first, x)
-            return torch.stack([x, _after_mlp(vit.blocks[first], x)], dim=1).float()
+            return self._tokens(images, first).float()
 
     def trunk_products(self, first: int) -> int:
         """Multiplications that an image's `trunk` takes at least: in the linear layers of the
@@ -270,6 +283,29 @@ class FrozenBackbone(nn.Module):
         else:
             return
         raise ConfigError(key, reason, value)
+
+    def _embedded(self, images: Tensor) -> Tensor:
+        vit: Any = self.vit
+        embedding: Tensor = vit.forward_head(vit.forward_features(images), pre_logits=True)
+        return embedding
+
+    def _tokens(self, images: Tensor, first: int) -> Tensor:
+        vit: Any = self.vit
+        x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+        for block in vit.blocks[:first]:
+            x = block(x)
+        x = self._attended(first, x)
+        return torch.stack([x, _after_mlp(vit.blocks[first], x)], dim=1)
+
+    def _pass(self, images: Tensor, first: int | None) -> Tensor:
+        """`embed`, or `trunk` up to block ``first``, by OpenVINO, without gradients."""
+        # A graph holds the weights that there were; those that somebody has changed need another.
+        changes = sum(weight._version for weight in self.vit.state_dict().values())
+        kind = (first, self.precision, changes)
+        if kind not in self._exported:
+            function = self._embedded if first is None else partial(self._tokens, first=first)
+            self._exported[kind] = ExportedPass(AsModule(function, self.vit), self.precision)
+        return self._exported[kind](images)
 
     def _attended(self, number: int, x: Tensor) -> Tensor:
         """Tokens after a block's attention; of the last block those that h_0 is made of."""

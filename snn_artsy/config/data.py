@@ -281,6 +281,11 @@ class BackboneConfig:
             ``bfloat16`` is about 2 times faster on processors that have it, and not exact; ``auto``
             takes it there and on such a GPU if the first images' features hardly change (a cosine
             of .9995 at least), else ``float32``. A run records what it took.
+        engine: What runs the transformer on the CPU: ``torch``, or ``openvino``, which fuses its
+            steps (``pip install 'snn-artsy[openvino]'``) and gives the same within rounding.
+            Adapters are trained by torch in either case.
+        resizing: Images are resized by ``pillow``, as timm does, or by ``torch`` as 8-bit tensors:
+            several times faster for large images, pixels differ by 1 or 2 of 255 here and there.
         batch_size: Images per forward pass on a GPU, during feature extraction. On a CPU passes are
             of 8 images, and as many run beside each other as ``threads`` allows.
         workers: Threads that load images while the transformer runs.
@@ -297,6 +302,8 @@ class BackboneConfig:
     checkpoint: str | None = None
     preprocessing: Literal["timm", "pilot"] = "timm"
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    engine: Literal["torch", "openvino"] = "torch"
+    resizing: Literal["pillow", "torch"] = "pillow"
     batch_size: int = 64
     workers: int = 2
     cache_dir: str | None = None
@@ -310,6 +317,8 @@ class BackboneConfig:
         within("backbone.workers", self.workers, 1, 1024, "threads")
         within("backbone.cache_gb", self.cache_gb, 0, 1e6, "GB")
         one_of("backbone.precision", self.precision, ("float32", "bfloat16", "auto"))
+        one_of("backbone.engine", self.engine, ("torch", "openvino"))
+        one_of("backbone.resizing", self.resizing, ("pillow", "torch"))
         require(
             self.checkpoint is None or self.name != "bundled",
             "backbone.checkpoint",

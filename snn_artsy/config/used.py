@@ -619,7 +619,7 @@ ALWAYS: tuple[str, ...] = (
     *_in("data", "name", "stream", "validation_share", "train_share"),
     *_in("data", "train_per_class", "test_per_class"),
     *_in("backbone", "name", "checkpoint", "preprocessing", "precision", "batch_size"),
-    *_in("backbone", "workers", "cache"),
+    *_in("backbone", "engine", "resizing", "workers", "cache"),
     *_in("snn", "mode", "fidelity", "plastic_old"),
     "snn.inhibition.source",
     *_in("snn.encoding", "code", "n_steps", "test_steps", "dt_ms", "volley_ms", "period_ms"),

@@ -29,7 +29,6 @@ from snn_artsy.plots.style import (
     styled,
 )
 from snn_artsy.recording.reader import Run
-from snn_artsy.yaml_file import read_mapping
 
 Values = NDArray[np.float64]
 
@@ -120,7 +119,7 @@ def contacts(run: Run, task: int | None = None) -> RecordedContacts:
 def section(run: Run, name: str) -> dict[str, Any]:
     """A section of ``snn`` in a run's configuration; empty where it says nothing."""
     try:
-        found: Any = read_mapping(run.config, "run", "its attribute config")["snn"][name]
+        found: Any = run.settings["snn"][name]
     except (ConfigError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -30,7 +30,6 @@ from snn_artsy.plots.style import (
 )
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import SPLIT_NAMES
-from snn_artsy.yaml_file import read_mapping
 
 
 def input_of(run: Run) -> str | None:
@@ -173,7 +172,7 @@ def _teaching(run: Run) -> tuple[float | None, float]:
     """How far teaching spikes are apart, and by how much they are spread over an assembly (ms), as
     the run's configuration says; one that says nothing has one teaching spike."""
     try:
-        config: Any = read_mapping(run.config, "run", "its attribute config")
+        config: Any = run.settings
         encoding, teacher = config["snn"]["encoding"], config["snn"]["teacher"]
         period, spread = float(encoding["period_ms"]), float(teacher["phase_spread_ms"])
     except (ConfigError, KeyError, TypeError, ValueError):

@@ -12,7 +12,6 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.recording import storage
 from snn_artsy.recording.files import SEAL_BYTES
 from snn_artsy.recording.reader import Run
-from snn_artsy.yaml_file import read_mapping
 
 SUMMARY_FILE = "summary.json"
 _SUMMARY_BYTES = 2**24
@@ -27,7 +26,7 @@ _COUNTED = {
 
 def run_facts(run: Run) -> dict[str, str]:
     """What was run, with what, and how it ended."""
-    config: Any = read_mapping(run.config, "run", f'"{run.path}", its attribute config,')
+    config: Any = run.settings
     get = run.attributes.get
     learners = config.get("learners")
     facts = {

@@ -42,6 +42,7 @@ from snn_artsy.recording.tables import (
     Stimulus,
     Traces,
 )
+from snn_artsy.yaml_file import read_mapping
 
 _ATTEMPTS = 5  # openings of a run whose files its writer replaces meanwhile
 
@@ -131,6 +132,15 @@ class Run:
     def config(self) -> str:
         """The configuration, as YAML text."""
         return str(self.attributes.get("config", ""))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as nested mappings, read once.
+
+        Raises:
+            ConfigError: There is none, or it is no YAML.
+        """
+        return read_mapping(self.config, "run", f'"{self.path}", its attribute config,')
 
     @property
     def versions(self) -> dict[str, str]:

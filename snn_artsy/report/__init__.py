@@ -29,7 +29,6 @@ from snn_artsy.runs.tables import (
     learner_cells,
     pair_cells,
 )
-from snn_artsy.yaml_file import read_mapping
 
 if TYPE_CHECKING:  # `snn_artsy.plots` imports it first, see there
     from matplotlib.figure import Figure
@@ -86,7 +85,7 @@ def _of_runs(runs: Sequence[Run], shown: Sequence[Mapping[str, Any]]) -> dict[st
     """Several runs beside each other: measures, what differs between them, a figure."""
     every = {f"{s['name']}: {n}": measures for s in shown for n, measures in s["measures"].items()}
     tables = [_table("Learners", "run", *learner_cells(every), LEARNER_CAPTION)]
-    configurations = [read_mapping(run.config, "run", f'"{run.path}"') for run in runs]
+    configurations = [run.settings for run in runs]
     if rows := differing(configurations):
         names = [section["name"] for section in shown]
         tables.append(_table("What differs between the configurations", "key", names, rows))

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import version
 from typing import Any
 
 from snn_artsy.checks import ConfigError
@@ -230,8 +231,11 @@ def added(config: RunConfig) -> list[tuple[Registry, str]]:
 
 
 def _versions(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of the file of each part that is not of the package."""
-    return {f"{r.one} {name}": r.source_sha256(name) for r, name in added(config)}
+    """SHA-256 of the file of each part that is not of the package, and the version of an engine
+    that is not torch."""
+    parts = {f"{r.one} {name}": r.source_sha256(name) for r, name in added(config)}
+    engine = config.backbone.engine
+    return parts if engine == "torch" else parts | {engine: version(engine)}
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def test_requirements_state_lower_bounds(arguments: dict[str, Any]) -> None:
         "nest",
         "mutation",
         "nir",
+        "openvino",
         "tensorboard",
     }
     assert set(arguments["extras_require"]) == extras

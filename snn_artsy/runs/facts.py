@@ -215,8 +215,11 @@ def remarks(old: Facts, new: Facts) -> list[str]:
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The part of `differences` that two configurations make; the order of learners is none, nor
-    are options of learners that were added and take no part."""
-    return _changed(dict(_that_matter(old)), dict(_that_matter(new)))
+    are options of learners that were added and take no part. A key that came after ``old`` counts
+    there as its default, which is what was done before."""
+    usual, before, now = (dict(_that_matter(each)) for each in (plain(RunConfig()), old, new))
+    later = {key: usual[key] for key in usual.keys() & now.keys() - before.keys()}
+    return _changed(later | before, now)
 
 
 def added(config: RunConfig) -> list[tuple[Registry, str]]:

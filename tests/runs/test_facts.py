@@ -107,6 +107,20 @@ def test_what_cannot_change_a_number_is_no_difference() -> None:
     assert known >= NO_DIFFERENCE - {"threads"}  # none is misspelt
 
 
+def test_a_key_that_came_later_had_its_default() -> None:
+    """What an older release made is used on, as long as the new key is left alone."""
+    new = facts()
+    older = {
+        **new.config,
+        "backbone": {k: v for k, v in new.config["backbone"].items() if k != "engine"},
+    }
+    old = replace(new, config=older)
+    assert differences(old, new) == []
+    chosen = replace(RunConfig(), backbone=BackboneConfig(engine="openvino"))
+    told = differences(old, replace(new, config=plain(chosen)))
+    assert told == ["backbone.engine was 'torch' and is 'openvino'"]
+
+
 def test_other_learners_are_a_difference() -> None:
     (found,) = differences(facts(), facts(RunConfig(learners=["simplecil"])))
     assert found.startswith("learners was ['artsy_ann'")

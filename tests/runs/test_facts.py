@@ -16,7 +16,7 @@ from snn_artsy.config.data import SourceConfig
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.data.sources import FolderSplit
 from snn_artsy.registry import load
-from snn_artsy.runs.facts import NO_DIFFERENCE, Facts, differences, remarks
+from snn_artsy.runs.facts import NO_DIFFERENCE, Facts, differences, plain, remarks
 from snn_artsy.runs.features import _fingerprint
 
 IMAGES = {"train": "a" * 64, "test": "b" * 64}
@@ -110,11 +110,8 @@ def test_what_cannot_change_a_number_is_no_difference() -> None:
 def test_a_key_that_came_later_had_its_default() -> None:
     """What an older release made is used on, as long as the new key is left alone."""
     new = facts()
-    older = {
-        **new.config,
-        "backbone": {k: v for k, v in new.config["backbone"].items() if k != "engine"},
-    }
-    old = replace(new, config=older)
+    backbone = {key: value for key, value in new.config["backbone"].items() if key != "engine"}
+    old = replace(new, config={**new.config, "backbone": backbone})
     assert differences(old, new) == []
     chosen = replace(RunConfig(), backbone=BackboneConfig(engine="openvino"))
     told = differences(old, replace(new, config=plain(chosen)))

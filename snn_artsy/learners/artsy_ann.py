@@ -10,16 +10,17 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
-from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
+from snn_artsy.learners.gates import ClassGates, MLPGate, normed, train_gate
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
 from snn_artsy.learners.replay import Replay
 from snn_artsy.learners.state import modules, set_generator, under
 from snn_artsy.learners.subnetworks import (
     Build,
+    HeadAdapter,
     SubNetwork,
     begun,
     drawn_from,
-    embed_training,
+    mean_answers,
     n_parameters,
     n_products,
     rebuilt,
@@ -86,9 +87,7 @@ class ArtsyANN(Learner):
         means = []
         for t, network in enumerate(self.networks):
             rows = shown(task, t, task.number, self.config)
-            told = embed_training(network, task, rows)
-            seen = slice(None) if rows is None else rows
-            means.append(class_means(told - features[seen], labels[seen], task.classes))
+            means.append(mean_answers(network, task, features, labels, rows))
         self.prototypes.add(class_means(features, labels, task.classes), means, replayed)
         self._calibrate(task)
 
@@ -185,14 +184,18 @@ class ArtsyANN(Learner):
         network = self.networks[t]
         if len(old) == 0 or (network.vit_passes and old.load_tokens is None):
             return None
+        classes = tuple(old.labels.unique().tolist())
+        if isinstance(network, HeadAdapter):
+            return network.mean_answers(old.features, old.labels, classes)
         with torch.no_grad():
-            return class_means(network.answer(old), old.labels, tuple(old.labels.unique().tolist()))
+            return class_means(network.answer(old), old.labels, classes)
 
     def _gate_scores(self, features: Tensor) -> Tensor:
         if self.class_gates is not None:
             return self.class_gates.scores(features)
         with torch.no_grad():
-            return torch.stack([gate(features) for gate in self.gates], dim=1)
+            x = normed(features)
+            return torch.stack([gate.of_normed(x) for gate in self.gates], dim=1)
 
     def _operations(self, gates: Tensor) -> Tensor | None:
         """Multiply-accumulates of the MLP gates and of the sub-networks behind open ones, [B]; not

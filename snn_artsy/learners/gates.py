@@ -38,7 +38,21 @@ class MLPGate(nn.Module):
 
     def forward(self, h0: Tensor) -> Tensor:
         """[B, D] -> logits [B]."""
-        return self.out(F.relu(self.hidden(self.norm(h0))))[:, 0]
+        return self.of_normed(normed(h0))
+
+    def of_normed(self, x: Tensor) -> Tensor:
+        """Logits [B] of `normed` features [B, D], which are the same for all gates."""
+        return self.out(F.relu(F.linear(x, *self.scaled())))[:, 0]
+
+    def scaled(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the hidden layer with the norm's scale and offset in them."""
+        weight, bias = self.hidden.weight, self.hidden.bias
+        return weight * self.norm.weight, torch.addmv(bias, weight, self.norm.bias)
+
+
+def normed(h0: Tensor) -> Tensor:
+    """Features of mean 0 and variance 1 in each sample (layer norm; Ba et al. 2016), [B, D]."""
+    return F.layer_norm(h0, h0.shape[1:])
 
 
 def train_gate(
@@ -57,17 +71,57 @@ def train_gate(
     target = torch.cat([features.new_ones(len(good)), features.new_zeros(len(bad))])
     weight = torch.where(target > 0, 0.5 / max(len(good), 1), 0.5 / max(len(bad), 1))
     weight = weight * len(features)
-    optimiser = torch.optim.Adam(gate.parameters(), lr=config.gate_lr)
-    for _ in range(config.gate_epochs):
-        for batch in torch.randperm(len(features), generator=generator).split(config.batch_size):
-            rows = batch.to(features.device)
-            loss = F.binary_cross_entropy_with_logits(
-                gate(features[rows]), target[rows], weight=weight[rows]
-            )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+    # one vector, so that Adam takes all parameters at once
+    parameters = list(gate.parameters())
+    whole = torch.cat([p.detach().flatten() for p in parameters]).requires_grad_()
+    whole.grad = torch.zeros_like(whole)
+    values, gradients = (_shaped(x, parameters) for x in (whole.detach(), whole.grad))
+    optimiser = torch.optim.Adam([whole], lr=config.gate_lr, fused=True)
+    with torch.no_grad():
+        for _ in range(config.gate_epochs):
+            order = torch.randperm(len(features), generator=generator)
+            for batch in order.split(config.batch_size):
+                rows = batch.to(features.device)
+                x, share = normed(features[rows]), weight[rows] / len(rows)
+                _descend(values, gradients, x, target[rows], share)
+                optimiser.step()
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
     require_finite("training of a gate", gate.state_dict())
+
+
+def _shaped(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of one vector, shaped as some tensors."""
+    parts = flat.split([tensor.numel() for tensor in like])
+    return [part.view_as(tensor) for part, tensor in zip(parts, like, strict=True)]
+
+
+def _descend(
+    values: Sequence[Tensor], gradients: Sequence[Tensor], x: Tensor, target: Tensor, share: Tensor
+) -> None:
+    """Write the gradients of a sum of binary cross-entropies by an `MLPGate`'s parameters.
+
+    By hand: autograd would make the derivative by each sample's scaled features, [B, D], to sum
+    those by scale and offset from, and go through memory several times.
+
+    Args:
+        values: Parameters, in the module's order. gradients: Of the same shapes, overwritten.
+        x: `normed` features, [B, D].
+        target: 1 where the gate should open, else 0, [B].
+        share: Weights of the samples in the sum, [B].
+    """
+    scale, offset, weight, bias, out, out_bias = values
+    hidden = torch.addmm(torch.addmv(bias, weight, offset), x, (weight * scale).T).relu_()
+    slopes = (torch.addmv(out_bias, hidden, out[0]).sigmoid_() - target) * share
+    of_hidden = torch.outer(slopes, out[0]).mul_(hidden > 0)
+    products, sums = of_hidden.T @ x, of_hidden.sum(0)
+    of_scale, of_offset, of_weight, of_bias, of_out, of_out_bias = gradients
+    torch.sum(weight * products, 0, out=of_scale)
+    torch.mv(weight.T, sums, out=of_offset)
+    torch.addr(products.mul_(scale), sums, offset, out=of_weight)
+    of_bias.copy_(sums)
+    torch.mv(hidden.T, slopes, out=of_out[0])
+    torch.sum(slopes, 0, keepdim=True, out=of_out_bias)
 
 
 class ClassGates(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import torch
@@ -69,6 +70,11 @@ def complete(base_old: Tensor, base_new: Tensor, gained_new: Tensor) -> Tensor:
     return torch.softmax(cosine_scores(base_old, base_new), dim=1) @ gained_new
 
 
+def _added(gates: Tensor, gained: Tensor) -> Tensor:
+    """sum_t m_t h_t: m bool [B, N], h_t [B, N, D] -> [B, D]."""
+    return (gates[:, None].to(gained.dtype) @ gained)[:, 0]
+
+
 class GatedPrototypes:
     """Prototypes of z = h_0 + sum_t m_t h_t for any pattern of open gates m.
 
@@ -82,6 +88,7 @@ class GatedPrototypes:
     def __init__(self) -> None:
         self.base: Tensor | None = None  # P0, [C, D]
         self.gained: list[Tensor] = []  # P_t, each [C, D]
+        self._products: tuple[list[Tensor], Tensor] | None = None  # `_gram`, and of what
 
     @property
     def n_classes(self) -> int:
@@ -117,7 +124,7 @@ class GatedPrototypes:
             raise RuntimeError("no prototypes yet: learn a task first")
         if not self.gained:
             return cosine_scores(h0, self.base)
-        z = with_h0 * h0 + (gained * gates[:, :, None]).sum(1)
+        z = with_h0 * h0 + _added(gates, gained)
         patterns, inverse = gates.unique(dim=0, return_inverse=True)
         if len(patterns) > len(self.gained) + 1:
             return self._of_many_patterns(_unit(z), gates, with_h0)
@@ -138,18 +145,25 @@ class GatedPrototypes:
         products = unit.new_zeros(len(unit), len(self.base))
         for part, own in zip(parts, opened.T, strict=True):
             products[own] += unit[own] @ part.T
-        table = torch.stack(parts, dim=1).double()
-        gram = (table @ table.mT).flatten(1)  # [C, (1 + N)^2]; sums of it cancel, hence float64
         m = opened.double()
-        square = (m[:, :, None] * m[:, None, :]).flatten(1) @ gram.T
+        square = (m[:, :, None] * m[:, None, :]).flatten(1) @ self._gram(parts).T
         norm = square.clamp_min(0).sqrt().to(unit.dtype)
         return products / norm.clamp_min(1e-12).masked_fill(norm.isinf(), torch.nan)
+
+    def _gram(self, parts: list[Tensor]) -> Tensor:
+        """Products of each class's prototypes with each other, [C, (1 + N)^2]; sums of them cancel,
+        hence float64. Kept until there are other prototypes."""
+        kept = self._products
+        if kept is None or len(kept[0]) != len(parts) or any(map(operator.is_not, kept[0], parts)):
+            table = torch.stack(parts, dim=1).double()
+            self._products = kept = parts, (table @ table.mT).flatten(1)
+        return kept[1]
 
     def effect(self, h0: Tensor, gates: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:
         """What open gates do: ``|sum_t m_t h_t| / |h_0|`` and the class that would be predicted
         with all of them shut, each [B]; arguments as in `scores`."""
         assert self.base is not None
-        added = (gained * gates[:, :, None]).sum(1) if self.gained else torch.zeros_like(h0)
+        added = _added(gates, gained) if self.gained else torch.zeros_like(h0)
         share = added.norm(dim=1) / h0.norm(dim=1).clamp_min(1e-12)
         return share, cosine_scores(h0, self.base).argmax(1)
 

@@ -20,6 +20,9 @@ from snn_artsy.synapses.encoding import (
     within_class_scatter,
 )
 
+KEPT = 2**28
+"""Bytes of drawn stand-ins that are kept to be used again; they are drawn anew otherwise."""
+
 
 class Replay(Protocol):
     """Interface of replay: takes a task's training samples and later gives stand-ins for them."""
@@ -94,6 +97,7 @@ class ClassGaussians:
         self.per_class, self.shrinkage, self.seed, self.shared = per_class, shrinkage, seed, shared
         self.classes: list[Tensor] = []
         self.means: list[Tensor] = []
+        self._drawn: dict[tuple[int, int, bool], Tensor] = {}
         self.factors: list[Tensor] = []  # of each task's covariance; shared: of the one
         self.scatter: Tensor | None = None  # shared: sum of squares around class means, [D, D]
         self.freedom = 0.0  # its degrees of freedom
@@ -109,6 +113,7 @@ class ClassGaussians:
             covariance = self.scatter / self.freedom
             covariance = shrunk(covariance, self.shrinkage, mean_square, self.freedom)
             self.factors = [cholesky(covariance)]
+            self._drawn.clear()
         else:
             covariance = within_class_covariance(x, train.labels, self.shrinkage)
             self.factors.append(cholesky(covariance))
@@ -141,19 +146,34 @@ class ClassGaussians:
             raise RuntimeError("no Gaussians yet: add a task first")
         parts, labels = [self.means[0][:0]], [self.classes[0][:0]]
         for t in tasks:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + purpose * 1009 + t)
-            mean = self.means[t].repeat_interleave(self.per_class, dim=0)
-            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-            if mirrored:
-                drawn = noise.unflatten(0, (-1, self.per_class))
-                half = self.per_class // 2
-                noise = torch.cat([drawn[:, half:], -drawn[:, self.per_class - half :]], dim=1)
-                noise = noise.flatten(0, 1)
-            parts.append(mean + noise @ self.factors[0 if self.shared else t].T)
+            parts.append(self._stand_ins(t, purpose, mirrored))
             labels.append(self.classes[t].repeat_interleave(self.per_class))
         features = torch.cat(parts)
         index = torch.arange(len(features), device=features.device)
         return LabelledBatch(features, index, "train", labels=torch.cat(labels))
+
+    def _stand_ins(self, t: int, purpose: int, mirrored: bool) -> Tensor:
+        """Those of one task, [n, D]: the same whenever they are asked for, so that those that were
+        asked for last are kept, as many as `KEPT` allows."""
+        key = t, purpose, mirrored
+        drawn = self._drawn.pop(key, None)
+        if drawn is None:
+            drawn = self._draw(t, purpose, mirrored)
+        self._drawn[key] = drawn  # the last one now
+        while sum(x.numel() * x.element_size() for x in self._drawn.values()) > KEPT:
+            del self._drawn[next(iter(self._drawn))]
+        return drawn
+
+    def _draw(self, t: int, purpose: int, mirrored: bool) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + purpose * 1009 + t)
+        mean = self.means[t].repeat_interleave(self.per_class, dim=0)
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        if mirrored:
+            drawn = noise.unflatten(0, (-1, self.per_class))
+            half = self.per_class // 2
+            noise = torch.cat([drawn[:, half:], -drawn[:, self.per_class - half :]], dim=1)
+            noise = noise.flatten(0, 1)
+        return mean + noise @ self.factors[0 if self.shared else t].T
 
     def stored_parameters(self) -> int:
         return sum(x.numel() for x in self._stored())
@@ -185,6 +205,7 @@ class ClassGaussians:
         self.classes = listed(state, "replay.classes.")
         self.means = listed(state, "replay.means.")
         self.factors = listed(state, "replay.factors.")
+        self._drawn.clear()
         if self.shared and self.means:
             self.scatter, self.freedom = state["replay.scatter"], state["replay.freedom"].item()
 

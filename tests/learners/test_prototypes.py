@@ -107,6 +107,22 @@ def test_of_many_patterns_each_sample_gets_what_it_gets_alone(with_h0: bool) -> 
     assert bool((together[0] == 0).all()) is not with_h0
 
 
+def test_of_many_patterns_new_prototypes_take_effect_at_once() -> None:
+    """What is kept of the prototypes is theirs, also where those of a sub-network are replaced."""
+    table, other = filled(), filled(seed=5)
+    gates = torch.tensor([[k & 1, k & 2, k & 4] for k in range(8)]).bool()
+    generator = torch.Generator().manual_seed(4)
+    h0 = torch.randn(8, 5, generator=generator)
+    gained = torch.randn(8, 3, 5, generator=generator)
+    before = table.scores(h0, gates, gained)
+    table.gained[1] = other.gained[1]
+    fresh = GatedPrototypes()
+    fresh.base, fresh.gained = table.base, table.gained
+    after = table.scores(h0, gates, gained)
+    assert torch.equal(after, fresh.scores(h0, gates, gained))
+    assert not torch.equal(after, before)
+
+
 def test_no_prototypes_no_scores() -> None:
     nothing: Tensor = torch.zeros(1, 0, 5)
     with pytest.raises(RuntimeError, match="learn a task first"):

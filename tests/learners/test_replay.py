@@ -74,6 +74,27 @@ def test_the_same_arguments_give_the_same_samples() -> None:
     assert not torch.equal(learnt(5, seed=1)[0].batch([0], purpose=1).features, first)
 
 
+def test_samples_drawn_before_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers whatever is kept; one covariance for all tasks changes with each task."""
+    generator = torch.Generator().manual_seed(1)
+    bound = 3 * 4 * 2 * 5 * 6  # three tasks' of two classes, 5 samples each of 6 numbers
+    for shared in (False, True):
+        stores = [ClassGaussians(5, 0.3, 0, shared) for _ in range(2)]
+        for t in range(4):
+            labels = 2 * t + torch.arange(12) % 2
+            x = torch.randn(12, 6, generator=generator)
+            train = LabelledBatch(x, torch.arange(12), "train", labels=labels)
+            asked = []
+            for store, room in zip(stores, (bound, 0), strict=True):
+                monkeypatch.setattr("snn_artsy.learners.replay.KEPT", room)
+                store.add_task(train)
+                for _ in range(2):
+                    asked.append(store.batch(list(range(t + 1)), purpose=1).features)
+                held = sum(d.numel() * d.element_size() for d in store._drawn.values())
+                assert held == min(room, 4 * 2 * 5 * 6 * (t + 1))
+            assert all(torch.equal(asked[0], other) for other in asked[1:])
+
+
 def test_tasks_come_in_the_order_asked_for() -> None:
     gaussians = ClassGaussians(3, 0.3, 0)
     for offset in (0.0, 100.0):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from snn_artsy.checks import NotFinite
@@ -23,8 +24,16 @@ from snn_artsy.learners.base import (
     sizes,
     stored_bytes,
 )
+from snn_artsy.learners.prototypes import class_means, cosine_scores
 from snn_artsy.learners.sgd import minimise
-from snn_artsy.learners.subnetworks import HeadAdapter, builder, embed, embed_training, passes
+from snn_artsy.learners.subnetworks import (
+    HeadAdapter,
+    builder,
+    cosine_cross_entropy,
+    embed,
+    embed_training,
+    passes,
+)
 from snn_artsy.learners.subnetworks import train as train_network
 from snn_artsy.learners.tasks import PartOf, join, take
 
@@ -284,3 +293,46 @@ def test_a_sub_network_s_first_step_by_hand() -> None:
         assert before.grad is not None and not found.requires_grad
         expected = before.detach() - 0.1 * (before.grad + 0.01 * before.detach())
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+# --- an adapter on h_0, by hand -------------------------------------------------------------------
+
+
+def drawn_adapter(dropout: float = 0.0) -> HeadAdapter:
+    """In float64, no parameter of it 0."""
+    generator = torch.Generator().manual_seed(0)
+    config = ANNConfig(bottleneck=6, scale=0.7, dropout=dropout)
+    adapter = HeadAdapter(9, config, generator).double()
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_an_adapter_s_gradient_is_autograd_s(dropout: float) -> None:
+    adapter, generator = drawn_adapter(dropout), torch.Generator().manual_seed(1)
+    x, target = torch.randn(12, 9, generator=generator).double(), torch.arange(12) % 4
+    weight = torch.randn(4, 9, generator=generator).double().requires_grad_()
+    sigma = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    trained = [*adapter.parameters(), weight, sigma]
+
+    def found(by_hand: bool) -> tuple[Tensor, ...]:
+        adapter.noise = torch.Generator().manual_seed(2)
+        if by_hand:
+            cost = cosine_cross_entropy(adapter, x, target, weight, sigma)
+        else:
+            cost = F.cross_entropy(sigma * cosine_scores(x + adapter(x), weight), target)
+        return cost, *torch.autograd.grad(0.3 * cost, trained)
+
+    for ours, theirs in zip(found(True), found(False), strict=True):
+        assert float(theirs.detach().abs().max()) > 1e-4
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_an_adapter_s_mean_answers() -> None:
+    adapter, generator = drawn_adapter(), torch.Generator().manual_seed(3)
+    x, labels = torch.randn(20, 9, generator=generator).double(), 5 + torch.arange(20) % 3
+    with torch.no_grad():
+        expected = class_means(adapter(x), labels, (7, 5, 6))
+    torch.testing.assert_close(adapter.mean_answers(x, labels, (7, 5, 6)), expected)

@@ -13,6 +13,7 @@ from synthetic_run import record
 
 from snn_artsy import cli, protocols, registry
 from snn_artsy.checks import ConfigError
+from snn_artsy.commands.own import load_own
 from snn_artsy.config import DataConfig, RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.config_builder import build, keys_of
@@ -270,13 +271,13 @@ def test_what_is_named_is_known_by_the_name_that_it_registers(module: str) -> No
 )
 def test_what_is_typed_is_imported(words: list[str], kind: str) -> None:
     with pytest.raises(ConfigError, match=f"^{kind}: 'no_such:x' cannot be imported"):
-        cli._load_own(words)
+        load_own(words)
 
 
 def test_nothing_else_that_is_typed_is_imported() -> None:
     words = ["--data.root", "this:s", "--out", "this:s", "this:s", "--backbone.name", "this:s"]
-    assert cli._load_own(words) == words and "this" not in sys.modules
-    assert cli._load_own(["--own_rules=", "--own_rules", ""]) == ["--own=", "--own", ""]
+    assert load_own(words) == words and "this" not in sys.modules
+    assert load_own(["--own_rules=", "--own_rules", ""]) == ["--own=", "--own", ""]
 
 
 def test_a_run_depends_on_the_files_of_all_that_was_added() -> None:

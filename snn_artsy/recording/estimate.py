@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import EncodingConfig, RunConfig, SNNConfig
-from snn_artsy.config.used import REHEARSING
+from snn_artsy.config.where_used import REHEARSING
 from snn_artsy.observer import TRACED_AROUND, lag_bins, told_every
 from snn_artsy.recording.storage import CHUNK_BYTES, MERGE_BYTES
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError, require
 from snn_artsy.chunks import ROWS
 from snn_artsy.config import RunConfig
-from snn_artsy.config.used import REHEARSING
+from snn_artsy.config.where_used import REHEARSING
 from snn_artsy.learners.finetune import ALIGNED_PER_CLASS
 from snn_artsy.learners.ridge import FITTED_SHARE, RIDGES
 from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in

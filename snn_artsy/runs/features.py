@@ -24,7 +24,7 @@ from snn_artsy.backbone import (
 from snn_artsy.checks import ConfigError
 from snn_artsy.chunks import rows_of
 from snn_artsy.config import RunConfig
-from snn_artsy.config.used import with_adapters
+from snn_artsy.config.where_used import with_adapters
 from snn_artsy.data import build_stream, load_source
 from snn_artsy.data.joined import by_part, parts_of
 from snn_artsy.data.sources import ImageSource, ImageSplit

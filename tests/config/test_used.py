@@ -11,16 +11,8 @@ import pytest
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import DEFAULT_LEARNERS, RunConfig
 from snn_artsy.config.presets import SNN_PRESETS
-from snn_artsy.config.used import (
-    ALWAYS,
-    OF_SPIKING,
-    WHERE_USED,
-    check_used,
-    leaves,
-    unused,
-    uses_of,
-    value_at,
-)
+from snn_artsy.config.used import check_used, leaves, unused, uses_of, value_at
+from snn_artsy.config.where_used import ALWAYS, OF_SPIKING, WHERE_USED
 from snn_artsy.config_builder import build, keys_of
 from snn_artsy.config_sources import complete
 from snn_artsy.registry import LEARNERS

@@ -61,11 +61,12 @@ class ExportedPass:
         shape = tuple(images.shape)
         requests: dict[tuple[int, ...], Any] = self._own.__dict__.setdefault("requests", {})
         if shape not in requests:
-            requests[shape] = self._graph(shape).create_infer_request()
+            requests[shape] = self.compile(shape).create_infer_request()
         answer = requests[shape].infer([images.contiguous().numpy()], share_inputs=True)
         return torch.from_numpy(answer[0])
 
-    def _graph(self, shape: tuple[int, ...]) -> Any:
+    def compile(self, shape: tuple[int, ...]) -> Any:
+        """OpenVINO's graph for images of this shape, made once."""
         import openvino
 
         with self._compiling:

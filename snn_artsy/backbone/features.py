@@ -93,6 +93,7 @@ def extract_features(
             h0, tokens = backbone.split(images, first)
             return (h0,) if tokens_to is None else (h0, tokens)
 
+        backbone.export(images_per_pass(backbone, config), first)
         in_passes(backbone, split, wanted, config, threads or cores(), compute, collect)
         _require_finite(features, wanted, backbone, split)
         if config.cache:
@@ -182,9 +183,6 @@ def in_passes(
         outputs = compute(batch.to(backbone.device, non_blocking=True))
         return [each[: len(images)] for each in outputs]
 
-    if backbone.engine == "openvino" and len(index):
-        # torch exports a model only while no other thread computes with it
-        compute(torch.zeros(size, *backbone.input_size))
     # Threads, not processes: Pillow and torch compute without the interpreter lock, and nothing
     # is forked beside torch's own threads.
     before = torch.get_num_threads()

@@ -19,6 +19,7 @@ from snn_artsy.backbone.features import (
     cache_key,
     cache_path,
     extract_features,
+    images_per_pass,
     in_passes,
     kept_under,
     read_cache,
@@ -58,6 +59,7 @@ class Trunk:
         self.threads = threads or cores()
         blank = torch.zeros(1, *backbone.input_size, device=backbone.device)
         self.shape = tuple(backbone.trunk(blank, first).shape[1:])
+        backbone.export(images_per_pass(backbone, config), first)
         self._map: NDArray[np.float16] | None = None
         self._newest = _Newest(config, min(room, self.bytes), self.shape)
         self._fits = self.bytes <= room

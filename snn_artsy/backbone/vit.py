@@ -297,15 +297,29 @@ class FrozenBackbone(nn.Module):
         x = self._attended(first, x)
         return torch.stack([x, _after_mlp(vit.blocks[first], x)], dim=1)
 
+    def export(self, n_images: int, first: int | None) -> None:
+        """Have OpenVINO's graph made for so many images, if that computes and there is none yet.
+
+        torch may fail to export a model while other threads compute.
+
+        Args:
+            first: Of `trunk`; None: of `forward`.
+        """
+        if self.engine == "openvino":
+            self._exported_pass(first).compile((n_images, *self.input_size))
+
     def _pass(self, images: Tensor, first: int | None) -> Tensor:
         """`embed`, or `trunk` up to block ``first``, by OpenVINO, without gradients."""
+        return self._exported_pass(first)(images)
+
+    def _exported_pass(self, first: int | None) -> ExportedPass:
         # A graph holds the weights that there were; those that somebody has changed need another.
         changes = sum(weight._version for weight in self.vit.state_dict().values())
         kind = (first, self.precision, changes)
         if kind not in self._exported:
             function = self._embedded if first is None else partial(self._tokens, first=first)
             self._exported[kind] = ExportedPass(AsModule(function, self.vit), self.precision)
-        return self._exported[kind](images)
+        return self._exported[kind]
 
     def _attended(self, number: int, x: Tensor) -> Tensor:
         """Tokens after a block's attention; of the last block those that h_0 is made of."""

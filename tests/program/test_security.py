@@ -308,7 +308,7 @@ def test_every_error_is_one_line(
     def fails(_: object) -> int:
         raise error
 
-    monkeypatch.setattr(cli, f"_{command}", fails)
+    monkeypatch.setitem(cli.COMMANDS, command, fails)
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "x"])
     said = capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from snn_artsy import cli, protocols, registry
+from snn_artsy.commands import protocol as protocol_command
 from snn_artsy.plots.style import new_figure, styled
 from snn_artsy.protocols import parameters, run_all, store
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
@@ -44,7 +45,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     protocols = Registry("protocols", "protocol", {})
     for name, label in names.items():
         protocols.register(name, label=label)(known[name])
-    monkeypatch.setattr(cli, "PROTOCOLS", protocols)
+    monkeypatch.setattr(protocol_command, "PROTOCOLS", protocols)
     monkeypatch.setattr(parameters, "PROTOCOLS", protocols)
 
 

@@ -15,9 +15,8 @@ run's own loop in a process of its own, with its recording and what it has learn
   what is measured of them. ``microseconds_per_image``: processor time for a training image.
 - ``peak_gib``: largest resident size of the learner's own process (Linux).
 - ``disk_gib``: features, recording and what was learnt.
-- The forecast is `snn_artsy.runs.cost`: its multiplications at this machine's measured rate, its
-  batches at the measured time of a small one, and its arrays; it counts the largest of what must
-  be done.
+- The forecast is `snn_artsy.runs.cost`: its multiplications and numbers moved at this machine's
+  measured rates, its batches at the measured time of one sample's, and its arrays.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,7 +47,7 @@ from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.recording.estimate import TaskSize
 from snn_artsy.recording.writer import RunRecorder
-from snn_artsy.runs.cost import memory, work
+from snn_artsy.runs.cost import beside, memory, work
 from snn_artsy.runs.features import FeatureStream
 from snn_artsy.runs.loop import run_learner
 from snn_artsy.threads import computing_with
@@ -150,15 +150,27 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
     }
 
 
-def rates(threads: int) -> tuple[float, float]:
-    """Multiplications a second of processor time, and such seconds of a batch of gradient descent,
-    of which those of a gate are the most."""
+def rates(threads: int) -> tuple[float, float, float]:
+    """Of processor time: multiplications a second; seconds of a batch of gradient descent beyond
+    what its samples take; numbers a second that are read from memory or written there."""
     config, generator = ANNConfig(), torch.Generator().manual_seed(SEED)
-    gate, x = MLPGate(DIM, config, generator), torch.randn(24 * config.batch_size, DIM)
-    a = torch.randn(2000, 2000)
+    gate, x, config = (
+        MLPGate(DIM, config, generator),
+        torch.randn(50, DIM),
+        replace(config, batch_size=1),
+    )
+    a, many, rows = (
+        torch.randn(2000, 2000),
+        torch.randn(50_000, DIM),
+        torch.randperm(50_000)[:10_000],
+    )
     found = []
     with computing_with(threads):
-        for run in (lambda: a @ a, lambda: train_gate(gate, x, x, config, generator)):
+        for run in (
+            lambda: a @ a,
+            lambda: train_gate(gate, x, x, config, generator),
+            lambda: many[rows],
+        ):
             run()
             times = []
             for _ in range(5):
@@ -166,10 +178,13 @@ def rates(threads: int) -> tuple[float, float]:
                 run()
                 times.append(time.process_time() - at)
             found.append(median(times))
-    return 2000**3 / found[0], found[1] / (config.gate_epochs * 2 * 24)
+    batches, numbers = config.gate_epochs * 2 * len(x), 2 * len(rows) * DIM
+    return 2000**3 / found[0], found[1] / batches, numbers / found[2]
 
 
-def forecast(name: str, n_images: int, threads: int, fast: tuple[float, float]) -> dict[str, float]:
+def forecast(
+    name: str, n_images: int, threads: int, fast: tuple[float, float, float]
+) -> dict[str, float]:
     """What the cost model says of a learner before it runs."""
     config = RunConfig(learners=[name], device="cpu", threads=threads)
     sizes = [
@@ -177,8 +192,9 @@ def forecast(name: str, n_images: int, threads: int, fast: tuple[float, float]) 
         for task in make_stream(n_images).tasks
     ]
     products, passes = work(name, config, DIM, sizes)
+    more, moved = beside(name, config, DIM, sizes)
     return {
-        "forecast_seconds": products / fast[0] + passes * fast[1],
+        "forecast_seconds": (products + more) / fast[0] + passes * fast[1] + moved / fast[2],
         "forecast_gib": memory(name, config, DIM, sizes)[0] / GIB,
     }
 

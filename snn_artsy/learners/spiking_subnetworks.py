@@ -29,7 +29,7 @@ from snn_artsy.synapses.inhibition import InhibitoryNeurons
 from snn_artsy.synapses.layer import SilentSynapseLayer
 from snn_artsy.synapses.pairing import make_schedule, reading_schedule
 from snn_artsy.synapses.release import Draws, release_chances
-from snn_artsy.synapses.together import respond_together
+from snn_artsy.synapses.together import Joined
 
 # Streams of the counter-based noise, one for each purpose; every epoch adds the stride to them.
 STREAMS = {
@@ -81,6 +81,7 @@ class SpikingSubnetworks(Learner):
             self.inhibition = InhibitoryNeurons(config.inhibition, config.neuron, dt, seed)
         self.scaling: FeatureScaling | None = None
         self.layers: list[SilentSynapseLayer] = []
+        self._joined: Joined | None = None  # all layers, as they were when last asked
         self._spikes_shown = 0.0
         self._images_shown = 0
 
@@ -128,6 +129,7 @@ class SpikingSubnetworks(Learner):
             For each: (class votes [B, n], spike counts of all neurons [B, n_post]).
         """
         chosen = self.layers if only is None else [self.layers[t] for t in only]
+        together = self._together(only)
         parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in chosen]
         widest = max(sum(layer.n_post for layer in chosen), self.config.n_inputs(self.dim))
         at_once = max(16, min(_BATCH, _VALUES // (len(self.reader.schedule.volley) * widest)))
@@ -135,12 +137,12 @@ class SpikingSubnetworks(Learner):
             pre = self._encode(self.reader, features[rows], index[rows], split)
             draws = self._draws(index[rows], split)
             if self.inhibition is None:
-                answers, fired = respond_together(chosen, pre, draws), None
+                answers, fired = together.respond(pre, draws), None
             else:  # of all sub-networks, whose neurons may inhibit each other
                 answers, fired = self.inhibition.respond(self.layers, pre, draws)
                 answers = answers if only is None else [answers[t] for t in only]
             if operations is not None:
-                operations.append(self._operations(pre, fired))
+                operations.append(self._operations(pre, fired, together.fan_out))
             for part, answer in zip(parts, answers, strict=True):
                 part.append((self._votes(answer), answer.counts))
             if record is not None and record.split == "test" and record.true_task is None:
@@ -148,6 +150,15 @@ class SpikingSubnetworks(Learner):
                 self._images_shown += len(rows)
                 self.probe.test(record, rows, pre, answers)
         return [(torch.cat([v for v, _ in p]), torch.cat([c for _, c in p])) for p in parts]
+
+    def _together(self, only: list[int] | None) -> Joined:
+        """Every sub-network, or ``only`` some, to be asked many times."""
+        if only is not None:
+            return Joined([self.layers[t] for t in only])
+        if self._joined is None or not self._joined.holds(self.layers):
+            self._joined = None  # before the next one takes as much memory
+            self._joined = Joined(self.layers)
+        return self._joined
 
     def _votes(self, response: Response) -> Tensor:
         """Spikes of each class assembly, ties broken by its mean membrane, [B, n]."""
@@ -169,15 +180,15 @@ class SpikingSubnetworks(Learner):
         k = self.config.neuron.per_class
         return torch.cat([counts.unflatten(1, (-1, k)).sum(2) for _, counts in responses], dim=1)
 
-    def _operations(self, pre: Tensor, inhibiting: Tensor | None) -> Tensor:
+    def _operations(self, pre: Tensor, inhibiting: Tensor | None, fan_out: Tensor) -> Tensor:
         """Synaptic operations of each sample, [B]: by the spikes [T, B, n] of its input units, as
-        far as they release on average, and of inhibitory neurons, if there are any."""
+        far as they release on average, and of inhibitory neurons, if there are any; ``fan_out``: of
+        all sub-networks' sites."""
         contacts, released = self.config.contacts, pre
         if contacts.fails:
             released = pre * release_chances(pre, contacts, self.config.encoding.dt)
-        fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in self.layers]).sum(0)
         fan_out = fan_out.unflatten(0, (-1, contacts.per_connection)).sum(1)
-        operations = released.sum(0) @ fan_out.float() + self.config.expansion.operations
+        operations = released.sum(0) @ fan_out + self.config.expansion.operations
         if self.inhibition is None or inhibiting is None:
             return operations
         return operations + self.inhibition.operations(pre.sum(0), inhibiting.sum(0))

@@ -1,7 +1,8 @@
 """How much memory and time a run takes at least, before it starts.
 
 Rough on purpose, and on the low side: what is refused would not have ended, or would have been
-ended by the system. Sizes are those of the largest arrays; times count the multiplications.
+ended by the system. Sizes are those of the largest arrays; times count the multiplications. What a
+forecast of a smaller run needs as well is counted by `beside`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from snn_artsy.chunks import ROWS
 from snn_artsy.config import RunConfig
 from snn_artsy.config.where_used import REHEARSING
 from snn_artsy.learners.finetune import ALIGNED_PER_CLASS
+from snn_artsy.learners.replay import KEPT
 from snn_artsy.learners.ridge import FITTED_SHARE, RIDGES
 from snn_artsy.recording.estimate import TaskSize, in_words, replayed_in
 from snn_artsy.registry import LEARNERS
@@ -219,6 +221,82 @@ def work(
         if name not in _PAIRED:
             products += n_answers * seen_classes * dim
     return products, passes
+
+
+def beside(
+    name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]
+) -> tuple[float, float]:
+    """What a learner does beside `work`, which is all that matters where a run is too large: it is
+    what smaller runs spend their time on.
+
+    Of learners on h_0 that are asked for their time with many images: `simplecil`, `ranpac`,
+    `artsy_ann` by any gates, and `artsy_snn`; of others only what all do.
+
+    Returns:
+        Multiplications (one in double precision takes as long as two), and numbers that are read
+        from memory or written there.
+    """
+    ann, products, moved = config.ann, 0.0, 0.0
+    for number, task in enumerate(tasks):
+        n, own, asked = task.n_train, task.n_classes, tasks[: number + 1]
+        n_answers = sum(other.n_test for other in asked)
+        seen = sum(other.n_classes for other in asked)
+        # read, checked, joined and averaged; copied and made unit vectors; scores checked, sorted
+        moved += 8 * dim * n + n_answers * (6 * dim + 8 * seen)
+        if _adapts(name, config) and not (name == "ranpac" and number):
+            # there and back: one more product by the bottleneck, three by the classes
+            products += ann.epochs * n * (dim * ann.bottleneck + 3 * dim * own)
+            moved += ann.epochs * n * 12 * dim
+        if name.startswith("artsy_ann"):
+            # mean answers to new classes; one open gate an answer, and its prototypes
+            products += (number + 1) * n * dim * ann.bottleneck
+            moved += (number + 1) * (n * dim + n_answers * 4 * dim)
+            products += n_answers * (2 * dim * ann.bottleneck + seen * dim)
+        if config.gate.replay == "gaussian" and (name in _PAIRED or name.startswith("artsy_ann")):
+            drawn, kept = _drawn(name, config, dim, asked)
+            products += drawn * dim**2 + 2 * (n * dim**2 + dim**3 / 6)
+            moved += 8 * drawn * dim + 3 * kept * dim
+            products += (
+                _stand_ins(config, seen - own) * dim * ann.bottleneck * (name not in _PAIRED)
+            )
+        if name in _MLP_GATED:
+            moved += (4 * ann.gate_epochs + 2) * sum(_shown_to_gates(config, asked)) * dim
+        if name == "artsy_ann_lda":
+            products += n * dim**2 + dim**3 / 3 + 2 * dim**2 * seen + 2 * n_answers * dim * seen
+        if name in ("ranpac", "artsy_ann_ridge"):
+            m = (config.ranpac if name == "ranpac" else config.artsy_ridge).projection
+            fitted = min(FITTED_SHARE * n, m)
+            # the other half of factors in double precision, and what they solve
+            products += (m**3 + len(RIDGES) * fitted**3) / 6 + 2 * m**2 * seen
+            products += 2 * len(RIDGES) * fitted**2 * own
+            # of samples with each other, or errors by sums
+            few = FITTED_SHARE * n <= m
+            products += 2 * (fitted * n * m if few else len(RIDGES) * m**2 * own)
+            products += n * dim * m + n_answers * (dim * m + 2 * m * seen)
+            moved += 30 * m**2 + 6 * m * (n + n_answers)
+        if name in _PAIRED:
+            driven, steps = _seen(name, config, dim), config.snn.encoding.steps_shown
+            shown = config.snn.plasticity.epochs * n + n + n_answers
+            # whitening in double precision; a random number for each feature in each step
+            products += 2 * shown * driven**2
+            moved += 12 * shown * driven * steps
+            contacts = config.snn.n_inputs(driven) * config.snn.neuron.per_class
+            # a batch's change of all contacts that learn; all of them recorded
+            batches = config.snn.plasticity.epochs * n / config.snn.plasticity.batch_size
+            moved += 20 * batches * contacts * own + 30 * contacts * seen
+    return products, moved
+
+
+def _drawn(
+    name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]
+) -> tuple[float, float]:
+    """Stand-ins for older tasks that are drawn when the last of some comes, and that are used: for
+    means alone, for thresholds, or for training, too. Those that are kept are drawn once."""
+    *older, _ = tasks
+    uses = 4 if name in _MLP_GATED else 2 if name in _PAIRED else 1
+    used = uses * sum(_stand_ins(config, task.n_classes) for task in older)
+    new = uses * _stand_ins(config, older[-1].n_classes) if older else 0
+    return (new if 4 * used * dim <= KEPT else used), used
 
 
 def _stand_ins(config: RunConfig, classes: int) -> int:

@@ -93,8 +93,9 @@ def transmit(
     pre: Tensor | None,
     current: Tensor | None,
     clamped: bool = False,
+    weights: Tensor | None = None,
 ) -> tuple[Response, Ongoing]:
-    """`engine_torch.transmit`."""
+    """`engine_torch.transmit`; ``weights``: what contacts transmit, where it is known."""
     shown = current if pre is None else pre
     assert shown is not None
     wanted = torch.is_grad_enabled() and any(
@@ -105,7 +106,8 @@ def transmit(
         return engine_torch.transmit(circuit, state, pre, current, clamped)
     drive = None
     if pre is not None:
-        drive = engine_torch.net_input(circuit, state, pre, engine_torch.transmitted(circuit))
+        weights = engine_torch.transmitted(circuit) if weights is None else weights
+        drive = engine_torch.net_input(circuit, state, pre, weights)
     return integrate(circuit, state, drive, current, clamped)
 
 

@@ -157,9 +157,12 @@ def transmitted(circuit: Circuit) -> Tensor:
     return ampa * open_contacts
 
 
-def begin(circuit: Circuit, n_batch: int) -> Ongoing:
-    """A simulation of ``n_batch`` presentations at rest, balance and thresholds set."""
-    balance, threshold = balance_and_threshold(circuit, transmitted(circuit))
+def begin(circuit: Circuit, n_batch: int, balanced: tuple[Tensor, Tensor] | None = None) -> Ongoing:
+    """A simulation of ``n_batch`` presentations at rest, balance and thresholds set;
+    ``balanced``: `balance_and_threshold`, where it is known."""
+    if balanced is None:
+        balanced = balance_and_threshold(circuit, transmitted(circuit))
+    balance, threshold = balanced
     unit = neuron_of(circuit, threshold)
     like = circuit.contacts.ampa.new_zeros(n_batch, len(threshold))
     return Ongoing(neurons.at_rest(unit, like), balance, threshold)

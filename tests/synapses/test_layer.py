@@ -14,7 +14,7 @@ from snn_artsy.physiology import Receptors
 from snn_artsy.synapses import engine_torch
 from snn_artsy.synapses.circuit import StateEvents
 from snn_artsy.synapses.layer import SilentSynapseLayer
-from snn_artsy.synapses.together import respond_together
+from snn_artsy.synapses.together import Joined, respond_together
 
 N_PRE, N_POST, DT = 24, 6, 5.0
 
@@ -451,3 +451,17 @@ def test_pauses_are_left_out_of_the_product_and_nothing_else() -> None:
     drive = pre @ weights.T - state.balance * pre.sum(-1, keepdim=True)
     expected, _ = engine_torch.integrate(circuit, state, drive)
     assert torch.equal(expected.spikes, layer.respond(pre).spikes)
+
+
+def test_layers_that_were_joined_notice_what_changes() -> None:
+    """What follows from contacts is made once, and made anew when a contact changes."""
+    layers, pre = some_layers(), volleys()
+    together = Joined(layers)
+    assert together.holds(layers) and not together.holds(layers[:1])
+    for found, layer in zip(together.respond(pre), layers, strict=True):
+        assert torch.equal(found.final, layer.respond(pre).final)
+    fan_out = torch.stack([(layer.transmitted() != 0).sum(0) for layer in layers]).sum(0)
+    assert torch.equal(together.fan_out, fan_out.float())
+    layers[-1].state[0, 0] = 1 - layers[-1].state[0, 0].clamp_max(1)
+    assert not together.holds(layers)
+    assert Joined(layers).holds(layers)

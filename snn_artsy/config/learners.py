@@ -83,7 +83,7 @@ class ANNConfig:
         earlier: What sub-networks of earlier tasks see of a new task's images, for its prototypes
             and discriminants: ``all`` of them, so that passes grow with the square of the tasks; or
             they are ``dealt`` out among these sub-networks, class by class, so that an image passes
-            one of them and passes grow with the tasks.
+            one of them and passes grow with the tasks (what it costs: docs/benchmarks.md).
         optimiser: ``sgd`` with momentum 0.9, or ``adamw``, which takes a smaller ``lr``.
         epochs, lr, batch_size, weight_decay: Of the optimiser, with a cosine schedule.
         gate_hidden, gate_epochs, gate_lr: The gate MLP (2 epochs in the paper).

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from snn_artsy.checks import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(
     path for name in ("analysis", "experiments") for path in (ROOT / name).rglob("*.py")
@@ -136,3 +138,24 @@ def test_every_analysis_is_tried() -> None:
     without_paths = {"expected_change", "over_seeds", "readme_tables", "schematic"}
     without_paths = {f"analysis/{name}.py" for name in without_paths}
     assert scripts - without_paths == {*NOWHERE} - {"experiments/study.py"}
+
+
+def test_planned_pairs_are_of_any_measure_and_of_equal_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "analysis")
+    script = runpy.run_path(str(ROOT / "analysis" / "planned_pairs.py"))
+    values = {"x": [0.5, 0.6, 0.7], "y": [0.4, 0.6, 0.65], "z": [0.5, 0.6, 0.7]}
+    summary = {
+        "learners": {name: {"a_avg": {"values": v}} for name, v in values.items()},
+        "alike": [["x", "z"]],
+        "pairs": [{"a": "y", "b": "x", "difference": -0.1, "interval_95": [-0.2, 0.0], "p": 0.04}],
+    }
+    assert script["found"](summary, "z", "y") == (10.0, (0.0, 20.0), 0.04)
+    assert script["found"](summary, "z", "x") == (0.0, (0.0, 0.0), 1.0)
+    mean, (low, high), p = script["over_seeds"](summary, "x", "y", "a_avg")
+    # 10, 0 and 5 points: sd 5, t_2(.975) = 4.3027
+    assert mean == pytest.approx(5.0) and p == pytest.approx(0.2254, abs=1e-4)
+    assert (low, high) == pytest.approx((5 - 12.42, 5 + 12.42), abs=0.01)
+    with pytest.raises(ConfigError, match="w has no a_avg there"):
+        script["over_seeds"](summary, "w", "y", "a_avg")

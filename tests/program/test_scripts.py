@@ -91,6 +91,7 @@ NOWHERE: dict[str, list[str]] = {
     "analysis/lesion.py": ["nowhere"],
     "analysis/planned_pairs.py": ["a:b", "X=nowhere"],
     "analysis/results_table.py": ["nowhere"],
+    "analysis/runs_beside.py": ["X=nowhere"],
     "analysis/spike_timing.py": ["--config", "nowhere.yaml", "--out", "made"],
     "experiments/study.py": ["nowhere.yaml", "--out", "made"],
 }

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from snn_artsy.api import Comparison
+from snn_artsy.checks import ConfigError
 from snn_artsy.evaluation.statistics import spread
 from snn_artsy.printing import show
 from snn_artsy.registry import LEARNERS as LEARNERS_OF_THE_PACKAGE
@@ -262,3 +263,28 @@ def test_a_further_table_has_the_rows_that_say_something() -> None:
     lines = printed(summary_table({"learners": learners}), 80)
     assert [line.split()[0] for line in lines].count("simplecil") == 1
     assert [line.split()[0] for line in lines].count("artsy_snn") == 2
+
+
+def test_runs_beside_each_other_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences from the first run, in points; runs of other images are refused."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "analysis"))
+    beside = importlib.import_module("runs_beside")
+    config = {"seed": 3, "data": {"name": "digits"}, "backbone": {"name": "bundled"}}
+
+    def summary(images: str = "a", **a_last: float) -> dict[str, Any]:
+        learners = {name: {"a_last": value} for name, value in a_last.items()}
+        return {"config": config, "images": {"train": images}, "learners": learners}
+
+    runs = {"x": summary(one=0.5, two=0.25), "y": summary(one=0.502, two=0.2)}
+    runs["z"] = summary(two=0.2512)
+    lines = beside.table(runs, "a_last").splitlines()
+    assert lines[0] == "| a_last, % | x | y, less that | z, less that |"
+    assert lines[2:5] == [
+        "| one | 50.00 | +0.20 | – |",
+        "| two | 25.00 | -5.00 | +0.12 |",
+        "| largest difference |  | 5.00 | 0.12 |",
+    ]
+    with pytest.raises(ConfigError, match="w has another images"):
+        beside.table({**runs, "w": summary("b", one=0.5)}, "a_last")
+    with pytest.raises(ConfigError, match="no learner has 'b_last'"):
+        beside.table(runs, "b_last")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,12 @@ def _untraced(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="torch.__trace")
 
 
+def require_openvino_here() -> None:
+    """Without importing it, which would tell its makers."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+
+
 def images_of(n: int = 5) -> ArraySplit:
     pixels = np.random.default_rng(0).integers(0, 256, (n, 50, 70, 3), dtype=np.uint8)
     return ArraySplit(pixels, np.zeros(n, dtype=np.int64))
@@ -53,7 +63,7 @@ def small(engine: str, precision: str = "float32", resizing: str = "pillow") -> 
 @pytest.fixture(scope="module")
 def both() -> tuple[FrozenBackbone, FrozenBackbone]:
     """The same weights with torch and with OpenVINO."""
-    pytest.importorskip("openvino")
+    require_openvino_here()
     return small("torch"), small("openvino")
 
 
@@ -103,7 +113,7 @@ def test_a_graph_of_older_weights_is_not_asked(both: Both) -> None:
 
 
 def test_engine_and_resizing_tell_features_apart() -> None:
-    pytest.importorskip("openvino")
+    require_openvino_here()
     torchs, openvinos, resized = small("torch"), small("openvino"), small("torch", resizing="torch")
     keys = [
         cache_key(each, images_of(), np.arange(5), CONFIG) for each in (torchs, openvinos, resized)
@@ -114,15 +124,30 @@ def test_engine_and_resizing_tell_features_apart() -> None:
 
 
 def test_a_run_says_which_openvino_it_had() -> None:
-    version = pytest.importorskip("importlib.metadata").version("openvino")
+    require_openvino_here()
+    version = metadata.version("openvino")
     config = RunConfig(backbone=BackboneConfig(engine="openvino"))
     assert Facts.gather(config, {}, "", "cpu", 1).versions["openvino"] == version
     assert "openvino" not in Facts.gather(RunConfig(), {}, "", "cpu", 1).versions
 
 
+def test_nothing_is_told_to_the_makers_of_openvino(tmp_path: Path) -> None:
+    """Its package for that would leave a file at home before it sends anything."""
+    require_openvino_here()
+    program = (
+        "import sys, torch; from test_engines import small\n"
+        "small('openvino')(torch.zeros(1, 3, 32, 32))\n"
+        "sys.exit('openvino' not in sys.modules or sys.modules['openvino_telemetry'] is not None)"
+    )
+    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    env = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": places}
+    subprocess.run([sys.executable, "-c", program], env=env, check=True, timeout=600)
+    assert not [path for path in tmp_path.rglob("*") if "openvino" in path.name]
+
+
 def test_a_model_that_openvino_does_not_know_is_refused() -> None:
     """It resizes its positions for every image."""
-    pytest.importorskip("openvino")
+    require_openvino_here()
     config = BackboneConfig(name="test_vit", pretrained=False, engine="openvino")
     backbone = FrozenBackbone.build(config, "cpu")
     with pytest.raises(ConfigError, match=r"cannot take this model .*bicubic.*; use torch"):
@@ -178,7 +203,7 @@ def test_what_torch_cannot_resize_is_refused() -> None:
 
 def test_a_run_with_both(tmp_path: Path) -> None:
     """Adapters in the blocks go on from OpenVINO's tokens."""
-    pytest.importorskip("openvino")
+    require_openvino_here()
     import snn_artsy as sa
 
     config = RunConfig(

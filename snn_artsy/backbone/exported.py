@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,13 +27,29 @@ def require_openvino(device: torch.device | str) -> None:
             "backbone.engine", f"computes on the CPU and not on {device}; use torch", "openvino"
         )
     try:
-        import openvino  # noqa: F401 (found out before images are loaded)
+        _openvino()  # found out before images are loaded
     except ImportError as error:
         raise ConfigError(
             "backbone.engine",
             "OpenVINO is not installed; pip install 'snn-artsy[openvino]', or use torch",
             "openvino",
         ) from error
+
+
+def _openvino() -> Any:
+    """OpenVINO, kept from telling its makers over the network that it is used.
+
+    It does so whenever it is imported or converts a model, unless the user has declined, and keeps
+    a number for the user at home. Where the package for that cannot be imported, it goes without.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 class ExportedPass:
@@ -67,29 +84,29 @@ class ExportedPass:
 
     def compile(self, shape: tuple[int, ...]) -> Any:
         """OpenVINO's graph for images of this shape, made once."""
-        import openvino
-
         with self._compiling:
             if shape not in self._compiled:
-                self._compiled[shape] = openvino.Core().compile_model(
-                    self._converted(shape),
-                    "CPU",
-                    {
-                        "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
-                        "INFERENCE_NUM_THREADS": cores(),
-                        "NUM_STREAMS": cores(),
-                        "ENABLE_CPU_PINNING": False,
-                    },
+                self._compiled[shape] = (
+                    _openvino()
+                    .Core()
+                    .compile_model(
+                        self._converted(shape),
+                        "CPU",
+                        {
+                            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+                            "INFERENCE_NUM_THREADS": cores(),
+                            "NUM_STREAMS": cores(),
+                            "ENABLE_CPU_PINNING": False,
+                        },
+                    )
                 )
             return self._compiled[shape]
 
     def _converted(self, shape: tuple[int, ...]) -> Any:
-        import openvino
-
         try:
             with torch.no_grad():
                 exported = torch.export.export(self._module, (torch.zeros(shape),))
-            return openvino.convert_model(exported)
+            return _openvino().convert_model(exported)
         except Exception as error:
             # torch raises errors of its own private classes, and OpenVINO one with many lines.
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -225,10 +225,9 @@ def poisson(shown: Presentation) -> Tensor:
     # a feature drives its ON or its OFF unit, never both: one number serves the pair
     n_numbers = drive.shape[1] // 2 if shown.on_off else drive.shape[1]
     u = uniform(shown.seed, shown.stream, shown.sample, n, n_numbers, only=steps)
-    if shown.on_off:
-        u = torch.cat([u, u], dim=2)
+    chances = (drive * shown.rate).unflatten(1, (-1, n_numbers))
     spikes = drive.new_zeros(n, *drive.shape)
-    spikes[steps] = (u < drive * shown.rate).float()
+    spikes[steps] = (u[:, :, None] < chances).flatten(2).float()
     return spikes
 
 

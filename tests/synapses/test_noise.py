@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from snn_artsy.synapses.noise import mix64, uniform
+from snn_artsy.synapses.noise import WORTH_COMPILED, mix64, uniform
 
 MASK = (1 << 64) - 1
 
@@ -100,3 +100,15 @@ def test_streams_are_uncorrelated() -> None:
     samples = torch.arange(40)
     a, b = (uniform(7, stream, samples, 40, 40).double() - 0.5 for stream in (0, 1))
     assert abs(float((a * b).mean()) * 12) < 5 / math.sqrt(a.numel())
+
+
+def test_many_numbers_are_those_of_few() -> None:
+    """Many at a time are made by a compiled loop."""
+    sample, only = torch.tensor([7, 2**40, 0]), torch.tensor([0, 5, 11])
+    n = WORTH_COMPILED // 9 + 1
+    many = uniform(-3, -8, sample, 12, n, only=only)
+    for t, step in enumerate(only):
+        for b, number in enumerate(sample):
+            few = uniform(-3, -8, number[None], 12, n, only=step[None])
+            assert few.numel() < WORTH_COMPILED
+            assert torch.equal(many[t, b], few[0, 0])

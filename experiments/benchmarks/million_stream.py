@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,9 +40,9 @@ from rich.console import Console
 from snn_artsy.chunks import chunks, rows_of
 from snn_artsy.config import ANNConfig, RecordConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
-from snn_artsy.learners.base import Split
-from snn_artsy.learners.gates import MLPGate, train_gate
+from snn_artsy.learners.base import LabelledBatch, Split, Task
 from snn_artsy.learners.shelf import Shelf
+from snn_artsy.learners.subnetworks import HeadAdapter, train
 from snn_artsy.learners.tasks import feature_task_stream
 from snn_artsy.recording.estimate import TaskSize
 from snn_artsy.recording.writer import RunRecorder
@@ -153,22 +152,16 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
 def rates(threads: int) -> tuple[float, float, float]:
     """Of processor time: multiplications a second; seconds of a batch of gradient descent beyond
     what its samples take; numbers a second that are read from memory or written there."""
-    config, generator = ANNConfig(), torch.Generator().manual_seed(SEED)
-    gate, x, config = (
-        MLPGate(DIM, config, generator),
-        torch.randn(50, DIM),
-        replace(config, batch_size=1),
-    )
-    a, many, rows = (
-        torch.randn(2000, 2000),
-        torch.randn(50_000, DIM),
-        torch.randperm(50_000)[:10_000],
-    )
+    config, generator = ANNConfig(batch_size=1, epochs=2), torch.Generator().manual_seed(SEED)
+    few = LabelledBatch(torch.randn(50, DIM), torch.arange(50), "train", labels=torch.arange(50))
+    task = Task(0, tuple(range(50)), few, few)
+    a, many = torch.randn(2000, 2000), torch.randn(50_000, DIM)
+    rows = torch.randperm(len(many))[:10_000]
     found = []
     with computing_with(threads):
         for run in (
             lambda: a @ a,
-            lambda: train_gate(gate, x, x, config, generator),
+            lambda: train(HeadAdapter(DIM, config, generator), task, config, generator),
             lambda: many[rows],
         ):
             run()
@@ -178,8 +171,7 @@ def rates(threads: int) -> tuple[float, float, float]:
                 run()
                 times.append(time.process_time() - at)
             found.append(median(times))
-    batches, numbers = config.gate_epochs * 2 * len(x), 2 * len(rows) * DIM
-    return 2000**3 / found[0], found[1] / batches, numbers / found[2]
+    return 2000**3 / found[0], found[1] / (config.epochs * len(few)), 2 * len(rows) * DIM / found[2]
 
 
 def forecast(

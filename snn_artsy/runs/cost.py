@@ -108,7 +108,9 @@ def memory(name: str, config: RunConfig, dim: int, tasks: Sequence[TaskSize]) ->
         sizes["ann.gate_hidden"] = 4 * (len(tasks) + 3) * dim * ann.gate_hidden
     if name.startswith("artsy") and name != "artsy_best" and gate.replay == "gaussian":
         old = classes - tasks[-1].n_classes
-        sizes["gate.pseudo_per_class"] = 8 * old * gate.pseudo_per_class * dim
+        stand_ins = old * gate.pseudo_per_class
+        kept = min(4 * _uses(name) * stand_ins * dim, KEPT)
+        sizes["gate.pseudo_per_class"] = 8 * stand_ins * dim + kept
     if name.startswith(("artsy", "mean_field")) and gate.replay == "exemplars":
         kept = sum(min(task.n_classes * gate.exemplars_per_class, task.n_train) for task in tasks)
         sizes["gate.exemplars_per_class"] = 4 * kept * dim
@@ -293,10 +295,15 @@ def _drawn(
     """Stand-ins for older tasks that are drawn when the last of some comes, and that are used: for
     means alone, for thresholds, or for training, too. Those that are kept are drawn once."""
     *older, _ = tasks
-    uses = 4 if name in _MLP_GATED else 2 if name in _PAIRED else 1
+    uses = _uses(name)
     used = uses * sum(_stand_ins(config, task.n_classes) for task in older)
     new = uses * _stand_ins(config, older[-1].n_classes) if older else 0
     return (new if 4 * used * dim <= KEPT else used), used
+
+
+def _uses(name: str) -> int:
+    """For how many purposes stand-ins are drawn, each with draws of its own."""
+    return 4 if name in _MLP_GATED else 2 if name in _PAIRED else 1
 
 
 def _stand_ins(config: RunConfig, classes: int) -> int:

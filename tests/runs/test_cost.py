@@ -48,7 +48,7 @@ def test_worked_out_by_hand() -> None:
     contacts = 2 * DIM * 2 * 2
     spikes = 8 * 100 * 50 * 2 * DIM
     found, largest = memory("artsy_snn", snn, DIM, TASKS)
-    replay = 8 * 8 * 20 * DIM
+    replay = (8 + 2 * 4) * 8 * 20 * DIM  # those for means and those for thresholds are kept
     assert found == images + replay + 14 * 5 * contacts + 16 * contacts + spikes
     assert largest.startswith("snn.encoding.n_steps")
     # samples of a task and all answers pass as many sub-networks as there are, stand-ins for two
@@ -165,7 +165,7 @@ def test_an_expansion_layer_costs_contacts_and_its_own_connections() -> None:
     small = config_of(snn__expansion__units=1000)
     contacts = 1000 * 8 * 2
     spikes = 8 * 20 * 90 * 1000
-    images, replay = 4 * (270 + 5 * 90) * DIM, 8 * 8 * 20 * DIM
+    images, replay = 4 * (270 + 5 * 90) * DIM, (8 + 2 * 4) * 8 * 20 * DIM
     kept = 14 * 5 * contacts + 16 * contacts + 8 * 2 * DIM * 1000
     assert memory("artsy_snn", small, DIM, TASKS)[0] == images + replay + kept + spikes
     shown, answered = 5 * 270, (1 + 2 + 3 + 4 + 5) * 90

@@ -85,7 +85,8 @@ def _connect(ray: Any, address: str) -> str:
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    # without any token Ray raises one of its own errors
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "address", f"no Ray cluster at {address!r} that lets us in ({error}); {START}"
         ) from error

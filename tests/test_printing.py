@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import quick_environment
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -150,16 +151,15 @@ def test_quoted(path: str, shown: str) -> None:
 
 # --- whole commands -------------------------------------------------------------------------------
 
-ROOT = str(Path(__file__).resolve().parents[1])
 FAST = ["--data.train_per_class", "6", "--learners", "simplecil"]
 
 
 def command(shell: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": ROOT, **variables}
     artsy = f"{sys.executable} -m snn_artsy"
     return subprocess.run(
-        ["bash", "-c", shell.replace("ARTSY", artsy)], cwd=folder, env=environment,
-        capture_output=True, text=True, errors="surrogateescape", timeout=600,
+        ["bash", "-c", shell.replace("ARTSY", artsy)], cwd=folder,
+        env=quick_environment(**variables), capture_output=True, text=True,
+        errors="surrogateescape", timeout=600,
     )  # fmt: skip
 
 

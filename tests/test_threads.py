@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 import numba
 import pytest
 import torch
-from processes import artsy
+from processes import artsy, quick_environment
 from rich.console import Console
 from threadpoolctl import threadpool_info
 
@@ -126,24 +125,37 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "protocol"])
-def test_the_command_line_sets_it(command: str, tmp_path: Path) -> None:
-    """In a process of its own, whose libraries would take two threads by themselves."""
-    out = ["--out", str(tmp_path / "out"), "--threads"]
-    if command == "protocol":
-        words = ["protocol", "mg-block", *out]
-    else:
-        words = [command, "--learners", "simplecil", "--data.train_per_class", "8", *out]
-        words[1:1] = ["--seeds", "2"] if command == "compare" else []
-    program = (
-        "import sys, torch\nfrom snn_artsy.cli import main\nset_number = torch.set_num_threads\n"
-        "def told(n):\n    print('threads', n, file=sys.stderr)\n    set_number(n)\n"
-        "torch.set_num_threads = told\nmain(sys.argv[1:])\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+SETS_IT = """
+import json, sys
+import torch
+from snn_artsy.cli import main
+set_number = torch.set_num_threads
+def told(n):
+    print(f"threads {n} in {words[0]}", file=sys.stderr)
+    set_number(n)
+torch.set_num_threads = told
+for words in json.loads(sys.argv[1]):
+    set_number(2)
+    try:
+        main(words)
+    except SystemExit as done:
+        print(f"{words[0]} ends with {done.code}", file=sys.stderr)
+"""
 
-    python = [sys.executable, "-c", program, *words, "3"]
-    done = subprocess.run(python, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0 and "threads 3" in done.stderr, done.stderr
-    refused = artsy(tmp_path, *words, "0")
-    assert refused.returncode == 2 and "threads: 0 " in refused.stderr
+
+def test_the_command_line_sets_it(tmp_path: Path) -> None:
+    """In a process of its own, whose libraries would take two threads by themselves."""
+    small = ["--learners", "simplecil", "--data.train_per_class", "8"]
+    commands = [["run", *small], ["compare", *small, "--seeds", "2"], ["protocol", "mg-block"]]
+    for words in commands:
+        words += ["--out", str(tmp_path / words[0]), "--threads", "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", SETS_IT, json.dumps(commands)], capture_output=True, text=True,
+        env=quick_environment(OMP_NUM_THREADS="2"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for words in commands:
+        said = done.stderr.splitlines()
+        assert f"threads 3 in {words[0]}" in said and f"{words[0]} ends with 0" in said, done.stderr
+        refused = artsy(tmp_path, *words[:-1], "0")
+        assert refused.returncode == 2 and "threads: 0 " in refused.stderr

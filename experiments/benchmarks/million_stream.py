@@ -201,13 +201,18 @@ def table(results: dict[int, dict[str, dict[str, Any]]], threads: int) -> str:
     for name in LEARNERS:
         for n, learners in sorted(results.items()):
             if (one := learners.get(name)) is not None:
+                foretold, gib = f"{one['forecast_seconds']:,.1f}", f"{one['forecast_gib']:.2f}"
+                if "seconds" not in one:
+                    lines.append(
+                        f"| {name} | {n:,} | – | – | {foretold} | – | – | – | {gib} | – | – |"
+                    )
+                    continue
                 peak = f"{one['peak_gib']:.2f}" if "peak_gib" in one else "–"
                 lines.append(
                     f"| {name} | {n:,} | {one['seconds']:,.1f} | {one['cpu_seconds']:,.1f} | "
-                    f"{one['forecast_seconds']:,.1f} | {one['microseconds_per_image']:,.0f} | "
+                    f"{foretold} | {one['microseconds_per_image']:,.0f} | "
                     f"{1e6 * one['cpu_seconds_learning'] / n:,.0f} | {peak} | "
-                    f"{one['forecast_gib']:.2f} | {one['disk_gib']:.2f} | "
-                    f"{100 * one['a_last']:.1f} |"
+                    f"{gib} | {one['disk_gib']:.2f} | {100 * one['a_last']:.1f} |"
                 )
     lines += ["", f"{CLASSES:,} classes in {TASKS} tasks, D = {DIM}, {threads} threads."]
     return "\n".join(lines)
@@ -223,6 +228,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, nargs="+", default=[], metavar="JSON",
                         help="measure nothing: the table of what was measured before, and the "
                              "forecast by this machine's rates")  # fmt: skip
+    parser.add_argument("--foretold", type=int, nargs="+", default=[], metavar="IMAGES",
+                        help="with --table: sizes for which learners that were not measured have "
+                             "their forecast alone")  # fmt: skip
     parser.add_argument("--into", type=Path, help="a page with <!-- million_stream --> markers")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a learner, in a process of its own
     options = parser.parse_args()
@@ -237,6 +245,8 @@ def main() -> None:
         options.threads = before["threads"]
         for n, learners in before["of_images"].items():
             results.setdefault(int(n), {}).update(learners)
+    for n in options.foretold:
+        results[n] = {name: {} for name in options.learners} | results.get(n, {})
     fast = rates(options.threads)
     for n, learners in results.items():  # measured before, forecast now
         for name, one in learners.items():

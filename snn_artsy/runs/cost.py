@@ -278,7 +278,8 @@ def beside(
             moved += 30 * m**2 + 6 * m * (n + n_answers)
         if name in _PAIRED:
             driven, steps = _seen(name, config, dim), config.snn.encoding.steps_shown
-            shown = config.snn.plasticity.epochs * n + n + n_answers
+            stand_ins = _stand_ins(config, seen - own)
+            shown = config.snn.plasticity.epochs * n + n + n_answers + _uses(name) * stand_ins
             # whitening in double precision; a random number for each feature in each step
             products += 2 * shown * driven**2
             moved += 12 * shown * driven * steps

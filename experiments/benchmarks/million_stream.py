@@ -41,6 +41,7 @@ from snn_artsy.chunks import chunks, rows_of
 from snn_artsy.config import ANNConfig, RecordConfig, RunConfig
 from snn_artsy.data.stream import SampleSet, TaskSplit, TaskStream
 from snn_artsy.learners.base import LabelledBatch, Split, Task
+from snn_artsy.learners.gates import MLPGate, train_gate
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.subnetworks import HeadAdapter, train
 from snn_artsy.learners.tasks import feature_task_stream
@@ -151,19 +152,23 @@ def measured(name: str, n_images: int, folder: Path, threads: int) -> dict[str, 
 
 def rates(threads: int) -> tuple[float, float, float]:
     """Of processor time: multiplications a second; seconds of a batch of gradient descent beyond
-    what its samples take; numbers a second that are read from memory or written there."""
-    config, generator = ANNConfig(batch_size=1, epochs=2), torch.Generator().manual_seed(SEED)
+    what its samples take, the mean of an adapter's and a gate's; numbers a second that are read
+    from memory or written there."""
+    config = ANNConfig(batch_size=1, epochs=2, gate_epochs=2)
+    generator = torch.Generator().manual_seed(SEED)
     few = LabelledBatch(torch.randn(50, DIM), torch.arange(50), "train", labels=torch.arange(50))
     task = Task(0, tuple(range(50)), few, few)
     a, many = torch.randn(2000, 2000), torch.randn(50_000, DIM)
     rows = torch.randperm(len(many))[:10_000]
     found = []
+
+    def descend() -> None:
+        train(HeadAdapter(DIM, config, generator), task, config, generator)
+        good, bad = few.features.split(25)
+        train_gate(MLPGate(DIM, config, generator), good, bad, config, generator)
+
     with computing_with(threads):
-        for run in (
-            lambda: a @ a,
-            lambda: train(HeadAdapter(DIM, config, generator), task, config, generator),
-            lambda: many[rows],
-        ):
+        for run in (lambda: a @ a, descend, lambda: many[rows]):
             run()
             times = []
             for _ in range(5):
@@ -171,7 +176,7 @@ def rates(threads: int) -> tuple[float, float, float]:
                 run()
                 times.append(time.process_time() - at)
             found.append(median(times))
-    return 2000**3 / found[0], found[1] / (config.epochs * len(few)), 2 * len(rows) * DIM / found[2]
+    return 2000**3 / found[0], found[1] / (4 * len(few)), 2 * len(rows) * DIM / found[2]
 
 
 def forecast(

@@ -21,6 +21,21 @@ def few_figures_a_run() -> None:
     draw_few()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of several processes the first compiles the loop of a layer, which takes most of a minute,
+    and the others load what it has made."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    import torch
+    from filelock import FileLock
+
+    from snn_artsy.synapses import SilentSynapseLayer
+
+    with FileLock(tmp_path_factory.getbasetemp().parent / "compiling.lock"):
+        SilentSynapseLayer(3, 2, update="step").simulate(torch.ones(4, 1, 3))
+
+
 @pytest.fixture(autouse=True)
 def only_what_the_package_brings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test adds to the registry, the next one does not know."""

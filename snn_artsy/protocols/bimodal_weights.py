@@ -153,6 +153,7 @@ def share_at_bounds(w: NDArray[np.float32]) -> float:
     return float(np.mean((w < 0.2) | (w > 0.8)))
 
 
+@torch.inference_mode()
 def simulate(rule: PairSTDP, seconds: int, seed: int, p: Parameters = DEFAULTS) -> Simulated:
     """Run neuron, inputs and rule; weights are clipped to [0, 1] g_max after every step."""
     generator = torch.Generator().manual_seed(seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import quick_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 SAID = {  # what a reader is shown, of numbers that must come out so
@@ -31,7 +32,7 @@ def test_all_are_known() -> None:
 @pytest.mark.parametrize("name", SAID)
 def test_it_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", quick_environment()["PYTHONPATH"])
     here = {"metadata": {"path": str(tmp_path)}}
     done = nbclient.NotebookClient(
         read(name), timeout=300, kernel_name="python3", resources=here

@@ -33,7 +33,7 @@ from snn_artsy.observer import NullObserver
 from snn_artsy.synapses import SilentSynapseLayer
 
 register()  # before any test: the first backward pass of a process counts torch's devices
-STREAM = gaussian_stream()
+STREAM = gaussian_stream(n_train=20, n_validation=6, n_test=5)
 
 
 def test_the_stand_in_is_strict() -> None:
@@ -178,8 +178,8 @@ def test_layers(name: str, taught: bool, monkeypatch: pytest.MonkeyPatch) -> Non
             30, 5, 1.0, NeuronConfig(), RULES[name], ContactConfig(silent_share=0.4),
             update=RULES[name].update, generator=generator,
         ).to(device)  # fmt: skip
-        pre = (torch.rand(80, 3, 30, generator=generator) < 0.15).float().to(device)
-        current = 1.5 * (torch.rand(80, 3, 5, generator=generator) < 0.1).to(device)
+        pre = (torch.rand(40, 3, 30, generator=generator) < 0.15).float().to(device)
+        current = 1.5 * (torch.rand(40, 3, 5, generator=generator) < 0.1).to(device)
         response, _ = layer.pair(pre, current if taught else None)
         layer.capture()
         assert response.spikes.sum() > 10

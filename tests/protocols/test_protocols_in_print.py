@@ -19,8 +19,8 @@ ELSEWHERE = ("lesion", "pharmacology", "retention")
 FEW: dict[
     str, dict[str, Any]
 ] = {  # what takes seconds otherwise; a new protocol needs nothing here
-    "bimodal-weights": {"duration_s": 4, "control_s": 2, "n_inputs": 100},
-    "calcium-window": {"contacts": 100},
+    "bimodal-weights": {"duration_s": 1, "control_s": 1, "n_inputs": 100},
+    "calcium-window": {"contacts": 20},
     "capacity": {"n_inputs": 400, "n_neurons": 2},
     "critical-period": {"n_contacts": 100, "n_pairings": 6},
     "filopodium-spine": {"n_inputs": 100, "a_s": 20.0, "b_s": 20.0},

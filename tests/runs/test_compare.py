@@ -337,14 +337,22 @@ def without_times(found: Any) -> Any:
     return {k: without_times(v) for k, v in found.items() if k not in {*times, "config"}}
 
 
-def test_the_same_numbers_with_two_workers(folder: Path, tmp_path: Path) -> None:
+def test_the_same_numbers_with_two_workers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_ARTSY_CACHE", str(tmp_path / "cache"))
     learners = ("simplecil", "artsy_ann", "artsy_snn")
     one, two = (of_folder(folder, tmp_path / name, *learners) for name in ("one", "two"))
-    _, expected = module.compare(one, 2, QUIET)
-    console = Console(record=True, width=200)
-    _, found = module.compare(two, 2, console, Resources(workers=2))
+    consoles = [Console(record=True, width=200, file=io.StringIO()) for _ in range(2)]
+    _, expected = module.compare(one, 2, consoles[0])
+    _, found = module.compare(two, 2, consoles[1], Resources(workers=2))
     assert without_times(found) == without_times(expected)
-    assert "2/2" in console.export_text()
+    alone, together = (console.export_text() for console in consoles)
+    assert "2/2" in together
+    for text in (alone, together):  # what comes before all seeds is printed once
+        assert text.count("SNN_ARTSY_CACHE is set") == 1
+        assert text.count("features (train)") == text.count("features (test)") == 1
+    assert [alone.count(f"seed {seed}") for seed in (1993, 1994)] == [1, 1]
     assert found["learners"]["artsy_snn"]["a_last_spikes_only"]["values"]
     for name, seed in ((name, seed) for name in learners for seed in (1993, 1994)):
         (a, of_a), (b, of_b) = (
@@ -434,21 +442,6 @@ def test_kills_cost_the_cells_that_were_being_made(folder: Path, tmp_path: Path)
     )
     assert without_times(found) == without_times(expected)
     assert {file: file.read_bytes() for file in cells} == cells
-
-
-def test_the_preamble_is_printed_once(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SNN_ARTSY_CACHE", str(tmp_path / "cache"))
-    for workers in (1, 2):
-        console = Console(record=True, width=200, file=io.StringIO())
-        config = of_folder(folder, tmp_path / f"out{workers}", "simplecil")
-        module.compare(config, 2, console, Resources(workers=workers))
-        text = console.export_text()
-        assert text.count("SNN_ARTSY_CACHE is set") == 1
-        assert text.count("features (train)") == text.count("features (test)") == 1
-        if workers == 1:
-            assert [text.count(f"seed {seed}") for seed in (1993, 1994)] == [1, 1]
 
 
 def test_measures_of_a_comparison_are_no_single_numbers(tmp_path: Path) -> None:

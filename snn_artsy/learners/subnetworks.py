@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import astuple, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,18 +53,11 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
         hidden = F.relu(self.down(x))
-        kept = self.kept(hidden)
-        if kept is not None:
-            hidden = hidden * kept
+        if self.noise is not None and self.dropout:
+            # drawn from a generator in checkpoints, so that a resumed run drops the same units
+            mask = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
+            hidden = hidden * mask.to(hidden.device) / (1.0 - self.dropout)
         return self.scale * self.up(hidden)
-
-    def kept(self, hidden: Tensor) -> Tensor | None:
-        """Factors of hidden units, 0 for those that drop out; None: all take part."""
-        if self.noise is None or not self.dropout:
-            return None
-        # drawn from a generator in checkpoints, so that a resumed run drops the same units
-        mask = torch.rand(hidden.shape, generator=self.noise) >= self.dropout
-        return mask.to(hidden.device) / (1.0 - self.dropout)
 
 
 def in_parts(batch: Batch, of_part: Callable[[Batch], Tensor], width: int | None = None) -> Tensor:
@@ -98,75 +90,6 @@ class HeadAdapter(Bottleneck):
             counts = of_class.bincount(minlength=len(classes))[:, None]
             answers: Tensor = self.scale * self.up(sums / counts)
         return answers
-
-
-class _CosineCrossEntropy(torch.autograd.Function):
-    """`cosine_cross_entropy`; lengths divide scores [B, C], where autograd would carry vectors
-    [B, D] of unit length, and their derivatives, through memory several times."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, target: Tensor, kept: Tensor | None, scale: float, *trained: Tensor
-    ) -> Tensor:
-        down, down_bias, up, up_bias, weight, sigma = trained
-        hidden = torch.addmm(down_bias, x, down.T).relu_()
-        used = hidden if kept is None else hidden * kept
-        z = torch.addmm(up_bias, used, up.T).mul_(scale).add_(x)
-        of_z, of_weight = _lengths(z), _lengths(weight)
-        cosines = (z @ weight.T) / of_z / of_weight.T
-        log_p = (sigma * cosines).log_softmax(1)
-        ctx.scale = scale
-        ctx.save_for_backward(
-            x, target, kept, hidden, used, z, of_z, of_weight, cosines, log_p, up, weight, sigma
-        )
-        return F.nll_loss(log_p, target)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, target, kept, hidden, used, z, of_z, of_weight, cosines, log_p, up, weight, sigma = (
-            ctx.saved_tensors
-        )
-        of_logits = log_p.exp()
-        of_logits[torch.arange(len(target), device=target.device), target] -= 1.0
-        of_logits *= gradients[0] / len(target)
-        of_cosines = of_logits * sigma
-        turned, products = of_cosines * cosines, of_cosines / of_z / of_weight.T
-        of_answer = products @ weight - z * (turned.sum(1, keepdim=True) / of_z.square())
-        of_weights = products.T @ z - weight * (turned.sum(0)[:, None] / of_weight.square())
-        of_answer *= ctx.scale
-        of_hidden = of_answer @ up
-        if kept is not None:
-            of_hidden *= kept
-        of_hidden *= hidden > 0
-        return (
-            None, None, None, None,
-            of_hidden.T @ x, of_hidden.sum(0), of_answer.T @ used, of_answer.sum(0), of_weights,
-            (of_logits * cosines).sum(),
-        )  # fmt: skip
-
-
-def _lengths(x: Tensor) -> Tensor:
-    """|x| of each row, [n, 1]; NaN where it overflows, as for `cosine_scores`."""
-    norm = x.norm(dim=1, keepdim=True)
-    return norm.clamp_min(1e-12).masked_fill(norm.isinf(), torch.nan)
-
-
-def cosine_cross_entropy(
-    adapter: HeadAdapter, x: Tensor, target: Tensor, weight: Tensor, sigma: Tensor
-) -> Tensor:
-    """Mean cross-entropy of softmax(sigma cos(h_0 + h_t, w_c)), with a gradient.
-
-    Args:
-        x: h_0, [B, D].
-        target: Of each sample, int64 [B] in [0, C).
-        weight: w, [C, D]. sigma: A number.
-    """
-    hidden = x.new_empty(len(x), len(adapter.down.bias))
-    own = (adapter.down.weight, adapter.down.bias, adapter.up.weight, adapter.up.bias)
-    cost: Tensor = _CosineCrossEntropy.apply(
-        x, target, adapter.kept(hidden), adapter.scale, *own, weight, sigma
-    )
-    return cost
 
 
 class BlockAdapters(nn.Module):
@@ -357,12 +280,6 @@ def _descend(
 
     adapters = adapters_of(network)
 
-    def by_hand(rows: Tensor) -> Tensor:
-        assert isinstance(network, HeadAdapter)
-        rows = rows.to(target.device)
-        x = data.features[rows]
-        return cosine_cross_entropy(network, x, target[rows], weight, sigma)
-
     def embedded(part: Batch) -> Tensor:
         if config.augmentation == "none" or adapters is None:
             return part.features + network.answer(part)
@@ -380,8 +297,7 @@ def _descend(
         module.noise = generator
     parameters = [*network.parameters(), weight, sigma]
     processes = None if adapters is None else together()
-    costs = by_hand if isinstance(network, HeadAdapter) else loss
-    minimise(costs, parameters, len(data), config, generator, config.optimiser, processes=processes)
+    minimise(loss, parameters, len(data), config, generator, config.optimiser, processes=processes)
     for module in noisy:
         module.noise = None
 

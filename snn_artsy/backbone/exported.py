@@ -31,7 +31,7 @@ def require_openvino(device: torch.device | str) -> None:
     except ImportError as error:
         raise ConfigError(
             "backbone.engine",
-            "OpenVINO is not installed; pip install 'snn-artsy[openvino]', or use torch",
+            "is not installed; pip install 'snn-artsy[openvino]', or use torch",
             "openvino",
         ) from error
 

@@ -331,8 +331,9 @@ class SNNConfig:
     """Artsy (SNN): spiking silent synapses between the frozen ViT and each task's sub-network.
 
     Args:
-        preset: Where values that are left out come from: ``default``, or ``timing`` (latency code,
-            plain pair STDP without a presynaptic target).
+        preset: Where values that are left out come from: ``default``; ``error`` (contacts that
+            answer wrongly change in replay); ``timing`` (latency code, plain pair STDP without a
+            presynaptic target); or another of `snn_artsy.config.presets`.
         mode: ``full``: h_t is read out from postsynaptic spikes; ``gate``: the spikes only gate
             an ANN adapter.
         tap: What drives the silent synapses that gate adapters in the ViT's blocks: ``h0``;

@@ -116,7 +116,14 @@ class Answers(JupyterMixin):
             if self.spike_counts is not None:
                 cells.append(str(self.spike_counts[i].sum()))
             table.add_row(*cells, f"{self.vit_passes[i]:.1f}")
-        table.caption = "Tasks count from 1. ViT: passes of the transformer."
+        words = ["score: what the learner ranks classes by."]
+        if self.gates is not None:
+            words.append("open gates: tasks, from 1, whose sub-networks took part.")
+        if self.spike_predicted is not None:
+            words.append("from spikes: the class by postsynaptic spikes, h_0 not added.")
+        if self.spike_counts is not None:
+            words.append("spikes: of all postsynaptic neurons.")
+        table.caption = " ".join([*words, "ViT: passes of the transformer."])
         table.caption_justify = "left"
         return table
 

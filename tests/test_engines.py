@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from rich.console import Console
 from timm.data.transforms_factory import create_transform
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.transforms import Compose, PILToTensor
@@ -26,6 +27,7 @@ from snn_artsy.checks import ConfigError
 from snn_artsy.config import BackboneConfig, RunConfig
 from snn_artsy.data.sources import ArraySplit
 from snn_artsy.runs.facts import Facts
+from snn_artsy.runs.features import fingerprints, prepare
 
 CONFIG = BackboneConfig(cache=False)
 PREPARED = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.25,) * 3, "crop_pct": 0.9}
@@ -154,15 +156,34 @@ def test_a_model_that_openvino_does_not_know_is_refused() -> None:
         backbone(torch.zeros(1, *backbone.input_size))
 
 
-def test_openvino_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_that_cannot_be_had_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     config = replace(CONFIG, engine="openvino")
     with pytest.raises(ConfigError, match="on the CPU and not on cuda; use torch"):
         FrozenBackbone.build(config, "cuda")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match=r"pip install 'snn-artsy\[openvino\]'"):
         FrozenBackbone.build(config, "cpu")
+    monkeypatch.delitem(sys.modules, "openvino")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "openvino.py").write_text("raise OSError('libopenvino.so: no such file')")
+    with pytest.raises(ConfigError, match=r"not installed whole \(libopenvino.so: no such file\);"):
+        FrozenBackbone.build(config, "cpu")
     with pytest.raises(ConfigError, match=r"backbone\.engine"):
         BackboneConfig(engine="onnx")  # type: ignore[arg-type]
+
+
+def test_a_missing_openvino_is_said_before_images_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    nowhere = replace(RunConfig().data, name="imagefolder", root=str(tmp_path / "nowhere"))
+    config = RunConfig(data=nowhere, backbone=replace(CONFIG, engine="openvino"))
+    for look in (lambda: prepare(config, "cpu", Console(quiet=True)),
+                 lambda: fingerprints(config, "cpu")):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"backbone\.engine.*not installed;"):
+            look()
 
 
 @pytest.mark.parametrize("size", [(20, 24), (333, 500), (500, 333)])

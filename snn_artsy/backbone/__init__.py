@@ -6,6 +6,7 @@ its blocks share.
 """
 
 from snn_artsy.backbone.augmentation import Augmentation
+from snn_artsy.backbone.exported import require_engine
 from snn_artsy.backbone.features import cache_directory, extract_features
 from snn_artsy.backbone.precision import settle_precision
 from snn_artsy.backbone.trunk import Trunk
@@ -18,5 +19,6 @@ __all__ = [
     "cache_directory",
     "extract_features",
     "pieces_of",
+    "require_engine",
     "settle_precision",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -16,23 +17,31 @@ from snn_artsy.threads import cores
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def require_openvino(device: torch.device | str) -> None:
-    """Refuse ``backbone.engine: openvino`` where it cannot be had.
+def require_engine(engine: str, device: torch.device | str) -> None:
+    """Refuse ``backbone.engine: openvino`` where it cannot be had, before images are looked at.
 
     Raises:
-        ConfigError: It is not installed, or the device is no CPU.
+        ConfigError: It is not installed or cannot be loaded, or the device is no CPU.
     """
+    if engine != "openvino":
+        return
     if torch.device(device).type != "cpu":
         raise ConfigError(
-            "backbone.engine", f"computes on the CPU and not on {device}; use torch", "openvino"
+            "backbone.engine",
+            f"computes on the CPU and not on {device}; use torch, or device cpu",
+            engine,
         )
     try:
-        _openvino()  # found out before images are loaded
-    except ImportError as error:
+        _openvino()
+        version("openvino")  # which a run records
+    except Exception as error:
+        # a package that is there, but damaged or for another machine, raises errors of any kind
+        absent = isinstance(error, ModuleNotFoundError)  # so is a package without its metadata
+        reason = "" if absent else f" whole ({' '.join(str(error).split())})"
         raise ConfigError(
             "backbone.engine",
-            "is not installed; pip install 'snn-artsy[openvino]', or use torch",
-            "openvino",
+            f"is not installed{reason}; pip install 'snn-artsy[openvino]', or use torch",
+            engine,
         ) from error
 
 
@@ -112,7 +121,7 @@ class ExportedPass:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise ConfigError(
                 "backbone.engine",
-                f"OpenVINO cannot take this model ({last}); use torch",
+                f"cannot take this model ({last}); use torch",
                 "openvino",
             ) from error
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn_artsy.backbone.exported import AsModule, ExportedPass, require_openvino
+from snn_artsy.backbone.exported import AsModule, ExportedPass, require_engine
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import BackboneConfig
 from snn_artsy.data.sources import ImageSplit
@@ -82,8 +82,7 @@ class FrozenBackbone(nn.Module):
             ConfigError: Unknown model, unreadable or unfitting checkpoint, no download possible,
                 weights that are NaN or infinite, an engine or a resizing that cannot be had.
         """
-        if config.engine == "openvino":
-            require_openvino(device)
+        require_engine(config.engine, device)
         if config.name == "bundled":
             from snn_artsy.bundled import DATA_CONFIG, bundled_vit
 

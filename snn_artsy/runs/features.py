@@ -19,6 +19,7 @@ from snn_artsy.backbone import (
     Trunk,
     cache_directory,
     extract_features,
+    require_engine,
     settle_precision,
 )
 from snn_artsy.checks import ConfigError
@@ -119,6 +120,7 @@ def prepare(
         source: The images; default: those that ``config.data`` names.
     """
     started = time.perf_counter()
+    require_engine(config.backbone.engine, device)
     for line in set_by_environment(config):
         say(console, line)
     source = source or load_source(config.data)
@@ -299,6 +301,7 @@ def images_of(
 def fingerprints(config: RunConfig, device: str) -> tuple[dict[str, str], str, str]:
     """Of a run's images (`Facts.images`) and of its backbone's weights, and the precision that it
     takes; no feature is kept."""
+    require_engine(config.backbone.engine, device)
     source = load_source(config.data)
     backbone = FrozenBackbone.build(config.backbone, device)
     if config.backbone.precision == "auto":

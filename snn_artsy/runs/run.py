@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.jupyter import JupyterMixin
 from rich.text import Text
 
+from snn_artsy.backbone import require_engine
 from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
@@ -150,6 +151,7 @@ def _go_on(begun: Begun, directory: Path, lock: WriterLock, console: Console) ->
     if config.record.tensorboard:
         require_tensorboard()
     device = choose_device(config.device)
+    require_engine(config.backbone.engine, device)
     if begun.facts is not None:
         # what takes no time first: versions, device
         _check(begun.facts, Facts.gather(config, begun.facts.images, begun.facts.backbone_sha256,

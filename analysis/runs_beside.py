@@ -31,7 +31,7 @@ def table(summaries: Mapping[str, dict[str, Any]], measure: str) -> str:
     """
     (_, first), *_ = summaries.items()
     for name, summary in summaries.items():
-        for what in ("images", "seed"):
+        for what in ("images", "class_order", "data", "seed"):
             if _of(summary, what) != _of(first, what):
                 raise ConfigError("directories", f"{name} has another {what}; give runs of one")
     names = [name for name, found in first["learners"].items() if found.get(measure) is not None]
@@ -63,7 +63,10 @@ def _row(first: str, cells: Sequence[str]) -> str:
 
 
 def _of(summary: dict[str, Any], what: str) -> Any:
-    return summary["config"]["seed"] if what == "seed" else summary["images"]
+    config = summary["config"]
+    if what == "data":  # but where it lies
+        return {key: value for key, value in config["data"].items() if key != "root"}
+    return config[what] if what == "seed" else summary[what]
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -273,7 +273,8 @@ def test_runs_beside_each_other_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
 
     def summary(images: str = "a", **a_last: float) -> dict[str, Any]:
         learners = {name: {"a_last": value} for name, value in a_last.items()}
-        return {"config": config, "images": {"train": images}, "learners": learners}
+        about = {"images": {"train": images}, "class_order": [1, 0]}
+        return {"config": config, **about, "learners": learners}
 
     runs = {"x": summary(one=0.5, two=0.25), "y": summary(one=0.502, two=0.2)}
     runs["z"] = summary(two=0.2512)
@@ -286,5 +287,8 @@ def test_runs_beside_each_other_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     with pytest.raises(ConfigError, match="w has another images"):
         beside.table({**runs, "w": summary("b", one=0.5)}, "a_last")
+    tasks = {**config, "data": {"name": "digits", "n_tasks": 2}}
+    with pytest.raises(ConfigError, match="w has another data"):
+        beside.table({**runs, "w": {**summary(one=0.5), "config": tasks}}, "a_last")
     with pytest.raises(ConfigError, match="no learner has 'b_last'"):
         beside.table(runs, "b_last")

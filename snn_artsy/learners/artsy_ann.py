@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig
 from snn_artsy.learners.base import Batch, Learner, Prediction, Task, all_training, sizes
-from snn_artsy.learners.gates import ClassGates, MLPGate, normed, train_gate
+from snn_artsy.learners.gates import ClassGates, MLPGate, train_gate
 from snn_artsy.learners.prototypes import GatedPrototypes, class_means, cosine_scores
 from snn_artsy.learners.replay import Replay
 from snn_artsy.learners.state import modules, set_generator, under
@@ -194,8 +194,7 @@ class ArtsyANN(Learner):
         if self.class_gates is not None:
             return self.class_gates.scores(features)
         with torch.no_grad():
-            x = normed(features)
-            return torch.stack([gate.of_normed(x) for gate in self.gates], dim=1)
+            return torch.stack([gate(features) for gate in self.gates], dim=1)
 
     def _operations(self, gates: Tensor) -> Tensor | None:
         """Multiply-accumulates of the MLP gates and of the sub-networks behind open ones, [B]; not

@@ -38,16 +38,7 @@ class MLPGate(nn.Module):
 
     def forward(self, h0: Tensor) -> Tensor:
         """[B, D] -> logits [B]."""
-        return self.of_normed(normed(h0))
-
-    def of_normed(self, x: Tensor) -> Tensor:
-        """Logits [B] of `normed` features [B, D], which are the same for all gates."""
-        return self.out(F.relu(F.linear(x, *self.scaled())))[:, 0]
-
-    def scaled(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the hidden layer with the norm's scale and offset in them."""
-        weight, bias = self.hidden.weight, self.hidden.bias
-        return weight * self.norm.weight, torch.addmv(bias, weight, self.norm.bias)
+        return self.out(F.relu(self.hidden(self.norm(h0))))[:, 0]
 
 
 def normed(h0: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torchvision.transforms import Compose, PILToTensor
 
 from snn_artsy.backbone import Augmentation, FrozenBackbone, Trunk, extract_features
+from snn_artsy.backbone.exported import ExportedPass
 from snn_artsy.backbone.features import cache_key
 from snn_artsy.backbone.resizing import ResizedByTorch
 from snn_artsy.checks import ConfigError
@@ -101,6 +102,23 @@ def test_with_openvino_no_number_of_threads_changes_a_bit(both: Both) -> None:
     tokens = trunk.tokens(np.arange(19))
     alone = backbone.rounded(backbone.load_images(split, np.array([4])), 1)
     torch.testing.assert_close(tokens[4:5].float(), alone.float(), rtol=1e-2, atol=1e-3)
+
+
+def test_tokens_that_are_kept_need_no_graph(
+    both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, cache=True, cache_dir=str(tmp_path))
+    index = np.arange(5)
+    first = Trunk(both[1], images_of(), index, 1, config, 10**6)
+    expected = first.features()
+
+    def exported(*_: object) -> object:
+        raise AssertionError("a graph was made")
+
+    monkeypatch.setattr(ExportedPass, "compile", exported)
+    again = Trunk(small("openvino"), images_of(), index, 1, config, 10**6)
+    np.testing.assert_array_equal(again.features(), expected)
+    assert torch.equal(again.tokens(index), first.tokens(index))
 
 
 def test_a_graph_of_older_weights_is_not_asked(both: Both) -> None:

@@ -93,22 +93,16 @@ class ExportedPass:
 
     def compile(self, shape: tuple[int, ...]) -> Any:
         """OpenVINO's graph for images of this shape, made once."""
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_NUM_THREADS": cores(),
+            "NUM_STREAMS": cores(),  # each with one thread
+            "ENABLE_CPU_PINNING": False,
+        }
         with self._compiling:
             if shape not in self._compiled:
-                self._compiled[shape] = (
-                    _openvino()
-                    .Core()
-                    .compile_model(
-                        self._converted(shape),
-                        "CPU",
-                        {
-                            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
-                            "INFERENCE_NUM_THREADS": cores(),
-                            "NUM_STREAMS": cores(),
-                            "ENABLE_CPU_PINNING": False,
-                        },
-                    )
-                )
+                core, graph = _openvino().Core(), self._converted(shape)
+                self._compiled[shape] = core.compile_model(graph, "CPU", settings)
             return self._compiled[shape]
 
     def _converted(self, shape: tuple[int, ...]) -> Any:

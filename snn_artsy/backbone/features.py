@@ -227,29 +227,26 @@ def cache_key(
     rounded = {} if first is None else {"tokens": {"block": first, "type": "float16"}}
     # torch's features have no such entry, as before there was a choice
     engine = {} if backbone.engine == "torch" else {"engine": version(backbone.engine)}
-    return (
-        rounded
-        | engine
-        | {
-            "format": CACHE_FORMAT,
-            "model": backbone.name,
-            "weights_sha256": backbone.weights_sha256(),
-            "transform": str(backbone.transform),
-            "precision": backbone.precision,
-            "device": backbone.device.type,
-            # Instructions of the CPU, or the GPU's model: caches are shared by unlike machines.
-            "processor": (
-                torch.cuda.get_device_name(backbone.device)
-                if on_gpu
-                else torch.backends.cpu.get_cpu_capability()
-            ),
-            "images_per_pass": images_per_pass(backbone, config),
-            "images": split.fingerprint(),
-            "n_images": len(index),
-            "index_sha256": sha256([index.tobytes()]),
-            "versions": {library: version(library) for library in _LIBRARIES},
-        }
-    )
+    every = {
+        "format": CACHE_FORMAT,
+        "model": backbone.name,
+        "weights_sha256": backbone.weights_sha256(),
+        "transform": str(backbone.transform),
+        "precision": backbone.precision,
+        "device": backbone.device.type,
+        # Instructions of the CPU, or the GPU's model: caches are shared by unlike machines.
+        "processor": (
+            torch.cuda.get_device_name(backbone.device)
+            if on_gpu
+            else torch.backends.cpu.get_cpu_capability()
+        ),
+        "images_per_pass": images_per_pass(backbone, config),
+        "images": split.fingerprint(),
+        "n_images": len(index),
+        "index_sha256": sha256([index.tobytes()]),
+        "versions": {library: version(library) for library in _LIBRARIES},
+    }
+    return rounded | engine | every
 
 
 def cache_path(key: dict[str, Any], config: BackboneConfig) -> Path:

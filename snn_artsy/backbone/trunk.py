@@ -57,9 +57,7 @@ class Trunk:
         self.backbone, self.split, self.first, self.config = backbone, split, first, config
         self.index = np.unique(index)
         self.threads = threads or cores()
-        blank = torch.zeros(1, *backbone.input_size, device=backbone.device)
-        self.shape = tuple(backbone.trunk(blank, first).shape[1:])
-        backbone.export(images_per_pass(backbone, config), first)
+        self.shape = backbone.trunk_shape(first)
         self._map: NDArray[np.float16] | None = None
         self._newest = _Newest(config, min(room, self.bytes), self.shape)
         self._fits = self.bytes <= room
@@ -132,6 +130,8 @@ class Trunk:
         def collect(rows: slice, computed: Sequence[Tensor]) -> None:
             tokens.update(zip(missing[rows].tolist(), computed[0], strict=True))
 
+        if len(missing):
+            self.backbone.export(images_per_pass(self.backbone, self.config), self.first)
         in_passes(self.backbone, self.split, missing, self.config, self.threads, compute, collect)
         for number in missing.tolist():
             self._newest.put(number, tokens[number])
@@ -156,6 +156,7 @@ class Trunk:
         def prepare(image: Any, number: int) -> Tensor:
             return augmentation(image, draw + number)
 
+        self.backbone.export(images_per_pass(self.backbone, self.config), self.first)
         in_passes(
             self.backbone, self.split, numbers, self.config, self.threads, compute, collect, prepare
         )

@@ -166,6 +166,12 @@ class FrozenBackbone(nn.Module):
         with torch.no_grad(), self._arithmetic():
             return self._tokens(images, first).float()
 
+    def trunk_shape(self, first: int) -> tuple[int, ...]:
+        """Of an image's `trunk`: (2, T, D); by torch, whatever computes the passes."""
+        blank = torch.zeros(1, *self.input_size, device=self.device)
+        with torch.no_grad(), self._arithmetic():
+            return tuple(self._tokens(blank, first).shape[1:])
+
     def trunk_products(self, first: int) -> int:
         """Multiplications that an image's `trunk` takes at least: in the linear layers of the
         blocks before ``first``, for every patch."""

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from snn_artsy.backbone import FrozenBackbone, pieces_of
 from snn_artsy.checks import ConfigError
-from snn_artsy.chunks import chunks
 from snn_artsy.config import ANNConfig
 from snn_artsy.files import sha256
 from snn_artsy.learners.base import Batch, Task
-from snn_artsy.learners.prototypes import class_means, cosine_scores
+from snn_artsy.learners.prototypes import class_means, cosine_scores, means_of_answers
 from snn_artsy.learners.sgd import minimise
 from snn_artsy.learners.shelf import Shelf
 from snn_artsy.learners.state import modules, set_generator
@@ -81,14 +80,12 @@ class HeadAdapter(Bottleneck):
     def mean_answers(self, features: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
         """Mean h_t of each class, [n, D] -> [C, D]. W_up is linear, so that of a class the mean of
         its hidden units, of which there are far fewer, says it all."""
-        place = labels.new_zeros(int(labels.max()) + 1)
-        place[list(classes)] = torch.arange(len(classes), device=labels.device)
-        of_class, sums = place[labels], features.new_zeros(len(classes), len(self.down.bias))
+
+        def hidden(rows: slice) -> Tensor:
+            return F.relu(self.down(features[rows]))
+
         with torch.no_grad():
-            for rows in chunks(len(features)):
-                sums.index_add_(0, of_class[rows], F.relu(self.down(features[rows])))
-            counts = of_class.bincount(minlength=len(classes))[:, None]
-            answers: Tensor = self.scale * self.up(sums / counts)
+            answers: Tensor = self.scale * self.up(means_of_answers(hidden, labels, classes))
         return answers
 
 

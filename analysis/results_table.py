@@ -109,6 +109,14 @@ def insert(file: Path, name: str, text: str) -> None:
     file.write_text(pattern.sub(lambda _: part, page), encoding="utf-8")
 
 
+def put(text: str, into: Path | None, name: str) -> None:
+    """Print a table, or put it between a page's markers."""
+    if into is None:
+        print(text)
+    else:
+        insert(into, name, text)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="+", type=Path)
@@ -116,10 +124,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", default="results")
     arguments = parser.parse_args(words)
     text = results([summary_of(run) for run in arguments.runs])
-    if arguments.into is None:
-        print(text)
-        return
-    insert(arguments.into, arguments.name, text)
+    put(text, arguments.into, arguments.name)
 
 
 if __name__ == "__main__":

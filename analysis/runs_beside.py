@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from results_table import by_name, insert, summary_of
+from results_table import by_name, put, summary_of
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.cli import script
@@ -78,10 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     found = {name: summary_of(path) for name, path in by_name(arguments.runs).items()}
     text = table(found, arguments.measure)
-    if arguments.into is None:
-        print(text)
-        return
-    insert(arguments.into, arguments.name, text)
+    put(text, arguments.into, arguments.name)
 
 
 if __name__ == "__main__":

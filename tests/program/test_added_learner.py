@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from cut_runs import assert_same_run
-from processes import artsy
+from processes import artsy, quick_environment
 
 import snn_artsy as sa
 from snn_artsy.checks import ConfigError
@@ -42,10 +41,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def call(*arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
     """The command as a user gives it, `processes.artsy` without the short cut."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [more])])
     return subprocess.run(
         [sys.executable, "-m", "snn_artsy", *arguments], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=quick_environment(*filter(None, [more])),
     )  # fmt: skip
 
 

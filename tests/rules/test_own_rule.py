@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib import metadata
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from processes import artsy
+from processes import artsy, quick_environment
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import PlasticityConfig
@@ -113,11 +112,9 @@ class Mine(PairSTDP):
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as a user gives it, `processes.artsy` without the short cut."""
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": f"{root}:{folder}"}
     return subprocess.run(
-        [sys.executable, "-m", "snn_artsy", *arguments], cwd=folder, env=environment,
-        capture_output=True, text=True,
+        [sys.executable, "-m", "snn_artsy", *arguments], cwd=folder,
+        env=quick_environment(folder, HOME=str(folder)), capture_output=True, text=True,
     )  # fmt: skip
 
 

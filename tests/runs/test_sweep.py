@@ -17,7 +17,14 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import artsy, command_line, listening, marked, marked_environment
+from processes import (
+    artsy,
+    command_line,
+    listening,
+    marked,
+    marked_environment,
+    quick_environment,
+)
 from rich.console import Console
 
 from snn_artsy.checks import ConfigError
@@ -341,7 +348,7 @@ def swept(tmp_path: Path) -> Path:
     out = tmp_path / "sweep"
     grid = ["--grid", "seed=1,2", "--learners", "simplecil,artsy_snn"]
     # a cluster that is not asked for is not joined
-    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    environment = quick_environment(RAY_ADDRESS="127.0.0.1:1")
     done = subprocess.run(
         command(out, *grid), capture_output=True, text=True, timeout=300, env=environment
     )
@@ -374,7 +381,9 @@ def test_a_sweep_gives_the_numbers_of_runs_by_hand(swept: Path, tmp_path: Path) 
     done = artsy(swept.parent, *command(swept, "--grid", "seed=1,2,-3")[3:])
     assert done.returncode == 2 and "seed: -3" in done.stderr
     grid = ["--grid", "seed=1,2,3", "--learners", "simplecil,artsy_snn"]
-    done = subprocess.run(command(swept, *grid), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command(swept, *grid), capture_output=True, text=True, timeout=300, env=quick_environment()
+    )
     assert done.returncode == 0, done.stderr
     assert {p: p.stat().st_mtime_ns for p in times} == times
     assert len(list(swept.glob("runs/*/run.h5"))) == 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from snn_artsy.observer import CONSOLIDATED, FUNCTIONAL, SILENT
+from snn_artsy.synapses.loops.inner import inner
 from snn_artsy.synapses.loops.records import FAST, ContactArrays, Dynamics, Floats, Indices
+from snn_artsy.synapses.loops.sums import copy
 
 Table = NDArray[np.int32]
 
@@ -18,7 +19,7 @@ _SILENT, _FUNCTIONAL = np.float32(SILENT), np.float32(FUNCTIONAL)
 _CONSOLIDATED = np.float32(CONSOLIDATED)
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def _due(clock: np.float32, set_at: np.float32, t: int, d: Dynamics) -> int:
     """First step after which a functional contact counts as consolidated, at most t."""
     since = np.int64(set_at)
@@ -33,12 +34,12 @@ def _due(clock: np.float32, set_at: np.float32, t: int, d: Dynamics) -> int:
     return step if step < t else t
 
 
-@njit(nogil=True)
+@inner()
 def part(c: ContactArrays, a: int, z: int) -> ContactArrays:
     return ContactArrays(c.ampa[a:z], c.state[a:z], c.clock[a:z], c.exists[a:z], c.since[a:z])
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def _step_all(c: ContactArrays, gain: Floats, loss: Floats, t: int, d: Dynamics) -> None:
     """Step t of all contacts where they decay, or are fixed once they are consolidated, so that
     each one's state must be known: occupancies, states and clocks.
@@ -72,7 +73,7 @@ def _step_all(c: ContactArrays, gain: Floats, loss: Floats, t: int, d: Dynamics)
         since[i] = since[i] * runs + (now + one) * (one - runs)
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def change_weights(ampa: Floats, exists: Floats, gain: Floats, loss: Floats, d: Dynamics) -> None:
     """`_change_all` of contacts without states.
 
@@ -86,7 +87,7 @@ def change_weights(ampa: Floats, exists: Floats, gain: Floats, loss: Floats, d: 
         ampa[i] = a * exists[i]
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def weaken(
     ampa: Floats, exists: Floats, where: Indices, lost: Floats, factor: np.float32, d: Dynamics
 ) -> None:
@@ -98,7 +99,7 @@ def weaken(
         ampa[i] = min(max(w, zero), one) * exists[i]
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def _change_all(
     ampa: Floats, state: Floats, exists: Floats, gain: Floats, loss: Floats, d: Dynamics
 ) -> int:
@@ -119,7 +120,7 @@ def _change_all(
     return int(crossed)
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def change_at(
     ampa: Floats, state: Floats, exists: Floats, where: Indices, lost: Floats, factor: np.float32,
     d: Dynamics,
@@ -138,7 +139,7 @@ def change_at(
     return int(crossed)
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def convert(
     c: ContactArrays, k: int, t: int, j: int, i: int, d: Dynamics, events: Table, n: int
 ) -> int:
@@ -162,7 +163,7 @@ def convert(
     return n
 
 
-@njit(nogil=True)
+@inner()
 def _changed(before: Floats, after: Floats) -> int:
     """How many codes differ."""
     n = np.int32(0)
@@ -171,7 +172,7 @@ def _changed(before: Floats, after: Floats) -> int:
     return int(n)
 
 
-@njit(nogil=True)
+@inner()
 def _note_change(
     c: ContactArrays, k: int, t: int, j: int, i: int, before: np.float32, d: Dynamics,
     events: Table, n: int,
@@ -187,22 +188,24 @@ def _note_change(
     return n + 1
 
 
-@njit(nogil=True)
+@inner()
 def room(events: Table, n: int, more: int) -> Table:
     """``events`` [most, 5] with room for ``more`` after the first n."""
     if n + more <= len(events):
         return events
     larger = np.empty((2 * (n + more), 5), np.int32)
-    larger[:n] = events[:n]
+    for r in range(n):
+        for column in range(5):
+            larger[r, column] = events[r, column]
     return larger
 
 
-@njit(nogil=True)
+@inner()
 def _note(events: Table, n: int, t: int, j: int, i: int, old: int, new: int) -> None:
     events[n, 0], events[n, 1], events[n, 2], events[n, 3], events[n, 4] = t, j, i, old, new
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def change_states(
     c: ContactArrays, gain: Floats, loss: Floats, j0: int, i0: int, width: int, t: int, d: Dynamics,
     events: Table, n: int,
@@ -215,7 +218,8 @@ def change_states(
             for k in range(len(c.state)):
                 n = convert(c, k, t, j0 + k % width, i0 + k // width, d, events, n)
     else:
-        before = c.state.copy()
+        before = np.empty(len(c.state), np.float32)
+        copy(c.state, before)
         _step_all(c, gain, loss, t, d)
         n_changed = _changed(before, c.state)
         if n_changed > 0:
@@ -226,14 +230,14 @@ def change_states(
     return events, n
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def weigh(gain: Floats, ampa: Floats, d: Dynamics) -> None:
     """A power of the occupancy that potentiation goes with."""
     for i in range(len(gain)):
         gain[i] *= d.power * max(ampa[i], d.floor) ** d.mu
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def settle(
     j: int, t: int, contacts: ContactArrays, d: Dynamics, events: Table, n_events: int
 ) -> int:

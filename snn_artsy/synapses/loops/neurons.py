@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from snn_artsy.synapses.loops.inner import inner
 from snn_artsy.synapses.loops.records import (
     FAST,
     Floats,
@@ -14,9 +14,10 @@ from snn_artsy.synapses.loops.records import (
     Population,
     TraceArrays,
 )
+from snn_artsy.synapses.loops.sums import copy
 
 
-@njit(nogil=True)
+@inner()
 def _fire(
     drive: np.float32, injected: np.float32, v: np.float32, current: np.float32,
     threshold: np.float32, n: Neuron,
@@ -35,7 +36,7 @@ def _fire(
     return fired, peak, max(left, n.floor * threshold), current
 
 
-@njit(nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def fire(
     t: int, b: int, j: int, drive: np.float32, population: Population, n: Neuron
 ) -> np.float32:
@@ -53,14 +54,14 @@ def fire(
     return fired
 
 
-@njit(nogil=True)
+@inner()
 def _advanced(trace: np.float32, spike: np.float32, keep: np.float32, nearest: bool) -> np.float32:
     """`rules.base.advance`."""
     raised = trace + spike * (np.float32(1.0) - trace) if nearest else trace + spike
     return raised * keep
 
 
-@njit(nogil=True, fastmath=FAST)
+@inner(fastmath=FAST)
 def postsynaptic(
     fired: np.float32, y: Floats, b: int, j: int, p: Plasticity
 ) -> tuple[np.float32, np.float32]:
@@ -74,7 +75,7 @@ def postsynaptic(
     return gain, loss
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def presynaptic(
     t0: int, n_steps: int, spikes: InputSpikes, traces: TraceArrays, p: Plasticity,
     gain_pre: Floats, loss_pre: Floats, reference: Floats,
@@ -111,7 +112,7 @@ def presynaptic(
                     x2[i] = _advanced(x2[i], row[i], p.keep_x2, p.nearest_x2)
         if p.gated:
             mean, slow = reference[k], traces.slow
-            mean[:] = gain_pre[k, 0]
+            copy(gain_pre[k, 0], mean)
             for b in range(1, n_batch):
                 for i in range(n_pre):
                     mean[i] += gain_pre[k, b, i]

@@ -21,6 +21,7 @@ from snn_artsy.synapses.loops.contacts import (
     weaken,
     weigh,
 )
+from snn_artsy.synapses.loops.inner import inner
 from snn_artsy.synapses.loops.neurons import fire, postsynaptic, presynaptic
 from snn_artsy.synapses.loops.records import (
     FAST,
@@ -39,7 +40,10 @@ from snn_artsy.synapses.loops.sums import (
     COLUMNS,
     add,
     add_products,
+    any_set,
+    copy,
     count_open,
+    fill,
     pack,
     scatter,
     scatter_rows,
@@ -140,7 +144,7 @@ def run(
     return events[:n_events]
 
 
-@njit(nogil=True)
+@inner()
 def _tiles(first: int, last: int, c: ContactArrays, stateless: bool) -> ContactArrays:
     """ContactArrays of neurons ``first`` to ``last`` as tiles, one after the other."""
     n_pre = c.ampa.shape[1]
@@ -161,7 +165,7 @@ def _tiles(first: int, last: int, c: ContactArrays, stateless: bool) -> ContactA
     return tiles
 
 
-@njit(nogil=True)
+@inner()
 def _write_back(
     first: int, last: int, tiles: ContactArrays, c: ContactArrays, stateless: bool
 ) -> None:
@@ -176,7 +180,7 @@ def _write_back(
             unpack(tile.since, c.since[j:end])
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def _neuron(
     j: int, t0: int, length: int, contacts: ContactArrays, population: Population,
     spikes: InputSpikes, y: Floats, gain_pre: Floats, reference: Floats, loss_pre: Floats,
@@ -221,8 +225,8 @@ def _neuron(
                 change_weights(ampa, exists, gain, loss, d)
             else:
                 events, n_events = change_states(c, gain, loss, j, 0, 1, t, d, events, n_events)
-            gain[:] = zero
-            loss[:] = zero
+            fill(gain, zero)
+            fill(loss, zero)
         elif stale:
             # A neuron that does not fire loses receptors where a spike arrived, and nowhere else.
             where, lost = spikes.where[a:z], loss_pre[a - base : z - base]
@@ -233,12 +237,12 @@ def _neuron(
                 if crossed > 0:  # in few steps
                     events = room(events, n_events, crossed)
                     for e in range(len(where)):
-                        i = where[e]
+                        i = int(np.int64(where[e]))
                         n_events = convert(c, i, t, j, i, d, events, n_events)
     return events, n_events
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
+@inner(fastmath=FAST, error_model="numpy")
 def _tile(
     first: int, last: int, t0: int, length: int, c: ContactArrays, population: Population,
     spikes: InputSpikes, y: Floats, gain_pre: Floats, reference: Floats, loss_pre: Floats,
@@ -262,8 +266,8 @@ def _tile(
         for b in range(n_batch):
             a, z = spikes.start[t * n_batch + b], spikes.start[t * n_batch + b + 1]
             if p.given:
-                own_gain[b] = given.gain_post[t, b, first:last]
-                own_loss[:] = given.loss_post[t, b, first:last]
+                copy(given.gain_post[t, b, first:last], own_gain[b])
+                copy(given.loss_post[t, b, first:last], own_loss)
             else:
                 if not n.taught:
                     sum_rows(drive, c.ampa, c.state, spikes.where[a:z], n.graded, d.stateless)
@@ -273,16 +277,19 @@ def _tile(
                 for j in range(first, last):
                     fired = fire(t, b, j, drive[j - first], population, n)
                     own_gain[b, j - first], own_loss[j - first] = postsynaptic(fired, y, b, j, p)
-            if own_gain[b].any():
+            if any_set(own_gain[b]):
                 fires = True
-            if z > a and own_loss.any():
+            if z > a and any_set(own_loss):
                 stale = True
                 scatter_rows(loss, own_loss, spikes.where[a:z], loss_pre[a - base : z - base])
         decays = d.retention != np.float32(1.0)
         every = fires or t == 0 or ((decays or (d.fixed and stale)) and not d.stateless)
         if fires and p.gated:
             for j in range(width):
-                total[0, j] = -(own_gain[:, j].sum() * population.target[first + j])
+                summed = zero
+                for b in range(n_batch):
+                    summed += own_gain[b, j]
+                total[0, j] = -(summed * population.target[first + j])
         # Neurons that do not fire lose receptors where a spike arrived, and nowhere else.
         a, z = spikes.start[t * n_batch], spikes.start[(t + 1) * n_batch]
         n_parts = (n_pre - 1) // COLUMNS + 1 if every else (z - a if stale else 0)
@@ -291,7 +298,7 @@ def _tile(
             end = min(i + COLUMNS, n_pre) if every else i + 1
             at, to = i * width, end * width
             change = gain[: to - at]
-            change[:] = zero
+            fill(change, zero)
             if fires:
                 add_products(change, own_gain, gain_pre[k], i)
                 if p.gated:
@@ -304,7 +311,7 @@ def _tile(
                 events, n_events = change_states(
                     part(c, at, to), change, loss[at:to], first, i, width, t, d, events, n_events
                 )
-            loss[at:to] = zero
+            fill(loss[at:to], zero)
     return events, n_events
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from drawing import QUICK
-from processes import marked, marked_environment
+from processes import artsy, marked, marked_environment
 
 from snn_artsy.signals import Terminated, exit_code, interruptible
 
@@ -166,7 +166,7 @@ def test_a_run_ends_and_goes_on(
     if done.returncode == 0:  # it was quicker
         assert (out / "summary.json").is_file()
     else:
-        again = subprocess.run(command("run", out), capture_output=True, text=True)
+        again = artsy(tmp_path, *command("run", out)[3:])
         # the signal may have come when all was written
         assert again.returncode == 0 or "holds a finished run" in again.stderr, again.stderr
     assert numbers(out / "summary.json") == expected

@@ -182,7 +182,7 @@ def _try_all(
 def test_a_sample_of_changes_ends_well(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    n, bad = _try_all(whole, tmp_path, capsys, 0.004, n_commands=1)
+    n, bad = _try_all(whole, tmp_path, capsys, 0.002, n_commands=1)
     assert n > 1000 and not bad, "\n".join(bad)
 
 

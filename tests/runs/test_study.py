@@ -158,7 +158,7 @@ def test_from_a_file_to_tables_figure_and_cells(
 ) -> None:
     file, out = tmp_path / "study.yaml", tmp_path / "out"
     file.write_text(STUDY)
-    assert command(file, "--out", out) == 0
+    assert command(file, "--out", out, "--workers", "1") == 0
     shown = capsys.readouterr().out
     assert "Hypothesis: More images, better answers." in shown and "per train_per_class" in shown
     found = json.loads((out / "study.json").read_text())

@@ -178,7 +178,7 @@ def of_networks(
     if opened is not None:
         assert answer.gates is not None
         shares += answer.gates.double().mean(0).tolist()
-        discriminants = [*discriminants, *(weights for weights, _ in opened.fitted)]
+        discriminants = [*discriminants, *(own.discriminant()[0] for own in opened.own)]
     products = sum(m * w.numel() for m, w in zip(shares, discriminants, strict=True))
     total += Operations(products, products, 0.0)
     kept = [p for network in networks for p in network.parameters()]

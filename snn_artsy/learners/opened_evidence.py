@@ -80,7 +80,6 @@ class OpenedEvidence:
         self.generator = torch.Generator().manual_seed(seed)
         self.networks: list[SubNetwork] = []
         self.own: list[DiscriminantGates] = []
-        self.fitted: list[tuple[Tensor, Tensor]] = []  # weights [3D, C_{>=t}] and offsets
         n = len(TEMPERATURES)
         self.costs = torch.zeros(n, dtype=torch.float64, device=device)
         self.pools = torch.zeros(len(SHARES), n, dtype=torch.float64, device=device)
@@ -145,7 +144,6 @@ class OpenedEvidence:
             costs = pool_costs(own, evidence[asked, before:], held[asked] - before)
             self.pools = self.pools + costs
             discriminant.add_task(seen, labels[rows])
-        self.fitted = [discriminant.discriminant() for discriminant in self.own]
         if self.exemplars is not None:
             every = whole(task)
             self.exemplars.add_task(
@@ -204,7 +202,7 @@ class OpenedEvidence:
             first, rows = batch.features.clone(), looked.nonzero()[:, 0]
             first[rows] = self.first(take(batch, rows))
         (w, temperature), added, splits = self._pool(), torch.zeros_like(batch.features), []
-        for t, fitted in enumerate(self.fitted):
+        for t, discriminant in enumerate(self.own):
             told = slice(self._first_told(t), None)
             # a silent gate's sub-network is not computed: the gates' own evidence stands
             split = gate[:, told].log_softmax(1)
@@ -215,7 +213,7 @@ class OpenedEvidence:
                 added[rows] += own - h
                 # gates as shuffled as they are, in units of their evidence
                 by_gate = self.temperature * gate[rows, told]
-                told_by_own = _evidence(fitted, _seen(h, h1, own))
+                told_by_own = discriminant.class_scores(_seen(h, h1, own))
                 if beside is not None:
                     told_by_own = beside.joined_by(told_by_own, rows, told)
                 pool = w * told_by_own + (1.0 - w) * by_gate
@@ -316,7 +314,6 @@ class OpenedEvidence:
         for own in modules(state, "own."):
             self.own.append(DiscriminantGates(self.config.shrinkage))
             self.own[-1].load_state_dict(own)
-        self.fitted = [discriminant.discriminant() for discriminant in self.own]
         self.pools, self.costs = state["pools"], state["temperature.costs"]
 
     def checkpoint(self) -> dict[str, Tensor]:
@@ -337,12 +334,6 @@ class OpenedEvidence:
             "stored_parameters": report["stored_parameters"] + self.exemplars.stored_parameters(),
             "stored_bytes": report["stored_bytes"] + self.exemplars.stored_bytes(),
         }
-
-
-def _evidence(discriminant: tuple[Tensor, Tensor], x: Tensor) -> Tensor:
-    """Linear discriminants of classes: [B, D] -> float64 [B, C]."""
-    weights, offsets = discriminant
-    return x.double() @ weights - offsets
 
 
 def _seen(h: Tensor, first: Tensor, own: Tensor) -> Tensor:

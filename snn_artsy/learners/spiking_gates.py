@@ -110,7 +110,7 @@ class SpikingGates(TaughtSubnetworks):
         """Evidence for the task's validation samples, float64 [n, C], by contacts that training
         samples alone have taught: a copy of the network is tried, of which nobody is told."""
         tried = copy(self)
-        for name in ("layers", "replay", "recall", "prototypes"):
+        for name in ("layers", "replay", "recall", "prototypes", "inhibition"):
             setattr(tried, name, deepcopy(getattr(self, name)))
         tried.generator = torch.Generator().set_state(self.generator.get_state())
         tried.probe = Probe(NullObserver(), self.config, self.seed)

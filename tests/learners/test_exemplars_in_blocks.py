@@ -75,8 +75,9 @@ def test_old_classes_are_found_exactly_under_new_sub_networks() -> None:
             x.append(torch.cat(parts, 1).double().numpy())
             labels.append(batch.labels.numpy())
         weights, offsets = discriminant(np.concatenate(x), np.concatenate(labels))
-        np.testing.assert_allclose(opened.fitted[t][0].numpy(), weights, rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(opened.fitted[t][1].numpy(), offsets, rtol=1e-3, atol=1e-3)
+        found = opened.own[t].discriminant()
+        for values, by_hand in zip(found, (weights, offsets), strict=True):
+            np.testing.assert_allclose(values.numpy(), by_hand, rtol=1e-3, atol=1e-3)
 
 
 def test_opened_sub_networks_answer_in_equal_parts() -> None:
@@ -93,7 +94,7 @@ def test_opened_sub_networks_answer_in_equal_parts() -> None:
         for t in range(N_TASKS):
             if answer.gates[row, t]:
                 x = seen[row] if t == 0 else torch.cat([seen[row], told[t][row]])
-                weights, offsets = opened.fitted[t]
+                weights, offsets = opened.own[t].discriminant()
                 own = x.double() @ weights - offsets
                 evidence = opened.temperature * (gate[row] / opened.temperature).log_softmax(0)
                 total += ((w * own + (1 - w) * evidence) / heat).log_softmax(0)

@@ -24,10 +24,7 @@ from torch import Tensor
 
 import snn_artsy.learners.opened_evidence
 import snn_artsy.learners.spiking_gates
-from snn_artsy.config import (
-    BestGateConfig,
-    RunConfig,
-)
+from snn_artsy.config import BestGateConfig, InhibitionConfig, RunConfig
 from snn_artsy.config_builder import build as build_config
 from snn_artsy.config_sources import complete
 from snn_artsy.learners import Setting, build, build_snn
@@ -89,7 +86,8 @@ def test_the_answer_is_that_of_the_best_ann_gate_with_other_evidence() -> None:
         best.learn(task)
     for one, other in zip(learner.subnetworks.networks, best.subnetworks.networks, strict=True):
         assert_same(one.state_dict(), other.state_dict())
-    assert torch.equal(learner.subnetworks.fitted[1][0], best.subnetworks.fitted[1][0])
+    mine, its = (of.subnetworks.own[1].discriminant()[0] for of in (learner, best))
+    assert torch.equal(mine, its)
     answer = learner.predict(TEST)
     assert answer.spike_scores is not None
     responses = learner._responses(TEST.features, TEST.index, "test")
@@ -273,3 +271,13 @@ def test_what_it_reports_and_keeps() -> None:
     opened = torch.stack([(x.transmitted() != 0).sum(0) for x in learner.layers]).sum(0)
     assert operations is not None
     torch.testing.assert_close(operations, spikes @ opened.float())
+
+
+@pytest.mark.parametrize("source", ["fixed", "plastic"])
+def test_what_is_tried_adds_no_inhibitory_neurons(source: str) -> None:
+    """Contacts are tried on a copy of the network, which has inhibitory neurons of its own."""
+    snn = replace(QUICK_SNN, inhibition=InhibitionConfig(source=source))
+    learner = build("artsy_snn", in_blocks(snn))
+    for task in TASKS[:2]:
+        learner.learn(task)
+    assert learner.predict(TEST).scores.isfinite().all()

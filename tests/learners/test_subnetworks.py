@@ -471,7 +471,7 @@ def test_what_is_where_stays_beside_a_sub_network_s_evidence() -> None:
             split = by_gate.log_softmax(0)
             if answer.gates[row, t]:
                 x = seen[0][row] if t == 0 else torch.cat([seen[0][row], told[t][row]])
-                weights, offsets = opened.fitted[t]
+                weights, offsets = opened.own[t].discriminant()
                 own = beside.share * (x.double() @ weights - offsets) + beside.evidence[row, later]
                 split = ((w * own + (1 - w) * trust * by_gate) / heat).log_softmax(0)
             expected += [reached + float(value) for value in split[:PER_TASK]]

@@ -176,8 +176,7 @@ class Recalled:
 def learn(p: Parameters, seed: int) -> Recalled:
     """Show patterns to a layer whose contacts are in their steady state."""
     drawn = np.random.default_rng(seed)
-    layer = made(p, drawn)
-    layer.noise_draws.fill_(seed)
+    layer = made(p, seed, drawn)
     gap = round(GAP_MS)
     orders = [drawn.permutation(p.n_inputs) for _ in range(p.n_patterns)]
     taught = torch.zeros(2 * gap + 1, 1, p.n_neurons)
@@ -199,7 +198,7 @@ def learn(p: Parameters, seed: int) -> Recalled:
     return Recalled(np.array(signal), float(functional))
 
 
-def made(p: Parameters, drawn: np.random.Generator) -> SilentSynapseLayer:
+def made(p: Parameters, seed: int, drawn: np.random.Generator) -> SilentSynapseLayer:
     """A layer whose contacts that take part are distributed as in the steady state."""
     kept = math.exp(-GAP_MS / TAU_MS)
     loss = 0.75 / p.levels
@@ -208,8 +207,9 @@ def made(p: Parameters, drawn: np.random.Generator) -> SilentSynapseLayer:
     gating = Gating(insertion="bernoulli", probability=p.q, window_ms=10.0)
     contacts = ContactConfig(consolidate_ms=1e12, capture=False)
     layer = SilentSynapseLayer(
-        p.n_inputs, p.n_neurons, 1.0, rule=GatedSTDP(base, gating), contacts=contacts
-    )
+        p.n_inputs, p.n_neurons, 1.0, rule=GatedSTDP(base, gating), contacts=contacts,
+        generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
     shape = (p.n_neurons, p.n_inputs)
     level = drawn.choice(p.levels + 1, shape, p=Chain.of(p).stationary)
     plastic = torch.from_numpy(drawn.random(shape) < p.silent_share)

@@ -177,9 +177,10 @@ def follow(p: Parameters, seed: int) -> Course:
 def new_contacts(p: Parameters, seed: int, step_hours: float) -> SilentSynapseLayer:
     """What cocaine has made: contacts that are all silent, in steps of so many hours."""
     rule = Maturation(p.tau_hours * HOUR_MS)
-    layer = SilentSynapseLayer(p.n_new, 1, step_hours * HOUR_MS, rule=rule, update="step")
-    layer.noise_draws.fill_(seed)
-    return layer
+    generator = torch.Generator().manual_seed(seed)
+    return SilentSynapseLayer(
+        p.n_new, 1, step_hours * HOUR_MS, rule=rule, update="step", generator=generator
+    )
 
 
 def wait(layer: SilentSynapseLayer, n_steps: int) -> list[int]:

@@ -82,7 +82,8 @@ class SilentSynapseLayer(ContactPopulation):
         batch_reduction: Changes of a batch are summed, or averaged.
         target_factor: Presynaptic target of each neuron, in multiples of the slow average,
             [n_post]; default: the rule's own for all.
-        generator: Draws which contacts exist when ``contacts.probability`` < 1; on the CPU.
+        generator: Draws which contacts exist and are silent, and where the noise begins of rules
+            and contacts that have some; on the CPU. Default: torch's own.
         first_neuron: Number of the first neuron, by which layers with the same ``draws`` have
             releases of their own.
 

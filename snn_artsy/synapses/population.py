@@ -154,7 +154,11 @@ class ContactPopulation(nn.Module):
                 if f"slow_{name}" not in self._buffers:
                     self.register_buffer(f"slow_{name}", trace.clone())
                 self._check_slow(name, trace)
-        self.register_buffer("noise_draws", torch.zeros((), dtype=torch.int64))
+        # where the noise of this layer begins: anywhere, so that layers do not share theirs
+        noise = torch.zeros((), dtype=torch.int64)
+        if contacts.fails or (self.rule is not None and self.rule.noisy):
+            noise = torch.randint(2**61, (), generator=generator)
+        self.register_buffer("noise_draws", noise)
         if target_factor is None:
             own = self.rule.gating.target if isinstance(self.rule, GatedSTDP) else 0.0
             own = self.rule.target if isinstance(self.rule, ErrorDriven) else own

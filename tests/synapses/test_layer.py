@@ -465,3 +465,32 @@ def test_layers_that_were_joined_notice_what_changes() -> None:
     layers[-1].state[0, 0] = 1 - layers[-1].state[0, 0].clamp_max(1)
     assert not together.holds(layers)
     assert Joined(layers).holds(layers)
+
+
+@pytest.mark.parametrize("what", ["rule", "contacts"])
+def test_layers_have_noise_of_their_own(what: str) -> None:
+    """By the generator, or by torch's own, and again the same."""
+
+    def shown(generator: torch.Generator | None) -> list[Tensor]:
+        if what == "rule":
+            rule = PlasticityConfig(insertion="bernoulli", probability=0.5)
+            layers = [make_layer(rule=rule, generator=generator) for _ in range(2)]
+            taught = torch.zeros(40, 5, N_POST)
+            taught[20] = 1.5
+            for layer in layers:
+                layer.pair(random_spikes(p=0.03), taught)
+            return [layer.ampa for layer in layers]
+        fails = ContactConfig(release_probability=0.5)
+        layers = [open_at_random(make_layer(contacts=fails, generator=generator)) for _ in range(2)]
+        return [layer.respond(random_spikes()).membrane for layer in layers]
+
+    with torch.random.fork_rng(devices=[]):
+        seeds: list[torch.Generator | None] = [torch.Generator().manual_seed(s) for s in (1, 2, 1)]
+        found = [shown(generator) for generator in seeds]
+        for seed in (1, 2, 1):
+            torch.manual_seed(seed)
+            found.append(shown(None))
+    assert all(not torch.equal(a, b) for a, b in found)
+    for first, other, again in (found[:3], found[3:]):
+        assert not torch.equal(first[0], other[0])
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))

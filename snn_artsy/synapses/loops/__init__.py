@@ -11,8 +11,8 @@ Arithmetic is float32, in the order of `engine_torch` and without fused operatio
 do not depend on how steps are cut into calls, nor on the number of threads. Sums over inputs may
 be reordered by the compiler; with one-bit contacts they are sums of integers, hence exact.
 
-`steps` has the entry points; `contacts`, `neurons` and `sums` are what they are made of, by `inner`
-for compiled code alone; and `records`, which needs no Numba, is what they take. Only the entry
-points are cached: Numba notices a change of the file that a cached function stands in, and of no
-other (see `steps.SOURCES`).
+`steps`, `draws` and `release` have the entry points; `contacts`, `neurons`, `sums` and `hashing`
+are what they are made of, by `inner` for compiled code alone; `records`, which needs no Numba, is
+what they take. Only the entry points are cached: Numba notices a change of the file that a cached
+function stands in, and of no other (see `steps.SOURCES`).
 """

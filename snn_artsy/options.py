@@ -43,7 +43,6 @@ class Parser(argparse.ArgumentParser):
         self,
         *,
         configuration: type | None = None,
-        skip: Collection[str] = (),
         title: str = "run",
         short: Collection[str] = (),
         **given: Any,
@@ -60,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         self.configuration = configuration
         self.annotations: dict[str, Any] = {}
         if configuration is not None:
-            self._add_section(configuration, "", skip, title, defaults_of(configuration))
+            self._add_section(configuration, "", title, defaults_of(configuration))
 
     def format_help(self) -> str:
         if not self.short:
@@ -105,11 +104,9 @@ class Parser(argparse.ArgumentParser):
             setattr(parsed, name, convert(annotation, getattr(parsed, name), name))
         return parsed
 
-    def _add_section(
-        self, cls: type, prefix: str, skip: Collection[str], title: str, defaults: dict[str, Any]
-    ) -> None:
+    def _add_section(self, cls: type, prefix: str, title: str, defaults: dict[str, Any]) -> None:
         docs = descriptions(cls)
-        own = {n: a for n, a in hints(cls).items() if section_of(a) is None and n not in skip}
+        own = {n: a for n, a in hints(cls).items() if section_of(a) is None}
         group = self.add_argument_group(title, docs[""])
         for name, annotation in own.items():
             default = defaults.get(name, dataclasses.MISSING)
@@ -122,7 +119,7 @@ class Parser(argparse.ArgumentParser):
             section = section_of(annotation)
             if section is not None:
                 key, known = f"{prefix}{name}", defaults.get(name) or defaults_of(section)
-                self._add_section(section, f"{key}.", skip, key, known)
+                self._add_section(section, f"{key}.", key, known)
 
     @staticmethod
     def _add(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snn_artsy.config import ANNConfig, GateConfig, SNNConfig
 from snn_artsy.learners.base import Batch, LabelledBatch, Prediction, Task, all_training
+from snn_artsy.learners.gates import less_the_others
 from snn_artsy.learners.prototypes import class_means, means_of_answers
 from snn_artsy.learners.replay import build_replay
 from snn_artsy.learners.state import modules, under
@@ -175,8 +176,7 @@ class ArtsySNN(TaughtSubnetworks):
         )
         if self.config.plasticity.rule != "error" or best.shape[1] == 1:
             return best
-        first, second = best.topk(2, dim=1).values.T
-        return best - torch.where(best == first[:, None], second[:, None], first[:, None])
+        return less_the_others(best)
 
     def _gained(
         self,

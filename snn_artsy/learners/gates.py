@@ -145,8 +145,13 @@ def margins(class_scores: Tensor, classes_per_task: list[int]) -> Tensor:
     if len(classes_per_task) == 1:
         return class_scores.new_ones(len(class_scores), 1)
     best = torch.stack([g.max(1).values for g in class_scores.split(classes_per_task, 1)], dim=1)
-    first, second = best.topk(2, dim=1).values.T
-    return best - torch.where(best == first[:, None], second[:, None], first[:, None])
+    return less_the_others(best)
+
+
+def less_the_others(scores: Tensor) -> Tensor:
+    """Each task's score less the highest of all others, [B, N > 1]."""
+    first, second = scores.topk(2, dim=1).values.T
+    return scores - torch.where(scores == first[:, None], second[:, None], first[:, None])
 
 
 class DiscriminantGates:

@@ -14,7 +14,7 @@ from snn_artsy.learners.base import Batch, LabelledBatch, Learner, Task
 from snn_artsy.learners.probe import Probe
 from snn_artsy.learners.replay import ClassGaussians, Replay
 from snn_artsy.learners.state import modules, under
-from snn_artsy.learners.tasks import join
+from snn_artsy.learners.tasks import whole
 from snn_artsy.learners.trial import try_added
 from snn_artsy.observer import NullObserver, SynapseObserver
 from snn_artsy.synapses.circuit import Response
@@ -32,6 +32,8 @@ from snn_artsy.synapses.release import Draws, release_chances
 from snn_artsy.synapses.together import Joined
 
 # Streams of the counter-based noise, one for each purpose; every epoch adds the stride to them.
+# Teaching and competition are numbered alike in pairing and in replay, where a stand-in's number is
+# its place in the pass: the teacher's noise of the two is then the same, their images are not.
 STREAMS = {
     "train": 0, "validation": 0, "test": 1, "pseudo": 2, "teacher": 3, "shuffle": 4, "replay": 5,
     "competition": 6, "inhibition": 7,
@@ -252,7 +254,7 @@ def state_of(
 def training_of(task: Task, config: SNNConfig) -> LabelledBatch:
     """What contacts learn from: validation samples, too, where no threshold needs them."""
     rule = config.plasticity.rule
-    return join([task.train, task.validation]) if rule == "error" else task.train
+    return whole(task) if rule == "error" else task.train
 
 
 def next_scaling(

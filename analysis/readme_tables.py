@@ -52,11 +52,35 @@ PARTS = (
      "less the gated answer", True),
     ("spikes", "digits, preset `error`, less `mean_field`", "error_digits",
      "artsy_snn (spikes) - mean_field", "points", False),
+    ("the same", "Tiny-ImageNet, preset `timing`", "mean_timing_tiny",
+     "artsy_snn (spikes) - mean_field", "points", False),
     ("spike timing, default", "Tiny-ImageNet, less shuffled in time, as many contacts",
      "timing_tiny", "default", "timing, equal density", False),
-    ("spike timing, preset `timing`", "the same", "timing_tiny", "timing",
+    ("the same", "digits", "timing_digits", "default", "timing, equal density", False),
+    ("spike timing, preset `timing`", "Tiny-ImageNet", "timing_tiny", "timing",
      "timing, equal density", False),
+    ("the same", "digits", "timing_digits", "timing", "timing, equal density", False),
 )  # fmt: skip
+
+
+def text_of(block: str) -> str:
+    """What RESULTS.md has between the marks of a block.
+
+    Raises:
+        ConfigError: It has no such block.
+    """
+    page, pattern = page_with(RESULTS, block)
+    found = pattern.search(page)
+    assert found
+    return found[0]
+
+
+def n_seeds(block: str) -> int:
+    """Of how many seeds a block says that it is."""
+    said = re.search(r"[Ss]eeds (\d+)-(\d+)", text_of(block))
+    if said is None:
+        raise ConfigError(block, f"no seeds are named in {RESULTS.name}")
+    return int(said[2]) - int(said[1]) + 1
 
 
 def cells(block: str, row: str) -> dict[str, str]:
@@ -65,11 +89,8 @@ def cells(block: str, row: str) -> dict[str, str]:
     Raises:
         ConfigError: RESULTS.md has no such block.
     """
-    page, pattern = page_with(RESULTS, block)
-    found = pattern.search(page)
-    assert found
     headings: list[str] = []
-    for line in found[0].splitlines():
+    for line in text_of(block).splitlines():
         values = [cell.strip() for cell in line.strip("| ").split("|")]
         if line.startswith("| a - b |"):
             headings = values
@@ -93,7 +114,7 @@ def headline() -> str:
 
 def contributions() -> str:
     """What each part adds, in points of A_last, with what RESULTS.md says of its spread."""
-    lines = ["| part | measured as | points |", "|---|---|---:|"]
+    lines = ["| part | measured as | points | seeds |", "|---|---|---:|---:|"]
     for part, how, block, row, column, turned in PARTS:
         found = cells(block, row)
         if column not in found:
@@ -101,7 +122,8 @@ def contributions() -> str:
         text = found[column]
         if "95 %" in found and column == "points":
             text = f"{text} ({found['95 %']})"
-        lines.append(f"| {part} | {how} | {_turned(text) if turned else text} |")
+        shown = _turned(text) if turned else text
+        lines.append(f"| {part} | {how} | {shown} | {n_seeds(block)} |")
     return "\n".join(lines)
 
 

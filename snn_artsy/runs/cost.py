@@ -340,7 +340,7 @@ def _seen(name: str, config: RunConfig, dim: int) -> int:
 
 def free_memory() -> int | None:
     """Bytes that this process can still get, as far as the system tells: the least of what is
-    free, what its control group leaves and what its limits leave."""
+    free, what its control group (version 2) leaves and what its limit of addresses leaves."""
     limits = []
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -349,19 +349,42 @@ def free_memory() -> int | None:
     except OSError:
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
             limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    group = Path("/sys/fs/cgroup")
+    left = (_group_leaves(Path("/sys/fs/cgroup")), _limit_leaves())
+    limits += [each for each in left if each is not None]
+    return max(min(limits), 0) if limits else None
+
+
+def _group_leaves(group: Path) -> int | None:
+    """What a control group's limit leaves; None where there is no group, or no limit ("max").
+    Pages of files that were read and not used lately count as used there, but the system drops
+    them before it refuses anything."""
     try:
         limit = int((group / "memory.max").read_text(encoding="ascii"))
-        limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
     except (OSError, ValueError):
-        pass  # no control group, or one without a limit ("max")
-    if sys.platform != "win32":
-        import resource
+        return None
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        dropped = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, IndexError):
+        dropped = 0
+    return limit - used + dropped
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            limits.append(limit)
-    return max(min(limits), 0) if limits else None
+
+def _limit_leaves() -> int | None:
+    """What the limit of a process's addresses leaves beside those that it has; None: no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        pages = 0
+    return limit - pages * resource.getpagesize()
 
 
 def _repeated(name: str) -> str:

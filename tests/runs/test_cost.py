@@ -14,7 +14,14 @@ from snn_artsy.config_builder import build
 from snn_artsy.config_sources import layered
 from snn_artsy.recording.estimate import TaskSize, expected_bytes, needed_bytes
 from snn_artsy.registry import LEARNERS
-from snn_artsy.runs.cost import check_cost, free_memory, memory, seconds
+from snn_artsy.runs.cost import (
+    _group_leaves,
+    _limit_leaves,
+    check_cost,
+    free_memory,
+    memory,
+    seconds,
+)
 from snn_artsy.runs.run import execute
 
 DIM = 192
@@ -231,3 +238,29 @@ def test_it_is_refused_before_features_and_leaves_nothing(
 def test_free_memory_is_what_the_system_says() -> None:
     found = free_memory()
     assert found is None or 10**7 < found < 10**14
+
+
+def test_pages_of_files_that_were_read_are_free(tmp_path: Path) -> None:
+    """A container that has read images is not full of them."""
+    assert _group_leaves(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    assert _group_leaves(tmp_path) == 100_000
+    (tmp_path / "memory.stat").write_text(
+        "anon 200000\nfile 700000\ninactive_file 600000\nactive_file 100000\n"
+    )
+    assert _group_leaves(tmp_path) == 700_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _group_leaves(tmp_path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_a_limit_of_addresses_leaves_what_is_not_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (mapped + 10**8, resource.RLIM_INFINITY))
+    found = _limit_leaves()
+    assert found is not None and abs(found - 10**8) < 5 * 10**7
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert _limit_leaves() is None

@@ -12,7 +12,8 @@ import os
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -67,6 +68,16 @@ def clean(text: str, encoding: str = "utf-8") -> str:
 def as_text(name: str) -> str:
     """A name that any file can hold: those of folders can have bytes that are no text."""
     return name.encode("utf-8", "replace").decode()
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """What folders are called: their own names, or where several have the same one, the paths that
+    were given."""
+    # "." and ".." say nothing of themselves
+    told = [each.resolve() if each.name in ("", "..") else each for each in folders]
+    times = Counter(each.name for each in told)
+    names = (str(each) if times[each.name] > 1 or not each.name else each.name for each in told)
+    return [as_text(name) for name in names]
 
 
 def quoted(path: str | Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from snn_artsy.checks import ConfigError, one_of
 from snn_artsy.commands.arguments import check_is_no_run, chosen_of, formats_of, look_of, opened_run
 from snn_artsy.files import at_home
-from snn_artsy.printing import complain, make_console, say, show
+from snn_artsy.printing import complain, make_console, names_of, say, show
 from snn_artsy.registry import FIGURES
 
 
@@ -49,12 +49,13 @@ def report(arguments: Namespace) -> int:
     """Write a page about runs, comparisons or a sweep."""
     with ExitStack() as opened:
         given = [at_home(path) for path in arguments.runs]
-        comparisons, made_by_sweeps = {}, []
+        compared: list[tuple[Path, dict[str, Any]]] = []
+        made_by_sweeps: list[Path] = []
         paths: list[Path] = []
         for path in given:
             found = None if (path / "run.h5").is_file() else _of_many(path)
             if found is not None and "pairs" in found:
-                comparisons[path.name] = found
+                compared.append((path, found))
             elif found is not None:
                 made_by_sweeps += sorted(p.parent for p in path.glob("runs/*/run.h5"))
             else:
@@ -63,6 +64,8 @@ def report(arguments: Namespace) -> int:
         runs = [opened.enter_context(opened_run(str(path))) for path in many]
         from snn_artsy.report import write_report
 
+        names = names_of([path for path, _ in compared])
+        comparisons = {name: found for name, (_, found) in zip(names, compared, strict=True)}
         first = given[0] if given[0].is_dir() else given[0].parent
         out = at_home(arguments.out) if arguments.out else first / "report.html"
         check_is_no_run(out, runs)

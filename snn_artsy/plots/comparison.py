@@ -22,6 +22,7 @@ from snn_artsy.plots.style import (
     plain,
     styled,
 )
+from snn_artsy.printing import names_of
 from snn_artsy.recording.reader import Run
 
 _SPIKES = " (spikes)"
@@ -105,9 +106,9 @@ def runs_compared(runs: Sequence[Run], *, figure: Canvas | None = None) -> Canva
     if not rows:
         raise NothingRecorded("no predictions were recorded")
     figure = new_figure(4.6, 0.8 + 0.2 * len(rows), figure)
+    called = dict(zip(runs, names_of([run.path.parent for run in runs]), strict=True))
     names = [
-        f"{plain(run.path.parent.name)}: {learner_name(learner)}"
-        + ("" if filled else ", spikes only")
+        f"{plain(called[run])}: {learner_name(learner)}" + ("" if filled else ", spikes only")
         for run, learner, filled, _, _ in rows
     ]
     names = [fitted(name, 0.45 * inches(figure)) for name in names]

@@ -15,7 +15,7 @@ from snn_artsy.output import write_outputs
 from snn_artsy.plots import NothingRecorded
 from snn_artsy.plots.comparison import differences, runs_compared
 from snn_artsy.plots.style import rendered, settings
-from snn_artsy.printing import clean, quoted
+from snn_artsy.printing import clean, names_of, quoted
 from snn_artsy.recording.about import run_facts
 from snn_artsy.recording.reader import Run
 from snn_artsy.recording.schema import RecordingError
@@ -60,7 +60,8 @@ def write_report(
         ConfigError: Another file is there, or ``out`` can't be written.
         RecordingError: A run file is damaged.
     """
-    shown = [_section(run, figures) for run in runs]
+    called = names_of([run.path.parent for run in runs])
+    shown = [_section(name, run, figures) for name, run in zip(called, runs, strict=True)]
     compared = [_of_comparison(name, found) for name, found in (comparisons or {}).items()]
     if len(shown) > 1:
         compared.append(_of_runs(runs, shown))
@@ -110,7 +111,7 @@ def _of_comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "tables": tables, "figures": figures}
 
 
-def _section(run: Run, with_figures: bool) -> dict[str, Any]:
+def _section(name: str, run: Run, with_figures: bool) -> dict[str, Any]:
     measures = {learner: run.summary(learner) for learner in run.learners}
     tables = []
     if measures:
@@ -118,12 +119,12 @@ def _section(run: Run, with_figures: bool) -> dict[str, Any]:
     headings, rows = domain_cells(measures)
     if headings:
         tables.append(_table("A_last by data set", "learner", headings, rows, DOMAIN_CAPTION))
-    names = sorted(FIGURES, key=lambda name: name not in _FIRST) if with_figures else []
-    draws = {name: partial(FIGURES[name], run) for name in names}
+    wanted = sorted(FIGURES, key=lambda figure: figure not in _FIRST) if with_figures else []
+    draws = {figure: partial(FIGURES[figure], run) for figure in wanted}
     figures, absent = _drawn(draws)
     commit = run.attributes.get("git_commit") or "unknown"
     return {
-        "name": run.path.parent.name,
+        "name": name,
         "status": run.status,
         "facts": run_facts(run),
         "measures": measures,

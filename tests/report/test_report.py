@@ -17,6 +17,7 @@ from synthetic_run import N_TASKS, POST, TRAIN, record
 
 from snn_artsy import plots
 from snn_artsy.cli import main
+from snn_artsy.plots.comparison import runs_compared
 from snn_artsy.plots.style import VERMILLION
 from snn_artsy.recording import Run, open_run
 from snn_artsy.report import _DPI, write_report
@@ -67,6 +68,28 @@ def test_several_runs_are_compared(folders: list[Path], tmp_path: Path) -> None:
     assert "What differs between the configurations" not in page.cells  # nothing does
 
 
+def test_runs_with_the_same_name_have_their_paths(folders: list[Path], tmp_path: Path) -> None:
+    made = [tmp_path / name / "default" for name in "ab"]
+    for folder, target in zip(made, folders, strict=True):
+        folder.parent.mkdir()
+        folder.symlink_to(target)
+    runs = [open_run(folder) for folder in made]
+    page = write_report(runs, tmp_path / "r.html", figures=False).read_text(encoding="utf-8")
+    for folder in made:
+        assert f"{folder}: artsy_snn" in Page(page).cells and f">{folder}</h2>" in page
+    labels = [label.get_text() for label in runs_compared(runs).axes[0].get_yticklabels()]
+    assert len(set(labels)) == len(labels)
+
+
+def test_the_folder_where_one_is_has_its_name(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders[1])
+    written = write_report([open_run(".")], tmp_path / "r.html", figures=False)
+    page = written.read_text(encoding="utf-8")
+    assert "<title>SNN-Artsy: other</title>" in page and ">other</h2>" in page
+
+
 def test_what_differs_between_configurations() -> None:
     one = {"seed": 1, "out": "a", "snn": {"a_plus": 0.1, "bounds": [0, 1], "on": True}}
     two = {"seed": 2, "out": "b", "snn": {"a_plus": 0.1, "bounds": [0, 2], "on": True, "x": None}}
@@ -109,6 +132,14 @@ def test_a_comparison_and_a_sweep(folders: list[Path], tmp_path: Path) -> None:
     page = Page((compared / "report.html").read_text("utf-8"))
     assert {"50.0 ± 10.0", "ease - simplecil", "+10.00"} <= set(page.cells)
     assert len(page.images) == 1
+    again = tmp_path / "again" / "compared"
+    again.mkdir(parents=True)
+    (again / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(compared), str(again), "--out", str(tmp_path / "two.html")])
+    assert ended.value.code == 0
+    text = (tmp_path / "two.html").read_text("utf-8")
+    assert f">{compared}</h2>" in text and f">{again}</h2>" in text
     swept = tmp_path / "swept"
     (swept / "runs").mkdir(parents=True)
     (swept / "sweep.json").write_text("{}")

@@ -94,6 +94,8 @@ def _check_summary(summary: object) -> None:
         for table in tables.values():
             if isinstance(table.get("a_last_spikes_only", 0.0), measured):
                 raise ValueError("a_last_spikes_only is no number")
+    if not isinstance(summary.get("failed", {}), dict):
+        raise ValueError("failed holds no reasons")
     if "learners" not in summary:
         raise ValueError("no learners")
     config = summary.get("config", {})

@@ -91,11 +91,15 @@ def _of_runs(runs: Sequence[Run], shown: Sequence[Mapping[str, Any]]) -> dict[st
         names = [section["name"] for section in shown]
         tables.append(_table("What differs between the configurations", "key", names, rows))
     figures, _ = _drawn({"runs compared": lambda: runs_compared(runs)}, runs_compared.__doc__ or "")
-    return {"name": "Runs compared", "tables": tables, "figures": figures}
+    return {"name": "Runs compared", "failed": {}, "tables": tables, "figures": figures}
 
 
 def _of_comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Learners over seeds: mean and sd, the differences of pairs, and a figure of them."""
+    """Learners over seeds: mean and sd, the differences of pairs, and a figure of them; why some
+    failed."""
+    failed = found.get("failed", {})
+    if not found["learners"]:
+        return {"name": name, "failed": failed, "tables": [], "figures": []}
     headings, rows = learner_cells(found["learners"])
     pairs = [pair_cells(pair) for pair in found["pairs"]]
     tables = [_table("Learners, mean ± sd over seeds", "learner", headings, rows, LEARNER_CAPTION)]
@@ -108,7 +112,7 @@ def _of_comparison(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         {f"differences from {against}": lambda: differences(found, against)},
         differences.__doc__ or "",
     )
-    return {"name": name, "tables": tables, "figures": figures}
+    return {"name": name, "failed": failed, "tables": tables, "figures": figures}
 
 
 def _section(name: str, run: Run, with_figures: bool) -> dict[str, Any]:

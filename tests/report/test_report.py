@@ -152,6 +152,22 @@ def test_a_comparison_and_a_sweep(folders: list[Path], tmp_path: Path) -> None:
     assert len(page.images) == 1  # runs compared
 
 
+def test_a_comparison_of_which_nothing_is_left(tmp_path: Path) -> None:
+    summary = {"learners": {}, "pairs": [], "alike": [], "warnings": [], "seeds": [1],
+               "failed": {"ease": "seed 1: weights are <not> finite"}}  # fmt: skip
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path)])
+    assert ended.value.code == 0
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "ease failed and is left out: seed 1: weights are &lt;not&gt; finite" in text
+    assert not Page(text).images
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"failed": ["ease"]}))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path), "--overwrite"])
+    assert ended.value.code == 2
+
+
 def test_captions_name_no_function() -> None:
     """They are first paragraphs of docstrings, which readers of a report do not know."""
     for name, draw in plots.FIGURES.items():

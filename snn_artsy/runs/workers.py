@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -166,10 +168,9 @@ def carry_out(
 def _started(resources: Resources, slot: Mapping[str, str]) -> subprocess.Popen[str]:
     # This very package, installed or not, and where code of the user's own was found.
     package = str(Path(__file__).resolve().parents[2])
-    own = [path for path in sys.path if not path.startswith((sys.prefix, sys.base_prefix))]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys([package, *map(os.path.abspath, own)])),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([package, *_own_folders()])),
         "PYTHONSAFEPATH": "1",  # the current folder only where it is one of these
         "OMP_NUM_THREADS": str(resources.cpus_per_run),
         "RAY_AUTH_MODE": "token",
@@ -180,6 +181,23 @@ def _started(resources: Resources, slot: Mapping[str, str]) -> subprocess.Popen[
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         encoding="utf-8", env=environment, start_new_session=True,
     )  # fmt: skip
+
+
+def _own_folders() -> list[str]:
+    """Where code of the user's own is found: what ``PYTHONPATH`` names, and all but the folders of
+    the standard library and of installed packages, which a process finds by itself."""
+    paths = sysconfig.get_paths()
+    library = [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    zipped = Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info))
+    # Debian has packages where sysconfig does not say
+    not_own = [*library, zipped, *map(Path, site.getsitepackages())]
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = {os.path.abspath(path) for path in named if path}
+    return [
+        path
+        for path in map(os.path.abspath, sys.path)
+        if path in kept or not any(Path(path).is_relative_to(folder) for folder in not_own)
+    ]
 
 
 def _talk(process: subprocess.Popen[str], asked: str, heard: SimpleQueue[Any]) -> None:

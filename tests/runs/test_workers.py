@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,6 +142,25 @@ def test_each_process_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(Resources(cpus_per_run=9).slots()) == 1
     resources = Resources(workers=1, cpus_per_run=3, gpus_per_run=1)
     assert carry_out(visible, {"a": 0}, [], resources, QUIET)["a"].result == ["2", "3"]
+
+
+def test_code_of_ones_own_is_found_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a virtual environment's folder, beside one, and below /usr, where Debian's is."""
+    paths = sysconfig.get_paths()
+    inside = [str(Path(sys.prefix, "my code")), str(Path(sys.base_prefix, "share", "my code"))]
+    beside = [f"{sys.prefix}-of-mine", f"{paths['stdlib']}-of-mine", str(tmp_path)]
+    named = str(Path(paths["purelib"], "named"))
+    python = [paths["stdlib"], str(Path(paths["stdlib"], "lib-dynload")), paths["purelib"]]
+    python += ["{}/python{}{}.zip".format(Path(paths["stdlib"]).parent, *sys.version_info)]
+    monkeypatch.setattr(sys, "path", [*python, *inside, *beside, named, "here"])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([named, ""]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: env)
+    environment: Any = workers._started(HERE, {})
+    _, *found = environment["PYTHONPATH"].split(os.pathsep)
+    assert found == [*inside, *beside, named, str(tmp_path / "here")]
 
 
 @pytest.mark.parametrize(

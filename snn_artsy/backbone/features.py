@@ -258,22 +258,33 @@ def cache_path(key: dict[str, Any], config: BackboneConfig) -> Path:
 def read_cache(path: Path, shape: tuple[int, ...], kind: Any) -> NDArray[Any] | None:
     """The cached numbers, or None if there are none or the file is not what was written."""
     try:
-        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if about["features_sha256"] != file_sha256(path):
-            raise ValueError("checksum differs")
-        # Copy on write: torch can take it without a warning, and the file stays as it is.
-        features: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-        if features.shape != shape or features.dtype != kind:
-            raise ValueError(f"{features.dtype} {features.shape}")
-        if not all(np.isfinite(row).all() for row in features):
-            raise ValueError("values that are NaN or infinite")
+        return read_kept(path, shape, kind)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError) as e:
         warnings.warn(
             f"cached features {path} are damaged ({e}): computing them again", stacklevel=3
         )
         return None
+
+
+def read_kept(path: Path, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """The numbers that were written by `kept_under`.
+
+    Raises:
+        FileNotFoundError: There are none.
+        OSError, ValueError: They can't be read, or are not what was written.
+    """
+    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    said = about.get("features_sha256") if isinstance(about, dict) else None
+    if said != file_sha256(path):
+        raise ValueError("checksum differs")
+    # Copy on write: torch can take it without a warning, and the file stays as it is.
+    features: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    if features.shape != shape or features.dtype != kind:
+        raise ValueError(f"{features.dtype} {features.shape}")
+    if not all(np.isfinite(row).all() for row in features):
+        raise ValueError("values that are NaN or infinite")
     return features
 
 

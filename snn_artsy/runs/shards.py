@@ -18,6 +18,7 @@ from snn_artsy.backbone.features import (
     images_per_pass,
     kept_under,
     read_cache,
+    read_kept,
 )
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
@@ -34,12 +35,13 @@ IMAGES = 2048
 
 @dataclass(frozen=True)
 class _Whole:
-    """A file of the cache that is to be made, and the files of the cache that it is made of."""
+    """A file of the cache that is to be made, and the files of the cache that it is made of, each
+    with its rows."""
 
     path: Path
     key: dict[str, Any]
     rows: int
-    shards: dict[str, Path]
+    shards: dict[str, tuple[Path, int]]
 
 
 def extract_in_shards(
@@ -58,8 +60,8 @@ def extract_in_shards(
         images: Of a shard, about.
 
     Raises:
-        ConfigError: There is no cluster that can be used.
-        RuntimeError: A shard failed, or a worker's processor is of another kind.
+        ConfigError: There is no cluster that can be used, or a shard is not in the cache.
+        RuntimeError: A shard failed or is damaged, or a worker's processor is of another kind.
     """
     if not config.backbone.cache or config.ann.placement == "blocks":
         return
@@ -85,7 +87,7 @@ def extract_in_shards(
             index = own[start : start + step]
             piece = f"{name} {number}, images {start} to {start + len(index)}"
             kept = cache_key(backbone, part, index, config.backbone)
-            shards[piece] = cache_path(kept, config.backbone)
+            shards[piece] = cache_path(kept, config.backbone), len(index)
             work[piece] = {"config": asdict(config), "split": name, "part": number}
             work[piece] |= {"index": index.tolist()}
         wholes.append(_Whole(path, key, len(own), shards))
@@ -117,22 +119,47 @@ def extract_shard(given: Mapping[str, Any]) -> str:
 
 
 def _join(whole: _Whole, made: Mapping[str, str], dim: int) -> None:
-    for piece, path in whole.shards.items():
+    for piece, (path, _) in whole.shards.items():
         if made[piece] != path.name:
             raise RuntimeError(
                 f"features of {piece} were made under another name, {made[piece]}, which is what "
                 "happens with another processor, GPU or version of a library; use workers that "
                 "are as this machine"
             )
-    parts = list(whole.shards.values())
-    if parts == [whole.path]:
+    if [path for path, _ in whole.shards.values()] == [whole.path]:
+        (piece,) = whole.shards
+        _shard(whole, piece, dim)
         return
     header = {"descr": "<f4", "fortran_order": False, "shape": (whole.rows, dim)}
-    with kept_under(whole.path, whole.key) as file:
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-        for path in parts:
-            features: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-            file.write(np.ascontiguousarray(features, dtype="<f4").data)
-    for path in parts:
+    try:
+        with kept_under(whole.path, whole.key) as file:
+            np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+            for piece in whole.shards:
+                file.write(np.ascontiguousarray(_shard(whole, piece, dim), dtype="<f4").data)
+    except TimeoutError:
+        return  # another process is joining the same shards
+    except ConfigError:
+        # or has joined and removed them
+        if read_cache(whole.path, (whole.rows, dim), np.float32) is None:
+            raise
+        return
+    for path, _ in whole.shards.values():
         for file_of in (path, path.with_suffix(".json")):
             remove(file_of)
+
+
+def _shard(whole: _Whole, piece: str, dim: int) -> NDArray[np.float32]:
+    path, rows = whole.shards[piece]
+    try:
+        return read_kept(path, (rows, dim), np.float32)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "backbone.cache_dir",
+            f'the features of {piece} are not in "{path.parent}"; all workers have to share this '
+            "folder, and its disk needs room for them: give such a folder",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f'the features of {piece} in "{path}" are damaged ({error}); the same command computes '
+            "them again"
+        ) from error

@@ -17,7 +17,10 @@ from processes import command_line, marked, marked_environment
 from rich.console import Console
 from test_workers import LINUX, ray_head, until
 
+from snn_artsy.backbone.features import kept_under
+from snn_artsy.checks import ConfigError
 from snn_artsy.config import BackboneConfig, DataConfig, RunConfig
+from snn_artsy.files import Lock
 from snn_artsy.runs import shards
 from snn_artsy.runs.features import prepare
 from snn_artsy.runs.shards import extract_in_shards
@@ -76,6 +79,62 @@ def test_shards_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     third = replace(several, backbone=replace(several.backbone, cache_dir=str(tmp_path / "third")))
     with pytest.raises(RuntimeError, match=r"another processor.*as this machine"):
         extract_in_shards(third, Resources(workers=2), QUIET, images=30)
+
+
+@pytest.fixture
+def joined(tmp_path: Path) -> shards._Whole:
+    """Two shards in a folder, of 2 and 3 images, that are to be one file."""
+    rows = np.arange(20, dtype=np.float32).reshape(5, 4)
+    parts = {}
+    for piece, part in (("train 0, images 0 to 2", rows[:2]), ("images 2 to 5", rows[2:])):
+        path = tmp_path / f"{len(part)}.npy"
+        with kept_under(path, {}) as file:
+            np.save(file, part)
+        parts[piece] = path, len(part)
+    return shards._Whole(tmp_path / "whole.npy", {"of": "both"}, 5, parts)
+
+
+def join(whole: shards._Whole) -> None:
+    shards._join(whole, {piece: path.name for piece, (path, _) in whole.shards.items()}, 4)
+
+
+def test_a_shard_that_is_not_there_is_named(joined: shards._Whole, tmp_path: Path) -> None:
+    single = replace(joined, path=tmp_path / "2.npy", shards=dict([*joined.shards.items()][:1]))
+    join(single)
+    (tmp_path / "2.json").unlink()
+    (tmp_path / "2.npy").unlink()
+    words = "^backbone.cache_dir: the features of train 0, images 0 to 2 are not in .*all workers"
+    for whole in (single, joined):
+        with pytest.raises(ConfigError, match=words):
+            join(whole)
+    assert sorted(files(tmp_path)) == ["3.json", "3.npy"]
+    # or another process has joined them meanwhile
+    with kept_under(joined.path, joined.key) as file:
+        np.save(file, np.zeros((5, 4), dtype=np.float32))
+    before = files(tmp_path)
+    join(joined)
+    assert files(tmp_path) == before
+
+
+def test_a_damaged_shard_is_noticed(joined: shards._Whole, tmp_path: Path) -> None:
+    path = tmp_path / "3.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"\x01")
+    with pytest.raises(RuntimeError, match=r"images 2 to 5 in .*damaged .checksum.*same command"):
+        join(joined)
+    assert not joined.path.exists() and len(files(tmp_path)) == 4
+    path.write_bytes(content)
+    join(joined)
+    np.testing.assert_array_equal(np.load(joined.path).ravel(), np.arange(20))
+    assert sorted(files(tmp_path)) == ["whole.json", "whole.npy"]
+
+
+def test_shards_that_another_process_joins_are_left_to_it(
+    joined: shards._Whole, tmp_path: Path
+) -> None:
+    with Lock(joined.path.with_suffix(".lock")):
+        join(joined)
+    assert sorted(files(tmp_path)) == ["2.json", "2.npy", "3.json", "3.npy"]
 
 
 @contextmanager

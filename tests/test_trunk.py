@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,10 +218,29 @@ def test_a_full_disk_costs_time_and_no_run(
 
     monkeypatch.setattr(trunk_module, "_write", full)
     trunk = make()
+    split.loaded.clear()
     with pytest.warns(UserWarning, match="could not be kept.*No space left"):
         trunk.features()
+    assert len(split.loaded) == 6  # and nothing was computed again
     assert torch.equal(trunk.tokens(INDEX), tokens.tokens(INDEX))
     assert [np.load(path).dtype for path in files(tmp_path, ".npy")] == [np.float32]
+
+
+def test_an_image_that_cannot_be_read_is_no_full_disk(
+    make: Make, split: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(i: int) -> Any:
+        split.loaded.append(i)
+        raise kind(5, "Input/output error", "image.png")
+
+    monkeypatch.setattr(split, "load", unreadable)
+    for kind in (OSError, TimeoutError):  # the latter is what a folder of a network can say
+        split.loaded.clear()
+        with warnings.catch_warnings(), pytest.raises(kind, match=r"image\.png"):
+            warnings.filterwarnings("error", message=".*could not be kept")
+            make().features()
+        assert len(split.loaded) <= 6
+    assert not files(tmp_path, ".npy")
 
 
 def test_two_processes_do_not_write_the_same(make: Make, split: Counting, tmp_path: Path) -> None:

@@ -99,20 +99,36 @@ class Trunk:
         self._map = read_cache(path, shape, np.float16)
         if self._map is not None:
             return extract(None)
+        features, extracting = None, False
+        unwritten: list[OSError] = []
+
+        def keep(_: slice, tokens: Tensor) -> None:
+            try:
+                if not unwritten:
+                    _write(file, tokens)
+            except OSError as error:  # told at the end: the features do not depend on it
+                unwritten.append(error)
+
         try:
             if self.bytes > shutil.disk_usage(path.parent).free:
                 raise OSError("the disk is full")
             with kept_under(path, key) as file:
                 header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-                features = extract(lambda _, tokens: _write(file, tokens))
-        except TimeoutError:  # another process is writing them
-            return extract(self._put)
+                extracting = True
+                features = extract(keep)
+                extracting = False
+                if unwritten:
+                    raise unwritten[0]
         except OSError as error:
+            if extracting:  # an image that can't be read
+                raise
+            if isinstance(error, TimeoutError) and features is None:
+                return extract(self._put)  # another process is writing them
             warnings.warn(
                 f"the trunk's tokens could not be kept in {path.parent}: {error}", stacklevel=2
             )
-            return extract(None)
+            return extract(None) if features is None else features
         self._map = np.load(path, mmap_mode="c", allow_pickle=False)
         return features
 

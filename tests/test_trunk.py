@@ -127,6 +127,19 @@ def test_where_all_fits_but_is_not_kept_for_the_next_run_an_image_is_loaded_once
     assert sorted(split.loaded) == sorted(INDEX)
 
 
+def test_a_number_that_is_put_twice_keeps_its_slot() -> None:
+    newest = trunk_module._Newest(BackboneConfig(cache=False), 3 * 4, (2,))  # of 4 bytes each
+    tokens = {number: torch.full((2,), float(number), dtype=torch.float16) for number in range(5)}
+    for number in (1, 1, 2, 3, 2):
+        newest.put(number, tokens[number])
+    assert all(torch.equal(newest.get(number), tokens[number]) for number in (1, 2, 3))
+    newest.put(4, tokens[4])
+    assert [number for number in range(5) if number in newest] == [2, 3, 4]
+    assert all(torch.equal(newest.get(number), tokens[number]) for number in (2, 3, 4))
+    newest.put(0, tokens[0])  # the oldest is what was not put in again
+    assert [number for number in range(5) if number in newest] == [0, 2, 4]
+
+
 def test_what_changes_the_tokens_changes_where_they_are_kept(
     make: Make, backbone: FrozenBackbone, tmp_path: Path
 ) -> None:

@@ -202,10 +202,14 @@ class _Newest:
         return torch.from_numpy(read.reshape(self.shape))
 
     def put(self, number: int, tokens: Tensor) -> None:
-        full = len(self.slots) >= self.capacity
         if not self.capacity:
             return
-        slot = self.slots.pop(next(iter(self.slots))) if full else len(self.slots)
+        if number in self.slots:
+            slot = self.slots.pop(number)
+        elif len(self.slots) < self.capacity:
+            slot = len(self.slots)
+        else:
+            slot = self.slots.pop(next(iter(self.slots)))
         try:
             self.file.seek(slot * self.row)
             self.file.write(tokens.cpu().numpy().tobytes())

@@ -1,8 +1,9 @@
-"""Limits on run directories that somebody else made: they choose no code, download or place.
+"""Limits on run directories that somebody else made: they choose no code and no place.
 
 A run is gone on with, or used, by what its own config.yaml says. That file names images and weights
-to read, which is what it is for; it does not make this program fetch anything or write outside the
-run's directory. (Code of one's own: `snn_artsy.registry`. See SECURITY.md.)
+to read, which is what it is for. It can have timm fetch the published weights of one of its own
+model names, and makes this program fetch nothing else nor write outside the run's directory. (Code
+of one's own: `snn_artsy.registry`. See SECURITY.md.)
 """
 
 from __future__ import annotations

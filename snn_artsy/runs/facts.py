@@ -15,6 +15,7 @@ from typing import Any
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
+from snn_artsy.config.data import SourceConfig
 from snn_artsy.config_builder import build
 from snn_artsy.provenance import provenance
 from snn_artsy.registry import DATA, ENCODERS, KINDS, LEARNERS, NEURONS, RULES, Registry
@@ -216,8 +217,14 @@ def remarks(old: Facts, new: Facts) -> list[str]:
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The part of `differences` that two configurations make; the order of learners is none, nor
     are options of learners that were added and take no part. A key that came after ``old`` counts
-    there as its default, which is what was done before."""
-    usual, before, now = (dict(_that_matter(each)) for each in (plain(RunConfig()), old, new))
+    there as its default, which is what was done before; one of a data set in a list does where
+    ``old`` has this data set."""
+    defaults = plain(RunConfig())
+    data = old.get("data")
+    sources = data.get("sources") if isinstance(data, Mapping) else None
+    if isinstance(sources, list):
+        defaults["data"]["sources"] = [asdict(SourceConfig())] * len(sources)
+    usual, before, now = (dict(_that_matter(each)) for each in (defaults, old, new))
     later = {key: usual[key] for key in usual.keys() & now.keys() - before.keys()}
     return _changed(later | before, now)
 

@@ -118,6 +118,27 @@ def test_a_key_that_came_later_had_its_default() -> None:
     assert told == ["backbone.engine was 'torch' and is 'openvino'"]
 
 
+def test_a_key_of_a_data_set_that_came_later_had_its_default() -> None:
+    def listed(*sources: SourceConfig) -> Facts:
+        return facts(RunConfig(data=DataConfig(name="sequence", sources=list(sources))))
+
+    signs, textures = SourceConfig(root="signs"), SourceConfig(root="textures")
+    new = listed(signs, textures)
+    data = new.config["data"]
+    older = [
+        {key: value for key, value in source.items() if key != "test_per_class"}
+        for source in data["sources"]
+    ]
+    old = replace(new, config={**new.config, "data": {**data, "sources": older}})
+    fewer = listed(signs, replace(textures, test_per_class=5))
+    assert differences(old, new) == []
+    told = differences(old, fewer)
+    assert told == ["data.sources.1.test_per_class was None and is 5"]
+    # a data set that was not there is a difference, also one that has all defaults
+    told = differences(listed(signs), listed(signs, SourceConfig()))
+    assert "data.sources.1.name was None and is 'imagefolder'" in told
+
+
 def test_other_learners_are_a_difference() -> None:
     (found,) = differences(facts(), facts(RunConfig(learners=["simplecil"])))
     assert found.startswith("learners was ['artsy_ann'")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 LOCK_FILE = "writer.lock"
 """Of a directory that is being written (`snn_artsy.recording.lock`)."""
+CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
+"""Of the directory of a run or a comparison: what was asked for, and what came out."""
 
 # Who looks whether a lock is held holds it for a moment (s).
 _PATIENCE, _PAUSE = 0.2, 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,14 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     with Lock(path):
         pass
     assert not path.exists()
+
+
+def test_names_of_files_are_written_down_once() -> None:
+    package = Path(files.__file__).parent
+    literal = re.compile(r"""(?<!`)["'](?:config\.yaml|summary\.json)(?:\.part)?["']""")
+    found = {
+        str(path.relative_to(package)): literals
+        for path in sorted(package.rglob("*.py"))
+        if (literals := literal.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == {"files.py": ['"config.yaml"', '"summary.json"']}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snn_artsy.checks import ConfigError, require, within
 from snn_artsy.config_builder import take_types
+from snn_artsy.files import SUMMARY_FILE
 from snn_artsy.learners.base import Task
 from snn_artsy.learners.prototypes import class_means
 from snn_artsy.learners.spiking_subnetworks import training_of
@@ -18,7 +19,7 @@ from snn_artsy.observer import SILENT
 from snn_artsy.plots.protocols import lesion_curves
 from snn_artsy.protocols.base import Check, Column, Outcome, Session
 from snn_artsy.protocols.trained import score, trained_run
-from snn_artsy.recording.about import SUMMARY_FILE, read_summary
+from snn_artsy.recording.about import read_summary
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.files import SUMMARY_FILE
 from snn_artsy.recording import storage
 from snn_artsy.recording.files import SEAL_BYTES
 from snn_artsy.recording.reader import Run
 
-SUMMARY_FILE = "summary.json"
 _SUMMARY_BYTES = 2**24
 
 _COUNTED = {

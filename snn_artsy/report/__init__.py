@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, StrictUndefined
 
+from snn_artsy.files import CONFIG_FILE
 from snn_artsy.output import write_outputs
 from snn_artsy.plots import NothingRecorded
 from snn_artsy.plots.comparison import differences, runs_compared
@@ -139,7 +140,7 @@ def _section(name: str, run: Run, with_figures: bool) -> dict[str, Any]:
         "versions": run.versions,
         "reproduce": (
             f"# at commit {' '.join(clean(str(commit)).split())}, with the versions below\n"
-            f"snn-artsy run --config {quoted(run.path.parent / 'config.yaml')} --out runs/again"
+            f"snn-artsy run --config {quoted(run.path.parent / CONFIG_FILE)} --out runs/again"
         ),
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
 from snn_artsy.config_builder import build
-from snn_artsy.files import LOCK_FILE
+from snn_artsy.files import CONFIG_FILE, LOCK_FILE, SUMMARY_FILE
 from snn_artsy.recording import schema, storage
 from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import WriterLock
@@ -20,15 +20,13 @@ from snn_artsy.runs.directory import CHECKPOINT_FILE
 from snn_artsy.runs.facts import Facts, config_differences
 from snn_artsy.yaml_file import read_mapping, yaml_text
 
-CONFIG_FILE = "config.yaml"
-
 # What a run has in its directory before run.h5 is there.
 _BEFORE = {CONFIG_FILE, LOCK_FILE, schema.SEGMENT_FOLDER, f"{schema.RUN_FILE}.sha256"}
 # Patterns of the temporary files that a killed process can leave.
 _PARTS = (
     f"{CONFIG_FILE}.part",
     f"{schema.RUN_FILE}*.part",
-    "summary.json.part",
+    f"{SUMMARY_FILE}.part",
     "test_images.safetensors.part",
     "measures.jsonl.part",
     f"{schema.SEGMENT_FOLDER}/*.h5*.part",

@@ -21,12 +21,12 @@ from snn_artsy.config_builder import build
 from snn_artsy.evaluation.measures import StepAnswers
 from snn_artsy.evaluation.statistics import FEW_SEEDS, cohens_h, crossed_mean, holm, spread
 from snn_artsy.export.measures import KINDS, tables
-from snn_artsy.files import LOCK_FILE
+from snn_artsy.files import CONFIG_FILE, LOCK_FILE, SUMMARY_FILE
 from snn_artsy.learners.tasks import join
 from snn_artsy.printing import quoted, say
 from snn_artsy.recording.schema import DamageError
 from snn_artsy.recording.storage import write_text
-from snn_artsy.runs.begun import CONFIG_FILE, going_on, locked
+from snn_artsy.runs.begun import going_on, locked
 from snn_artsy.runs.cells import FOLDER, MATRICES, Cell, cell_file, read_cell, write_cell
 from snn_artsy.runs.directory import claim, give_back
 from snn_artsy.runs.facts import Facts, added, config_differences, differences
@@ -46,7 +46,7 @@ CURVES = (
 )  # fmt: skip
 """Measures of every step that a comparison keeps."""
 
-_PARTS = {f"{CONFIG_FILE}.part", "summary.json.part", "cells.csv.part"}
+_PARTS = {f"{CONFIG_FILE}.part", f"{SUMMARY_FILE}.part", "cells.csv.part"}
 _PARTS |= {f"{kind}.csv.part" for kind in KINDS}
 
 
@@ -99,7 +99,7 @@ def compare(
             del summary["git_commit"]  # cells may come from several
             summary["git_commits"] = sorted({c.commit for each in cells.values() for c in each})
             text = json.dumps(summary, indent=2, allow_nan=False)
-            write_text(directory / "summary.json", text + "\n")
+            write_text(directory / SUMMARY_FILE, text + "\n")
             _write_tables(directory, cells, seeds)
             for name, why in failed.items():
                 say(console, f"failed: {why}; {name} is left out")

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
-from snn_artsy.files import LOCK_FILE, at_home
+from snn_artsy.files import CONFIG_FILE, LOCK_FILE, SUMMARY_FILE, at_home
 
-SUMMARY_FILE, CHECKPOINT_FILE = "summary.json", "checkpoint/run.safetensors"
+CHECKPOINT_FILE = "checkpoint/run.safetensors"
 
 # Files that a killed process can leave before a run has begun.
-_LEFT = {LOCK_FILE, "config.yaml.part"}
+_LEFT = {LOCK_FILE, f"{CONFIG_FILE}.part"}
 # Longest label in a name that is made here; file systems allow names of 255 bytes.
 _LABEL_LENGTH = 60
 
@@ -45,7 +45,7 @@ def check_out(out: str | None) -> None:
         raise _unusable(path, error) from error
     if done:
         raise ConfigError("out", f'"{out}" holds a finished run; give another directory')
-    if not there & {"config.yaml", "run.h5"}:
+    if not there & {CONFIG_FILE, "run.h5"}:
         raise ConfigError(
             "out",
             f'"{out}" already holds other files, which were left as they are; '

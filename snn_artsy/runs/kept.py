@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError
+from snn_artsy.files import SUMMARY_FILE
 
 _STATE = re.compile(r"[^/\\]+/state/(.+)\.safetensors")
 
@@ -20,7 +21,7 @@ def require_kept(run: Path, learner: str) -> None:
         ConfigError: It keeps others, or none.
     """
     if run.is_dir():
-        if (run / "summary.json").is_file():
+        if (run / SUMMARY_FILE).is_file():
             known = sorted(file.stem for file in (run / "state").glob("*.safetensors"))
             if learner not in known:
                 raise not_kept(run, learner, known)

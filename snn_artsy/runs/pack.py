@@ -13,13 +13,11 @@ from safetensors.torch import save_file
 
 from snn_artsy.checks import ConfigError
 from snn_artsy.config import RunConfig
-from snn_artsy.files import at_home, whole
+from snn_artsy.files import CONFIG_FILE, SUMMARY_FILE, at_home, whole
 from snn_artsy.output import check_free, writing
 from snn_artsy.recording.about import read_summary
 from snn_artsy.runs.answers import TEST_IMAGES
-from snn_artsy.runs.begun import CONFIG_FILE
 from snn_artsy.runs.checkpoint import state_path
-from snn_artsy.runs.directory import SUMMARY_FILE
 from snn_artsy.runs.facts import plain
 from snn_artsy.runs.trained import WEIGHTS_FILE, load_trained
 from snn_artsy.yaml_file import yaml_text

@@ -20,6 +20,7 @@ from snn_artsy.checks import ConfigError, NotFinite
 from snn_artsy.config import RunConfig
 from snn_artsy.config.used import check_used
 from snn_artsy.evaluation.measures import StepAnswers
+from snn_artsy.files import SUMMARY_FILE
 from snn_artsy.learners.shuffled import timing_indices
 from snn_artsy.printing import as_text, quoted, say
 from snn_artsy.provenance import follows, started_together
@@ -280,7 +281,7 @@ def _carry_out(
     )
     summary = _plain(summary)
     text = json.dumps(summary, indent=2, allow_nan=False)
-    storage.write_text(directory / "summary.json", text + "\n")
+    storage.write_text(directory / SUMMARY_FILE, text + "\n")
     _draw(directory, console)
     checkpoint.remove(directory)
     for name, measures in summary["learners"].items():

@@ -21,7 +21,7 @@ from snn_artsy.config_builder import build, convert, keys_of, section_of, type_o
 from snn_artsy.config_sources import complete, flat
 from snn_artsy.evaluation.statistics import spread
 from snn_artsy.export.measures import tables
-from snn_artsy.files import sha256
+from snn_artsy.files import CONFIG_FILE, SUMMARY_FILE, sha256
 from snn_artsy.recording.guard import read_attributes
 from snn_artsy.recording.lock import writer_alive
 from snn_artsy.recording.schema import RecordingError
@@ -213,8 +213,8 @@ def _begun(directory: Path) -> Facts | dict[str, Any] | None:
             return Facts.of_attributes(read_attributes(directory / "run.h5"), "out", name)
         except RecordingError as error:
             raise ConfigError("out", f"{error}") from error
-    if (directory / "config.yaml").is_file():
-        return read_mapping(directory / "config.yaml", "out", f'"{directory / "config.yaml"}"')
+    if (directory / CONFIG_FILE).is_file():
+        return read_mapping(directory / CONFIG_FILE, "out", f'"{directory / CONFIG_FILE}"')
     return None
 
 
@@ -222,7 +222,7 @@ def finished(cell: GridCell) -> bool:
     """Whether the run is complete, with this very configuration."""
     try:
         directory = Path(str(cell.config.out))
-        config = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["config"]
+        config = json.loads((directory / SUMMARY_FILE).read_text(encoding="utf-8"))["config"]
         return is_finished(directory) and not config_differences(config, plain(cell.config))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -237,7 +237,7 @@ def summarise(cells: Sequence[GridCell], errors: Mapping[str, str]) -> dict[str,
             entry["error"] = errors.get(cell.name, "did not finish")
         else:
             directory = Path(str(cell.config.out))
-            summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+            summary = json.loads((directory / SUMMARY_FILE).read_text(encoding="utf-8"))
             entry["directory"] = str(directory)
             if "failed" in summary:  # learners whose numbers were not finite; the others count
                 entry["error"] = "; ".join(summary["failed"].values())
@@ -320,7 +320,7 @@ def _write_tables(summary: Mapping[str, Any], out: Path) -> None:
     for run in summary["runs"]:
         if "learners" not in run:
             continue
-        file = Path(run["directory"]) / "summary.json"
+        file = Path(run["directory"]) / SUMMARY_FILE
         learners = json.loads(file.read_text(encoding="utf-8"))["learners"]
         about = {"name": run["name"], **run["values"]}
         measured += [({**about, "learner": name}, each) for name, each in learners.items()]

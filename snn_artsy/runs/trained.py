@@ -20,7 +20,7 @@ from snn_artsy.backbone import FrozenBackbone
 from snn_artsy.checks import ConfigError, in_short, named, one_of, require_finite
 from snn_artsy.config import DEVICES, RunConfig, check_threads
 from snn_artsy.config_builder import build
-from snn_artsy.files import at_home
+from snn_artsy.files import CONFIG_FILE, SUMMARY_FILE, at_home
 from snn_artsy.learners import Setting
 from snn_artsy.learners import build as build_learner
 from snn_artsy.learners.base import Learner
@@ -28,7 +28,6 @@ from snn_artsy.recording.schema import RecordingError
 from snn_artsy.runs import checkpoint
 from snn_artsy.runs.answers import TEST_IMAGES, Answering
 from snn_artsy.runs.checkpoint import state_path
-from snn_artsy.runs.directory import SUMMARY_FILE
 from snn_artsy.runs.facts import Facts, config_differences, differences, plain
 from snn_artsy.runs.features import FeatureStream, choose_device, prepare
 from snn_artsy.runs.foreign import as_found
@@ -195,7 +194,7 @@ def load_trained(
             raise
         weakref.finalize(run, shutil.rmtree, unpacked, ignore_errors=True)
         return run
-    file = directory / "config.yaml"
+    file = directory / CONFIG_FILE
     if not (file.is_file() and (directory / SUMMARY_FILE).is_file()):
         raise ConfigError(
             "run", f'no finished run at "{directory}"; give the directory of a `snn-artsy run`'

@@ -9,8 +9,9 @@ import zipfile
 from pathlib import Path
 
 from snn_artsy.checks import ConfigError, in_short
+from snn_artsy.files import CONFIG_FILE, SUMMARY_FILE
 
-_NEEDED = ("config.yaml", "summary.json")
+_NEEDED = (CONFIG_FILE, SUMMARY_FILE)
 _FILE = re.compile(
     r"[^/\\]+/(config\.yaml|summary\.json|(?:test_images|weights|state/[\w.:-]+)\.safetensors)"
 )

@@ -12,7 +12,6 @@ import os
 import shlex
 import sys
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,13 +70,17 @@ def as_text(name: str) -> str:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """What folders are called: their own names, or where several have the same one, the paths that
-    were given."""
+    """What folders are called: their own names, and where different ones have the same, as much of
+    what leads to them as tells them apart."""
     # "." and ".." say nothing of themselves
     told = [each.resolve() if each.name in ("", "..") else each for each in folders]
-    times = Counter(each.name for each in told)
-    names = (str(each) if times[each.name] > 1 or not each.name else each.name for each in told)
-    return [as_text(name) for name in names]
+    names = []
+    for each in told:
+        alike, n = {other for other in told if other.name == each.name}, 1
+        while n < len(each.parts) and len({other.parts[-n:] for other in alike}) < len(alike):
+            n += 1
+        names.append(as_text(str(Path(*each.parts[-n:]))))
+    return names
 
 
 def quoted(path: str | Path) -> str:

@@ -139,7 +139,7 @@ def test_a_comparison_and_a_sweep(folders: list[Path], tmp_path: Path) -> None:
         main(["report", str(compared), str(again), "--out", str(tmp_path / "two.html")])
     assert ended.value.code == 0
     text = (tmp_path / "two.html").read_text("utf-8")
-    assert f">{compared}</h2>" in text and f">{again}</h2>" in text
+    assert f">{tmp_path.name}/compared</h2>" in text and ">again/compared</h2>" in text
     swept = tmp_path / "swept"
     (swept / "runs").mkdir(parents=True)
     (swept / "sweep.json").write_text("{}")

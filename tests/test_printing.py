@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from snn_artsy.printing import SafeStream, clean, complain, make_console, quoted, say
+from snn_artsy.printing import (
+    SafeStream,
+    clean,
+    complain,
+    make_console,
+    names_of,
+    quoted,
+    say,
+)
 from snn_artsy.runs.progress import progress_bar
 from snn_artsy.runs.tables import info_table, protocols_table
 
@@ -233,3 +241,16 @@ def test_nothing_of_a_file_steers_the_terminal(folder: Path) -> None:
     assert done.returncode == 2 and "\x1b" not in done.stderr and r"no\x1b[2Jrun" in done.stderr
     done = command("ARTSY info $'no\\x1b[2Jrun' --debug", folder)
     assert "Traceback" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_folders_of_one_name_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, expected in (
+        (["a/x", "b/x", "y"], ["a/x", "b/x", "y"]),
+        (["b/x", "c/b/x"], ["b/x", "c/b/x"]),
+        (["a/x", "a/x"], ["x", "x"]),
+        ([".", "a/x"], [tmp_path.name, "x"]),
+    ):
+        assert names_of([Path(each) for each in given]) == expected

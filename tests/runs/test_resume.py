@@ -124,15 +124,16 @@ def test_a_learner_goes_on_from_its_checkpoint(name: str, tmp_path: Path) -> Non
         },
         {"inhibition": InhibitionConfig(source="fixed", neurons=4, between=0.3)},
         {"inhibition": InhibitionConfig(source="plastic", neurons=4)},
+        {"plasticity": PlasticityConfig(insertion="bernoulli")},
+        {"plasticity": PlasticityConfig(rule="calcium")},
     ],
-    ids=["contacts that fail", "fixed inhibition", "plastic inhibition"],
+    ids=["contacts that fail", "fixed inhibition", "plastic inhibition", "bernoulli", "calcium"],
 )
-def test_contacts_that_fail_and_inhibitory_neurons_go_on(
-    options: dict[str, Any], tmp_path: Path
-) -> None:
-    """In the middle of task 2, with a contact's releases and inhibitory neurons of task 1."""
-    plasticity = PlasticityConfig(epochs=2, batch_size=32)
-    config = small(snn=replace(small().snn, plasticity=plasticity, **options))
+def test_noise_and_inhibitory_neurons_go_on(options: dict[str, Any], tmp_path: Path) -> None:
+    """In the middle of task 2, with a contact's releases, a rule's noise and inhibitory neurons of
+    task 1."""
+    plasticity = replace(options.get("plasticity", PlasticityConfig()), epochs=2, batch_size=32)
+    config = small(snn=replace(small().snn, **options | {"plasticity": plasticity}))
     whole, again = built("artsy_snn", config), built("artsy_snn", config)
     whole.learn(STREAM.tasks[0])
     kept: list[dict[str, torch.Tensor]] = []

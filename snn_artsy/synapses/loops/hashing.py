@@ -14,6 +14,7 @@ _SCALE = np.float32(2.0**-24)
 
 @inner()
 def number(start: np.uint64, unit: np.uint64) -> np.float32:
+    """A uniform number from [0, 1) of a unit under a key (SplitMix64; Steele, Lea & Flood 2014)."""
     x = start + (unit + _ONE) * _GOLDEN
     x = (x ^ (x >> _30)) * _MIX_1
     x = (x ^ (x >> _27)) * _MIX_2
